@@ -1,0 +1,40 @@
+# What a newcomer needs: `make run` and `make test` set up the environment by themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CORES ?= all
+EXPERIMENT ?= config/smoke.yaml
+SELECT ?= default
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup run test lint figures ci clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.complete  ## the environment in .venv, with pinned versions
+
+$(VENV)/.complete: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,dev]"
+	touch $@
+
+run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
+	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
+
+test: setup  ## the tests
+	$(BIN)/python -m pytest
+
+lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflows
+	snakemake --lint
+
+figures: setup  ## redraw every published figure and table from the tracked results
+	snakemake --cores $(CORES) figures
+
+clean:  ## forget the runs of this checkout, keep what is published
+	rm -rf artifacts .snakemake

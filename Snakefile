@@ -1,0 +1,32 @@
+"""LongGen, end to end: data, base model, conversion, context extension, evaluation, profiling, figures.
+
+snakemake --cores all                                   the smoke run (config/smoke.yaml)
+snakemake --cores all --config select=all               the same with every variant: the whole ablation
+snakemake --cores all --config experiment=my.yaml       another configuration
+snakemake --cores all figures                           redraw every published figure from its tracked results
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.6")
+
+
+include: "workflows/rules/common.smk"
+include: "workflows/rules/data.smk"
+include: "workflows/rules/training.smk"
+include: "workflows/rules/evaluation.smk"
+include: "workflows/rules/profiling.smk"
+include: "workflows/rules/reporting.smk"
+
+
+localrules:
+    all,
+    plan,
+    run_figures,
+    figures,
+
+
+rule all:
+    default_target: True
+    input:
+        rules.run_figures.output,

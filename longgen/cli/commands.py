@@ -1,0 +1,17 @@
+"""The list of verbs, in the order in which a run uses them."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+# verb -> module in longgen.cli; the module has a function of the verb's name.
+VERBS = ("plan", "prepare", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
+
+
+def register_commands(app: typer.Typer) -> None:
+    """Add every verb to ``app``."""
+    for verb in VERBS:
+        module = importlib.import_module(f"longgen.cli.{verb}")
+        app.command(verb)(getattr(module, verb))

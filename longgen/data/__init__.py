@@ -1,0 +1,1 @@
+"""Data: sources, tokenizer, corpus, synthetic documents and packed training rows."""

@@ -1,0 +1,148 @@
+"""Kinds of training documents: plain text, and synthetic ones from which a tiny model learns to retrieve.
+
+Each makes one row: token ids and, for every token, how much predicting it counts in the loss. What cannot be predicted
+(random bytes, values that are stated for the first time) counts nothing: its gradient would be noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from longgen.data.recall import (
+    KEYS,
+    VALUE_DIGITS,
+    Statement,
+    haystack,
+    insert,
+    needle,
+    pair,
+    random_value,
+)
+
+# Our choices of loss weights.
+TEXT_WEIGHT = 0.03  # within synthetic documents
+PLAIN_TEXT_WEIGHT = 0.3
+ANSWER_WEIGHT = 4.0
+
+Row = tuple[np.ndarray, np.ndarray]
+
+
+def text_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Consecutive text."""
+    return haystack(generator, text, length), np.full(length, PLAIN_TEXT_WEIGHT)
+
+
+def repeats_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """A short segment of random characters repeated over the whole row: what induction heads form on.
+
+    Only the repetitions count. Random segments form them sooner than text, where guessing words is an easier way to
+    lower the loss (our observation).
+    """
+    period = int(generator.integers(8, min(32, length // 2) + 1))
+    segment = generator.integers(32, 96, size=period)
+    weights = np.ones(length)
+    weights[:period] = 0.0
+    return np.resize(segment, length), weights
+
+
+def _weights(statement: Statement, asked: bool, fixed: slice) -> np.ndarray:
+    """Weights of a statement: its fixed words count as text, its key and a new value nothing, an asked value much."""
+    weights = np.zeros(len(statement))
+    weights[fixed] = TEXT_WEIGHT
+    weights[-len(statement.end) :] = TEXT_WEIGHT
+    if asked:
+        start = len(statement.prompt)
+        weights[start : start + len(statement.answer)] = ANSWER_WEIGHT
+    return weights
+
+
+def _assemble(
+    generator: np.random.Generator,
+    text: np.ndarray,
+    length: int,
+    scattered: list[tuple[Statement, bool]],
+    questions: list[tuple[Statement, bool]],
+    fixed: slice,
+) -> Row:
+    """Text with ``scattered`` statements in it in their order and ``questions`` at its end; each (statement, asked)."""
+    room = length - sum(len(statement) for statement, _ in scattered + questions)
+    hay = haystack(generator, text, room)
+    places = np.sort(generator.integers(room + 1, size=len(scattered)))
+    tokens = insert(hay, places, [statement.tokens for statement, _ in scattered])
+    weights = insert(np.full(room, TEXT_WEIGHT), places, [_weights(s, asked, fixed) for s, asked in scattered])
+    tail = [statement.tokens for statement, _ in questions]
+    tail_weights = [_weights(s, asked, fixed) for s, asked in questions]
+    return np.concatenate([tokens, *tail]), np.concatenate([weights, *tail_weights])
+
+
+def pairs_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Lines ``KEY is VALUE.`` of one to four keys over and over, with scraps of text between them.
+
+    Every repeated key is a question. So dense are they that looking up a key and copying its value is learned several
+    times sooner than from any other document that was tried (our observation).
+    """
+    count = int(generator.choice([1, 1, 2, 2, 3, 4]))
+    keys = generator.choice(len(KEYS), size=count, replace=False)
+    lines = [pair(KEYS[key], random_value(generator)) for key in keys]
+    tokens: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+    seen: set[int] = set()
+    filled = 0
+    while filled < length:
+        if generator.random() < 0.3:
+            scrap = haystack(generator, text, int(generator.integers(1, 13)))
+            tokens.append(scrap)
+            weights.append(np.full(len(scrap), TEXT_WEIGHT))
+            filled += len(scrap)
+        index = int(generator.integers(count))
+        tokens.append(lines[index].tokens)
+        weights.append(_weights(lines[index], index in seen, slice(len(KEYS[0]), len(lines[index].prompt))))
+        seen.add(index)
+        filled += len(lines[index])
+    return np.concatenate(tokens)[:length], np.concatenate(weights)[:length]
+
+
+NEEDLE_LENGTH = len(needle(KEYS[0], "0" * VALUE_DIGITS))
+_NEEDLE_FIXED = slice(0, len("\nThe pass key of "))
+_VARIABLE_FIXED = slice(0, len("\nVAR "))
+
+
+def _pass_keys(generator: np.random.Generator, count: int) -> list[Statement]:
+    keys = generator.choice(len(KEYS), size=count, replace=False)
+    return [needle(KEYS[key], random_value(generator)) for key in keys]
+
+
+def needles_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Up to 16 needles scattered in text, asked for at the end in random order."""
+    slots = length // NEEDLE_LENGTH
+    count = int(generator.integers(1, max(1, min(16, int(slots * 0.45))) + 1))
+    needles = _pass_keys(generator, count)
+    asked = generator.permutation(count)[: max(1, min(count, slots - count))]
+    scattered = [(statement, False) for statement in needles]
+    return _assemble(generator, text, length, scattered, [(needles[i], True) for i in asked], _NEEDLE_FIXED)
+
+
+def scattered_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Needles all over the text, most of them stated several times: every restatement is a question."""
+    slots = length // NEEDLE_LENGTH
+    total = max(2, int(slots * generator.uniform(0.4, 0.9)))
+    count = min(len(KEYS), max(1, int(total * generator.uniform(0.3, 0.6))))
+    needles = _pass_keys(generator, count)
+    order = generator.permutation(np.concatenate([np.arange(count), generator.integers(count, size=total - count)]))
+    seen: set[int] = set()
+    scattered = []
+    for index in order.tolist():
+        scattered.append((needles[index], index in seen))
+        seen.add(index)
+    return _assemble(generator, text, length, scattered, [], _NEEDLE_FIXED)
+
+
+DOCUMENTS: dict[str, Callable[[np.random.Generator, np.ndarray, int], Row]] = {
+    "text": text_document,
+    "repeats": repeats_document,
+    "pairs": pairs_document,
+    "needles": needles_document,
+    "scattered": scattered_document,
+}

@@ -1,0 +1,13 @@
+"""Errors that a user can act on: the command line prints their message without a traceback."""
+
+
+class LongGenError(ValueError):
+    """Something the user can mend: the message names the file or key, its value, and what is allowed."""
+
+
+class ConfigError(LongGenError):
+    """A configuration value is unknown, of the wrong type or impossible."""
+
+
+class ArtifactError(LongGenError):
+    """A file that an earlier step makes is missing, incomplete or corrupt."""

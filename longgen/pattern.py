@@ -1,0 +1,120 @@
+"""`SparsePattern`: the one specification of which keys a query sees in a sparse layer.
+
+Everything that needs to know who sees whom asks this class: the dense reference mask, the blocked attention, the KV
+cache's eviction, the planner's counts and the pictures of the pattern.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict, dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from longgen.errors import ConfigError
+
+# Python int, numpy array or torch tensor: the rule is written with operators that all of them share.
+Index = TypeVar("Index", bound=Any)
+
+
+@dataclass(frozen=True)
+class SparsePattern:
+    """A static, block-granular, causal attention pattern (LongGen, arXiv 2410.01485, section 3: the two sparse layers).
+
+    Query block ``i`` sees key block ``j <= i`` if and only if
+
+    * ``j < sink_blocks`` (attention sink: the first tokens are always seen), or
+    * ``i - j < local_blocks`` (sliding window, the query's own block included), or
+    * ``stride`` is set and ``(j + 1 + head_offset) % stride == 0`` (blockwise strided columns);
+
+    and inside these blocks a token sees no later token. A block that has gone out of sight never comes back, so
+    evicting it from the KV cache is exact. The sizes are our choice: the paper does not state them.
+
+    Attributes:
+        block_size: tokens per block.
+        sink_blocks: leading blocks that every query sees; may be 0.
+        local_blocks: blocks of the sliding window, the query's own block included; at least 1.
+        stride: every ``stride``-th block is seen by all later queries; 0 for none (sink + window only).
+
+    Raises:
+        ConfigError: a size is not a whole number or out of range.
+    """
+
+    block_size: int = 64
+    sink_blocks: int = 1
+    local_blocks: int = 16
+    stride: int = 0
+
+    def __post_init__(self) -> None:
+        for name, minimum in (("block_size", 1), ("sink_blocks", 0), ("local_blocks", 1), ("stride", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+                raise ConfigError(f"{name} is {value!r}: allowed is a whole number >= {minimum}")
+        if self.stride == 1:
+            raise ConfigError("stride is 1: that is full attention; allowed is 0 (no strided blocks) or >= 2")
+
+    # ---------------------------------------------------------------- the rule
+    def visible(self, query_block: Index, key_block: Index, head_offset: int = 0) -> Any:
+        """Whether query block(s) see key block(s), by broadcasting; block indices as int, numpy or torch integers."""
+        seen = (key_block < self.sink_blocks) | (query_block - key_block < self.local_blocks)
+        if self.stride:
+            seen = seen | ((key_block + 1 + head_offset) % self.stride == 0)
+        return seen & (key_block <= query_block)
+
+    def allowed(self, query_position: Index, key_position: Index, head_offset: int = 0) -> Any:
+        """Whether query token(s) see key token(s), by broadcasting; usable as the body of a FlexAttention mask."""
+        blocks = self.visible(query_position // self.block_size, key_position // self.block_size, head_offset)
+        return blocks & (key_position <= query_position)
+
+    # ---------------------------------------------------------------- what follows from it
+    def visible_blocks(self, query_block: int, head_offset: int = 0) -> np.ndarray:
+        """Ascending indices (int64) of the key blocks that ``query_block`` sees."""
+        blocks = np.arange(query_block + 1)
+        return blocks[self.visible(query_block, blocks, head_offset)]
+
+    def kept_positions(self, seen: int, head_offset: int = 0) -> np.ndarray:
+        """Ascending token positions (int64) below ``seen`` that some query at or after ``seen`` can still see.
+
+        This is what a sparse layer's KV cache must hold once ``seen`` tokens went through it. Since visibility only
+        shrinks with time, it is what the query at position ``seen`` itself sees of the past.
+        """
+        blocks = self.visible_blocks(seen // self.block_size, head_offset)
+        positions = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()
+        return positions[positions < seen]
+
+    def kept_count(self, seen: int, head_offset: int = 0) -> int:
+        """How many tokens a sparse layer's KV cache holds once ``seen`` tokens went through it."""
+        return len(self.kept_positions(seen, head_offset))
+
+    def attended_pairs(self, length: int, head_offset: int = 0) -> int:
+        """Number of (query token, key token) pairs that a sequence of ``length`` tokens attends to (for FLOPs)."""
+        size = self.block_size
+        blocks = np.arange(-(-length // size))
+        rows = np.minimum(size, length - blocks * size)
+        earlier = self._visible_counts(len(blocks), head_offset) - 1
+        return int((rows * earlier * size + rows * (rows + 1) // 2).sum())
+
+    def _visible_counts(self, blocks: int, head_offset: int) -> np.ndarray:
+        """How many key blocks each of the query blocks 0, 1, ... sees, in time linear in their number."""
+        indices = np.arange(blocks)
+        # A query beyond the window's reach sees only what stays in sight for good: sinks and strided columns.
+        lasting = self.visible(blocks + self.local_blocks, indices, head_offset)
+        lasting_before = np.concatenate([[0], np.cumsum(lasting)])
+        window = np.minimum(indices + 1, self.local_blocks)
+        return window + lasting_before[indices + 1 - window]
+
+    def to_dict(self) -> dict[str, int]:
+        """The pattern as plain values, for a model's config.json."""
+        return asdict(self)
+
+
+@functools.lru_cache(maxsize=256)
+def pattern_from_items(items: tuple[tuple[str, int], ...]) -> SparsePattern:
+    """The pattern of a model config's ``pattern`` mapping, as sorted items; cached, since every forward pass asks."""
+    return SparsePattern(**dict(items))
+
+
+def dense_pairs(length: int) -> int:
+    """Number of (query, key) pairs of full causal attention over ``length`` tokens."""
+    return length * (length + 1) // 2

@@ -1,0 +1,22 @@
+"""Progress bars for long steps; sparse lines instead of a moving bar where the output is not a terminal."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+
+def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm:
+    """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager."""
+    interval = 0.5 if sys.stderr.isatty() else 20.0
+    return tqdm(
+        total=total,
+        initial=done,
+        desc=description,
+        unit=unit,
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
+        file=sys.stderr,
+    )

@@ -1,0 +1,16 @@
+"""Figures, tables and the claims ledger: pure functions of results files, without torch and without a GPU."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from longgen.errors import ConfigError
+
+
+def need_report_packages() -> None:
+    """Raise ConfigError, with the command that helps, unless the packages of the ``report`` extra are installed."""
+    missing = [name for name in ("matplotlib", "pandas", "tabulate") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"{', '.join(missing)} not installed: `pip install 'longgen[report]'` installs what is needed"
+        )

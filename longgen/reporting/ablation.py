@@ -1,0 +1,177 @@
+"""Table `ablation`: one row per variant, quality and cost side by side, only what was measured."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from longgen.reporting.measures import STAGES, retrieval_by_length
+from longgen.reporting.run import Run
+from longgen.reporting.words import TO, format_length
+
+TASK_COLUMNS = {"needle": "needle", "multikey": "multikey", "variable-tracking": "variable_tracking"}
+INTERVAL = ("", "_low", "_high")
+COLUMNS = [
+    *("variant", "full_layers", "num_layers", "placement", "pattern", "length", "kv_fraction"),
+    *("needle_exact", "needle_exact_low", "needle_exact_high", "needle_n"),
+    *(f"{task}_exact{end}" for task in ("multikey", "variable_tracking") for end in INTERVAL),
+    *("perplexity", "perplexity_low", "perplexity_high"),
+    *(f"{stage}_speedup{end}" for stage in STAGES for end in INTERVAL),
+]
+
+
+def ablation_table(run: Run) -> pd.DataFrame:
+    """One row per variant of which anything was measured, in the order of the plan.
+
+    Everything is taken at the trained length, in column ``length``: retrieval pooled over depths with the Wilson
+    interval of the pooled counts, perplexity of the last bin of positions within it, speed-ups over full attention
+    and the share of its KV cache. What was not measured there is missing; no prediction takes its place.
+
+    Returns:
+        The columns `COLUMNS`; ``placement`` is "none" where all layers are alike.
+
+    Raises:
+        ArtifactError: plan.json is missing.
+    """
+    length = run.plan.trained_length
+    rows: dict[str, dict] = {}
+    for name, variant in run.plan.variants.items():
+        layout = variant.layout
+        rows[name] = {
+            "variant": name,
+            "full_layers": layout.num_full,
+            "num_layers": layout.num_layers,
+            "placement": variant.placement if layout.num_full and layout.num_sparse else "none",
+            "pattern": variant.pattern_name if layout.num_sparse else "none",
+            "length": length,
+        }
+    measured: set[str] = set()
+    for values in (*_retrieval(run, length), *_perplexity(run, length), *_costs(run, length)):
+        if values["variant"] in rows:
+            rows[values["variant"]] |= values
+            measured.add(values["variant"])
+    return pd.DataFrame([row for name, row in rows.items() if name in measured], columns=COLUMNS).astype(
+        {"needle_n": "Int64"}
+    )
+
+
+def _retrieval(run: Run, length: int) -> list[dict]:
+    if not run.has("retrieval"):
+        return []
+    pooled = retrieval_by_length(run)
+    found = []
+    for row in pooled[pooled["length"] == length].to_dict("records"):
+        column = TASK_COLUMNS.get(row["task"])
+        if column:
+            values = {"variant": row["variant"]} | {f"{column}_exact{end}": row[f"exact{end}"] for end in INTERVAL}
+            found.append(values | ({"needle_n": row["n"]} if column == "needle" else {}))
+    return found
+
+
+def _perplexity(run: Run, length: int) -> list[dict]:
+    if not run.has("perplexity"):
+        return []
+    bins = run.frame("perplexity")
+    within = bins[bins["position_end"] <= length]
+    last = within[within["position_end"] == within["position_end"].max()]
+    return [
+        {
+            "variant": row["variant"],
+            "perplexity": row["perplexity"],
+            "perplexity_low": math.exp(row["nll_low"]),
+            "perplexity_high": math.exp(row["nll_high"]),
+        }
+        for row in last.to_dict("records")
+    ]
+
+
+def _costs(run: Run, length: int) -> list[dict]:
+    found: list[dict] = []
+    if run.has("memory"):
+        memory = run.frame("memory")
+        found.extend(memory.loc[memory["length"] == length, ["variant", "kv_fraction"]].to_dict("records"))
+    if run.has("speed"):
+        speed = run.frame("speed")
+        for row in speed[(speed["length"] == length) & speed["stage"].isin(STAGES)].to_dict("records"):
+            values = {f"{row['stage']}_speedup{end}": row[f"speedup{end}"] for end in INTERVAL}
+            found.append({"variant": row["variant"], **values})
+    return found
+
+
+# For readers: heading -> (column, format, whether more is better).
+READABLE: dict[str, tuple[str, str, bool]] = {
+    "KV cache": ("kv_fraction", ".1%", False),
+    "needle": ("needle_exact", ".2f", True),
+    "multi-key": ("multikey_exact", ".2f", True),
+    "variable tracking": ("variable_tracking_exact", ".2f", True),
+    "perplexity": ("perplexity", ".2f", False),
+    "training": ("training_speedup", ".2f", True),
+    "prefill": ("prefill_speedup", ".2f", True),
+    "decode": ("decode_speedup", ".2f", True),
+}
+
+
+def readable_cell(row: dict, column: str, number_format: str) -> str:
+    """A value, in parentheses its interval where it has one; empty if not measured."""
+    value = row[column]
+    if pd.isna(value):
+        return ""
+    text = format(value, number_format)
+    low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
+    if low is None or high is None or pd.isna(low) or low == high:
+        return text
+    return f"{text} ({format(low, number_format)}{TO}{format(high, number_format)})"
+
+
+def best_values(table: pd.DataFrame) -> dict[str, float]:
+    """The best measured value of each readable column."""
+    best = {}
+    for column, _, more_is_better in READABLE.values():
+        values = table[column].dropna()
+        if len(values):
+            best[column] = float(values.max() if more_is_better else values.min())
+    return best
+
+
+def describe_layers(row: dict) -> str:
+    """Layout and pattern in words, such as ``4/12 middle, sink``."""
+    parts = [f"{row['full_layers']}/{row['num_layers']}"]
+    parts += [row["placement"]] if row["placement"] != "none" else []
+    return " ".join(parts) + (f", {row['pattern']}" if row["pattern"] != "none" else "")
+
+
+def readable_table(table: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
+    """The table as text for readers: intervals beside values, the best value of a column inside ``mark``."""
+    best = best_values(table)
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {"variant": row["variant"], "full layers": describe_layers(row)}
+        for heading, (column, number_format, _) in READABLE.items():
+            text = readable_cell(row, column, number_format)
+            cells[heading] = mark.format(text) if text and row[column] == best[column] and len(table) > 1 else text
+        rows.append(cells)
+    return pd.DataFrame(rows, columns=["variant", "full layers", *READABLE])
+
+
+def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
+    """The table as Markdown, with what its columns mean."""
+    length = run.plan.trained_length
+    samples = sorted(set(table["needle_n"].dropna()))
+    lines = [
+        f"# Ablation: run {run.name}, model {run.model_name}, at {format_length(length)} tokens",
+        "",
+        readable_table(table).to_markdown(index=False, disable_numparse=True),
+        "",
+        "All values are measured, at the trained length; an empty cell was not measured. "
+        "In parentheses: 95 % interval. Bold: best of the column.",
+        "",
+        "- full layers: layers that keep full attention / all layers, where they are, and the pattern of the others.",
+        "- KV cache: bytes over those of full attention.",
+        "- needle, multi-key, variable tracking: exact match"
+        + (f"; needle pooled over depths, n = {', '.join(map(str, samples))}." if samples else "."),
+        "- perplexity: held-out text, last bin of positions.",
+        "- training, prefill, decode: speed-up over full attention in the same process"
+        + (f", on {run.device('speed')}." if run.has("speed") else "."),
+    ]
+    return "\n".join(lines) + "\n"

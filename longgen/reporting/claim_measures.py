@@ -1,0 +1,121 @@
+"""What answers each kind of claim: from a run's results to a measured value with its interval."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from longgen.reporting.measures import difference_interval, retrieval_by_length
+from longgen.reporting.paper import PaperClaim
+from longgen.reporting.run import Run
+
+MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached; paper_claims.yaml says so too
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A measured value and its 95 % interval; without samples (bytes) the interval is None."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int | None = None
+
+    @property
+    def lower(self) -> float:
+        """What the verdict goes by."""
+        return self.value if self.low is None else self.low
+
+
+def _speedup(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    rows = _rows(run, "speed", variant, length, stage=claim.stage)
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
+
+
+def _kv_reduction(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    rows = _rows(run, "memory", variant, length)
+    return None if rows.empty else Measurement(100 * (1 - float(rows.iloc[0]["kv_fraction"])), None, None)
+
+
+def _retrieval_kept(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    return _needle_difference(run, variant, "full", length)
+
+
+def _retrieval_lost(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    return _needle_difference(run, "full", variant, length)
+
+
+def _extension(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    needle = _needle(run, variant)
+    base = run.plan.base_length
+    needle = needle[(needle["length"] >= base) & (needle["length"] <= length)]
+    if needle.empty:
+        return None
+
+    def reached(column: str) -> float:
+        factor = 0.0
+        for row in needle.to_dict("records"):
+            if row[column] < MINIMUM_EXACT:
+                break
+            factor = row["length"] / base
+        return factor
+
+    return Measurement(reached("exact"), reached("exact_low"), reached("exact_high"), int(needle["n"].min()))
+
+
+def _rows(run: Run, kind: str, variant: str, length: int, **equal: object) -> pd.DataFrame:
+    if not run.has(kind):
+        return pd.DataFrame()
+    rows = run.frame(kind)
+    rows = rows[(rows["variant"] == variant) & (rows["length"] == length)]
+    for column, value in equal.items():
+        rows = rows[rows[column] == value]
+    return rows
+
+
+def _needle(run: Run, variant: str) -> pd.DataFrame:
+    if not run.has("retrieval"):
+        return pd.DataFrame(columns=["length", "n", "exact", "exact_low", "exact_high"])
+    pooled = retrieval_by_length(run)
+    return pooled[(pooled["variant"] == variant) & (pooled["task"] == "needle")]
+
+
+def _needle_difference(run: Run, first: str, second: str, length: int) -> Measurement | None:
+    """Percentage points of needle exact match by which ``first`` is ahead of ``second``."""
+    pair = []
+    for name in (first, second):
+        rows = _needle(run, name)
+        rows = rows[rows["length"] == length]
+        if rows.empty:
+            return None
+        pair.append(rows.iloc[0])
+    intervals = [(float(row["exact"]), float(row["exact_low"]), float(row["exact_high"])) for row in pair]
+    value, low, high = difference_interval(*intervals)
+    return Measurement(100 * value, 100 * low, 100 * high, int(min(row["n"] for row in pair)))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How a kind of claim is answered.
+
+    Attributes:
+        kind: of the results that answer it.
+        measure: the value for a variant at a length, or None if it was not measured there.
+    """
+
+    kind: str
+    measure: Callable[[Run, PaperClaim, str, int], Measurement | None]
+
+
+MEASURES: dict[str, Measure] = {
+    "speedup": Measure("speed", _speedup),
+    "kv_reduction": Measure("memory", _kv_reduction),
+    "retrieval_kept": Measure("retrieval", _retrieval_kept),
+    "retrieval_lost": Measure("retrieval", _retrieval_lost),
+    "extension": Measure("retrieval", _extension),
+}

@@ -1,0 +1,208 @@
+"""The claims ledger: what the paper claims, what the planner allows, what was measured, and a verdict by rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from longgen.reporting.claim_measures import MEASURES, Measurement
+from longgen.reporting.measures import ideal_speedup
+from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
+from longgen.reporting.run import Run
+
+VERDICTS = ("exceeded", "reproduced", "not reached", "not measured")
+# Proportions less accurate than this are rounding.
+_ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One claim at one scale for one variant. Missing numbers are None: ``measured`` never holds a prediction."""
+
+    claim: str
+    variant: str
+    scale: str
+    unit: str
+    paper: float | str | None
+    ideal: float | None
+    measured: float | None
+    interval_low: float | None
+    interval_high: float | None
+    n: int | None
+    reproduced_from: float
+    exceeded_above: float | None
+    run: str | None
+    device: str | None
+    verdict: str
+
+
+def verdict(claim: PaperClaim, measurement: Measurement | None) -> str:
+    """One of `VERDICTS`, by the rule in paper_claims.yaml."""
+    if measurement is None:
+        return "not measured"
+    if claim.can_exceed and measurement.lower > claim.exceeded_above + _ROUNDING:
+        return "exceeded"
+    return "reproduced" if measurement.lower >= claim.reproduced_from - _ROUNDING else "not reached"
+
+
+def scale_name(model: str, length: int) -> str:
+    """``smoke @ 2048``: a model and a length in tokens."""
+    return f"{model} @ {length}"
+
+
+def own_rows(run: Run, paper: PaperClaims) -> list[LedgerRow]:
+    """Every claim at the run's own scale.
+
+    The length is the trained length; for a speed-up or cache size that was not measured there, the longest measured
+    one, and the scale says so.
+    """
+    return [
+        _own_row(run, claim, variant, paper) for claim in paper.claims for variant in _variants_of(run, claim, paper)
+    ]
+
+
+def _own_row(run: Run, claim: PaperClaim, variant: str, paper: PaperClaims) -> LedgerRow:
+    length = _length(run, claim, variant)
+    measurement = MEASURES[claim.measure].measure(run, claim, variant, length)
+    ideal = _planned_ideal(run, claim, variant, length)
+    device = run.device(MEASURES[claim.measure].kind) if measurement else None
+    return _row(claim, variant, scale_name(_model_name(run, paper), length), ideal, measurement, run.name, device)
+
+
+def _model_name(run: Run, paper: PaperClaims) -> str:
+    """The run's model; the paper's own name for any model of its sizes, and for no other."""
+    from longgen.shapes import model_shape
+
+    shape = model_shape(paper.model)
+    sizes = ("num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads", "head_dim")
+    if all(run.plan.model.get(size) == getattr(shape, size) for size in sizes):
+        return paper.model
+    return f"{run.model_name} (other sizes)" if run.model_name == paper.model else run.model_name
+
+
+def _variants_of(run: Run, claim: PaperClaim, paper: PaperClaims) -> list[str]:
+    variants = run.plan.variants.values()
+    if claim.measure == "retrieval_lost":
+        return [variant.name for variant in variants if variant.layout.num_full == 0]
+    hybrids = [variant.name for variant in variants if variant.layout.num_full and variant.layout.num_sparse]
+    return [name for name in hybrids if name in paper.hybrids] or hybrids
+
+
+def _length(run: Run, claim: PaperClaim, variant: str) -> int:
+    trained = run.plan.trained_length
+    kind = MEASURES[claim.measure].kind
+    if kind == "retrieval" or not run.has(kind):
+        return trained
+    rows = run.frame(kind)
+    rows = rows[rows["variant"] == variant]
+    if claim.stage:
+        rows = rows[rows["stage"] == claim.stage]
+    return trained if rows.empty or trained in set(rows["length"]) else int(rows["length"].max())
+
+
+def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> float | None:
+    if claim.stage:
+        value = ideal_speedup(run, variant, claim.stage, length)
+    elif claim.measure == "kv_reduction":
+        plan = run.plan.predictions
+        found = plan[(plan["variant"] == variant) & (plan["length"] == length)]["kv_fraction"]
+        value = 100 * (1 - float(found.iloc[0])) if len(found) else math.nan
+    else:
+        return None
+    return None if math.isnan(value) else value
+
+
+def paper_rows(paper: PaperClaims) -> list[LedgerRow]:
+    """Every claim at the paper's scale with the planner's ideal, nothing measured."""
+    from longgen.layout import make_layout
+    from longgen.planner import make_plan
+    from longgen.shapes import model_shape
+
+    shape = model_shape(paper.model)
+    plans = {
+        name: make_plan(
+            shape,
+            make_layout(shape.num_layers, variant.full_layers, variant.placement),
+            variant.pattern,
+            paper.length,
+        )
+        for name, variant in paper.variants.items()
+    }
+    rows = []
+    for claim in paper.claims:
+        scale = scale_name(paper.model, paper.length)
+        if claim.measure == "retrieval_lost":
+            rows.append(_row(claim, "all-sparse", scale, None, None, None, None))
+            continue
+        for name, plan in plans.items():
+            ideal = None
+            if claim.stage:
+                ideal = float(getattr(plan, f"ideal_{claim.stage}_speedup"))
+            elif claim.measure == "kv_reduction":
+                ideal = 100 * plan.kv_reduction
+            if ideal is not None or name in paper.hybrids:
+                rows.append(_row(claim, name, scale, ideal, None, None, None))
+    return rows
+
+
+def _row(
+    claim: PaperClaim,
+    variant: str,
+    scale: str,
+    ideal: float | None,
+    measurement: Measurement | None,
+    run: str | None,
+    device: str | None,
+) -> LedgerRow:
+    return LedgerRow(
+        claim=claim.name,
+        variant=variant,
+        scale=scale,
+        unit=claim.unit,
+        paper=claim.paper_words if claim.paper is None else claim.paper,
+        ideal=ideal,
+        measured=measurement.value if measurement else None,
+        interval_low=measurement.low if measurement else None,
+        interval_high=measurement.high if measurement else None,
+        n=measurement.n if measurement else None,
+        reproduced_from=claim.reproduced_from,
+        exceeded_above=claim.exceeded_above if claim.can_exceed else None,
+        run=run,
+        device=device,
+        verdict=verdict(claim, measurement),
+    )
+
+
+def ledger(runs: Sequence[Run]) -> pd.DataFrame:
+    """The ledger of one or several runs: the paper's scale first, then every run's own.
+
+    A run of the paper's model at the paper's length takes the place of the "not measured" rows at the paper's scale.
+    """
+    paper = paper_claims()
+    own = [row for run in runs for row in own_rows(run, paper)]
+    at_paper_scale = scale_name(paper.model, paper.length)
+    measured = {(row.claim, row.variant) for row in own if row.scale == at_paper_scale and row.measured is not None}
+    predicted = [row for row in paper_rows(paper) if (row.claim, row.variant) not in measured]
+    filled = {(row.claim, row.variant) for row in predicted}
+    # at the paper's scale one unmeasured row per claim and variant is enough
+    own = [
+        row
+        for row in own
+        if not (row.scale == at_paper_scale and row.measured is None and (row.claim, row.variant) in filled)
+    ]
+    order = [claim.name for claim in paper.claims]
+    names = [*paper.variants, *(row.variant for row in own)]
+    first = sorted(
+        (row for row in [*predicted, *own] if row.scale == at_paper_scale),
+        key=lambda row: (order.index(row.claim), names.index(row.variant) if row.variant in names else len(names)),
+    )
+    return _frame([*first, *(row for row in own if row.scale != at_paper_scale)])
+
+
+def _frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
+    frame = pd.DataFrame([asdict(row) for row in rows])
+    numbers = ["ideal", "measured", "interval_low", "interval_high", "n", "reproduced_from", "exceeded_above"]
+    return frame.astype(dict.fromkeys(numbers, float)).round(9).astype({"n": "Int64"})  # 1.62, not 1.6199999999999999

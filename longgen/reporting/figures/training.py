@@ -1,0 +1,78 @@
+"""Figure `training`: loss, and accuracy on answers, of the base model and of every variant's extension."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from longgen.reporting import style, words
+from longgen.reporting.drawing import Drawing
+from longgen.reporting.lines import legend_of_variants
+from longgen.reporting.run import Run
+
+STAGES = {"base": "base model", "extension": "context extension"}
+BASE = style.VariantStyle(style.MUTED, "o", "base model")
+COLUMNS = ["variant", "stage", "phase", "step", "length", "tokens", "loss", "loss_smoothed", "answer_accuracy"]
+SMOOTHED_ABOVE = 60  # points; fewer are drawn as they are
+MEASURES = {"loss": "loss (nats per token)", "answer_accuracy": "accuracy on answers"}
+
+
+def smooth(loss: pd.Series) -> pd.Series:
+    """Centred moving mean over a fortieth of the curve; a short curve stays as it is."""
+    window = 1 if len(loss) <= SMOOTHED_ABOVE else max(3, len(loss) // 40)
+    return loss.rolling(window, center=True, min_periods=1).mean()
+
+
+def draw(run: Run) -> Drawing:
+    """Curves over the tokens of the stage: one column per stage; raw loss pale behind its moving mean."""
+    data = run.frame("training").sort_values(["stage", "tokens"], kind="stable")
+    data["loss_smoothed"] = data.groupby(["variant", "stage"], sort=False)["loss"].transform(smooth)
+    data = data[COLUMNS].reset_index(drop=True)
+    stages = [stage for stage in STAGES if stage in set(data["stage"])]
+    measures = ["loss"] + (["answer_accuracy"] if data["answer_accuracy"].notna().any() else [])
+    figure = style.new_figure(
+        "Training of the base model and of the context extension",
+        f"{words.run_note(run, 'training')} · above the panels: training length in tokens",
+        height=1.2 + 1.7 * len(measures),
+    )
+    panels = figure.subplots(len(measures), len(stages), squeeze=False, sharex="col")
+    looks = style.variant_styles(run.variants) | {"base": BASE}
+    for column, stage in enumerate(stages):
+        for axes, measure in zip(panels[:, column], measures, strict=True):
+            rows = data[data["stage"] == stage]
+            for name, curve in rows.groupby("variant", sort=False):
+                _draw_curve(axes, curve, measure, BASE if stage == "base" else looks[str(name)])
+            axes.grid(axis="y")
+            _mark_phases(axes, rows, label=measure == "loss")
+        panels[0, column].set_title(STAGES[stage], pad=style.ABOVE)
+        panels[-1, column].set_xlabel("tokens of this stage (millions)")
+    for line, measure in enumerate(measures):
+        panels[line, 0].set_ylabel(MEASURES[measure])
+    if "answer_accuracy" in measures:
+        for axes in panels[-1]:
+            axes.set_ylim(-0.03, 1.03)
+    names = [name for name in run.variants if name in set(data["variant"])]
+    shown = ([BASE] if "base" in stages else []) + [looks[name] for name in names]
+    legend_of_variants(figure, [style.VariantStyle(look.color, "", look.label) for look in shown])
+    return Drawing(figure, data)
+
+
+def _draw_curve(axes: Axes, curve: pd.DataFrame, measure: str, look: style.VariantStyle) -> None:
+    millions = curve["tokens"] / 1e6
+    if measure == "loss" and len(curve) > SMOOTHED_ABOVE:
+        axes.plot(millions, curve["loss"], color=look.color, linewidth=0.5, alpha=0.22)
+    shown = "loss_smoothed" if measure == "loss" else measure
+    known = curve[shown].notna()
+    axes.plot(millions[known], curve[shown][known], color=look.color, label=look.label, linewidth=1.2)
+
+
+def _mark_phases(axes: Axes, rows: pd.DataFrame, label: bool) -> None:
+    """A line where the training length changes; the length of each phase above the axes."""
+    ends = rows.groupby("phase", sort=False).agg(tokens=("tokens", "max"), length=("length", "first"))
+    starts, total = [0, *ends["tokens"]], ends["tokens"].max()
+    for index, length in enumerate(ends["length"]):
+        start, end = starts[index], starts[index + 1]
+        if index:
+            axes.axvline(start / 1e6, color=style.MUTED, linewidth=0.7, linestyle=(0, (4, 3)))
+        if label and (end - start) / total > 0.08:
+            style.write_above(axes, start / 1e6, words.format_length(length), "left")

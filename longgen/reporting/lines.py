@@ -1,0 +1,52 @@
+"""Lines with intervals and the legend of variants, shared by the figures that show something by length."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from longgen.reporting.style import INK, VariantStyle, legend_below
+
+
+def spread(count: int, step: float = 0.035) -> list[float]:
+    """Factors around 1 for a logarithmic x axis: they set the variants' intervals beside each other."""
+    return [float(2 ** (step * (index - (count - 1) / 2))) for index in range(count)]
+
+
+def draw_lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, look: VariantStyle, shift: float = 1.0) -> None:
+    """A line with markers of column ``y`` against ``x``, and error bars from ``<y>_low`` to ``<y>_high``."""
+    if rows.empty:
+        return
+    values = rows[y].to_numpy()
+    errors = np.vstack([values - rows[f"{y}_low"].to_numpy(), rows[f"{y}_high"].to_numpy() - values])
+    axes.errorbar(
+        rows[x].to_numpy() * shift,
+        values,
+        yerr=np.clip(errors, 0, None),
+        color=look.color,
+        marker=look.marker,
+        label=look.label,
+        elinewidth=0.8,
+        capsize=1.8,
+        capthick=0.8,
+        markeredgecolor="white",
+        markeredgewidth=0.4,
+    )
+
+
+def legend_of_variants(figure: Figure, looks: list[VariantStyle], extra: list[Line2D] | None = None) -> None:
+    """One legend below all panels: the variants, then ``extra`` entries."""
+    handles: list[Artist] = [
+        Line2D([], [], color=look.color, marker=look.marker, label=look.label, markeredgecolor="white", mew=0.4)
+        for look in looks
+    ]
+    legend_below(figure, handles + list(extra or []))
+
+
+def ideal_entry(text: str = "ideal, predicted") -> Line2D:
+    """The legend entry of the planner's thin dashed lines."""
+    return Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (3, 2)), label=text)

@@ -1,0 +1,90 @@
+"""What figures, tables and claims have in common: pooled proportions, and the right rows at a length."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from longgen.reporting.run import Run
+from longgen.statistics import wilson_interval
+
+TASKS = ("needle", "multikey", "variable-tracking")
+STAGES = ("training", "prefill", "decode")
+# the paper's tasks and stages as a reader knows them
+TASK_TITLES = {
+    "needle": "needle in a haystack",
+    "multikey": "multi-key needle",
+    "variable-tracking": "variable tracking",
+}
+
+
+def pool(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Pool exact-match rows that agree in ``by`` (over depths, say), with the interval of the pooled counts.
+
+    Args:
+        rows: records of kind ``retrieval``.
+        by: columns that tell the groups apart; their order of appearance is kept.
+
+    Returns:
+        Columns ``by``, then ``n, exact, exact_low, exact_high``: the Wilson interval is recomputed from the counts,
+        since intervals cannot be averaged.
+    """
+    counted = rows.assign(correct=(rows["exact"] * rows["n"]).round().astype(int), n=rows["n"].astype(int))
+    pooled = counted.groupby(by, sort=False)[["correct", "n"]].sum().reset_index()
+    intervals = [wilson_interval(int(k), int(n)) for k, n in zip(pooled["correct"], pooled["n"], strict=True)]
+    pooled["exact"] = pooled["correct"] / pooled["n"]
+    pooled["exact_low"] = [low for low, _ in intervals]
+    pooled["exact_high"] = [high for _, high in intervals]
+    return pooled[[*by, "n", "exact", "exact_low", "exact_high"]]
+
+
+def retrieval_by_length(run: Run) -> pd.DataFrame:
+    """Exact match per variant, task and length, pooled over depths; sorted by length within a variant and task."""
+    pooled = pool(run.frame("retrieval"), ["variant", "task", "length"])
+    variants = {name: index for index, name in enumerate(run.variants)}
+    tasks = {name: index for index, name in enumerate(task_order(pooled))}
+    ranked = pooled.assign(rank=pooled["variant"].map(variants), task_rank=pooled["task"].map(tasks))
+    return (
+        ranked.sort_values(["rank", "task_rank", "length"]).drop(columns=["rank", "task_rank"]).reset_index(drop=True)
+    )
+
+
+def task_order(rows: pd.DataFrame) -> list[str]:
+    """The tasks that occur in ``rows``: the known ones first, in their usual order."""
+    found = list(dict.fromkeys(rows["task"]))
+    return [task for task in TASKS if task in found] + [task for task in found if task not in TASKS]
+
+
+def difference_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Difference of two proportions and its 95 % interval, from their Wilson intervals.
+
+    Newcombe, "Interval estimation for the difference between independent proportions" (1998), method 10. Variants
+    are asked the same questions, so that treating them as independent is on the cautious side.
+
+    Args:
+        first: a proportion, and the ends of its interval.
+        second: the one subtracted.
+    """
+    (p, p_low, p_high), (q, q_low, q_high) = first, second
+    difference = p - q
+    return (
+        difference,
+        difference - math.hypot(p - p_low, q_high - q),
+        difference + math.hypot(p_high - p, q - q_low),
+    )
+
+
+def ideal_speedup(run: Run, variant: str, stage: str, length: int) -> float:
+    """The plan's ideal speed-up over full attention; NaN where the plan has no such length."""
+    rows = run.plan.predictions
+    found = rows[(rows["variant"] == variant) & (rows["length"] == length)]
+    return float(found[f"ideal_{stage}_speedup"].iloc[0]) if len(found) else math.nan
+
+
+def with_ideal(run: Run, speed: pd.DataFrame) -> pd.DataFrame:
+    """``speed`` rows (kind ``speed``) with a column ``ideal_speedup`` from the plan."""
+    keys = zip(speed["variant"], speed["stage"], speed["length"], strict=True)
+    return speed.assign(ideal_speedup=[ideal_speedup(run, *key) for key in keys])

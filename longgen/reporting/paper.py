@@ -1,0 +1,96 @@
+"""The paper's claims: paper_claims.yaml as checked values."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from longgen.pattern import SparsePattern
+from longgen.strict import build, load_yaml, require
+
+CLAIMS_FILE = Path(__file__).with_name("paper_claims.yaml")
+
+
+@dataclass(frozen=True)
+class PaperClaim:
+    """One claim and the numbers by which it is judged; paper_claims.yaml explains the rule.
+
+    Attributes:
+        name: short, for files.
+        claim: in words.
+        measure: what answers it; see `longgen.reporting.claims.MEASURES`.
+        unit: of all its numbers.
+        tolerance: in that unit.
+        paper: the paper's number, or None where it states the claim in words.
+        paper_words: those words.
+        target: what is to be reached; the paper's number if not given.
+        stage: of a speed-up.
+        can_exceed: whether "exceeded" means anything.
+    """
+
+    name: str
+    claim: str
+    measure: Literal["speedup", "kv_reduction", "retrieval_kept", "retrieval_lost", "extension"]
+    unit: str
+    tolerance: float
+    paper: float | None = None
+    paper_words: str | None = None
+    target: float | None = None
+    stage: Literal["training", "prefill", "decode"] | None = None
+    can_exceed: bool = True
+
+    def __post_init__(self) -> None:
+        require((self.paper is None) != (self.paper_words is None), "paper", self.paper, "a number, or paper_words")
+        require(
+            self.target is not None or self.paper is not None, "target", self.target, "a number where paper is in words"
+        )
+        require((self.measure == "speedup") == (self.stage is not None), "stage", self.stage, "given for a speedup")
+        require(self.tolerance >= 0, "tolerance", self.tolerance, "a number >= 0")
+
+    @property
+    def goal(self) -> float:
+        """``target``, else the paper's number."""
+        value = self.paper if self.target is None else self.target
+        assert value is not None  # checked above
+        return value
+
+    @property
+    def reproduced_from(self) -> float:
+        """The lower end of the measured interval must be at least this for "reproduced"."""
+        return self.goal - self.tolerance
+
+    @property
+    def exceeded_above(self) -> float:
+        """The lower end of the measured interval must be above this for "exceeded"."""
+        return self.goal + self.tolerance
+
+
+@dataclass(frozen=True)
+class PaperVariant:
+    """A hybrid at the paper's scale; the pattern is our choice."""
+
+    full_layers: int | str
+    pattern: SparsePattern
+    placement: str = "middle"
+
+
+@dataclass(frozen=True)
+class PaperClaims:
+    """The whole file."""
+
+    title: str
+    model: str
+    length: int
+    base_length: int
+    variants: dict[str, PaperVariant]
+    hybrids: list[str]
+    claims: list[PaperClaim]
+    notes: list[str] = field(default_factory=list)
+
+
+@functools.cache
+def paper_claims() -> PaperClaims:
+    """The claims that come with longgen. Raises ConfigError if the file was damaged."""
+    return build(PaperClaims, load_yaml(CLAIMS_FILE), "")

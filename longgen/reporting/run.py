@@ -1,0 +1,230 @@
+"""A run as reporting sees it: its results files as data frames, and its plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from longgen.errors import ArtifactError
+from longgen.layout import Layout
+from longgen.pattern import SparsePattern
+from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where a kind of result lives below a run's folder, and the columns its records must have."""
+
+    files: str
+    columns: tuple[str, ...]
+
+
+# The input contract; docs/results-format.md explains every column.
+KINDS: dict[str, Kind] = {
+    "plan": Kind(
+        "plan.json",
+        (
+            *("variant", "placement", "pattern", "full_layers", "num_layers", "length", "kv_bytes", "kv_fraction"),
+            *("prefill_flops", "training_flops", "decode_bytes"),
+            *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
+        ),
+    ),
+    "corpus": Kind("corpus.json", ("source", "split", "documents", "tokens", "sha256")),
+    "training": Kind(
+        "training/<variant>.json",
+        (
+            *("stage", "phase", "step", "length", "tokens", "loss", "answer_accuracy"),
+            *("learning_rate", "seconds", "tokens_per_second"),
+        ),
+    ),
+    "retrieval": Kind(
+        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", "exact", "exact_low", "exact_high")
+    ),
+    "perplexity": Kind(
+        "evaluation/<variant>/perplexity.json",
+        ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
+    ),
+    "speed": Kind(
+        "profile/speed.json",
+        (
+            *("variant", "stage", "length", "n", "seconds", "seconds_low", "seconds_high"),
+            *("speedup", "speedup_low", "speedup_high"),
+        ),
+    ),
+    "memory": Kind("profile/memory.json", ("variant", "length", "kv_bytes", "kv_bytes_planned", "kv_fraction")),
+}
+TEXT_COLUMNS = frozenset({"variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"})
+
+
+@dataclass(frozen=True)
+class PlannedVariant:
+    """A variant as plan.json describes it."""
+
+    name: str
+    layout: Layout
+    pattern: SparsePattern
+    pattern_name: str
+    placement: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """plan.json: the shape of the experiment, and the predictions for it.
+
+    Attributes:
+        model: shape of the model; ``name`` and ``num_layers`` at least.
+        base_length: context length of the base model, in tokens.
+        trained_length: context length after the extension, in tokens.
+        variants: by name, in the order of the configuration.
+        default_variants: those that a run without the whole ablation makes.
+        predictions: one row per variant and length; never shown as measured.
+    """
+
+    model: dict[str, Any]
+    base_length: int
+    trained_length: int
+    variants: dict[str, PlannedVariant]
+    default_variants: tuple[str, ...]
+    predictions: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Run:
+    """The results of one run, read once.
+
+    Attributes:
+        name: as given on the command line: ``smoke`` or ``published/smoke-cpu``.
+        folder: where the results files are.
+        results: all of them.
+    """
+
+    name: str
+    folder: Path
+    results: list[Result]
+
+    def has(self, kind: str) -> bool:
+        """Whether there is a results file of ``kind`` with at least one record."""
+        return any(result.records for result in self._of_kind(kind))
+
+    def missing(self, kind: str) -> ArtifactError:
+        """The error for an absent ``kind``: names the file and the command that makes it."""
+        if self.name.startswith(f"{PUBLISHED.name}/"):
+            command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
+        else:
+            command = f"snakemake --cores all --configfile config/{self.name}.yaml"
+        return ArtifactError(f"{self.folder / KINDS[kind].files} is missing: `{command}` makes it")
+
+    def frame(self, kind: str) -> pd.DataFrame:
+        """All records of ``kind``, in the order of the variants, with a ``variant`` column.
+
+        Raises:
+            ArtifactError: no such results file, or a column of the contract is absent or not a number.
+        """
+        if not self.has(kind):
+            raise self.missing(kind)
+        frame = self._frame(kind)
+        order = {name: index for index, name in enumerate(self.variants)}
+        rank = frame["variant"].map(lambda name: order.get(name, len(order)))
+        return frame.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank").reset_index(drop=True)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """plan.json. Raises ArtifactError if it is missing or incomplete."""
+        if not self.has("plan"):
+            raise self.missing("plan")
+        settings = self._of_kind("plan")[0].settings
+        try:
+            variants = {
+                name: PlannedVariant(
+                    name,
+                    Layout.from_kinds(value["layout"]),
+                    SparsePattern(**value["pattern"]),
+                    value["pattern_name"],
+                    value["placement"],
+                )
+                for name, value in settings["variants"].items()
+            }
+            return Plan(
+                model=settings["model"],
+                base_length=settings["base_length"],
+                trained_length=settings["trained_length"],
+                variants=variants,
+                default_variants=tuple(settings["default_variants"]),
+                predictions=self._frame("plan"),
+            )
+        except KeyError as error:
+            raise ArtifactError(f"{self.folder / 'plan.json'}: settings lack {error}") from None
+
+    @cached_property
+    def variants(self) -> tuple[str, ...]:
+        """Names of all variants that the plan or any result mentions: the plan's order, then alphabetical."""
+        planned = list(self.plan.variants) if self.has("plan") else ["full"]
+        found = {
+            name
+            for kind in ("retrieval", "perplexity", "speed", "memory", "training")
+            for result in self._of_kind(kind)
+            for name in [result.variant, *(record.get("variant") for record in result.records)]
+            if name is not None
+        }
+        return (*planned, *sorted(found - set(planned) - {"base"}))
+
+    @property
+    def model_name(self) -> str:
+        """Name of the model, from the plan."""
+        return str(self.plan.model["name"])
+
+    def device(self, *kinds: str) -> str:
+        """Name of the device(s) that measured these kinds; empty if none did."""
+        names = {
+            str((result.provenance.get("device") or {}).get("name", "unknown device"))
+            for kind in kinds
+            for result in self._of_kind(kind)
+        }
+        return ", ".join(sorted(names))
+
+    def _of_kind(self, kind: str) -> list[Result]:
+        return [result for result in self.results if result.kind == kind]
+
+    def _frame(self, kind: str) -> pd.DataFrame:
+        frames = []
+        for result in self._of_kind(kind):
+            rows = pd.DataFrame(result.records)
+            if "variant" not in rows:
+                rows.insert(0, "variant", result.variant or "base")
+            frames.append(rows)
+        frame = pd.concat([rows for rows in frames if len(rows)], ignore_index=True)
+        path = self.folder / KINDS[kind].files
+        for column in KINDS[kind].columns:
+            if column not in frame:
+                raise ArtifactError(f"{path}: column {column!r} is missing; see docs/results-format.md")
+            if column not in TEXT_COLUMNS:
+                try:
+                    frame[column] = pd.to_numeric(frame[column])
+                except (ValueError, TypeError):
+                    raise ArtifactError(f"{path}: column {column!r} holds something that is not a number") from None
+        return frame
+
+
+def open_run(name: str, results: Path | str = RESULTS) -> Run:
+    """Read all results of the run called ``name``.
+
+    Args:
+        name: ``smoke`` for ``<results>/smoke``, or ``published/smoke-cpu``.
+        results: the folder that holds the runs.
+
+    Raises:
+        ConfigError: the name is not usable.
+        ArtifactError: there are no results of that name, or one cannot be read.
+    """
+    folder = Path(results) / run_folder(name).relative_to(RESULTS)
+    return Run(name, folder, load_results(folder))
+
+
+def published_runs(results: Path | str = RESULTS) -> list[str]:
+    """Names (``published/<name>``) of all published runs below ``results``, sorted."""
+    folder = Path(results) / PUBLISHED.name
+    return sorted(f"{PUBLISHED.name}/{path.name}" for path in folder.glob("[!.]*") if path.is_dir())

@@ -1,0 +1,155 @@
+"""The one look of all figures: fonts, sizes, and a colour and marker per variant that never change between figures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from matplotlib import rc_context, rcdefaults, rcParams
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from longgen.reporting.words import format_length, variant_label
+
+WIDTH = 7.0  # inches: the text width of a two-column paper
+ABOVE = 11.0  # points between axes and title where `write_above` writes
+
+RC: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # comes with matplotlib: the same look on every machine
+    "font.size": 8,
+    "axes.titlesize": 8.5,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "legend.fontsize": 7.5,
+    "legend.frameon": False,
+    "figure.titlesize": 10,
+    "figure.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.7,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e3e3",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 4.5,
+    "hatch.linewidth": 0.6,
+    "figure.dpi": 200,  # also that of the layout: sizes of text depend on it
+    "savefig.dpi": 200,
+    "pdf.fonttype": 42,  # editable text
+}
+
+
+@contextlib.contextmanager
+def paper_style() -> Iterator[None]:
+    """Draw and save within this: matplotlib's defaults and `RC`, whatever a user's matplotlibrc says."""
+    with rc_context():
+        rcdefaults()
+        rcParams.update(cast(Any, RC))
+        yield
+
+
+# Roles that are not variants.
+INK = "#222222"
+MUTED = "#6b6b6b"
+FULL = "#3b3b3b"
+SINK = "#E69F00"
+LOCAL = "#0072B2"
+STRIDED = "#CC79A7"
+UNSEEN = "#f1f1f1"
+
+
+@dataclass(frozen=True)
+class VariantStyle:
+    """How a variant looks in every figure."""
+
+    color: str
+    marker: str
+    label: str
+
+
+# Okabe-Ito, extended by Tol's muted scheme: told apart with every common colour blindness, and by the marker in print.
+_KNOWN: dict[str, tuple[str, str]] = {
+    "full": ("#222222", "o"),
+    "longgen-sink": ("#0072B2", "s"),
+    "longgen-stride": ("#D55E00", "D"),
+    "all-sparse": ("#CC79A7", "X"),
+    "middle-1-6": ("#56B4E9", "<"),
+    "middle-1-2": ("#332288", ">"),
+    "ends-1-3": ("#009E73", "P"),
+    "bottom-1-3": ("#999933", "v"),
+    "top-1-3": ("#E69F00", "^"),
+    "interleaved-1-3": ("#882255", "p"),
+}
+_SPARE = (("#44AA99", "h"), ("#AA4499", "*"), ("#DDCC77", "H"), ("#117733", "d"), ("#88CCEE", "8"), ("#661100", "."))
+
+
+def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
+    """A style per variant. Give *all* variants of a run, so that a variant looks the same in each of its figures."""
+    names = list(names)
+    unknown = [name for name in names if name not in _KNOWN]
+    looks = _KNOWN | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(unknown)}
+    return {name: VariantStyle(*looks[name], variant_label(name)) for name in names}
+
+
+def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Figure:
+    """An empty figure with a title at the top left, and below it a small grey note (run, model, device)."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    heading = 0.42 / height  # inches for title and note
+    engine = figure.get_layout_engine()
+    assert isinstance(engine, ConstrainedLayoutEngine)
+    engine.set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04, rect=(0, 0, 1, 1 - heading))
+    left = 0.08 / width
+    figure.suptitle(title, x=left, y=1 - 0.06 / height, ha="left", va="top").set_in_layout(False)
+    note_text = figure.text(left, 1 - 0.27 / height, note, ha="left", va="top", fontsize=6.5, color=MUTED)
+    note_text.set_in_layout(False)
+    return figure
+
+
+def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+    """One legend for the whole figure below its panels, in as many columns as its width holds."""
+    lengths = [len(str(handle.get_label())) for handle in handles]
+    for rows in range(1, len(handles) + 1):
+        columns = -(-len(handles) // rows)
+        filled = np.array_split(lengths, columns)  # as matplotlib fills the columns
+        if sum(0.46 + 0.066 * max(column) for column in filled) <= figure.get_figwidth():  # inches, at RC's font size
+            break
+    figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
+
+
+def length_axis(axes: Axes, lengths: Sequence[float] | np.ndarray, label: str = "context length (tokens)") -> None:
+    """A logarithmic x axis whose ticks are the lengths themselves."""
+    ticks = sorted({float(length) for length in lengths})
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_locator(FixedLocator(ticks))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_length(value)))
+    axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+    axes.set_xlabel(label)
+
+
+def mark_length(axes: Axes, length: float, text: str) -> None:
+    """A dashed vertical line at a length; its meaning stands above the axes, so that it covers no data."""
+    axes.axvline(length, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+    write_above(axes, length, text, "center")
+
+
+def write_above(axes: Axes, x: float, text: str, align: str, color: str = MUTED) -> None:
+    """Small print just above the top of the axes; give the title a pad of `ABOVE` points."""
+    axes.annotate(
+        text,
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=(0, 1.5),
+        textcoords="offset points",
+        ha=align,
+        va="bottom",
+        fontsize=6.5,
+        color=color,
+    )

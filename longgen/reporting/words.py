@@ -1,0 +1,69 @@
+"""Names and numbers as readers see them; without matplotlib, so that tables are quick."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from longgen.pattern import SparsePattern
+from longgen.reporting.run import Run
+
+# written as escapes, since linters take the characters for x and -
+TIMES = "\u00d7"
+TO = "\u2013"
+
+_LABELS = {
+    "full": "full attention",
+    "longgen-sink": "LongGen (sink)",
+    "longgen-stride": "LongGen (stride)",
+    "all-sparse": "all layers sparse",
+    "base": "base model",
+}
+
+
+def variant_label(name: str) -> str:
+    """A variant's name for readers: ``middle-1-6`` is "middle 1/6"."""
+    ratio = re.fullmatch(r"(.+)-(\d+)-(\d+)", name)
+    if ratio:
+        return f"{ratio[1].replace('-', ' ')} {ratio[2]}/{ratio[3]}"
+    return _LABELS.get(name, name)
+
+
+def pattern_label(pattern: SparsePattern) -> str:
+    """What a sparse layer sees, in words."""
+    parts = (["sink"] if pattern.sink_blocks else []) + ["window"]
+    return " + ".join(parts + ([f"stride {pattern.stride}"] if pattern.stride else []))
+
+
+def run_note(run: Run, *kinds: str) -> str:
+    """The small print of a figure: the run, its model, and the device that measured ``kinds``."""
+    parts = [f"run {run.name}", f"model {run.model_name}, {run.plan.model['num_layers']} layers"]
+    if kinds:
+        parts.append(f"measured on {run.device(*kinds)}")
+    return " · ".join(parts)
+
+
+def format_length(length: float) -> str:
+    """Tokens as 256, 2K or 128K (K is 1024)."""
+    if length >= 1024 and (length / 1024 * 2) % 1 == 0:
+        return f"{length / 1024:g}K"
+    return f"{length:g}"
+
+
+def format_bytes(count: float, _: object = None) -> str:
+    """Bytes as 512 KiB, 1.5 GiB and so on; also a tick formatter."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.3g} {unit}"
+        count /= 1024
+    return f"{count:.4g} TiB"
+
+
+def wrap(text: str, width: int) -> str:
+    """``text`` in lines of about ``width`` characters, broken at spaces."""
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False))
+
+
+def format_ratio(ratio: float, _: object = None) -> str:
+    """A speed-up with the multiplication sign; also a tick formatter."""
+    return f"{ratio:g}{TIMES}"

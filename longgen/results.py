@@ -1,0 +1,86 @@
+"""Results files: one JSON per measurement, from which every figure, table and claim is a pure function."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from longgen.errors import ArtifactError, ConfigError
+from longgen.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+RESULTS = Path("results")
+PUBLISHED = RESULTS / "published"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One measurement (or prediction: kind ``plan`` alone).
+
+    Attributes:
+        kind: what was measured; see docs/results-format.md for the columns of each kind.
+        run: name of the run, e.g. ``smoke``.
+        records: rows of plain values, all with the same keys; sample counts and 95 % intervals are columns.
+        provenance: see `longgen.provenance.provenance`.
+        variant: the model variant, or None where the rows name it or there is none.
+        settings: what was set for this measurement, as plain data.
+    """
+
+    kind: str
+    run: str
+    records: list[dict[str, Any]]
+    provenance: dict[str, Any]
+    variant: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+
+def save_result(path: Path | str, result: Result) -> None:
+    """Write ``result`` as JSON, atomically."""
+    write_json(path, asdict(result))
+
+
+def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Result:
+    """Read a results file.
+
+    Raises:
+        ArtifactError: missing, not JSON, another schema version, or not the fields of `Result`.
+    """
+    value = read_json(path, made_by)
+    version = value.get("schema_version") if isinstance(value, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ArtifactError(f"{path}: schema_version is {version!r}: this longgen reads {SCHEMA_VERSION}")
+    try:
+        return Result(**value)
+    except TypeError as error:
+        raise ArtifactError(f"{path}: not a results file ({error}); `{made_by}` makes it anew") from None
+
+
+def load_results(folder: Path | str) -> list[Result]:
+    """All results files below ``folder``, in path order.
+
+    Raises:
+        ArtifactError: the folder is missing or holds none, or a file in it is not a results file.
+    """
+    folder = Path(folder)
+    paths = sorted(folder.rglob("*.json"))
+    if not paths:
+        raise ArtifactError(f"{folder} holds no results: `snakemake --cores all` makes them")
+    return [load_result(path) for path in paths]
+
+
+def check_run_name(name: str) -> str:
+    """``name`` if it is usable as a folder name everywhere; raises ConfigError otherwise."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", name) or name == PUBLISHED.name:
+        raise ConfigError(f"name is {name!r}: allowed are a-z, 0-9, '.', '_', '-', and not '{PUBLISHED.name}'")
+    return name
+
+
+def run_folder(run: str) -> Path:
+    """``results/<run>``, or ``results/published/<name>`` for ``published/<name>``, below the current folder."""
+    head, _, name = run.rpartition("/")
+    if head not in ("", PUBLISHED.name):
+        raise ConfigError(f"run is {run!r}: allowed is NAME or {PUBLISHED.name}/NAME")
+    return (PUBLISHED if head else RESULTS) / check_run_name(name)

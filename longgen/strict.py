@@ -1,0 +1,139 @@
+"""Strict construction of dataclasses from YAML: every error names the file, the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union
+
+import yaml
+
+from longgen.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """YAML's own rule for a repeated key is that the last one wins, silently; here it is an error."""
+
+
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen = set()
+    # Before merge keys (<<) are resolved: to override a merged key is what they are for.
+    for key_node, _ in node.value:
+        if isinstance(key_node, yaml.ScalarNode):
+            if key_node.value in seen:
+                line = key_node.start_mark.line + 1
+                raise ConfigError(f"key {key_node.value!r} occurs twice (line {line}): names must be unique")
+            seen.add(key_node.value)
+    return loader.construct_mapping(node, deep=True)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def load_yaml(path: Path | str) -> Any:
+    """Parse a YAML file.
+
+    Raises:
+        ConfigError: the file is missing, is not text or YAML, or repeats a key.
+    """
+    try:
+        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{path} does not exist: give the path of a configuration such as config/smoke.yaml"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def _type_name(expected: Any) -> str:
+    if typing.get_origin(expected) is Literal:
+        return "one of " + ", ".join(repr(v) for v in typing.get_args(expected))
+    if typing.get_origin(expected) in (Union, types.UnionType):
+        return " or ".join(_type_name(option) for option in typing.get_args(expected))
+    names = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
+    if dataclasses.is_dataclass(expected) or typing.get_origin(expected) is dict:
+        return "a mapping"
+    return names.get(expected, "a list")
+
+
+def build(expected: Any, value: Any, key: str) -> Any:
+    """``value`` (from YAML) as the type ``expected``: a dataclass, list, dict, Literal, union or plain type.
+
+    Args:
+        expected: the wanted type.
+        value: plain data.
+        key: dotted path of the value, for error messages; may be empty at the top.
+
+    Raises:
+        ConfigError: unknown or missing key, wrong type, or a dataclass's own check fails.
+    """
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    refused = ConfigError(f"{key or 'the file'} is {value!r}: allowed is {_type_name(expected)}")
+    if dataclasses.is_dataclass(expected):
+        if not isinstance(value, dict):
+            raise refused
+        return _build_dataclass(typing.cast(type, expected), value, key)
+    if origin is list:
+        if not isinstance(value, list):
+            raise refused
+        return [build(arguments[0], item, f"{key}[{index}]") for index, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise refused
+        return {build(arguments[0], k, f"key of {key}"): build(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
+    if origin is Literal:
+        if value not in arguments:
+            raise refused
+        return value
+    if origin in (Union, types.UnionType):
+        for option in arguments:
+            try:
+                return build(option, value, key)
+            except ConfigError:
+                continue
+        raise refused
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if expected is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
+        number = f"{float(value):.1e}"  # YAML 1.1 wants the point that people leave out
+        raise ConfigError(f"{key} is {value!r}, which YAML reads as text: allowed is a number, so write {number}")
+    if type(value) is not expected or (expected is float and not math.isfinite(value)):
+        raise refused
+    return value
+
+
+def _build_dataclass(cls: type[T], value: dict[str, Any], key: str) -> T:
+    fields = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls)) if f.init}
+    prefix = f"{key}." if key else ""
+    for name in value:
+        if name not in fields:
+            near = difflib.get_close_matches(str(name), fields, n=1)
+            hint = f" (did you mean {near[0]!r}?)" if near else ""
+            raise ConfigError(f"{prefix}{name} is not a known key{hint}: allowed are {', '.join(fields)}")
+    for name, f in fields.items():
+        if name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{prefix}{name} is missing: {cls.__name__} needs it")
+    hints = typing.get_type_hints(cls)
+    built = {name: build(hints[name], item, f"{prefix}{name}") for name, item in value.items()}
+    try:
+        return cls(**built)
+    except ConfigError as error:
+        raise ConfigError(f"{prefix}{error}") from None
+
+
+def require(condition: bool, name: str, value: Any, allowed: str) -> None:
+    """Raise ConfigError ``<name> is <value>: allowed is <allowed>`` unless ``condition``."""
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}: allowed is {allowed}")

@@ -1,0 +1,1 @@
+"""Training: one plain loop for base pretraining and long-context extension, with exact resume."""

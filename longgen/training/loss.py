@@ -1,0 +1,49 @@
+"""Next-token cross-entropy without the [tokens, vocabulary] logits of a whole sequence in memory."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
+
+# At 128K tokens and a vocabulary of 32,000 the logits alone are 16 GB in float32. Our choice of chunk.
+CHUNK_TOKENS = 4096
+
+
+def _chunk_sum(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = F.linear(hidden, head).float()
+    loss = F.cross_entropy(logits, targets, reduction="none")
+    return (loss * weights).sum(), (logits.detach().argmax(-1) == targets).float()
+
+
+def weighted_loss(
+    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted mean cross-entropy, computed chunk by chunk and recomputed in the backward pass.
+
+    Args:
+        hidden: [batch, length, hidden size], last hidden states.
+        head: [vocabulary, hidden size], weight of the language-model head.
+        targets: [batch, length] int64, the next token of each position.
+        weights: [batch, length] float, >= 0; positions of weight 0 cost nothing.
+
+    Returns:
+        the loss (scalar) and, without gradient, the share of positions of weight > 1 (answers) whose most probable
+        token is the target; NaN if there is none.
+    """
+    used = weights.flatten().nonzero().squeeze(1)
+    hidden = hidden.flatten(0, 1).index_select(0, used)
+    targets, weights = targets.flatten()[used], weights.flatten()[used]
+    total = hidden.new_zeros((), dtype=torch.float32)
+    correct = []
+    parts = zip(*(t.split(CHUNK_TOKENS) for t in (hidden, targets, weights)), strict=True)
+    for hidden_part, targets_part, weights_part in parts:
+        if len(used) <= CHUNK_TOKENS:  # a single chunk: keeping its logits is cheaper than computing them twice
+            part, hits = _chunk_sum(hidden_part, head, targets_part, weights_part)
+        else:
+            part, hits = checkpoint(_chunk_sum, hidden_part, head, targets_part, weights_part, use_reentrant=False)
+        total = total + part
+        correct.append(hits)
+    return total / weights.sum(), torch.cat(correct)[weights > 1].mean()

@@ -1,0 +1,65 @@
+"""Optimizers by name, and the learning-rate schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from longgen.config import OptimizerSettings, PhaseSettings
+from longgen.errors import ConfigError
+
+
+def _split_parameters(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
+    """Weight matrices of the layers, and the rest (embeddings, head, norms)."""
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        is_matrix = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
+        (matrices if is_matrix else rest).append(parameter)
+    return matrices, rest
+
+
+def _adamw(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
+    matrices, rest = _split_parameters(model)
+    betas = (settings.betas[0], settings.betas[1])
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    return [torch.optim.AdamW(groups, betas=betas, fused=True)]
+
+
+def _muon(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices, with updates scaled to AdamW's size so that one learning rate serves both."""
+    matrices, rest = _split_parameters(model)
+    betas = (settings.betas[0], settings.betas[1])
+    return [
+        torch.optim.Muon(matrices, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(rest, betas=betas, weight_decay=0.0, fused=True),
+    ]
+
+
+OPTIMIZERS: dict[str, Callable[[torch.nn.Module, OptimizerSettings], list[torch.optim.Optimizer]]] = {
+    "adamw": _adamw,
+    "muon": _muon,
+}
+
+
+def make_optimizers(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
+    """The optimizers that together update all parameters of ``model``.
+
+    Raises:
+        ConfigError: unknown name.
+    """
+    if settings.name not in OPTIMIZERS:
+        raise ConfigError(f"optimizer.name is {settings.name!r}: allowed are {', '.join(OPTIMIZERS)}")
+    return OPTIMIZERS[settings.name](model, settings)
+
+
+def learning_rate(phase: PhaseSettings, step: int) -> float:
+    """Learning rate of ``step`` (from 0) of a phase: linear warm-up, constant, linear decay over the last steps."""
+    warmup = min(1.0, (step + 1) / phase.warmup_steps) if phase.warmup_steps else 1.0
+    remaining = (phase.steps - step) / phase.decay_steps if phase.decay_steps else 1.0
+    final = phase.final_learning_rate_ratio
+    return phase.learning_rate * warmup * (final + (1 - final) * min(1.0, remaining))

@@ -1,0 +1,54 @@
+"""A tiny valid experiment, for every test that needs a configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+def tiny_settings() -> dict[str, Any]:
+    """A fresh mapping, free to be changed: 6 layers, blocks of 8 tokens, extension from 64 to 256 tokens."""
+    phase = {"length": 64, "batch_size": 2, "steps": 2, "learning_rate": 1e-3, "mixture": {"text": 0.5, "needles": 0.5}}
+    return {
+        "name": "tiny",
+        "seed": 7,
+        "data": {"sources": [{"kind": "pydoc-topics"}]},
+        "model": {
+            "hidden_size": 32,
+            "intermediate_size": 64,
+            "num_hidden_layers": 6,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+        },
+        "base": {"phases": [phase]},
+        "extension": {"phases": [phase | {"length": 128}, phase | {"length": 256}], "rope_theta": 40000.0},
+        "patterns": {
+            "sink": {"block_size": 8, "sink_blocks": 1, "local_blocks": 4},
+            "stride": {"block_size": 8, "sink_blocks": 1, "local_blocks": 2, "stride": 4},
+        },
+        "variants": {
+            "full": {"full_layers": "all"},
+            "middle": {"full_layers": "1/3", "pattern": "sink"},
+            "ends": {"full_layers": "1/3", "placement": "ends", "pattern": "stride"},
+            "none": {"full_layers": "none", "pattern": "sink"},
+        },
+        "default_variants": ["full", "middle"],
+        "evaluation": {
+            "lengths": [64, 256],
+            "depths": [0.0, 0.5, 1.0],
+            "samples_per_cell": 2,
+            "tasks": ["needle"],
+            "task_samples": 2,
+            "perplexity_documents": 2,
+        },
+        "profiling": {"lengths": [64, 512], "training_lengths": [128], "repeats": 3},
+    }
+
+
+def experiment_file(folder: Path, settings: dict[str, Any] | None = None) -> Path:
+    """Write ``settings``, or those of `tiny_settings`, to ``folder`` for `longgen.config.load_experiment`."""
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(settings or tiny_settings(), sort_keys=False), encoding="utf-8")
+    return path

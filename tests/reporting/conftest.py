@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from longgen.reporting.run import Run, open_run
+from tests.reporting.fake_run import ABLATION, write_run
+
+
+@pytest.fixture(scope="session")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of runs: smoke (the default variants) and whole-ablation (ten). Read only."""
+    folder = tmp_path_factory.mktemp("results")
+    write_run(folder / "smoke")
+    write_run(folder / "whole-ablation", ABLATION)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(results: Path) -> Run:
+    return open_run("smoke", results)
+
+
+@pytest.fixture(scope="session")
+def ablation_run(results: Path) -> Run:
+    return open_run("whole-ablation", results)

@@ -1,0 +1,204 @@
+"""The claims ledger: verdicts by rule, measured values from the right rows, and no prediction among them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from longgen.errors import ConfigError
+from longgen.reporting.claim_measures import Measurement
+from longgen.reporting.claims import VERDICTS, ledger, verdict
+from longgen.reporting.claims_text import CAUTION, claims_markdown
+from longgen.reporting.paper import PaperClaim, paper_claims
+from longgen.reporting.run import Run, open_run
+from tests.reporting import fake_run
+from tests.reporting.fake_run import DEVICE, TRAINED, exact, ideal, kv_fraction, speedup, write_run
+
+PAPER_SCALE = "llama2-7b @ 131072"
+
+
+def claim(**changes: object) -> PaperClaim:
+    values = {"name": "c", "claim": "C", "measure": "kv_reduction", "unit": "x", "tolerance": 0.1, "paper": 1.5}
+    return PaperClaim(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("low", "expected"),
+    [
+        (1.61, "exceeded"),
+        (1.6, "reproduced"),  # not above the target plus the tolerance
+        (1.5, "reproduced"),
+        (1.4, "reproduced"),  # at the edge
+        (1.399, "not reached"),
+        (0.2, "not reached"),
+    ],
+)
+def test_verdict_goes_by_the_low_end_of_the_interval(low: float, expected: str) -> None:
+    assert verdict(claim(), Measurement(value=9.0, low=low, high=10.0)) == expected
+    assert verdict(claim(), Measurement(value=low, low=None, high=None)) == expected, "exact values have no interval"
+
+
+def test_other_verdicts() -> None:
+    assert verdict(claim(), None) == "not measured"
+    qualitative = claim(paper=None, paper_words="lost", target=1.5, can_exceed=False)
+    assert verdict(qualitative, Measurement(9.0, 8.0, 10.0)) == "reproduced"
+    assert verdict(claim(paper=32.0, tolerance=0.0), Measurement(32.0, 32.0, 32.0)) == "reproduced"
+    assert verdict(claim(paper=0.3, tolerance=0.1), Measurement(0.2, None, None)) == "reproduced", "0.3 - 0.1 > 0.2"
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"paper": None}, "paper"),
+        ({"paper_words": "kept"}, "paper"),
+        ({"paper": None, "paper_words": "kept"}, "target"),
+        ({"measure": "speedup"}, "stage"),
+        ({"tolerance": -1.0}, "tolerance"),
+    ],
+)
+def test_claims_file_is_checked(changes: dict, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{key} is"):
+        claim(**changes)
+
+
+def test_the_papers_numbers() -> None:
+    found = {c.name: c.paper for c in paper_claims().claims}
+    assert found == {
+        "training-speedup": 1.55,
+        "kv-reduction": 62.0,
+        "prefill-speedup": 1.67,
+        "decode-speedup": 1.41,
+        "retrieval-kept": None,
+        "retrieval-lost": None,
+        "context-extension": 32.0,
+    }
+
+
+def test_paper_scale_is_predicted_and_not_measured(run: Run) -> None:
+    rows = ledger([run])
+    rows = rows[rows["scale"] == PAPER_SCALE]
+    assert set(rows["verdict"]) == {"not measured"}
+    assert rows[["measured", "interval_low", "interval_high", "n", "run", "device"]].isna().all().all()
+    ideals = rows.set_index(["claim", "variant"])["ideal"]
+    # DESIGN, section 1
+    assert ideals["kv-reduction", "longgen-sink-12-layers"] == pytest.approx(62.0, abs=0.05)
+    assert ideals["kv-reduction", "longgen-sink"] == pytest.approx(65.1, abs=0.05)
+    assert ideals["kv-reduction", "longgen-stride"] == pytest.approx(61.0, abs=0.05)
+    assert ideals["prefill-speedup", "longgen-sink"] == pytest.approx(1.88, abs=0.005)
+    assert ideals["decode-speedup", "longgen-sink"] == pytest.approx(2.19, abs=0.006)
+    assert rows.loc[rows["claim"] == "retrieval-kept", "ideal"].isna().all()
+
+
+def test_own_scale_is_measured(run: Run) -> None:
+    rows = ledger([run])
+    rows = rows[rows["scale"] == f"smoke @ {TRAINED}"].set_index(["claim", "variant"])
+    assert len(rows) == 6 * 2 + 1
+    for number, variant in ((1, "longgen-sink"), (2, "longgen-stride")):
+        for stage_number, stage in enumerate(("prefill", "decode", "training")):
+            row = rows.loc[(f"{stage}-speedup", variant)]
+            ratio = speedup(number, stage_number, TRAINED)
+            assert row["measured"] == pytest.approx(ratio)
+            assert (row["interval_low"], row["interval_high"]) == pytest.approx((ratio - 0.06, ratio + 0.072))
+            assert row["ideal"] == pytest.approx(ideal(number, stage_number, TRAINED))
+            assert (row["run"], row["device"], row["n"]) == ("smoke", DEVICE, 5)
+        row = rows.loc[("kv-reduction", variant)]
+        assert row["measured"] == pytest.approx(100 * (1 - kv_fraction(variant, TRAINED)))
+        assert row["ideal"] == pytest.approx(row["measured"])
+        assert pd.isna(row["interval_low"])
+        row = rows.loc[("retrieval-kept", variant)]
+        means = [sum(exact(k, 0, TRAINED, depth) for depth in fake_run.DEPTHS) / 5 for k in (0, number)]
+        assert row["measured"] == pytest.approx(100 * (means[1] - means[0]))
+        assert row["interval_low"] < row["measured"] < row["interval_high"]
+        assert rows.loc[("context-extension", variant), "measured"] == 8
+    lost = rows.loc[("retrieval-lost", "all-sparse")]
+    assert lost["measured"] == pytest.approx(73.0)
+    assert set(rows["verdict"]) <= set(VERDICTS)
+
+
+def test_a_run_without_measurements_has_none_in_the_ledger(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "smoke")
+    for path in folder.rglob("*.json"):
+        if path.name != "plan.json":
+            path.unlink()
+    rows = ledger([open_run("smoke", tmp_path)])
+    assert set(rows["verdict"]) == {"not measured"}
+    assert rows["measured"].isna().all()
+    assert rows.loc[rows["scale"].str.startswith("smoke"), "ideal"].notna().any()
+
+
+def test_context_extension_stops_at_the_first_length_that_fails(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "smoke") / "evaluation/longgen-sink/retrieval.json"
+    value = json.loads(path.read_text())
+    for record in value["records"]:
+        if record["length"] == 1024 and record["task"] == "needle":
+            record["exact"] = 0.45
+    path.write_text(json.dumps(value))
+    rows = ledger([open_run("smoke", tmp_path)]).set_index(["claim", "scale", "variant"])
+    row = rows.loc[("context-extension", f"smoke @ {TRAINED}", "longgen-sink")]
+    # 0.45 of 100: the upper end of the interval is above a half, and 2048 is fine again
+    assert (row["measured"], row["interval_low"], row["interval_high"]) == (2, 2, 8)
+
+
+def test_speed_measured_elsewhere_names_its_length(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "smoke") / "profile/speed.json"
+    path.write_text(path.read_text().replace(f'"length": {TRAINED}', '"length": 3000'))
+    rows = ledger([open_run("smoke", tmp_path)]).set_index(["claim", "variant", "scale"])
+    assert rows.loc[("prefill-speedup", "longgen-sink", "smoke @ 4096"), "measured"] > 1
+    assert rows.loc[("training-speedup", "longgen-sink", "smoke @ 3000"), "measured"] > 1
+
+
+@pytest.fixture
+def paper_scale_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(fake_run, "TRAINED", 131072)
+    monkeypatch.setattr(fake_run, "SPEED_LENGTHS", (32768, 65536, 131072, 262144))
+    folder = write_run(tmp_path / "seven", name="my-llama")
+    path = folder / "plan.json"
+    value = json.loads(path.read_text())
+    sizes = {"num_layers": 32, "hidden_size": 4096, "intermediate_size": 11008}
+    value["settings"]["model"] |= sizes | {"num_heads": 32, "num_kv_heads": 32, "head_dim": 128}
+    path.write_text(json.dumps(value))
+    return tmp_path
+
+
+def test_a_run_of_the_papers_model_and_length_fills_the_papers_rows(paper_scale_run: Path) -> None:
+    rows = ledger([open_run("seven", paper_scale_run)])
+    rows = rows[rows["scale"] == PAPER_SCALE]
+    assert not rows.duplicated(["claim", "variant"]).any()
+    rows = rows.set_index(["claim", "variant"])
+    row = rows.loc[("prefill-speedup", "longgen-stride")]
+    assert row["measured"] == pytest.approx(speedup(2, 0, 131072))
+    assert row["verdict"] == "exceeded"
+    assert row["run"] == "seven"
+    assert rows.loc[("prefill-speedup", "longgen-sink-12-layers"), "verdict"] == "not measured"
+    assert rows.loc[("retrieval-kept", "longgen-sink"), "verdict"] == "not measured", "evaluated up to 2048 only"
+
+
+def test_another_model_of_that_name_does_not(paper_scale_run: Path) -> None:
+    path = paper_scale_run / "seven/plan.json"
+    value = json.loads(path.read_text())
+    value["settings"]["model"] |= {"name": "llama2-7b", "hidden_size": 128}
+    path.write_text(json.dumps(value))
+    rows = ledger([open_run("seven", paper_scale_run)])
+    assert rows.loc[rows["scale"] == PAPER_SCALE, "measured"].isna().all()
+    assert (rows["scale"] == "llama2-7b (other sizes) @ 131072").any()
+
+
+def test_ledger_of_several_runs(run: Run, paper_scale_run: Path) -> None:
+    rows = ledger([run, open_run("seven", paper_scale_run)])
+    assert {PAPER_SCALE, f"smoke @ {TRAINED}"} <= set(rows["scale"])
+    assert set(rows["run"].dropna()) == {"smoke", "seven"}
+
+
+def test_markdown_warns_and_states_the_rules(run: Run) -> None:
+    text = claims_markdown(ledger([run]))
+    assert CAUTION in text
+    assert "small-scale rows do not confirm" in text
+    assert "1.81\u00d7 (1.75 to 1.89)" in text
+    assert "| training-speedup  | 1.50\u00d7" in text
+    assert "cannot be" in text
+    for note in paper_claims().notes:
+        assert note in text
+    assert text.index("At the paper's scale") < text.index("At the scale of run smoke")

@@ -1,0 +1,206 @@
+"""The configuration: what is read, and that every bad input names the file, the key, the value and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from longgen.config import Experiment, load_experiment
+from longgen.errors import ConfigError
+from tests.experiments import experiment_file, tiny_settings
+
+MISSING = object()
+
+
+def changed(key: str, value: Any) -> dict[str, Any]:
+    """The tiny experiment's settings with the one at a dotted key replaced, or removed."""
+    settings = tiny_settings()
+    *path, last = [int(part) if part.isdigit() else part for part in key.split(".")]
+    place: Any = settings
+    for part in path:
+        place = place[part]
+    if value is MISSING:
+        del place[last]
+    else:
+        place[last] = value
+    return settings
+
+
+def refusal(folder: Path, settings: dict[str, Any]) -> str:
+    """The error message for ``settings``, which starts with the path of the file, without that path."""
+    path = experiment_file(folder, settings)
+    with pytest.raises(ConfigError) as error:
+        load_experiment(path)
+    message = str(error.value)
+    assert message.startswith(f"{path}: ")
+    return message.removeprefix(f"{path}: ")
+
+
+# ---------------------------------------------------------------- what is read
+def test_the_tiny_experiment(tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file(tmp_path))
+    assert isinstance(experiment, Experiment)
+    assert experiment.extension.max_length == 256
+    middle, ends, full = (experiment.variant(name) for name in ("middle", "ends", "full"))
+    assert middle.layout.full == (False, False, True, True, False, False)
+    assert (middle.pattern, middle.pattern_name) == (experiment.patterns["sink"], "sink")
+    assert ends.layout.full == (True, False, False, False, False, True)
+    assert (ends.pattern.stride, ends.placement) == (4, "ends")
+    assert (full.layout.num_sparse, full.pattern_name) == (0, "none")
+
+
+def test_whole_numbers_stand_for_numbers(tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file(tmp_path, changed("extension.rope_theta", 50000)))
+    assert type(experiment.extension.rope_theta) is float
+
+
+def test_sections_are_plain_data(tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file(tmp_path))
+    section = experiment.section("patterns", "seed")
+    assert section["seed"] == 7
+    assert yaml.safe_load(yaml.safe_dump(section)) == section
+
+
+def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
+    path = experiment_file(tmp_path)
+    text = path.read_text().replace("  stride:\n    block_size: 8\n", "  stride:\n    <<: *sizes\n    block_size: 4\n")
+    text = text.replace("  sink:\n    block_size", "  sink: &sizes\n    block_size")
+    path.write_text(text)
+    assert load_experiment(path).patterns["stride"].block_size == 4
+
+
+# ---------------------------------------------------------------- bad input, one value each
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        # unknown and missing keys
+        ("sed", 1, "sed is not a known key (did you mean 'seed'?): allowed are name, data, model"),
+        ("model.hidden_sizes", 1, "model.hidden_sizes is not a known key (did you mean 'hidden_size'?): allowed are"),
+        ("extension.phases.1.lenght", 1, "extension.phases[1].lenght is not a known key (did you mean 'length'?)"),
+        ("extension", MISSING, "extension is missing: Experiment needs it"),
+        ("model.hidden_size", MISSING, "model.hidden_size is missing: ModelSettings needs it"),
+        # wrong types
+        ("seed", "7", "seed is '7': allowed is a whole number"),
+        ("seed", 7.0, "seed is 7.0: allowed is a whole number"),
+        ("seed", True, "seed is True: allowed is a whole number"),
+        ("model", [1], "model is [1]: allowed is a mapping"),
+        ("default_variants", "full", "default_variants is 'full': allowed is a list"),
+        ("evaluation.lengths.0", "64", "evaluation.lengths[0] is '64': allowed is a whole number"),
+        ("data.tokenizer", "bpe", "data.tokenizer is 'bpe': allowed is one of 'bytes'"),
+        ("variants.full.full_layers", None, "variants.full.full_layers is None: allowed is a whole number or a number"),
+        ("base.phases.0.learning_rate", "3e-4", "base.phases[0].learning_rate is '3e-4', which YAML reads as text"),
+        ("base.phases.0.learning_rate", float("nan"), "base.phases[0].learning_rate is nan: allowed is a number"),
+        ("extension.rope_theta", float("inf"), "extension.rope_theta is inf: allowed is a number"),
+        # numbers out of range
+        ("name", "Tiny run", "name is 'Tiny run': allowed are a-z"),
+        ("name", "published", "name is 'published': allowed are"),
+        ("data.heldout_fraction", 1.0, "data.heldout_fraction is 1.0: allowed is a number within 0..1"),
+        ("data.sources", [], "data.sources is []: allowed is at least one source"),
+        ("model.hidden_size", 30, "model.hidden_size is 30: allowed is a multiple of 4 heads"),
+        ("model.hidden_size", 12, "model.hidden_size is 12: allowed is such that head_dim is even"),
+        ("model.num_key_value_heads", 3, "model.num_key_value_heads is 3: allowed is a divisor of"),
+        ("model.num_hidden_layers", 0, "model.num_hidden_layers is 0: allowed is a whole number >= 1"),
+        ("base.phases", [], "base.phases is []: allowed is at least one phase"),
+        ("base.phases.0.steps", 0, "base.phases[0].steps is 0: allowed is a whole number >= 1"),
+        ("base.phases.0.warmup_steps", 3, "base.phases[0].warmup_steps is 3: allowed is 0..2"),
+        ("base.phases.0.mixture", {"text": 0.7}, "base.phases[0].mixture is {'text': 0.7}: allowed is shares"),
+        ("base.phases.0.mixture", {"text": 2, "x": -1}, "base.phases[0].mixture is {'text': 2.0, 'x': -1.0}: allowed"),
+        ("base.optimizer", {"betas": [0.9]}, "base.optimizer.betas is [0.9]: allowed is two numbers within 0..1"),
+        ("evaluation.depths", [0.5, 1.5], "evaluation.depths is [0.5, 1.5]: allowed is at least one number"),
+        ("evaluation.depths", [], "evaluation.depths is []: allowed is at least one number"),
+        ("evaluation.lengths", [], "evaluation.lengths is []: allowed is at least one length"),
+        ("profiling.repeats", 2, "profiling.repeats is 2: allowed is a whole number >= 3"),
+        # layer ratios and placements
+        ("variants.middle.full_layers", 1.5, "variants.middle.full_layers is 1.5: allowed is a count 0..6, a fraction"),
+        ("variants.middle.full_layers", -0.5, "variants.middle.full_layers is -0.5: allowed is a count 0..6"),
+        ("variants.middle.full_layers", "4/3", "variants.middle.full_layers is '4/3': allowed is a count 0..6"),
+        ("variants.middle.full_layers", 7, "variants.middle.full_layers is 7: allowed is a count 0..6"),
+        ("variants.middle.placement", "centre", "variants.middle.placement is 'centre': allowed is middle, ends"),
+        ("variants.full.full_layers", "1/2", "variants.full.pattern is None: allowed are sink, stride"),
+        ("variants.full", {"full_layers": 3, "pattern": "sink"}, "variants.full.full_layers is 3: allowed is all"),
+        # patterns
+        ("patterns", {}, "patterns is {}: allowed is at least one pattern"),
+        ("patterns.sink.block_size", 0, "patterns.sink.block_size is 0: allowed is a whole number >= 1"),
+        ("patterns.stride.stride", 1, "patterns.stride.stride is 1: that is full attention; allowed is 0"),
+        ("patterns.stride.stride", 31, "patterns.stride.stride is 31: it never fires within 256 tokens; allowed is 0"),
+        ("variants.middle.pattern", "window", "variants.middle.pattern is 'window': allowed are sink, stride"),
+        ("variants.full.pattern", "window", "variants.full.pattern is 'window': allowed are sink, stride"),
+        # lengths against blocks
+        ("extension.phases.0.length", 100, "extension.phases[0].length is 100: allowed is a multiple of the block"),
+        ("evaluation.lengths.1", 100, "evaluation.lengths[1] is 100: allowed is a multiple of the block size 8 of"),
+        ("profiling.lengths.1", 0, "profiling.lengths[1] is 0: allowed is a multiple of the block size 8 of"),
+        ("profiling.training_lengths.0", 1, "profiling.training_lengths[0] is 1: allowed is a multiple of the block"),
+        # names
+        ("default_variants", ["full", "mid"], "default_variants[1] is 'mid': allowed is one of full, middle"),
+        ("default_variants", ["middle"], "default_variants is ['middle']: allowed is a list with 'full'"),
+        ("default_variants", ["full", "full"], "default_variants is ['full', 'full']: allowed is each name once"),
+        ("variants.a/b", {"full_layers": 1, "pattern": "sink"}, "variants is 'a/b': allowed is letters, digits"),
+        ("variants.Middle", {"full_layers": 1, "pattern": "sink"}, "variants.Middle clashes with variants.middle"),
+    ],
+)
+def test_bad_value_is_refused(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    found = refusal(tmp_path, changed(key, value))
+    assert found.startswith(message)
+    assert "allowed" in found or "missing" in found or "must" in found
+
+
+@pytest.mark.parametrize("local_blocks", [31, 32, 100])
+def test_pattern_that_sees_everything_is_refused(tmp_path: Path, local_blocks: int) -> None:
+    message = refusal(tmp_path, changed("patterns.sink.local_blocks", local_blocks))
+    assert message.startswith("patterns.sink is {'block_size': 8, 'sink_blocks': 1, ")
+    assert f"'local_blocks': {local_blocks}" in message
+    assert "sees every token at the longest training length 256; allowed are sizes" in message
+
+
+def test_pattern_that_leaves_one_block_out_is_accepted(tmp_path: Path) -> None:
+    load_experiment(experiment_file(tmp_path, changed("patterns.sink.local_blocks", 30)))
+
+
+def test_allowed_strides_are_those_that_fire(tmp_path: Path) -> None:
+    # sink 1 and window 2 of 32 blocks: strided blocks count if they are number 2..30
+    assert "allowed is 0, or a number with a multiple within 2..30" in refusal(
+        tmp_path, changed("patterns.stride.stride", 40)
+    )
+    load_experiment(experiment_file(tmp_path, changed("patterns.stride.stride", 30)))
+
+
+def test_unknown_variant_is_refused(tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file(tmp_path))
+    with pytest.raises(ConfigError, match="variant is 'mid': allowed are full, middle, ends, none"):
+        experiment.variant("mid")
+
+
+# ---------------------------------------------------------------- bad files
+def test_repeated_key_is_refused(tmp_path: Path) -> None:
+    path = experiment_file(tmp_path)
+    text = path.read_text().replace("  none:\n", "  middle:\n")
+    line = [number for number, words in enumerate(text.splitlines(), start=1) if words == "  middle:"][1]
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_experiment(path)
+    assert str(error.value) == f"{path}: key 'middle' occurs twice (line {line}): names must be unique"
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n", "just words\n", "null\n"])
+def test_file_without_a_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "tiny.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: the file is .*: allowed is a mapping"):
+        load_experiment(path)
+
+
+def test_unreadable_files_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"missing\.yaml does not exist: give the path of a configuration"):
+        load_experiment(tmp_path / "missing.yaml")
+    with pytest.raises(ConfigError, match="cannot be read as UTF-8 text"):
+        load_experiment(tmp_path)
+    path = tmp_path / "binary.yaml"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary\.yaml cannot be read as UTF-8 text"):
+        load_experiment(path)
+    path.write_text("name: [1\n")
+    with pytest.raises(ConfigError, match=r"binary\.yaml is not valid YAML"):
+        load_experiment(path)

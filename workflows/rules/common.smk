@@ -1,0 +1,57 @@
+"""The experiment of this invocation, and what every rule asks of it."""
+
+from snakemake.exceptions import WorkflowError
+
+from longgen.config import load_experiment
+from longgen.errors import LongGenError
+from longgen.provenance import fingerprint
+
+for key in config:
+    if key not in ("experiment", "select"):
+        raise WorkflowError(f"--config {key}=...: allowed are experiment=PATH and select=NAMES")
+
+CONFIG = config.get("experiment", "config/smoke.yaml")
+try:
+    EXPERIMENT = load_experiment(CONFIG)
+except LongGenError as error:
+    raise WorkflowError(str(error))
+
+RUN = EXPERIMENT.name
+ARTIFACTS = f"artifacts/{RUN}"
+RESULTS = f"results/{RUN}"
+FIGURES = f"paper_figures/{RUN}"
+
+
+def selected_variants():
+    """The variants of this invocation: the configuration's default ones, `select=all`, or `select=a,b`."""
+    select = config.get("select", "default")
+    if select == "default":
+        return EXPERIMENT.default_variants
+    if select == "all":
+        return list(EXPERIMENT.variants)
+    chosen = [name for name in EXPERIMENT.variants if name in select.split(",")]
+    unknown = set(select.split(",")) - set(chosen)
+    if unknown or "full" not in chosen:
+        allowed = ", ".join(EXPERIMENT.variants)
+        raise WorkflowError(
+            f"--config select={select}: allowed are default, all, or names with full among them: {allowed}"
+        )
+    return chosen
+
+
+def settings(*sections):
+    """Fingerprint of parts of the configuration: as a rule's param it makes Snakemake rerun what depends on them."""
+    return fingerprint(EXPERIMENT.section(*sections))
+
+
+def variant_settings(name):
+    """Fingerprint of one resolved variant: editing another one changes nothing here."""
+    return fingerprint(str(EXPERIMENT.variant(name)))
+
+
+VARIANTS = selected_variants()
+
+
+wildcard_constraints:
+    variant="|".join(EXPERIMENT.variants),
+    stage="base|extension",

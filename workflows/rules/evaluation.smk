@@ -1,0 +1,19 @@
+rule evaluate:
+    input:
+        model=rules.extend.output.model,
+        corpus=rules.corpus.output.manifest,
+    output:
+        retrieval=f"{RESULTS}/evaluation/{{variant}}/retrieval.json",
+        perplexity=f"{RESULTS}/evaluation/{{variant}}/perplexity.json",
+    log:
+        f"{ARTIFACTS}/logs/evaluate-{{variant}}.log",
+    params:
+        config=CONFIG,
+        settings=settings("evaluation", "seed"),
+        model=subpath(input.model, parent=True),
+        corpus=subpath(input.corpus, parent=True),
+        folder=subpath(output.retrieval, parent=True),
+    threads: 1
+    shell:
+        "longgen evaluate {params.config} --variant {wildcards.variant} --model {params.model}"
+        " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"

@@ -1,0 +1,30 @@
+rule plan:
+    output:
+        f"{RESULTS}/plan.json",
+    log:
+        f"{ARTIFACTS}/logs/plan.log",
+    params:
+        config=CONFIG,
+        settings=settings("model", "patterns", "variants", "evaluation", "profiling"),
+        lengths=(EXPERIMENT.base.max_length, EXPERIMENT.extension.max_length),
+    shell:
+        "longgen plan --config {params.config} --output {output} 2> >(tee {log} >&2)"
+
+
+# Takes every core of this invocation, so that nothing runs beside it.
+rule profile:
+    output:
+        speed=f"{RESULTS}/profile/speed.json",
+        memory=f"{RESULTS}/profile/memory.json",
+    log:
+        f"{ARTIFACTS}/logs/profile.log",
+    params:
+        config=CONFIG,
+        settings=settings("model", "profiling"),
+        variants=[f"--variant {name}" for name in VARIANTS],
+        resolved=[variant_settings(name) for name in VARIANTS],
+        folder=subpath(output.speed, parent=True),
+    threads: workflow.cores
+    shell:
+        "longgen profile {params.config} {params.variants} --output {params.folder} --threads {threads}"
+        " 2> >(tee {log} >&2)"
