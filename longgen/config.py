@@ -102,7 +102,7 @@ class PhaseSettings:
 class OptimizerSettings:
     """Optimizer of a training stage; see `longgen.training.optimizer`."""
 
-    name: str = "adamw"
+    name: Literal["adamw", "muon"] = "adamw"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
     weight_decay: float = 0.01
     gradient_clip: float = 1.0
@@ -116,15 +116,23 @@ class OptimizerSettings:
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """A training stage: phases in order, one optimizer."""
+    """A training stage: phases in order, one optimizer.
+
+    ``early_exit_layers`` adds the loss of predicting from the hidden state after that many layers (the early-exit loss
+    of LayerSkip, Elhoushi et al. 2024, arXiv 2404.16710). Large pretrained models retrieve in middle layers (Wu et al.
+    2024, arXiv 2404.15574); a six-layer one trained from scratch does so in its last two, unless it must answer sooner.
+    """
 
     phases: list[PhaseSettings]
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     checkpoint_every: int = 100
+    early_exit_layers: int | None = None
 
     def __post_init__(self) -> None:
         require(len(self.phases) > 0, "phases", self.phases, "at least one phase")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "a whole number >= 1")
+        exit_layers = self.early_exit_layers
+        require(exit_layers is None or exit_layers >= 1, "early_exit_layers", exit_layers, "a whole number >= 1 or null")
 
     @property
     def max_length(self) -> int:
@@ -228,6 +236,10 @@ class Experiment:
         for name in self.variants:
             self.variant(name)
         self._check_lengths()
+        for stage in ("base", "extension"):
+            layers, exit_layers = self.model.num_hidden_layers, getattr(self, stage).early_exit_layers
+            fits = exit_layers is None or exit_layers < layers
+            require(fits, f"{stage}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
 
     def _check_names(self) -> None:
         folded: dict[str, str] = {}
@@ -271,6 +283,11 @@ class Experiment:
             for name, size in sizes.items():
                 allowed = f"a multiple of the block size {size} of patterns.{name}"
                 require(length > 0 and length % size == 0, key, length, allowed)
+        trained = self.extension.max_length
+        for part in ("evaluation", "profiling"):
+            lengths = getattr(self, part).lengths
+            allowed = f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+            require(trained in lengths, f"{part}.lengths", lengths, allowed)
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``, resolved for this model. Raises ConfigError if unknown or impossible."""
@@ -303,6 +320,27 @@ def load_experiment(path: Path | str) -> Experiment:
     """
     value = load_yaml(path)
     try:
-        return build(Experiment, value, "")
+        experiment = build(Experiment, value, "")
+        _check_names_in_registries(experiment)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    return experiment
+
+
+def _check_names_in_registries(experiment: Experiment) -> None:
+    # imported here: the registries' modules import the settings above
+    from longgen.data.documents import DOCUMENTS
+    from longgen.data.sources import SOURCES
+    from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
+
+    for index, source in enumerate(experiment.data.sources):
+        require(source.kind in SOURCES, f"data.sources[{index}].kind", source.kind, ", ".join(SOURCES))
+    for stage in ("base", "extension"):
+        for index, phase in enumerate(getattr(experiment, stage).phases):
+            for kind in phase.mixture:
+                require(kind in DOCUMENTS, f"{stage}.phases[{index}].mixture", kind, ", ".join(DOCUMENTS))
+    for index, task in enumerate(experiment.evaluation.tasks):
+        require(task in TASKS, f"evaluation.tasks[{index}]", task, ", ".join(TASKS))
+    for index, length in enumerate(experiment.evaluation.lengths):
+        allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
+        require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)

@@ -36,14 +36,14 @@ def tiny_settings() -> dict[str, Any]:
         },
         "default_variants": ["full", "middle"],
         "evaluation": {
-            "lengths": [64, 256],
+            "lengths": [192, 256],
             "depths": [0.0, 0.5, 1.0],
             "samples_per_cell": 2,
             "tasks": ["needle"],
             "task_samples": 2,
             "perplexity_documents": 2,
         },
-        "profiling": {"lengths": [64, 512], "training_lengths": [128], "repeats": 3},
+        "profiling": {"lengths": [256, 512], "training_lengths": [128], "repeats": 3},
     }
 
 

@@ -201,9 +201,9 @@ def test_impossible_chunk_is_refused() -> None:
 # ---------------------------------------------------------------- experiments
 def test_experiment_lengths_are_those_of_every_stage(tmp_path: Path) -> None:
     settings = tiny_settings()
-    settings["evaluation"]["lengths"], settings["profiling"]["lengths"] = [32], [512, 64]
+    settings["evaluation"]["lengths"], settings["profiling"]["lengths"] = [192, 256], [512, 64, 256]
     experiment = load_experiment(experiment_file(tmp_path, settings))
-    assert experiment_lengths(experiment) == [32, 64, 128, 256, 512]
+    assert experiment_lengths(experiment) == [64, 128, 192, 256, 512]
 
 
 def test_experiment(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_experiment(tmp_path: Path) -> None:
     }
     records = experiment_records(experiment)
     assert [(record["variant"], record["length"]) for record in records] == [
-        (variant, length) for variant in ("full", "middle", "ends", "none") for length in (64, 128, 256, 512)
+        (variant, length) for variant in ("full", "middle", "ends", "none") for length in (128, 192, 256, 512)
     ]
     record = next(record for record in records if (record["variant"], record["length"]) == ("middle", 256))
     variant = experiment.variant("middle")

@@ -38,7 +38,9 @@ def figures(
     from longgen.reporting.run import open_run, published_runs
 
     published = published_runs(results) if all_published else []
-    if not run and not published:
+    if all_published and not published:
+        print(f"{results / 'published'} holds no run yet: `longgen publish RUN --as NAME` makes one")
+    elif not run and not published:
         raise ConfigError("no run is given: name one, such as smoke, or --all-published where there are published ones")
     runs = {name: open_run(name, results) for name in [*(run or []), *published]}
     for name, opened in runs.items():

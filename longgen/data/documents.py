@@ -14,11 +14,13 @@ from longgen.data.recall import (
     KEYS,
     VALUE_DIGITS,
     Statement,
+    chain,
     haystack,
     insert,
     needle,
     pair,
     random_value,
+    resolved,
 )
 
 # Our choices of loss weights.
@@ -115,13 +117,31 @@ def _pass_keys(generator: np.random.Generator, count: int) -> list[Statement]:
 
 
 def needles_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
-    """Up to 16 needles scattered in text, asked for at the end in random order."""
+    """Up to six needles scattered in text, asked for at the end in random order."""
     slots = length // NEEDLE_LENGTH
-    count = int(generator.integers(1, max(1, min(16, int(slots * 0.45))) + 1))
+    count = int(generator.integers(1, max(1, min(6, int(slots * 0.45))) + 1))
     needles = _pass_keys(generator, count)
     asked = generator.permutation(count)[: max(1, min(count, slots - count))]
     scattered = [(statement, False) for statement in needles]
     return _assemble(generator, text, length, scattered, [(needles[i], True) for i in asked], _NEEDLE_FIXED)
+
+
+def variables_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Chains of two variables scattered in text, the second assigned from the first, and the values asked for."""
+    size = len(chain(("name",), "0" * VALUE_DIGITS)[0])
+    count = min(4, length // (4 * size))
+    if not count:  # a row too short for a chain and its question
+        return text_document(generator, text, length)
+    names = generator.permutation(len(KEYS))[: 2 * count].reshape(count, 2)
+    scattered: list[tuple[Statement, bool]] = []
+    questions: list[tuple[Statement, bool]] = []
+    for first, second in names.tolist():
+        value = random_value(generator)
+        scattered += [(statement, False) for statement in chain((KEYS[first], KEYS[second]), value)]
+        asked = KEYS[second if generator.random() < 0.7 else first]
+        questions.append((resolved(asked, value), True))
+    order = generator.permutation(count).tolist()
+    return _assemble(generator, text, length, scattered, [questions[i] for i in order], _VARIABLE_FIXED)
 
 
 def scattered_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
@@ -145,4 +165,5 @@ DOCUMENTS: dict[str, Callable[[np.random.Generator, np.ndarray, int], Row]] = {
     "pairs": pairs_document,
     "needles": needles_document,
     "scattered": scattered_document,
+    "variables": variables_document,
 }

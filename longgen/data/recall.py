@@ -8,7 +8,6 @@ can learn them.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +15,12 @@ from longgen.data.tokenizer import encode_bytes
 
 VALUE_DIGITS = 5
 
-# Common English words of four letters: equal lengths make documents of exact size simple.
-KEYS = tuple(Path(__file__).with_name("keys.txt").read_text(encoding="ascii").split())
+# Words of four letters, each with another initial (our choice): equal lengths make documents of exact size simple, and
+# a model of half a million parameters learns to tell 25 keys by one letter, not hundreds by four.
+KEYS = tuple(
+    "acid bell coal duke echo farm gold hill iron jury king lima moon navy oval pine quiz rose sand tree unit vast"
+    " wind yard zero".split(" ")
+)
 
 
 @dataclass(frozen=True)
@@ -52,9 +55,13 @@ def needle(key: str, value: str) -> Statement:
     return Statement(encode_bytes(f"\nThe pass key of {key} is "), encode_bytes(value), encode_bytes(".\n"))
 
 
-def assignment(name: str, value: str) -> Statement:
-    """``VAR NAME = VALUE.`` on a line of its own; VALUE is digits or ``VAR OTHER``."""
-    return Statement(encode_bytes(f"\nVAR {name} = "), encode_bytes(value), encode_bytes(".\n"))
+def chain(names: tuple[str, ...], value: str) -> list[Statement]:
+    """``VAR A = VALUE.``, ``VAR B = VAR A.``, ...: every variable assigned from the one before, each on a line."""
+    sources = [value, *(f"VAR {name}" for name in names[:-1])]
+    return [
+        Statement(encode_bytes(f"\nVAR {name} = "), encode_bytes(source), encode_bytes(".\n"))
+        for name, source in zip(names, sources, strict=True)
+    ]
 
 
 def resolved(name: str, value: str) -> Statement:

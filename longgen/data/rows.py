@@ -59,13 +59,9 @@ def build_rows(
         the fingerprint of the rows: of all that determines them.
 
     Raises:
-        ConfigError: a mixture names an unknown kind of document, or a length is longer than the text.
+        ConfigError: a length is longer than the text.
     """
     for number, phase in enumerate(settings.phases):
-        for kind in phase.mixture:
-            if kind not in DOCUMENTS:
-                allowed = ", ".join(DOCUMENTS)
-                raise ConfigError(f"{stage}.phases[{number}].mixture has {kind!r}: allowed are {allowed}")
         if phase.length >= len(text):
             raise ConfigError(f"{stage}.phases[{number}].length is {phase.length}: the text has {len(text)} tokens")
     mixtures = [(p.length, p.batch_size, p.steps, p.mixture) for p in settings.phases]

@@ -47,7 +47,7 @@ def _text(settings: SourceSettings) -> Iterator[Document]:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-        yield Document(str(root), path.relative_to(root).as_posix() if path != root else path.name, text)
+        yield Document("text", path.relative_to(root).as_posix() if path != root else path.name, text)
 
 
 SOURCES: dict[str, Callable[[SourceSettings], Iterator[Document]]] = {

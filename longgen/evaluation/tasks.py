@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longgen.data.recall import KEYS, haystack, insert, needle, random_value
+from longgen.data.recall import KEYS, chain, haystack, insert, needle, random_value, resolved
 
+# Room for every task's statements and some text between them.
+SHORTEST_LENGTH = 192
 MULTIKEY_NEEDLES = 4  # RULER's niah_multikey_1 hides four keys and asks for one
 
 
@@ -42,8 +44,25 @@ def multikey_sample(generator: np.random.Generator, text: np.ndarray, length: in
     return needle_sample(generator, text, length, depth, distractors=MULTIKEY_NEEDLES - 1)
 
 
+def variable_tracking_sample(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Sample:
+    """A chain of two variables; the first is set at ``depth``, the second from it at a random later place.
+
+    After RULER's variable tracking (arXiv 2404.06654) with one hop; asked is the value of the second variable.
+    """
+    first, second = generator.choice(len(KEYS), size=2, replace=False)
+    value = random_value(generator)
+    statements = chain((KEYS[first], KEYS[second]), value)
+    asked = resolved(KEYS[second], value)
+    room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
+    start = round(depth * room)
+    places = np.array([start, generator.integers(start, room + 1)])
+    context = insert(haystack(generator, text, room), places, [statement.tokens for statement in statements])
+    return Sample(np.concatenate([context, asked.prompt]), asked.answer)
+
+
 # name -> generator of one sample of a given total length with the asked statement at a given depth
 TASKS: dict[str, Callable[[np.random.Generator, np.ndarray, int, float], Sample]] = {
     "needle": needle_sample,
     "multikey": multikey_sample,
+    "variable-tracking": variable_tracking_sample,
 }

@@ -31,15 +31,28 @@ class LongGenMixin:
     def forward(
         self,
         input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         past_key_values: LongGenCache | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As the base model's; ``use_cache=True`` without a cache makes a `LongGenCache`."""
+        """As the base model's; ``use_cache=True`` without a cache makes a `LongGenCache`.
+
+        Raises:
+            ValueError: left padding, or positions that do not rise by one (packed documents).
+        """
+        if position_ids is not None and position_ids.shape[-1] > 1:
+            _check_positions(position_ids, attention_mask)
         if use_cache and past_key_values is None:
             past_key_values = LongGenCache(self.config)
         return super().forward(  # type: ignore[misc]
-            input_ids=input_ids, past_key_values=past_key_values, use_cache=use_cache, **kwargs
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            **kwargs,
         )
 
     def _prepare_cache_for_generation(
@@ -54,6 +67,15 @@ class LongGenMixin:
             super()._prepare_cache_for_generation(  # type: ignore[misc]
                 generation_config, model_kwargs, *args, **kwargs
             )
+
+
+def _check_positions(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
+    # transformers looks for packed documents only where there is no cache: with one they would attend to each other.
+    gap = position_ids.diff(dim=-1) != 1
+    if attention_mask is not None and attention_mask.ndim == 2:
+        gap = gap & attention_mask[:, -position_ids.shape[-1] :][:, 1:].bool()  # padding may have any position
+    if bool(gap.any()):
+        raise ValueError("position_ids do not rise by one: packed positions are not supported by longgen attention")
 
 
 @functools.cache

@@ -6,6 +6,21 @@ import importlib.util
 
 from longgen.errors import ConfigError
 
+# Known without importing matplotlib, for the workflow. `figures.FIGURES` and `report.PARTS` have the same names.
+FIGURE_NAMES = (
+    "pattern",
+    "layouts",
+    "needle",
+    "retrieval",
+    "perplexity",
+    "training",
+    "ratio_ablation",
+    "speedup",
+    "speed_by_length",
+    "kv",
+)
+TABLE_NAMES = ("ablation", "claims")
+
 
 def need_report_packages() -> None:
     """Raise ConfigError, with the command that helps, unless the packages of the ``report`` extra are installed."""

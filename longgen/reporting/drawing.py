@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -34,7 +33,7 @@ class Drawing:
 
 def save_drawing(drawing: Drawing, folder: Path, name: str) -> list[Path]:
     """Write ``name.png``, ``name.pdf`` and ``name.csv`` into ``folder``, each atomically; returns their paths."""
-    _settle_layout(drawing.figure)
+    settle_layout(drawing.figure)
     for extension, metadata in _METADATA.items():
         with atomic_file(folder / f"{name}.{extension}") as temporary:
             drawing.figure.savefig(temporary, format=extension, metadata=metadata)
@@ -42,14 +41,11 @@ def save_drawing(drawing: Drawing, folder: Path, name: str) -> list[Path]:
     return [folder / f"{name}.{extension}" for extension in FORMATS]
 
 
-def _settle_layout(figure: Figure) -> None:
-    """Lay out until nothing moves (axes of equal aspect take several passes), then keep it: PNG and PDF look alike."""
-    places: list[list[float]] = []
-    for _ in range(5):
+def settle_layout(figure: Figure) -> None:
+    """Lay out once for all formats: quicker, and PNG and PDF look alike. Axes of fixed aspect need several passes."""
+    passes = 1 if all(axes.get_aspect() == "auto" for axes in figure.axes) else 3
+    for _ in range(passes):
         figure.draw_without_rendering()
-        before, places = places, [list(axes.get_position().bounds) for axes in figure.axes]
-        if before and np.allclose(before, places, atol=1e-3):
-            break
     figure.set_layout_engine("none")
 
 

@@ -115,7 +115,7 @@ class Run:
         if self.name.startswith(f"{PUBLISHED.name}/"):
             command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
         else:
-            command = f"snakemake --cores all --configfile config/{self.name}.yaml"
+            command = f"snakemake --cores all --config experiment=config/{self.name}.yaml"
         return ArtifactError(f"{self.folder / KINDS[kind].files} is missing: `{command}` makes it")
 
     def frame(self, kind: str) -> pd.DataFrame:

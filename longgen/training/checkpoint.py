@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from longgen.errors import ArtifactError
@@ -71,7 +72,7 @@ def load_checkpoint(
             for name, parameter in model.named_parameters():
                 parameter.copy_(saved[name])
         _restore(optimizers, states)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ArtifactError(f"checkpoint {folder} is damaged ({error}): delete it to start this stage anew") from error
     return progress
 

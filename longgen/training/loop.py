@@ -56,7 +56,7 @@ def train(
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
             log = _Log(stage, number, phase)
             for step in range(max(0, progress.step - first), phase.steps):
-                loss, accuracy = _step(model, optimizers, rows, phase, step, settings.optimizer.gradient_clip)
+                loss, accuracy = _step(model, optimizers, rows, phase, step, settings)
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
                 if log.add(loss, accuracy, step, progress):
@@ -73,14 +73,24 @@ def train(
 
 
 def _step(
-    model: Any, optimizers: list[torch.optim.Optimizer], rows: Rows, phase: PhaseSettings, step: int, clip: float
+    model: Any,
+    optimizers: list[torch.optim.Optimizer],
+    rows: Rows,
+    phase: PhaseSettings,
+    step: int,
+    settings: TrainingSettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     rate = learning_rate(phase, step)
     inputs, targets, weights = rows.batch(step * phase.batch_size, phase.batch_size, model.device)
-    hidden = model.model(input_ids=inputs, use_cache=False).last_hidden_state
-    loss, accuracy = weighted_loss(hidden, model.lm_head.weight, targets, weights)
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+    exit_layers = settings.early_exit_layers
+    output = model.model(input_ids=inputs, use_cache=False, output_hidden_states=exit_layers is not None)
+    loss, accuracy = weighted_loss(output.last_hidden_state, model.lm_head.weight, targets, weights)
+    objective = loss
+    if exit_layers is not None:
+        early = model.model.norm(output.hidden_states[exit_layers])  # entry 0 is the embeddings
+        objective = loss + weighted_loss(early, model.lm_head.weight, targets, weights)[0]
+    objective.backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.gradient_clip)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 
 from longgen.config import OptimizerSettings, PhaseSettings
-from longgen.errors import ConfigError
 
 
 def _split_parameters(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -47,13 +46,7 @@ OPTIMIZERS: dict[str, Callable[[torch.nn.Module, OptimizerSettings], list[torch.
 
 
 def make_optimizers(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
-    """The optimizers that together update all parameters of ``model``.
-
-    Raises:
-        ConfigError: unknown name.
-    """
-    if settings.name not in OPTIMIZERS:
-        raise ConfigError(f"optimizer.name is {settings.name!r}: allowed are {', '.join(OPTIMIZERS)}")
+    """The optimizers that together update all parameters of ``model``."""
     return OPTIMIZERS[settings.name](model, settings)
 
 

@@ -7,9 +7,14 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
+from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
+from longgen.planner import experiment_records, experiment_settings
 from longgen.reporting.run import KINDS, Run, open_run, published_runs
+from longgen.results import Result, save_result
+from tests.experiments import tiny_settings
 from tests.reporting.fake_run import ABLATION, DEFAULTS, DEVICE, TRAINED, write_run
 
 
@@ -39,7 +44,7 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         run.frame(kind)
     assert str(tmp_path / "smoke" / KINDS[kind].files) in str(caught.value)
-    assert "`snakemake --cores all --configfile config/smoke.yaml` makes it" in str(caught.value)
+    assert "`snakemake --cores all --config experiment=config/smoke.yaml` makes it" in str(caught.value)
 
 
 def test_absent_input_of_a_published_run_is_mended_by_publish(tmp_path: Path) -> None:
@@ -94,6 +99,20 @@ def test_published_runs_are_found_and_temporary_folders_are_not(tmp_path: Path) 
         (tmp_path / "published" / name).mkdir(parents=True)
     assert published_runs(tmp_path) == ["published/a", "published/b"]
     assert published_runs(tmp_path / "nowhere") == []
+
+
+def test_the_planners_own_results_file_is_read(tmp_path: Path) -> None:
+    config = tmp_path / "tiny.yaml"
+    config.write_text(yaml.safe_dump(tiny_settings()))
+    experiment = load_experiment(config)
+    records, settings = experiment_records(experiment), experiment_settings(experiment)
+    save_result(tmp_path / "tiny/plan.json", Result("plan", "tiny", records, {}, settings=settings))
+    run = open_run("tiny", tmp_path)
+    assert run.plan.variants["ends"].layout == experiment.variant("ends").layout
+    assert run.plan.variants["ends"].pattern == experiment.variant("ends").pattern
+    assert run.plan.trained_length == 256
+    assert run.model_name == "tiny"
+    assert set(KINDS["plan"].columns) <= set(run.plan.predictions.columns)
 
 
 def test_the_contract_is_documented() -> None:

@@ -44,7 +44,7 @@ rule convert:
 rule extend:
     input:
         rows=f"{ARTIFACTS}/rows/extension/manifest.json",
-        model=rules.convert.output,
+        model=rules.convert.output[0],
     output:
         model=f"{ARTIFACTS}/models/{{variant}}/model.safetensors",
         result=f"{RESULTS}/training/{{variant}}.json",

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 
+from longgen.reporting import FIGURE_NAMES
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.figures import (
-    kv,
-    layouts,
-    needle,
-    pattern,
-    perplexity,
-    ratio_ablation,
-    retrieval,
-    speed_by_length,
-    speedup,
-    training,
-)
 from longgen.reporting.run import Run
 
+# a figure's module is called like the figure, and has a function `draw`
 FIGURES: dict[str, Callable[[Run], Drawing]] = {
-    "pattern": pattern.draw,
-    "layouts": layouts.draw,
-    "needle": needle.draw,
-    "retrieval": retrieval.draw,
-    "perplexity": perplexity.draw,
-    "training": training.draw,
-    "ratio_ablation": ratio_ablation.draw,
-    "speedup": speedup.draw,
-    "speed_by_length": speed_by_length.draw,
-    "kv": kv.draw,
+    name: importlib.import_module(f"{__name__}.{name}").draw for name in FIGURE_NAMES
 }

@@ -1,0 +1,145 @@
+"""Prompts, exact match and perplexity, against models whose answers are known."""
+
+import math
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from longgen.config import EvaluationSettings
+from longgen.data.tokenizer import decode_bytes, encode_bytes
+from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.evaluation.perplexity import evaluate_perplexity
+from longgen.evaluation.retrieval import evaluate_retrieval, greedy_answers
+from longgen.evaluation.tasks import MULTIKEY_NEEDLES, SHORTEST_LENGTH, TASKS, Sample
+from longgen.statistics import bootstrap_interval, wilson_interval
+
+TEXT = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))
+SETTINGS = EvaluationSettings(
+    lengths=[256, 512], depths=[0.0, 0.5, 1.0], samples_per_cell=3, tasks=list(TASKS), task_samples=2,
+    perplexity_documents=4, perplexity_bins=4, batch_size=2,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", TASKS)
+@pytest.mark.parametrize("length", [SHORTEST_LENGTH, 256, 1000])
+@pytest.mark.parametrize("depth", [0.0, 0.3, 1.0])
+def test_prompts_have_the_exact_length_and_the_statement_at_its_depth(task, length, depth):
+    sample = TASKS[task](np.random.default_rng(5), TEXT, length, depth)
+    assert len(sample.prompt) + len(sample.answer) == length
+    prompt, answer = decode_bytes(sample.prompt), decode_bytes(sample.answer)
+    assert prompt.count(answer) == 1
+    assert len(answer) == 5
+    assert answer.isdigit()
+    start = prompt.index(answer)
+    others = 31 * MULTIKEY_NEEDLES + 30
+    assert abs(start - depth * (length - others)) < others + 20
+    assert not prompt.endswith(answer)
+    assert prompt.endswith(" is ")
+
+
+def test_multikey_has_other_keys_and_asks_for_one():
+    sample = TASKS["multikey"](np.random.default_rng(1), TEXT, 600, 0.5)
+    prompt = decode_bytes(sample.prompt)
+    assert prompt.count("The pass key of") == MULTIKEY_NEEDLES + 1
+    question = prompt[prompt.rindex("The pass key of") :]
+    assert prompt.count(question + decode_bytes(sample.answer)) == 1
+
+
+def test_variable_tracking_needs_a_hop():
+    prompt = decode_bytes(TASKS["variable-tracking"](np.random.default_rng(1), TEXT, 600, 0.2).prompt)
+    asked = prompt.rsplit("VAR ", 1)[1].split(" ")[0]
+    first = prompt.split(f"VAR {asked} = VAR ")[1][:4]
+    assert prompt.index(f"VAR {first} = ") < prompt.index(f"VAR {asked} = ")
+
+
+class Oracle:
+    """Answers by looking for the value in the prompt, within the last ``window`` tokens; otherwise with zeros."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, window: int) -> None:
+        self.window = window
+
+    def generate(self, prompts, max_new_tokens, **options):
+        assert not options["do_sample"]
+        rows = []
+        for prompt in prompts:
+            seen = decode_bytes(prompt[-self.window :].numpy())
+            question = seen[seen.rindex("The") :]
+            found = seen.find(question)
+            value = seen[found + len(question) :][:5] if found < len(seen) - len(question) else "00000"
+            rows.append(torch.cat([prompt, torch.tensor(list(value.encode()))]))
+        return torch.stack(rows)
+
+
+def test_scores_are_those_of_a_model_whose_answers_are_known():
+    settings = SimpleNamespace(**vars(SETTINGS) | {"tasks": ["needle", "multikey"]})
+    records = evaluate_retrieval(Oracle(10**6), TEXT, settings, 0, "oracle")
+    assert {r["exact"] for r in records} == {1.0}
+    assert len(records) == 2 * 2 * 3
+    assert {(r["task"], r["n"]) for r in records} == {("needle", 3), ("multikey", 2)}
+    records = evaluate_retrieval(Oracle(120), TEXT, settings, 0, "short-sighted")
+    by_depth = {(r["depth"], r["exact"]) for r in records if r["task"] == "needle"}
+    assert by_depth == {(0.0, 0.0), (0.5, 0.0), (1.0, 1.0)}
+    assert records[0]["exact_low"] == 0.0 < records[0]["exact_high"] < 1.0
+
+
+def test_one_wrong_digit_is_wrong():
+    class Fixed:
+        device = torch.device("cpu")
+
+        def generate(self, prompts, **options):
+            return torch.cat([prompts, torch.tensor([[1, 2, 3], [1, 2, 4]])], dim=1)
+
+    samples = [Sample(np.array([9, 9], np.uint16), np.array([1, 2, 3], np.uint16))] * 2
+    assert greedy_answers(Fixed(), samples) == [True, False]
+
+
+def test_prompts_do_not_depend_on_the_other_cells(monkeypatch):
+    seen = []
+    model = Oracle(10**6)
+    original = model.generate
+    monkeypatch.setattr(model, "generate", lambda p, **o: (seen.append(p.clone()), original(p, **o))[1])
+    settings = SimpleNamespace(**vars(SETTINGS) | {"tasks": ["needle"]})
+    evaluate_retrieval(model, TEXT, settings, 0, "all")
+    all_prompts, seen[:] = list(seen), []
+    evaluate_retrieval(model, TEXT, SimpleNamespace(**vars(settings) | {"lengths": [512]}), 0, "one length")
+    assert all(torch.equal(a, b) for a, b in zip(all_prompts[len(all_prompts) // 2 :], seen, strict=True))
+
+
+def test_perplexity_of_a_known_distribution_by_position():
+    """A model that gives the right token probability 1/2 in the first half of the context and 1/8 in the second."""
+
+    class Known:
+        device = torch.device("cpu")
+
+        def __call__(self, input_ids, use_cache):
+            # the next token is a function of the last, so that the model can know it
+            targets = (input_ids + 1) % 256
+            length = input_ids.shape[1]
+            share = torch.where(torch.arange(length) < length // 2, 0.5, 0.125)[None, :, None]
+            probabilities = ((1 - share) / (VOCABULARY_SIZE - 1)).expand(*input_ids.shape, VOCABULARY_SIZE).clone()
+            probabilities.scatter_(2, targets[..., None], share.expand(*input_ids.shape, 1))
+            return SimpleNamespace(logits=probabilities.log())
+
+    counting = (np.arange(5000) % 256).astype(np.uint16)
+    records = evaluate_perplexity(Known(), counting, SETTINGS, 0, "known")
+    assert [(r["position_start"], r["position_end"]) for r in records] == [(0, 128), (128, 256), (256, 384), (384, 512)]
+    assert [r["perplexity"] for r in records] == pytest.approx([2, 2, 8, 8], rel=1e-4)
+    assert [r["nll"] for r in records] == pytest.approx([math.log(2)] * 2 + [math.log(8)] * 2, rel=1e-4)
+    assert all(r["n"] == 4 and r["nll_low"] <= r["nll"] <= r["nll_high"] for r in records)
+
+
+def test_intervals():
+    low, high = wilson_interval(8, 10)
+    assert (low, high) == pytest.approx((0.4902, 0.9433), abs=1e-4)  # Wilson 1927, by hand
+    assert wilson_interval(0, 5)[0] == 0.0
+    assert wilson_interval(5, 5)[1] == 1.0
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    values = np.random.default_rng(0).normal(3.0, 1.0, 400)
+    low, high = bootstrap_interval(values)
+    assert low < values.mean() < high
+    assert high - low == pytest.approx(2 * 1.96 / 20, rel=0.15)
+    assert bootstrap_interval([2.0, 2.0, 2.0], "median") == (2.0, 2.0)

@@ -1,0 +1,175 @@
+"""The hybrid model: exactness, cache, generation, what is refused."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, DynamicCache
+
+from longgen.errors import ConfigError
+from longgen.layout import parse_layout
+from longgen.modeling import LongGenCache, hybrid_of, longgen_config
+from longgen.modeling.cache import GROWTH_TOKENS
+from longgen.pattern import SparsePattern
+from longgen.planner import kv_cache_bytes
+from longgen.shapes import ModelShape
+from tests.modeling.models import FAMILIES, PATTERNS, tiny_base, tiny_hybrid, tokens
+
+CHUNKS = [[120], [1] * 120, [50] + [1] * 70, [32, 32, 32, 24], [7, 40, 1, 1, 30, 41]]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_all_full_layout_equals_the_base_model_to_the_bit(family):
+    x = tokens(97)
+    with torch.no_grad():
+        assert torch.equal(tiny_base(family)(x).logits, tiny_hybrid(family, "all")(x).logits)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+def test_one_shot_equals_chunked_equals_token_by_token_equals_the_dense_reference(family, pattern):
+    x = tokens(120)
+    hybrid = tiny_hybrid(family, pattern=pattern).double()
+    reference = tiny_hybrid(family, pattern=pattern).double()
+    reference.set_attn_implementation("longgen_reference")
+    base = tiny_base(family).double()
+    with torch.no_grad():
+        expected = reference(x).logits
+        assert (expected - base(x).logits).abs().max() > 1e-4, "the pattern must hide something"
+        for sizes in CHUNKS:
+            cache = LongGenCache(hybrid.config)
+            parts = [
+                hybrid(part, past_key_values=cache, use_cache=True).logits for part in torch.split(x, sizes, dim=1)
+            ]
+            torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-9, atol=1e-9)
+            assert cache.get_seq_length() == 120
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
+@pytest.mark.parametrize("steps", [[1], [8], [7, 1], [100, 1, 1], [250, 1, 1, 1, 1, 1, 1], [300, 40]])
+def test_cache_bytes_equal_the_planner(pattern, steps):
+    hybrid = tiny_hybrid(pattern=pattern)
+    shape = ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128, True)
+    cache = LongGenCache(hybrid.config)
+    layout, _ = hybrid_of(hybrid.config)
+    with torch.no_grad():
+        for count in steps:
+            hybrid(tokens(count), past_key_values=cache, use_cache=True)
+    planned = kv_cache_bytes(
+        shape, layout, pattern, sum(steps), bytes_per_value=4, batch=2, full_chunk=GROWTH_TOKENS
+    )
+    assert cache.nbytes() == planned
+
+
+def test_sparse_layers_do_not_keep_the_prefill_alive():
+    hybrid = tiny_hybrid(layout="none", pattern=SparsePattern(8, 1, 2))
+    cache = LongGenCache(hybrid.config)
+    with torch.no_grad():
+        hybrid(tokens(400), past_key_values=cache, use_cache=True)
+    kept = SparsePattern(8, 1, 2).kept_count(400)
+    assert all(layer.keys.untyped_storage().nbytes() == 2 * 2 * kept * 16 * 4 for layer in cache.layers)
+
+
+def test_use_cache_makes_our_cache_and_a_plain_cache_is_right_too():
+    hybrid, x = tiny_hybrid().double(), tokens(90)
+    with torch.no_grad():
+        output = hybrid(x, use_cache=True)
+        assert isinstance(output.past_key_values, LongGenCache)
+        plain = DynamicCache(config=tiny_base().config)
+        parts = [hybrid(part, past_key_values=plain, use_cache=True).logits for part in torch.split(x, [50, 40], 1)]
+    torch.testing.assert_close(torch.cat(parts, 1), output.logits, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_generate_greedy_chunked_and_beams_equal_generation_without_a_cache(family):
+    hybrid, x = tiny_hybrid(family), tokens(61)
+    options = {"max_new_tokens": 40, "do_sample": False, "eos_token_id": None}
+    output = hybrid.generate(x, return_dict_in_generate=True, **options)
+    assert isinstance(output.past_key_values, LongGenCache)
+    uncached = hybrid.generate(x, use_cache=False, **options)
+    assert torch.equal(output.sequences, uncached)
+    assert torch.equal(hybrid.generate(x, prefill_chunk_size=16, **options), uncached)
+    beams = hybrid.generate(x, num_beams=3, **options)
+    assert torch.equal(beams, hybrid.generate(x, num_beams=3, use_cache=False, **options))
+
+
+def test_padding_right_is_exact_and_left_is_refused():
+    hybrid, x = tiny_hybrid(), tokens(40)
+    mask = torch.ones_like(x)
+    mask[0, 30:] = 0
+    padded = x.clone()
+    padded[0, 30:] = 0
+    with torch.no_grad():
+        torch.testing.assert_close(
+            hybrid(padded, attention_mask=mask).logits[0, :30], hybrid(x).logits[0, :30], rtol=1e-5, atol=1e-5
+        )
+        with pytest.raises(ValueError, match="left padding"):
+            hybrid(x, attention_mask=mask.flip(1))
+        packed = torch.cat([torch.arange(20), torch.arange(20)])[None].expand(2, -1)
+        for use_cache in (True, False):
+            with pytest.raises(ValueError, match="packed positions"):
+                hybrid(x, position_ids=packed, use_cache=use_cache)
+
+
+def test_gradients_with_activation_checkpointing_equal_those_without_and_the_dense_reference():
+    plain, checkpointed, reference = tiny_hybrid().train(), tiny_hybrid().train(), tiny_hybrid().train()
+    checkpointed.gradient_checkpointing_enable()
+    reference.set_attn_implementation("longgen_reference")
+    x = tokens(120)
+    for model in (plain, checkpointed, reference):
+        model(x, labels=x, use_cache=False).loss.backward()
+    triples = zip(plain.named_parameters(), checkpointed.parameters(), reference.parameters(), strict=True)
+    for (name, parameter), same, dense in triples:
+        assert torch.equal(parameter.grad, same.grad), name
+        torch.testing.assert_close(parameter.grad, dense.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_save_and_load_round_trip(family, tmp_path):
+    hybrid = tiny_hybrid(family)
+    hybrid.save_pretrained(tmp_path)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert type(loaded) is type(hybrid)
+    assert loaded.config.longgen == hybrid.config.longgen
+    assert loaded.config._attn_implementation == "longgen"
+    x = tokens(97)
+    with torch.no_grad():
+        assert torch.equal(loaded(x).logits, hybrid(x).logits)
+
+
+def test_a_hybrid_without_longgen_installed_fails_loudly(tmp_path):
+    tiny_hybrid().save_pretrained(tmp_path)
+    code = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({str(tmp_path)!r})"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.returncode != 0
+    assert "longgen_llama" in outcome.stderr
+
+
+@pytest.mark.parametrize("first", ["longgen", "transformers"])
+def test_auto_classes_know_us_in_either_order_of_import(first, tmp_path):
+    tiny_hybrid().save_pretrained(tmp_path)
+    second = {"longgen": "transformers", "transformers": "longgen"}[first]
+    code = (
+        f"import {first}, {second}; from transformers import AutoModelForCausalLM as A;"
+        f"print(type(A.from_pretrained({str(tmp_path)!r})).__name__)"
+    )
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert outcome.stdout.strip() == "LongGenLlamaForCausalLM", outcome.stderr
+
+
+def test_what_does_not_qualify_is_refused():
+    pattern, layout = SparsePattern(8, 1, 2), parse_layout("middle:1/3", 6)
+    config = tiny_base("mistral", sliding_window=64).config
+    with pytest.raises(ConfigError, match="sliding_window is 64"):
+        longgen_config(config, layout, pattern)
+    with pytest.raises(ConfigError, match="layout has 4 layers: the model has 6"):
+        longgen_config(tiny_base().config, parse_layout("middle:1/2", 4), pattern)
+    config = tiny_base().config
+    config.model_type = "gpt2"
+    with pytest.raises(ConfigError, match="model_type is 'gpt2': allowed are llama"):
+        longgen_config(config, layout, pattern)
+    hybrid = tiny_hybrid()
+    hybrid.config.longgen = None
+    with pytest.raises(ConfigError, match=r"config\.longgen is None"):
+        hybrid(tokens(5))

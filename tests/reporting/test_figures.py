@@ -1,0 +1,377 @@
+"""What each figure draws, value by value, against the made-up run."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
+from matplotlib.colors import to_rgba
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from longgen.pattern import dense_pairs
+from longgen.reporting.drawing import Drawing
+from longgen.reporting.figures import FIGURES
+from longgen.reporting.figures.pattern import ROLES, roles
+from longgen.reporting.figures.ratio_ablation import pareto_front
+from longgen.reporting.figures.training import smooth
+from longgen.reporting.run import Run
+from longgen.reporting.style import FULL, paper_style, variant_styles
+from tests.reporting import fake_run
+from tests.reporting.fake_run import (
+    ABLATION,
+    BASE,
+    DEFAULTS,
+    DEPTHS,
+    LENGTHS,
+    PATTERNS,
+    SPEED_LENGTHS,
+    STAGES,
+    TASKS,
+    TRAINED,
+    exact,
+    ideal,
+    kv_fraction,
+    speedup,
+)
+
+LABELS = {
+    "full": "full attention",
+    "longgen-sink": "LongGen (sink)",
+    "longgen-stride": "LongGen (stride)",
+    "all-sparse": "all layers sparse",
+}
+HYBRIDS = [name for name in DEFAULTS if name != "full"]
+
+
+def draw(name: str, run: Run) -> Drawing:
+    with paper_style():
+        drawing = FIGURES[name](run)
+        drawing.figure.draw_without_rendering()
+    return drawing
+
+
+def legend(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def panels(figure: Figure) -> list[Axes]:
+    return [axes for axes in figure.axes if axes.get_label() != "<colorbar>"]
+
+
+def vertical_lines(axes: Axes) -> list[float]:
+    return [
+        line.get_xdata()[0] for line in axes.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2
+    ]
+
+
+def errorbars(axes: Axes) -> dict[str, ErrorbarContainer]:
+    return {c.get_label(): c for c in axes.containers if isinstance(c, ErrorbarContainer)}
+
+
+def ends(container: ErrorbarContainer, axis: int = 1) -> np.ndarray:
+    """The ends of the error bars: one row per point, low and high."""
+    for bars in container.lines[2]:
+        segments = np.array(bars.get_segments())
+        if len(segments) and np.ptp(segments[:, :, 1 - axis], axis=1).max() == 0:
+            return segments[:, :, axis]
+    raise AssertionError("no error bars")
+
+
+# ---------------------------------------------------------------- pattern and layouts
+def test_roles_are_the_pattern() -> None:
+    names = list(ROLES)
+    for pattern in PATTERNS.values():
+        matrix = roles(pattern, 40)
+        for query in range(40):
+            seen = np.nonzero(matrix[query] > 0)[0]
+            assert list(seen) == list(pattern.visible_blocks(query))
+        assert names[matrix[30, 30]] == names[matrix[30, 27]] == "local window"
+        assert names[matrix[30, 26]] == "not seen"
+        assert names[matrix[30, 0]] == "sink"
+        assert matrix[0, 1] == -1
+    assert names[roles(PATTERNS["stride"], 40)[30, 7]] == "strided"
+    assert names[roles(PATTERNS["sink"], 40)[30, 7]] == "not seen"
+    assert names[roles(None, 40)[30, 7]] == "full attention"
+
+
+def test_pattern(run: Run) -> None:
+    drawing = draw("pattern", run)
+    axes = panels(drawing.figure)
+    shares = [pattern.attended_pairs(TRAINED) / dense_pairs(TRAINED) for pattern in PATTERNS.values()]
+    assert [a.get_title() for a in axes] == [
+        "full attention\nall pairs",
+        f"sink + window\n{shares[0]:.1%} of the pairs",
+        f"sink + window + stride 8\n{shares[1]:.1%} of the pairs",
+    ]
+    for panel, pattern in zip(axes, [None, *PATTERNS.values()], strict=True):
+        mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
+        assert np.array_equal(mesh.get_array().filled(-1), roles(pattern, 36))
+        bottom, top = panel.get_ylim()
+        assert bottom > top, "the first query is at the top"
+        assert panel.get_xlabel() == "key block of 32 tokens"
+    assert axes[0].get_ylabel() == "query block"
+    assert legend(drawing.figure) == ["not seen", "full attention", "sink", "local window", "strided"]
+    assert len(drawing.data) == 3 * 36 * 37 // 2
+    assert set(drawing.data["pattern"]) == {"full attention", "sink", "stride"}
+
+
+def test_layouts(ablation_run: Run) -> None:
+    drawing = draw("layouts", ablation_run)
+    (axes,) = panels(drawing.figure)
+    stacks: dict[int, set[int]] = {}
+    for patch in axes.patches:
+        assert isinstance(patch, Rectangle)
+        if patch.get_facecolor() == to_rgba(FULL):
+            column = round(patch.get_x() + patch.get_width() / 2)
+            stacks.setdefault(column, set()).add(round(patch.get_y() + 0.5))
+    assert len(axes.patches) == 10 * 6
+    names = list(ABLATION)
+    found = {names[column]: layers for column, layers in stacks.items()}
+    assert found == {
+        "full": {0, 1, 2, 3, 4, 5},
+        "longgen-sink": {2, 3},
+        "longgen-stride": {2, 3},
+        "middle-1-6": {2},
+        "middle-1-2": {1, 2, 3},
+        "ends-1-3": {0, 5},
+        "bottom-1-3": {0, 1},
+        "top-1-3": {4, 5},
+        "interleaved-1-3": {1, 4},
+    }
+    assert [text.get_text().replace("\n", " ") for text in axes.get_xticklabels()][:4] == list(LABELS.values())
+    assert legend(drawing.figure) == ["full attention", "sparse: sink + window", "sparse: sink + window + stride 8"]
+    assert axes.get_ylim()[0] < axes.get_ylim()[1], "layer 0 is at the bottom"
+
+
+# ---------------------------------------------------------------- quality
+def test_needle(run: Run) -> None:
+    drawing = draw("needle", run)
+    axes = panels(drawing.figure)
+    assert [a.get_title() for a in axes] == list(LABELS.values())
+    for number, panel in enumerate(axes):
+        mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
+        expected = [[exact(number, 0, length, depth) for length in LENGTHS] for depth in DEPTHS]
+        assert mesh.get_array().tolist() == pytest.approx(np.array(expected))
+        assert mesh.get_clim() == (0, 1), "one colour scale for all panels"
+        corner = mesh.get_coordinates()[0, 0]
+        assert tuple(corner) == (-0.5, -0.5)
+        bottom, top = panel.get_ylim()
+        assert bottom > top, "row 0, depth 0, is at the top"
+        if number == 0:  # the others share it
+            assert [t.get_text() for t in panel.get_yticklabels()] == ["0%", "25%", "50%", "75%", "100%"]
+        assert [t.get_text() for t in panel.get_xticklabels()] == ["256", "512", "1K", "2K"]
+        assert vertical_lines(panel) == [0.5, 3.5], "after the base length, and after the trained length"
+        values = {(t.get_position()): t.get_text() for t in panel.texts if "." in t.get_text()}
+        assert values[(3, 0)] == f"{exact(number, 0, 2048, 0.0):.2f}"
+        assert values[(0, 4)] == f"{exact(number, 0, 256, 1.0):.2f}"
+    colorbar = next(a for a in drawing.figure.axes if a.get_label() == "<colorbar>")
+    assert colorbar.get_ylabel() == "exact match"
+    assert "20 samples per cell" in drawing.figure.texts[1].get_text()
+    worst = drawing.data.set_index(["variant", "length", "depth"]).loc[("all-sparse", 2048, 0.0)]
+    assert worst["exact"] == exact(3, 0, 2048, 0.0)
+
+
+def test_needle_leaves_a_gap_where_nothing_was_evaluated(run: Run) -> None:
+    results = []
+    for result in run.results:
+        kept = result.records
+        if result.kind == "retrieval" and result.variant == "full":
+            kept = [r for r in kept if (r["length"], r["depth"]) != (512, 0.5)]
+        results.append(type(result)(result.kind, result.run, kept, {}, result.variant, result.settings))
+    mesh = panels(draw("needle", Run("smoke", run.folder, results)).figure)[0].collections[0]
+    assert mesh.get_array().mask.tolist()[2] == [False, True, False, False]
+
+
+def test_retrieval(run: Run) -> None:
+    drawing = draw("retrieval", run)
+    axes = panels(drawing.figure)
+    assert [a.get_title() for a in axes] == ["needle in a haystack", "multi-key needle", "variable tracking"]
+    table = drawing.data.set_index(["variant", "task", "length"]).sort_index()
+    for task_number, (panel, task) in enumerate(zip(axes, TASKS, strict=True)):
+        bars = errorbars(panel)
+        assert list(bars) == list(LABELS.values())
+        for number, variant in enumerate(DEFAULTS):
+            container = bars[LABELS[variant]]
+            if task == "needle":
+                expected = [np.mean([exact(number, 0, length, depth) for depth in DEPTHS]) for length in LENGTHS]
+            else:
+                expected = [exact(number, task_number, length, 0.5) for length in LENGTHS]
+            assert container.lines[0].get_ydata() == pytest.approx(expected)
+            assert container.lines[0].get_xdata() == pytest.approx(LENGTHS, rel=0.1)
+            rows = table.loc[(variant, task)]
+            assert ends(container) == pytest.approx(rows[["exact_low", "exact_high"]].to_numpy())
+            assert container.lines[0].get_color() == variant_styles(DEFAULTS)[variant].color
+        assert vertical_lines(panel) == [BASE, TRAINED]
+        assert panel.get_xlabel() == "context length (tokens)"
+    assert axes[0].get_ylabel() == "exact match"
+    assert legend(drawing.figure) == list(LABELS.values())
+
+
+def test_perplexity(run: Run) -> None:
+    drawing = draw("perplexity", run)
+    (axes,) = panels(drawing.figure)
+    lines = {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
+    assert list(lines) == list(LABELS.values())
+    for number, variant in enumerate(DEFAULTS):
+        line = lines[LABELS[variant]]
+        starts = np.arange(0, TRAINED, 128)
+        nll = 1.15 + 0.4 * np.exp(-starts / 200) + 0.017 * number * (1 + starts / TRAINED)
+        assert line.get_xdata() == pytest.approx(starts + 64)
+        assert line.get_ydata() == pytest.approx(np.exp(nll))
+    assert vertical_lines(axes) == [BASE]
+    assert axes.get_ylabel() == "perplexity"
+    assert axes.get_xlabel() == "position in the context (tokens)"
+    assert drawing.data["perplexity_high"].tolist() == pytest.approx(np.exp(drawing.data["nll_high"]).tolist())
+
+
+def test_perplexity_goes_logarithmic_when_a_variant_breaks_down(run: Run) -> None:
+    results = [
+        type(r)(r.kind, r.run, [x | {"perplexity": x["perplexity"] * 50} for x in r.records], {}, r.variant, r.settings)
+        if r.kind == "perplexity" and r.variant == "all-sparse"
+        else r
+        for r in run.results
+    ]
+    (axes,) = panels(draw("perplexity", Run("smoke", run.folder, results)).figure)
+    assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "perplexity (log scale)")
+
+
+# ---------------------------------------------------------------- training
+def test_training(run: Run) -> None:
+    drawing = draw("training", run)
+    loss_base, loss_extension, accuracy_base, accuracy_extension = panels(drawing.figure)
+    frame = run.frame("training")
+    base = frame[frame["stage"] == "base"]
+    raw, smoothed = (line for line in loss_base.lines if len(line.get_xdata()) > 2)
+    assert raw.get_ydata() == pytest.approx(base["loss"].to_numpy())
+    assert smoothed.get_ydata() == pytest.approx(smooth(base["loss"]).to_numpy())
+    assert smoothed.get_xdata() == pytest.approx(base["tokens"].to_numpy() / 1e6)
+    assert vertical_lines(loss_base) == [pytest.approx(150 * 64 * 40 / 1e6)], "where the second phase begins"
+    assert [text.get_text() for text in loss_base.texts] == ["64", "256"]
+    extension = {line.get_label(): line.get_ydata() for line in loss_extension.lines}
+    for variant in DEFAULTS:
+        rows = frame[(frame["variant"] == variant) & (frame["stage"] == "extension")]
+        assert extension[LABELS[variant]] == pytest.approx(rows["loss"].to_numpy()), "short curves are not smoothed"
+        shown = next(line for line in accuracy_extension.lines if line.get_label() == LABELS[variant])
+        assert shown.get_ydata() == pytest.approx(rows["answer_accuracy"].to_numpy())
+    assert len(accuracy_base.lines[0].get_ydata()) == base["answer_accuracy"].notna().sum()
+    assert legend(drawing.figure) == ["base model", *LABELS.values()]
+    assert loss_base.get_ylabel() == "loss (nats per token)"
+    assert accuracy_base.get_xlabel() == "tokens of this stage (millions)"
+
+
+# ---------------------------------------------------------------- cost
+def test_ratio_ablation(ablation_run: Run) -> None:
+    drawing = draw("ratio_ablation", ablation_run)
+    memory, speed = panels(drawing.figure)
+    looks = variant_styles(ABLATION)
+    for number, variant in enumerate(ABLATION):
+        quality = np.mean([exact(number, 0, TRAINED, depth) for depth in DEPTHS])
+        left, right = (errorbars(axes)[looks[variant].label] for axes in (memory, speed))
+        assert left.lines[0].get_xydata()[0] == pytest.approx([kv_fraction(variant, TRAINED), quality])
+        assert right.lines[0].get_xydata()[0] == pytest.approx([speedup(number, 0, TRAINED), quality])
+        row = drawing.data.set_index("variant").loc[variant]
+        assert ends(left)[0] == pytest.approx([row["needle_exact_low"], row["needle_exact_high"]])
+        if variant != "full":
+            ratio = speedup(number, 0, TRAINED)
+            assert ends(right, axis=0)[0] == pytest.approx([ratio - 0.06, ratio + 0.072])
+    for axes in (memory, speed):
+        assert sorted(text.get_text() for text in axes.texts) == sorted(look.label for look in looks.values())
+    assert memory.get_xlabel().startswith("KV cache, share of full attention")
+    assert speed.get_xlabel().startswith("prefill speed-up")
+    assert memory.get_ylabel().startswith("needle exact match")
+
+
+def test_pareto_front() -> None:
+    cost, quality = np.array([1.0, 0.4, 0.4, 0.6, 0.1]), np.array([0.9, 0.8, 0.7, 0.75, 0.2])
+    assert pareto_front(cost, quality).tolist() == [4, 1, 0]
+
+
+def bars(axes: Axes) -> list[list[float]]:
+    """Widths of the bars: ideal, then measured."""
+    return [[patch.get_width() for patch in c] for c in axes.containers if isinstance(c, BarContainer)]
+
+
+def test_speedup(run: Run) -> None:
+    drawing = draw("speedup", run)
+    axes = panels(drawing.figure)
+    assert [a.get_title() for a in axes] == ["training, 2K tokens", "prefill, 4K tokens", "decode, 4K tokens"]
+    paper = {"training": 1.55, "prefill": 1.67, "decode": 1.41}
+    for panel, (stage, value) in zip(axes, paper.items(), strict=True):
+        length = 2048 if stage == "training" else 4096
+        ideals, measured = bars(panel)
+        arguments = [(number, STAGES.index(stage), length) for number in (1, 2, 3)]
+        assert measured == pytest.approx([speedup(*a) for a in arguments])
+        assert ideals == pytest.approx([ideal(*a) for a in arguments])
+        predicted, shown = (c for c in panel.containers if isinstance(c, BarContainer))
+        assert all(p.get_hatch() and p.get_facecolor()[3] == 0 for p in predicted), "a prediction is only an outline"
+        assert not any(p.get_hatch() for p in shown)
+        assert sorted(vertical_lines(panel)) == [1, value]
+        written = {t.get_text() for t in panel.texts}
+        assert {f"{speedup(*a):.2f}\u00d7" for a in arguments} | {f"{value:.2f}\u00d7"} <= written
+        assert panel.get_xlabel() == "speed-up (\u00d7)"
+    assert [t.get_text() for t in axes[0].get_yticklabels()] == [LABELS[name] for name in HYBRIDS]
+    assert legend(drawing.figure) == [
+        "measured, with 95 % interval",
+        "ideal, predicted",
+        "paper, 7B at 128K",
+        "full attention (1\u00d7)",
+    ]
+    assert "measured on Pretend Processor 9000" in drawing.figure.texts[1].get_text()
+
+
+def test_speed_by_length(run: Run) -> None:
+    drawing = draw("speed_by_length", run)
+    axes = panels(drawing.figure)
+    assert [a.get_title() for a in axes] == list(STAGES)
+    for stage, panel in enumerate(axes):
+        lengths = SPEED_LENGTHS[:3] if STAGES[stage] == "training" else SPEED_LENGTHS
+        found = errorbars(panel)
+        assert list(found) == [LABELS[name] for name in HYBRIDS]
+        dashed = [
+            line.get_ydata() for line in panel.lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 2
+        ]
+        for number, variant in enumerate(HYBRIDS, start=1):
+            expected = [speedup(number, stage, length) for length in lengths]
+            assert found[LABELS[variant]].lines[0].get_ydata() == pytest.approx(expected)
+            low, high = ends(found[LABELS[variant]]).T
+            assert low == pytest.approx(np.array(expected) - 0.06)
+            assert high == pytest.approx(np.array(expected) + 0.072)
+            assert dashed[number - 1] == pytest.approx([ideal(number, stage, length) for length in lengths])
+        assert panel.get_xlabel() == "context length (tokens)"
+    assert axes[0].get_ylabel() == "speed-up over full attention"
+    assert legend(drawing.figure) == [*(LABELS[name] for name in HYBRIDS), "ideal, predicted"]
+
+
+def test_kv(run: Run) -> None:
+    drawing = draw("kv", run)
+    (axes,) = panels(drawing.figure)
+    markers = {line.get_label(): line for line in axes.lines if line.get_linestyle() == "None"}
+    planned = [line for line in axes.lines if line.get_linestyle() == "-"]
+    for number, variant in enumerate(DEFAULTS):
+        expected = np.array([round(6144 * length * kv_fraction(variant, length)) for length in SPEED_LENGTHS])
+        assert markers[LABELS[variant]].get_ydata() == pytest.approx(expected + 64)
+        assert planned[number].get_ydata() == pytest.approx(expected)
+        assert markers[LABELS[variant]].get_color() == planned[number].get_color()
+    assert legend(drawing.figure) == [*LABELS.values(), "measured (marker)", "planned (line)"]
+    assert axes.get_ylabel() == "KV cache, one sequence (bytes)"
+    assert "16 MiB" in [text.get_text() for text in axes.get_yticklabels()]
+
+
+def test_nothing_is_logged_about_missing_ideals(run: Run) -> None:
+    """A length that the plan does not have: the measured bars are drawn without an ideal."""
+    results = [
+        type(r)(r.kind, r.run, [x for x in r.records if x["length"] != 4096], {}, r.variant, r.settings)
+        if r.kind == "plan"
+        else r
+        for r in run.results
+    ]
+    prefill = panels(draw("speedup", Run("smoke", run.folder, results)).figure)[1]
+    ideals, measured = bars(prefill)
+    assert all(math.isnan(value) for value in ideals)
+    assert measured == pytest.approx([speedup(number, 0, 4096) for number in (1, 2, 3)])
+    assert fake_run.TRAINED < 4096

@@ -1,0 +1,182 @@
+"""The training loop: loss, schedule, optimizers, and exact resume after a real kill."""
+
+import dataclasses
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+
+from longgen.cli import app
+from longgen.config import OptimizerSettings, PhaseSettings, load_experiment
+from longgen.errors import ArtifactError
+from longgen.training import loss as loss_module
+from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from longgen.training.loss import weighted_loss
+from longgen.training.optimizer import OPTIMIZERS, learning_rate, make_optimizers
+from tests.experiments import experiment_file, tiny_settings
+from tests.modeling.models import tiny_base, tokens
+
+
+@pytest.mark.parametrize("chunk", [7, 4096])
+def test_loss_equals_the_plain_formula_and_its_gradients(chunk, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_TOKENS", chunk)
+    hidden = torch.randn(2, 30, 8, dtype=torch.float64, requires_grad=True)
+    head = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
+    targets, weights = torch.randint(11, (2, 30)), torch.rand(2, 30).double() * 3
+    weights[0, :9] = 0
+    loss, accuracy = weighted_loss(hidden, head, targets, weights)
+    logits = hidden @ head.T
+    plain = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 30)
+    expected = (plain * weights).sum() / weights.sum()
+    torch.testing.assert_close(loss.double(), expected, rtol=1e-5, atol=1e-6)
+    for got, want in zip(
+        torch.autograd.grad(loss, (hidden, head)), torch.autograd.grad(expected, (hidden, head)), strict=True
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
+    hits = (logits.argmax(-1) == targets)[weights > 1]
+    assert float(accuracy) == pytest.approx(float(hits.double().mean()))
+
+
+def test_learning_rate_warms_up_stays_and_decays():
+    phase = PhaseSettings(8, 1, 10, 2.0, {"text": 1.0}, warmup_steps=4, decay_steps=4, final_learning_rate_ratio=0.5)
+    rates = [learning_rate(phase, step) for step in range(10)]
+    assert rates == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0, 2.0, 2.0, 1.75, 1.5, 1.25])
+    constant = dataclasses.replace(phase, warmup_steps=0, decay_steps=0)
+    assert {learning_rate(constant, step) for step in range(10)} == {2.0}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_update_every_parameter_once(name):
+    model = tiny_base()
+    optimizers = make_optimizers(model, OptimizerSettings(name))
+    owned = [id(p) for o in optimizers for group in o.param_groups for p in group["params"]]
+    assert sorted(owned) == sorted(id(p) for p in model.parameters())
+
+
+def _trained(name: str, steps: int):
+    model = tiny_base()
+    optimizers = make_optimizers(model, OptimizerSettings(name))
+    for step in range(steps):
+        _one_step(model, optimizers, step)
+    return model, optimizers
+
+
+def _one_step(model, optimizers, step):
+    x = tokens(20, seed=step)
+    model(x, labels=x, use_cache=False).loss.backward()
+    for optimizer in optimizers:
+        optimizer.step()
+        optimizer.zero_grad()
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_checkpoint_restores_weights_and_optimizer_to_the_bit(name, tmp_path):
+    model, optimizers = _trained(name, 3)
+    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 3, 1.5, [{"loss": 2.0}]))
+    fresh = tiny_base()
+    fresh_optimizers = make_optimizers(fresh, OptimizerSettings(name))
+    progress = load_checkpoint(tmp_path / "c", fresh, fresh_optimizers, "print")
+    assert progress == Progress("print", 3, 1.5, [{"loss": 2.0}])
+    _one_step(model, optimizers, 3)
+    _one_step(fresh, fresh_optimizers, 3)
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
+
+
+def test_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(tmp_path):
+    model, optimizers = _trained("adamw", 1)
+    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 1))
+    assert load_checkpoint(tmp_path / "c", model, optimizers, "other") == Progress("other")
+    assert load_checkpoint(tmp_path / "none", model, optimizers, "print") == Progress("print")
+    (tmp_path / "c" / "optimizer.safetensors").write_bytes(b"half")
+    with pytest.raises(ArtifactError, match=r"c is damaged .*: delete it"):
+        load_checkpoint(tmp_path / "c", model, optimizers, "print")
+
+
+def _settings(steps: int) -> dict:
+    settings = tiny_settings()
+    phase = {"length": 64, "batch_size": 2, "steps": steps, "learning_rate": 3e-3, "warmup_steps": 5}
+    mixture = {"mixture": {"text": 0.5, "pairs": 0.5}}
+    settings["base"] = {
+        "phases": [phase | mixture, phase | mixture | {"steps": 15}],
+        "optimizer": {"name": "muon"},
+        "checkpoint_every": 10,
+    }
+    return settings
+
+
+def _command(folder, config, name: str) -> list[str]:
+    options = {
+        "--stage": "base",
+        "--rows": folder / "rows",
+        "--tokenizer": folder / "corpus" / "tokenizer",
+        "--output": folder / name,
+        "--result": folder / f"{name}.json",
+        "--checkpoint": folder / f"{name}-checkpoint",
+        "--threads": "1",
+    }
+    words = [str(word) for pair in options.items() for word in pair]
+    return [sys.executable, "-c", "from longgen.cli import main; main()", "train", str(config), *words]
+
+
+def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
+    """A real SIGKILL at three moments of the run; then weights and loss curve equal those of a run left alone."""
+    config = experiment_file(tmp_path, _settings(45))
+    _prepare(tmp_path, config)
+    subprocess.run(_command(tmp_path, config, "alone"), check=True, capture_output=True)
+
+    command = _command(tmp_path, config, "killed")
+    kills = 0
+    for minimum in (10, 30, 50):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and _step_of(tmp_path / "killed-checkpoint") < minimum:
+            time.sleep(0.005)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+        assert not (tmp_path / "killed" / "config.json").exists(), "no model before the end"
+    assert kills == 3
+    subprocess.run(command, check=True, capture_output=True)
+
+    alone, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
+    assert all(torch.equal(alone[key], killed[key]) for key in alone)
+    logs = [json.loads((tmp_path / f"{name}.json").read_text())["records"] for name in ("alone", "killed")]
+    timed = ("seconds", "tokens_per_second")
+    assert [{k: v for k, v in row.items() if k not in timed} for row in logs[0]] == [
+        {k: v for k, v in row.items() if k not in timed} for row in logs[1]
+    ]
+    assert logs[0][-1]["step"] == 60
+    assert logs[0][-1]["tokens"] == 60 * 2 * 64
+    assert not (tmp_path / "killed-checkpoint").exists(), "a finished run leaves no checkpoint"
+
+
+def _prepare(folder, config) -> None:
+    from typer.testing import CliRunner
+
+    for stage in ("corpus", "base"):
+        output = folder / ("corpus" if stage == "corpus" else "rows")
+        words = ["prepare", str(config), "--stage", stage, "--output", str(output), "--corpus", str(folder / "corpus")]
+        outcome = CliRunner().invoke(app, words, catch_exceptions=False)
+        assert outcome.exit_code == 0
+
+
+def _step_of(checkpoint) -> int:
+    try:
+        return json.loads((checkpoint / "progress.json").read_text())["step"]
+    except (OSError, ValueError):
+        return 0
+
+
+def test_training_lowers_the_loss(tmp_path):
+    config = experiment_file(tmp_path, _settings(60))
+    _prepare(tmp_path, config)
+    subprocess.run(_command(tmp_path, config, "model"), check=True, capture_output=True)
+    records = json.loads((tmp_path / "model.json").read_text())["records"]
+    assert records[-1]["loss"] < 0.8 * records[0]["loss"]
+    assert load_experiment(config).base.phases[0].steps == 60
