@@ -31,7 +31,7 @@ lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
 	ruff format --check .
 	mypy
 	snakefmt --check Snakefile workflows
-	snakemake --lint
+	$(BIN)/python workflows/lint.py
 
 figures: setup  ## redraw every published figure and table from the tracked results
 	snakemake --cores $(CORES) figures

@@ -132,7 +132,9 @@ class TrainingSettings:
         require(len(self.phases) > 0, "phases", self.phases, "at least one phase")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "a whole number >= 1")
         exit_layers = self.early_exit_layers
-        require(exit_layers is None or exit_layers >= 1, "early_exit_layers", exit_layers, "a whole number >= 1 or null")
+        require(
+            exit_layers is None or exit_layers >= 1, "early_exit_layers", exit_layers, "a whole number >= 1 or null"
+        )
 
     @property
     def max_length(self) -> int:
@@ -286,7 +288,9 @@ class Experiment:
         trained = self.extension.max_length
         for part in ("evaluation", "profiling"):
             lengths = getattr(self, part).lengths
-            allowed = f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+            allowed = (
+                f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+            )
             require(trained in lengths, f"{part}.lengths", lengths, allowed)
 
     def variant(self, name: str) -> Variant:

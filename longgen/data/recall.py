@@ -17,9 +17,9 @@ VALUE_DIGITS = 5
 
 # Words of four letters, each with another initial (our choice): equal lengths make documents of exact size simple, and
 # a model of half a million parameters learns to tell 25 keys by one letter, not hundreds by four.
-KEYS = tuple(
-    "acid bell coal duke echo farm gold hill iron jury king lima moon navy oval pine quiz rose sand tree unit vast"
-    " wind yard zero".split(" ")
+KEYS = (
+    *("acid", "bell", "coal", "duke", "echo", "farm", "gold", "hill", "iron", "jury", "king", "lima", "moon"),
+    *("navy", "oval", "pine", "quiz", "rose", "sand", "tree", "unit", "vast", "wind", "yard", "zero"),
 )
 
 

@@ -56,7 +56,7 @@ def test_refusals_name_the_folder_and_write_nothing(tmp_path):
     with pytest.raises(ArtifactError, match=r"empty has no config\.json"):
         convert_checkpoint(tmp_path / "empty", tmp_path / "new", "all", PATTERN)
     tiny_base().save_pretrained(tmp_path / "base")
-    with pytest.raises(ConfigError, match="full_layers is '7': allowed is a count 0..6"):
+    with pytest.raises(ConfigError, match=r"full_layers is '7': allowed is a count 0\.\.6"):
         convert_checkpoint(tmp_path / "base", tmp_path / "new", "middle:7", PATTERN)
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "pytorch_model.bin")
     with pytest.raises(ArtifactError, match=r"no \*\.safetensors"):

@@ -56,9 +56,7 @@ def test_cache_bytes_equal_the_planner(pattern, steps):
     with torch.no_grad():
         for count in steps:
             hybrid(tokens(count), past_key_values=cache, use_cache=True)
-    planned = kv_cache_bytes(
-        shape, layout, pattern, sum(steps), bytes_per_value=4, batch=2, full_chunk=GROWTH_TOKENS
-    )
+    planned = kv_cache_bytes(shape, layout, pattern, sum(steps), bytes_per_value=4, batch=2, full_chunk=GROWTH_TOKENS)
     assert cache.nbytes() == planned
 
 

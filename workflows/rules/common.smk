@@ -8,7 +8,9 @@ from longgen.provenance import fingerprint
 
 for key in config:
     if key not in ("experiment", "select"):
-        raise WorkflowError(f"--config {key}=...: allowed are experiment=PATH and select=NAMES")
+        raise WorkflowError(
+            f"--config {key}=...: allowed are experiment=PATH and select=NAMES"
+        )
 
 CONFIG = config.get("experiment", "config/smoke.yaml")
 try:

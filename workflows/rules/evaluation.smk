@@ -7,13 +7,13 @@ rule evaluate:
         perplexity=f"{RESULTS}/evaluation/{{variant}}/perplexity.json",
     log:
         f"{ARTIFACTS}/logs/evaluate-{{variant}}.log",
+    threads: 1
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
         model=subpath(input.model, parent=True),
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output.retrieval, parent=True),
-    threads: 1
     shell:
         "longgen evaluate {params.config} --variant {wildcards.variant} --model {params.model}"
         " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"

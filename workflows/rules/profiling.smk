@@ -18,13 +18,13 @@ rule profile:
         memory=f"{RESULTS}/profile/memory.json",
     log:
         f"{ARTIFACTS}/logs/profile.log",
+    threads: workflow.cores
     params:
         config=CONFIG,
         settings=settings("model", "profiling"),
         variants=[f"--variant {name}" for name in VARIANTS],
         resolved=[variant_settings(name) for name in VARIANTS],
         folder=subpath(output.speed, parent=True),
-    threads: workflow.cores
     shell:
         "longgen profile {params.config} {params.variants} --output {params.folder} --threads {threads}"
         " 2> >(tee {log} >&2)"

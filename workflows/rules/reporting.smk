@@ -9,7 +9,11 @@ RUN_RESULTS = [
     f"{RESULTS}/profile/speed.json",
     f"{RESULTS}/profile/memory.json",
     expand(f"{RESULTS}/training/{{variant}}.json", variant=VARIANTS),
-    expand(f"{RESULTS}/evaluation/{{variant}}/{{kind}}.json", variant=VARIANTS, kind=["retrieval", "perplexity"]),
+    expand(
+        f"{RESULTS}/evaluation/{{variant}}/{{kind}}.json",
+        variant=VARIANTS,
+        kind=["retrieval", "perplexity"],
+    ),
 ]
 
 
@@ -18,7 +22,9 @@ rule run_figures:
         RUN_RESULTS,
     output:
         report(expand(f"{FIGURES}/{{name}}.png", name=FIGURE_NAMES), category="Figures"),
-        expand(f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURE_NAMES, suffix=["pdf", "csv"]),
+        expand(
+            f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURE_NAMES, suffix=["pdf", "csv"]
+        ),
         report(expand(f"{FIGURES}/{{name}}.csv", name=TABLE_NAMES), category="Tables"),
         expand(f"{FIGURES}/{{name}}.md", name=TABLE_NAMES),
     log:

@@ -7,6 +7,7 @@ rule base:
         result=f"{RESULTS}/training/base.json",
     log:
         f"{ARTIFACTS}/logs/base.log",
+    threads: 2
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/base",
@@ -14,7 +15,6 @@ rule base:
         rows=subpath(input.rows, parent=True),
         tokenizer=subpath(input.tokenizer, parent=True),
         folder=subpath(output.model, parent=True),
-    threads: 2
     shell:
         "longgen train {params.config} --stage base --rows {params.rows} --tokenizer {params.tokenizer}"
         " --output {params.folder} --result {output.result} --checkpoint {params.checkpoint}"
@@ -50,6 +50,7 @@ rule extend:
         result=f"{RESULTS}/training/{{variant}}.json",
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
+    threads: 1
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/{{variant}}",
@@ -57,7 +58,6 @@ rule extend:
         rows=subpath(input.rows, parent=True),
         source=subpath(input.model, parent=True),
         folder=subpath(output.model, parent=True),
-    threads: 1
     shell:
         "longgen train {params.config} --stage extension --variant {wildcards.variant} --rows {params.rows}"
         " --model {params.source} --output {params.folder} --result {output.result}"

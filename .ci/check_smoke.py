@@ -1,0 +1,33 @@
+"""After `make run`: the files are there, and the run shows what it is there to show."""
+
+import csv
+import sys
+from pathlib import Path
+
+FIGURES = Path("paper_figures/smoke")
+COLUMNS = "variant full_layers placement pattern kv_fraction needle_exact needle_exact_low needle_exact_high"
+
+
+def rows(name: str) -> list[dict[str, str]]:
+    with (FIGURES / name).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+failures = []
+ablation = {row["variant"]: row for row in rows("ablation.csv")}
+for column in [*COLUMNS.split(), "prefill_speedup", "decode_speedup"]:
+    if any(not row[column] for row in ablation.values()):
+        failures.append(f"ablation.csv: {column} is empty")
+for variant in ("full", "longgen-sink", "longgen-stride"):
+    if float(ablation[variant]["needle_exact"]) < 0.9:
+        failures.append(f"{variant} finds {ablation[variant]['needle_exact']} of the needles, not 0.9")
+if float(ablation["all-sparse"]["needle_exact"]) > 0.5:
+    failures.append(f"all-sparse finds {ablation['all-sparse']['needle_exact']} of the needles, beyond its window")
+verdicts = {row["verdict"] for row in rows("claims.csv")}
+if not verdicts <= {"reproduced", "exceeded", "not reached", "not measured"} or len(verdicts) < 2:
+    failures.append(f"claims.csv has the verdicts {verdicts}")
+for name in ("pattern", "layouts", "needle", "ratio_ablation", "speedup", "kv"):
+    failures += [f"{name}.{s} is missing" for s in ("png", "pdf", "csv") if not (FIGURES / f"{name}.{s}").exists()]
+
+print("\n".join(failures) or "the smoke run shows what it should")
+sys.exit(bool(failures))

@@ -1,0 +1,139 @@
+"""The pipeline as a user meets it: planned jobs, a real run at toy size, reruns, published figures."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.experiments import tiny_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def snakemake(folder: Path, *words: str, check: bool = True) -> str:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
+    outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    output = outcome.stdout + outcome.stderr
+    assert (outcome.returncode == 0) == check, output
+    return output
+
+
+def planned(output: str) -> dict[str, list[str]]:
+    """Rule -> the wildcards of each job that a dry run plans."""
+    jobs: dict[str, list[str]] = {}
+    for block in re.split(r"\n(?=\[|(?:local)?rule )", output):
+        found = re.search(r"^(?:local)?rule (\w+):", block, re.MULTILINE)
+        if found:
+            wildcards = re.search(r"wildcards: (.*)", block)
+            jobs.setdefault(found[1], []).append(wildcards[1] if wildcards else "")
+    return jobs
+
+
+def working_copy(folder: Path) -> Path:
+    """The tracked files as they are in the working tree: a fresh clone, before or after the commit."""
+    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split("\0")):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name, follow_symlinks=False)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory):
+    return working_copy(tmp_path_factory.mktemp("clone"))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy in which a toy experiment ran to its end."""
+    folder = working_copy(tmp_path_factory.mktemp("finished"))
+    (folder / "toy.yaml").write_text(yaml.safe_dump(tiny_settings(), sort_keys=False))
+    snakemake(folder, "--config", "experiment=toy.yaml")
+    return folder
+
+
+def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
+    jobs = planned(snakemake(clone, "--dry-run"))
+    assert {rule: len(wildcards) for rule, wildcards in jobs.items()} == {
+        "corpus": 1,
+        "plan": 1,
+        "profile": 1,
+        "rows": 2,
+        "base": 1,
+        "convert": 4,
+        "extend": 4,
+        "evaluate": 4,
+        "run_figures": 1,
+        "all": 1,
+    }
+    everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
+    assert len(everything["extend"]) == 10
+    assert len(everything["base"]) == 1
+
+
+def test_published_figures_are_redrawn_from_tracked_results_alone(clone):
+    assert planned(snakemake(clone, "--dry-run", "figures")) == {"figures": [""]}
+    published = sorted((clone / "paper_figures" / "published").rglob("*.csv"))
+    assert len(published) > 10
+    before = {path: path.read_bytes() for path in published}
+    for path in published:
+        path.unlink()
+    snakemake(clone, "figures")
+    assert {path: path.read_bytes() for path in published} == before
+    assert not (clone / "artifacts" / "smoke").exists()
+
+
+def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
+    figures = finished / "paper_figures" / "tiny"
+    with (figures / "ablation.csv").open() as file:
+        assert [row["variant"] for row in csv.DictReader(file)] == ["full", "middle"]
+    assert {"claims.csv", "claims.md", "needle.png", "needle.pdf", "needle.csv"} <= {p.name for p in figures.iterdir()}
+    assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
+
+
+def changed(finished: Path, change) -> dict[str, list[str]]:
+    settings = tiny_settings()
+    change(settings)
+    (finished / "toy.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    return planned(snakemake(finished, "--dry-run", "--config", "experiment=toy.yaml"))
+
+
+def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
+    jobs = changed(finished, lambda s: s["variants"]["middle"].update(placement="top"))
+    assert jobs.keys() == {"plan", "profile", "convert", "extend", "evaluate", "run_figures", "all"}
+    assert jobs["convert"] == jobs["extend"] == jobs["evaluate"] == ["variant=middle"]
+
+
+def test_editing_the_evaluation_trains_nothing(finished):
+    jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))
+    assert jobs.keys() == {"plan", "evaluate", "run_figures", "all"}
+    assert changed(finished, lambda s: None) == {}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["select=full,nonsense"], "allowed are default, all, or names with full among them: full, longgen-sink"),
+        (["experiment=nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["experment=x"], "--config experment=...: allowed are experiment=PATH and select=NAMES"),
+    ],
+)
+def test_bad_input_stops_before_any_job(clone, words, message):
+    output = snakemake(clone, "--dry-run", "--config", *words, check=False)
+    assert message in output
+    assert "Job stats" not in output
+
+
+def test_a_configuration_error_names_file_key_value_and_what_is_allowed(clone):
+    text = (clone / "config" / "smoke.yaml").read_text()
+    (clone / "bad.yaml").write_text(text.replace("stride: 8}", "stride: 800}"))
+    output = snakemake(clone, "--dry-run", "--config", "experiment=bad.yaml", check=False)
+    assert "bad.yaml: patterns.stride.stride is 800: it never fires within 2048 tokens" in output
