@@ -79,9 +79,7 @@ class SparsePattern:
         This is what a sparse layer's KV cache must hold once ``seen`` tokens went through it. Since visibility only
         shrinks with time, it is what the query at position ``seen`` itself sees of the past.
         """
-        blocks = self.visible_blocks(seen // self.block_size, head_offset)
-        positions = (blocks[:, None] * self.block_size + np.arange(self.block_size)).ravel()
-        return positions[positions < seen]
+        return _kept_positions(self, seen, head_offset)
 
     def kept_count(self, seen: int, head_offset: int = 0) -> int:
         """How many tokens a sparse layer's KV cache holds once ``seen`` tokens went through it."""
@@ -110,9 +108,13 @@ class SparsePattern:
 
 
 @functools.lru_cache(maxsize=256)
-def pattern_from_items(items: tuple[tuple[str, int], ...]) -> SparsePattern:
-    """The pattern of a model config's ``pattern`` mapping, as sorted items; cached, since every forward pass asks."""
-    return SparsePattern(**dict(items))
+def _kept_positions(pattern: SparsePattern, seen: int, head_offset: int) -> np.ndarray:
+    # cached: at every decoded token all sparse layers ask the same
+    blocks = pattern.visible_blocks(seen // pattern.block_size, head_offset)
+    positions = (blocks[:, None] * pattern.block_size + np.arange(pattern.block_size)).ravel()
+    kept = positions[positions < seen]
+    kept.flags.writeable = False
+    return kept
 
 
 def dense_pairs(length: int) -> int:

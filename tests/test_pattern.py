@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longgen.errors import ConfigError
-from longgen.pattern import SparsePattern, dense_pairs, pattern_from_items
+from longgen.pattern import SparsePattern, dense_pairs
 
 patterns = st.builds(
     SparsePattern,
@@ -106,7 +106,6 @@ def test_dense_pairs(length: int) -> None:
 def test_dictionary_round_trip() -> None:
     pattern = SparsePattern(block_size=8, sink_blocks=0, local_blocks=3, stride=5)
     assert SparsePattern(**pattern.to_dict()) == pattern
-    assert pattern_from_items(tuple(sorted(pattern.to_dict().items()))) == pattern
 
 
 @pytest.mark.parametrize(

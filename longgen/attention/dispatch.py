@@ -21,7 +21,7 @@ def _reference(
     scale: float,
 ) -> torch.Tensor:
     new = torch.arange(query_offset, query_offset + query.shape[2])
-    past = torch.from_numpy(pattern.kept_positions(query_offset)) if evicted else torch.arange(query_offset)
+    past = torch.tensor(pattern.kept_positions(query_offset)) if evicted else torch.arange(query_offset)
     return reference_attention(query, key, value, pattern, query_offset, torch.cat([past, new]), scale)
 
 

@@ -117,9 +117,9 @@ def _pass_keys(generator: np.random.Generator, count: int) -> list[Statement]:
 
 
 def needles_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
-    """Up to six needles scattered in text, asked for at the end in random order."""
+    """Up to four needles scattered in text, asked for at the end in random order."""
     slots = length // NEEDLE_LENGTH
-    count = int(generator.integers(1, max(1, min(6, int(slots * 0.45))) + 1))
+    count = int(generator.integers(1, max(1, min(4, int(slots * 0.45))) + 1))
     needles = _pass_keys(generator, count)
     asked = generator.permutation(count)[: max(1, min(count, slots - count))]
     scattered = [(statement, False) for statement in needles]

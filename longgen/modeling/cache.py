@@ -83,11 +83,11 @@ class SparseCacheLayer(DynamicLayer):
         old, seen = self.cumulative_length, self.cumulative_length + key_states.shape[-2]
         keys = torch.cat([self.keys, key_states], dim=-2) if old else key_states
         values = torch.cat([self.values, value_states], dim=-2) if old else value_states
-        present = np.concatenate([self.pattern.kept_positions(old), np.arange(old, seen)])
         kept = self.pattern.kept_positions(seen)
-        if len(kept) == len(present) and old:
+        if old and len(kept) == keys.shape[-2]:  # nothing goes out of sight: all but the first token of a block
             self.keys, self.values = keys, values
         else:
+            present = np.concatenate([self.pattern.kept_positions(old), np.arange(old, seen)])
             index = torch.from_numpy(np.searchsorted(present, kept)).to(keys.device)
             # index_select copies: a view would keep the whole prefill's keys alive
             self.keys, self.values = keys.index_select(-2, index), values.index_select(-2, index)
