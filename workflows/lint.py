@@ -1,6 +1,6 @@
 """`snakemake --lint`, with the one exception we make.
 
-All rules call the same package from the same environment (`make setup`), so that a conda environment or container per rule
+All rules call the same package from the same environment (`make setup`): a conda environment or container per rule
 would only say the same ten times. Every other lint fails.
 """
 
