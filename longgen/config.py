@@ -188,17 +188,19 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ProfilingSettings:
-    """Speed and memory: lengths in tokens; every timing is repeated, variants taking turns."""
+    """Speed and memory: lengths in tokens; every timing is repeated, variants taking turns, on ``threads`` cores."""
 
     lengths: list[int]
     training_lengths: list[int]
+    threads: int = 2
     decode_tokens: int = 32
     repeats: int = 5
 
     def __post_init__(self) -> None:
         for name in ("lengths", "training_lengths"):
             require(len(getattr(self, name)) > 0, name, getattr(self, name), "at least one length")
-        require(self.decode_tokens >= 1, "decode_tokens", self.decode_tokens, "a whole number >= 1")
+        for name in ("threads", "decode_tokens"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
         require(self.repeats >= 3, "repeats", self.repeats, "a whole number >= 3 (medians and intervals)")
 
 

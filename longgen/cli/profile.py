@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options import Config, Threads, use_threads
+from longgen.cli.options import Config, use_threads
 from longgen.errors import ConfigError
 
 
@@ -17,7 +17,6 @@ def profile(
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="Repeat for several.", show_default="the default variants")
     ] = None,
-    threads: Threads = 0,
 ) -> None:
     """Time prefill, decode and a training step by length against full attention, and weigh the KV cache.
 
@@ -36,7 +35,7 @@ def profile(
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 
-    use_threads(threads)
+    use_threads(experiment.profiling.threads)
     speed, memory = profile_experiment(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
     origin = provenance(settings, experiment.seed)

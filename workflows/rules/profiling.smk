@@ -11,7 +11,7 @@ rule plan:
         "longgen plan --config {params.config} --output {output} 2> >(tee {log} >&2)"
 
 
-# Takes every core of this invocation, so that nothing runs beside it.
+# Reserves every core of this invocation, so that nothing runs beside it; measures on those of `profiling.threads`.
 rule profile:
     output:
         speed=f"{RESULTS}/profile/speed.json",
@@ -26,5 +26,4 @@ rule profile:
         resolved=[variant_settings(name) for name in VARIANTS],
         folder=subpath(output.speed, parent=True),
     shell:
-        "longgen profile {params.config} {params.variants} --output {params.folder} --threads {threads}"
-        " 2> >(tee {log} >&2)"
+        "longgen profile {params.config} {params.variants} --output {params.folder} 2> >(tee {log} >&2)"
