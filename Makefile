@@ -7,7 +7,7 @@ EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint figures ci clean
+.PHONY: help setup run test lint figures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -164,7 +164,8 @@ def test_pattern_that_sees_everything_is_refused(tmp_path: Path, local_blocks: i
 
 
 def test_pattern_that_leaves_one_block_out_is_accepted(tmp_path: Path) -> None:
-    load_experiment(experiment_file(tmp_path, changed("patterns.sink.local_blocks", 30)))
+    experiment = load_experiment(experiment_file(tmp_path, changed("patterns.sink.local_blocks", 30)))
+    assert experiment.patterns["sink"].local_blocks == 30
 
 
 def test_allowed_strides_are_those_that_fire(tmp_path: Path) -> None:

@@ -8,12 +8,9 @@ from typing import Annotated
 
 import typer
 
-from longgen.layout import PLACEMENTS
-
 Config = Annotated[Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to PyTorch.", min=0)]
 VariantName = Annotated[str, typer.Option("--variant", help="A name under `variants` of the configuration.")]
-PLACEMENT_HELP = ", ".join(PLACEMENTS)
 
 
 class Stage(StrEnum):
