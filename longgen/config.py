@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from longgen.errors import ConfigError
-from longgen.layout import PLACEMENTS, Layout, make_layout
+from longgen.layout import HEADS, PLACEMENTS, Layout, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.results import check_run_name
 from longgen.strict import build, load_yaml, require
@@ -162,7 +162,8 @@ class VariantSettings:
     pattern: str | None = None
 
     def __post_init__(self) -> None:
-        require(self.placement in PLACEMENTS, "placement", self.placement, ", ".join(PLACEMENTS))
+        placements = (*PLACEMENTS, HEADS)
+        require(self.placement in placements, "placement", self.placement, ", ".join(placements))
 
 
 @dataclass(frozen=True)
@@ -302,7 +303,8 @@ class Experiment:
         settings = self.variants[name]
         key = f"variants.{name}"
         try:
-            layout = make_layout(self.model.num_hidden_layers, settings.full_layers, settings.placement)
+            layers, kv_heads = self.model.num_hidden_layers, self.model.num_key_value_heads
+            layout = make_layout(layers, settings.full_layers, settings.placement, kv_heads)
         except ConfigError as error:
             raise ConfigError(f"{key}.{error}") from None
         pattern_name = settings.pattern

@@ -36,15 +36,17 @@ class SparsePattern:
         sink_blocks: leading blocks that every query sees; may be 0.
         local_blocks: blocks of the sliding window, the query's own block included; at least 1.
         stride: every ``stride``-th block is seen by all later queries; 0 for none (sink + window only).
+        staggered: KV heads see differently offset strided blocks (`head_offsets`), so that together they cover more.
 
     Raises:
-        ConfigError: a size is not a whole number or out of range.
+        ConfigError: a size is not a whole number or out of range, or ``staggered`` without a stride.
     """
 
     block_size: int = 64
     sink_blocks: int = 1
     local_blocks: int = 16
     stride: int = 0
+    staggered: bool = False
 
     def __post_init__(self) -> None:
         for name, minimum in (("block_size", 1), ("sink_blocks", 0), ("local_blocks", 1), ("stride", 0)):
@@ -53,6 +55,12 @@ class SparsePattern:
                 raise ConfigError(f"{name} is {value!r}: allowed is a whole number >= {minimum}")
         if self.stride == 1:
             raise ConfigError("stride is 1: that is full attention; allowed is 0 (no strided blocks) or >= 2")
+        if not isinstance(self.staggered, bool):
+            raise ConfigError(f"staggered is {self.staggered!r}: allowed are true and false")
+        if self.staggered and not self.stride:
+            raise ConfigError(
+                "staggered is true: allowed is false where stride is 0 (nothing to stagger)"
+            )
 
     # ---------------------------------------------------------------- the rule
     def visible(self, query_block: Index, key_block: Index, head_offset: int = 0) -> Any:
@@ -85,6 +93,43 @@ class SparsePattern:
         """How many tokens a sparse layer's KV cache holds once ``seen`` tokens went through it."""
         return len(self.kept_positions(seen, head_offset))
 
+    def head_offsets(self, num_kv_heads: int) -> tuple[int, ...]:
+        """The ``head_offset`` of every KV head: 0, or if ``staggered`` evenly spread over the stride (our choice).
+
+        With at least ``stride`` KV heads every block of the context is seen by some head, however far back.
+        """
+        return tuple(head * self.stride // num_kv_heads if self.staggered else 0 for head in range(num_kv_heads))
+
+    # ---------------------------------------------------------------- a cache of fixed size
+    def slot(self, position: Index, head_offset: int = 0) -> Any:
+        """Where a cache of fixed size keeps token(s) ``position``: window blocks in a ring, lasting blocks after it.
+
+        A slot is taken over only by a token that comes after its owner went out of sight, so that a decode step writes
+        one slot and moves nothing. By broadcasting; Python int, numpy or torch integers.
+        """
+        block, inner = position // self.block_size, position % self.block_size
+        lasting = self._lasting(block, head_offset)
+        ring = block % self.local_blocks
+        rank = self.local_blocks + self._lasting_before(block, head_offset)
+        return (ring + lasting * (rank - ring)) * self.block_size + inner
+
+    def slot_count(self, length: int, head_offset: int = 0) -> int:
+        """How many slots ``length`` tokens need: the window's blocks, and every block that stays in sight for good."""
+        blocks = -(-length // self.block_size)
+        return (self.local_blocks + self._lasting_before(blocks, head_offset)) * self.block_size
+
+    def _lasting(self, block: Index, head_offset: int) -> Any:
+        """Whether block(s) stay in sight for good: what a query beyond the window's reach sees."""
+        return self.visible(block + self.local_blocks, block, head_offset)
+
+    def _lasting_before(self, block: Index, head_offset: int) -> Any:
+        """How many of the blocks before ``block`` are lasting."""
+        sinks = block - (block > self.sink_blocks) * (block - self.sink_blocks)
+        if not self.stride:
+            return sinks
+        strided = (block + head_offset) // self.stride - (self.sink_blocks + head_offset) // self.stride
+        return sinks + (block > self.sink_blocks) * strided
+
     def attended_pairs(self, length: int, head_offset: int = 0) -> int:
         """Number of (query token, key token) pairs that a sequence of ``length`` tokens attends to (for FLOPs)."""
         size = self.block_size
@@ -96,13 +141,12 @@ class SparsePattern:
     def _visible_counts(self, blocks: int, head_offset: int) -> np.ndarray:
         """How many key blocks each of the query blocks 0, 1, ... sees, in time linear in their number."""
         indices = np.arange(blocks)
-        # A query beyond the window's reach sees only what stays in sight for good: sinks and strided columns.
-        lasting = self.visible(blocks + self.local_blocks, indices, head_offset)
+        lasting = self._lasting(indices, head_offset)
         lasting_before = np.concatenate([[0], np.cumsum(lasting)])
         window = np.minimum(indices + 1, self.local_blocks)
         return window + lasting_before[indices + 1 - window]
 
-    def to_dict(self) -> dict[str, int]:
+    def to_dict(self) -> dict[str, int | bool]:
         """The pattern as plain values, for a model's config.json."""
         return asdict(self)
 

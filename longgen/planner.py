@@ -11,13 +11,16 @@ Conventions, for all functions:
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from longgen.cache_layout import chunked, quantized_bytes
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid, Sight
 from longgen.layout import Layout
-from longgen.pattern import SparsePattern, dense_pairs
+from longgen.pattern import SparsePattern
 from longgen.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -32,10 +35,12 @@ def kv_cache_bytes(
     bytes_per_value: int = 2,
     batch: int = 1,
     full_chunk: int = 1,
+    full_bits: int | None = None,
+    slots: bool = False,
 ) -> int:
     """Bytes of the KV cache once ``length`` tokens went through it.
 
-    A sparse layer holds exactly `SparsePattern.kept_count` tokens, a full layer all, rounded up to its chunk.
+    A sparse head holds exactly `SparsePattern.kept_count` tokens, a full head all, rounded up to its chunk.
 
     Args:
         shape: the model.
@@ -46,14 +51,23 @@ def kv_cache_bytes(
         batch: sequences.
         full_chunk: tokens by which a full layer's buffers grow; 1 counts what is needed, and our cache's
             ``GROWTH_TOKENS`` what it allocates.
+        full_bits: 8 or 4 for full heads quantised as our cache does it, in its chunks.
+        slots: count what a cache for rows of different lengths, or of fixed size, allocates for the longest row or for
+            its ``max_length``.
 
     Raises:
         ConfigError: a number is not a whole number >= 1, or the layout has another depth than the model.
     """
     _check(shape, layout, length=length, bytes_per_value=bytes_per_value, batch=batch, full_chunk=full_chunk)
-    full_tokens = -(-length // full_chunk) * full_chunk
-    tokens = layout.num_full * full_tokens + layout.num_sparse * pattern.kept_count(length)
-    return 2 * tokens * shape.num_kv_heads * shape.head_dim * bytes_per_value * batch
+    total = 0
+    for sight, heads in _sights(shape, layout, pattern).items():
+        if sight.pattern is None and full_bits is not None:
+            total += heads * quantized_bytes(length, shape.head_dim, full_bits, bytes_per_value)
+            continue
+        tokens = sight.slot_count(length) if slots else sight.kept_count(length)
+        tokens = chunked(tokens, full_chunk) if sight.pattern is None else tokens
+        total += heads * 2 * tokens * shape.head_dim * bytes_per_value
+    return total * batch
 
 
 def attention_flops(shape: ModelShape, layout: Layout, pattern: SparsePattern, length: int, batch: int = 1) -> int:
@@ -65,8 +79,9 @@ def attention_flops(shape: ModelShape, layout: Layout, pattern: SparsePattern, l
         ConfigError: as `kv_cache_bytes`.
     """
     _check(shape, layout, length=length, batch=batch)
-    pairs = layout.num_full * dense_pairs(length) + layout.num_sparse * pattern.attended_pairs(length)
-    return 4 * shape.head_dim * shape.num_heads * pairs * batch
+    sights = _sights(shape, layout, pattern).items()
+    pairs = sum(heads * sight.attended_pairs(length) for sight, heads in sights)
+    return 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * pairs * batch
 
 
 def prefill_flops(shape: ModelShape, layout: Layout, pattern: SparsePattern, length: int, batch: int = 1) -> int:
@@ -257,6 +272,15 @@ def experiment_records(experiment: Experiment, bytes_per_value: int = 4) -> list
             plan = asdict(make_plan(shape, variant.layout, variant.pattern, length, bytes_per_value=bytes_per_value))
             records.append(described | {column: plan[column] for column in RECORDED})
     return records
+
+
+def _sights(shape: ModelShape, layout: Layout, pattern: SparsePattern) -> Counter[Sight]:
+    """How many KV heads of the whole model see the past in each way."""
+    hybrid, counts = Hybrid(layout, pattern), Counter[Sight]()
+    for layer in range(layout.num_layers):
+        for heads, sight in hybrid.head_groups(layer, shape.num_kv_heads):
+            counts[sight] += len(heads)
+    return counts
 
 
 def _check(shape: ModelShape, layout: Layout, **numbers: int) -> None:

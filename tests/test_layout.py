@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -80,6 +81,55 @@ def test_kinds_round_trip() -> None:
     assert Layout.from_kinds(layout.kinds()) == layout
     with pytest.raises(ConfigError, match=r"layout\[1\] is 'dense': allowed are 'full' and 'sparse'"):
         Layout.from_kinds(["full", "dense"])
+
+
+def test_kinds_by_head_round_trip() -> None:
+    layout = Layout((True, (True, False, False), False))
+    assert layout.kinds() == ["full", ["full", "sparse", "sparse"], "sparse"]
+    assert Layout.from_kinds(layout.kinds()) == layout
+    assert layout.num_full == pytest.approx(4 / 3)
+    assert layout.num_sparse == pytest.approx(5 / 3)
+    assert layout.full_heads(0, 3) == (True, True, True)
+    assert layout.full_heads(1, 3) == (True, False, False)
+    with pytest.raises(ConfigError, match=r"layout\[1\] has 3 KV heads: the model has 2"):
+        layout.full_heads(1, 2)
+    with pytest.raises(ConfigError, match=r"layout\[0\]\[1\] is 'dense': allowed are 'full' and 'sparse'"):
+        Layout.from_kinds([["full", "dense"]])
+    with pytest.raises(ConfigError, match=r"layers of \[1, 2\] KV heads"):
+        Layout(((True,), (True, False)))
+    with pytest.raises(ConfigError, match="layout is 'full': allowed is a list"):
+        Layout.from_kinds("full")
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.data())
+def test_heads_spread_the_same_budget_over_all_layers(num_layers: int, num_kv_heads: int, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, num_layers))
+    layout = make_layout(num_layers, count, "heads", num_kv_heads)
+    assert (layout.num_full, layout.num_sparse) == (count, num_layers - count)  # Layers' worth: equal KV budget
+    each = [sum(layout.full_heads(layer, num_kv_heads)) for layer in range(num_layers)]
+    assert max(each) - min(each) <= 1
+
+
+def test_heads_need_their_number() -> None:
+    assert parse_layout("heads:1/3", 6, 3).full == ((True, False, False),) * 6
+    with pytest.raises(ConfigError, match="placement is 'heads': allowed where the number of KV heads is known"):
+        parse_layout("heads:1/3", 6)
+
+
+def test_layout_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "layout.json"
+    path.write_text('["full", ["sparse", "full"], "sparse"]')
+    assert parse_layout(str(path), 3, 2).full == (True, (False, True), False)
+    with pytest.raises(ConfigError, match=r"layout\.json: layout has 3 layers: the model has 4"):
+        parse_layout(str(path), 4, 2)
+    path.write_text('["full", "dense"]')
+    with pytest.raises(ConfigError, match=r"layout\.json: layout\[1\] is 'dense'"):
+        parse_layout(str(path), 2)
+    path.write_text('["full"')
+    with pytest.raises(ConfigError, match=r"layout\.json: not JSON"):
+        parse_layout(str(path), 1)
+    with pytest.raises(ConfigError, match=r"absent\.json: No such file"):
+        parse_layout(str(tmp_path / "absent.json"), 1)
 
 
 def test_parse_layout() -> None:

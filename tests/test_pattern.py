@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -77,6 +78,25 @@ def test_what_is_out_of_sight_stays_out(pattern: SparsePattern, length: int, hea
 
 
 @given(patterns, lengths, offsets)
+def test_a_slot_is_reused_only_after_its_token_went_out_of_sight(
+    pattern: SparsePattern, length: int, head_offset: int
+) -> None:
+    owner: dict[int, int] = {}
+    for seen in range(length):
+        kept = pattern.kept_positions(seen, head_offset).tolist()
+        assert all(owner[pattern.slot(position, head_offset)] == position for position in kept)
+        owner[pattern.slot(seen, head_offset)] = seen
+    count = pattern.slot_count(length, head_offset)
+    assert max(owner) < count
+    lasting = [block for block in range(-(-length // pattern.block_size)) if pattern.visible(1000, block, head_offset)]
+    assert count == (pattern.local_blocks + len(lasting)) * pattern.block_size
+    positions = np.arange(length)
+    slots = [pattern.slot(position, head_offset) for position in range(length)]
+    np.testing.assert_array_equal(pattern.slot(positions, head_offset), slots)
+    np.testing.assert_array_equal(pattern.slot(torch.from_numpy(positions), head_offset).numpy(), slots)
+
+
+@given(patterns, lengths, offsets)
 def test_attended_pairs(pattern: SparsePattern, length: int, head_offset: int) -> None:
     assert pattern.attended_pairs(length, head_offset) == dense_mask(pattern, length, head_offset).sum()
 
@@ -87,6 +107,15 @@ def test_attended_pairs_of_a_million_tokens() -> None:
     warm_up = 17 * 64  # up to here everything is seen, and no more than everything can be
     steady = (length - warm_up) * 16 * 64 + (length - warm_up) // 64 * (64 * 65 // 2)
     assert pattern.attended_pairs(length) == dense_pairs(warm_up) + steady
+
+
+@pytest.mark.parametrize(
+    ("stride", "num_kv_heads", "expected"),
+    [(4, 4, (0, 1, 2, 3)), (4, 8, (0, 0, 1, 1, 2, 2, 3, 3)), (16, 4, (0, 4, 8, 12)), (3, 1, (0,))],
+)
+def test_staggered_offsets_spread_over_the_stride(stride: int, num_kv_heads: int, expected: tuple[int, ...]) -> None:
+    assert SparsePattern(stride=stride, staggered=True).head_offsets(num_kv_heads) == expected
+    assert set(SparsePattern(stride=stride).head_offsets(num_kv_heads)) == {0}
 
 
 @given(st.integers(2, 6), st.integers(1, 4), st.integers(1, 30))
@@ -123,3 +152,10 @@ def test_dictionary_round_trip() -> None:
 def test_impossible_sizes_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^{name} is {value}.*allowed is"):
         SparsePattern(**{name: value})  # type: ignore[arg-type]
+
+
+def test_staggered_needs_a_stride() -> None:
+    with pytest.raises(ConfigError, match="staggered is true: allowed is false where stride is 0"):
+        SparsePattern(staggered=True)
+    with pytest.raises(ConfigError, match="staggered is 1: allowed are true and false"):
+        SparsePattern(stride=4, staggered=1)  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,28 +35,43 @@ from tests.test_pattern import dense_mask, lengths, patterns
 TINY = ModelShape("tiny", 5, 24, 40, 6, 2, 4, 50)
 SINK, STRIDE = SparsePattern(64, 1, 16), SparsePattern(64, 1, 16, 16)
 LONG = 131072
-layouts = st.tuples(*[st.booleans()] * TINY.num_layers).map(Layout)
+flags = st.booleans() | st.tuples(*[st.booleans()] * TINY.num_kv_heads)  # a layer, or its KV heads one by one
+layouts = st.tuples(*[flags] * TINY.num_layers).map(Layout)
+staggered = patterns.filter(lambda pattern: pattern.stride).map(
+    lambda pattern: dataclasses.replace(pattern, staggered=True)
+)
+
+
+def head_masks(pattern: SparsePattern, layout: Layout, length: int) -> list[tuple[bool, np.ndarray]]:
+    """For every KV head of every layer, whether it is full, and its dense mask."""
+    dense, heads = np.tri(length, dtype=bool), TINY.num_kv_heads
+    offsets = [head * pattern.stride // heads if pattern.staggered else 0 for head in range(heads)]
+    sparse = [dense_mask(pattern, length, offset) for offset in offsets]
+    return [
+        (full, dense if full else sparse[head])
+        for entry in layout.full
+        for head, full in enumerate(entry if isinstance(entry, tuple) else (entry,) * heads)
+    ]
 
 
 # ---------------------------------------------------------------- counts against brute force
-@given(patterns, layouts, lengths, st.integers(1, 9), st.integers(1, 3))
+@given(patterns | staggered, layouts, lengths, st.integers(1, 9), st.integers(1, 3))
 def test_kv_cache_bytes(pattern: SparsePattern, layout: Layout, length: int, full_chunk: int, batch: int) -> None:
     future = (pattern.local_blocks + 1) * pattern.block_size
-    kept = int(dense_mask(pattern, length + future)[length:, :length].any(axis=0).sum())
     capacity = min(tokens for tokens in range(length, length + full_chunk) if tokens % full_chunk == 0)
-    expected = sum(
-        2 * heads_of_batch * TINY.head_dim * 4 * (capacity if full else kept)
-        for full in layout.full
-        for heads_of_batch in [TINY.num_kv_heads * batch]
+    tokens = sum(
+        capacity if full else int(mask[length:, :length].any(axis=0).sum())
+        for full, mask in head_masks(pattern, layout, length + future)
     )
+    expected = 2 * tokens * batch * TINY.head_dim * 4
     assert kv_cache_bytes(TINY, layout, pattern, length, 4, batch, full_chunk) == expected
 
 
-@given(patterns, layouts, lengths, st.integers(1, 3))
+@given(patterns | staggered, layouts, lengths, st.integers(1, 3))
 def test_attention_flops(pattern: SparsePattern, layout: Layout, length: int, batch: int) -> None:
-    sparse, dense = int(dense_mask(pattern, length).sum()), length * (length + 1) // 2
-    pairs = sum(dense if full else sparse for full in layout.full)
-    assert attention_flops(TINY, layout, pattern, length, batch) == batch * pairs * TINY.num_heads * 4 * TINY.head_dim
+    groups = TINY.num_heads // TINY.num_kv_heads
+    pairs = sum(groups * int(mask.sum()) for _, mask in head_masks(pattern, layout, length))
+    assert attention_flops(TINY, layout, pattern, length, batch) == batch * pairs * 4 * TINY.head_dim
 
 
 def matrix_flops_per_token(shape: ModelShape) -> int:
@@ -215,7 +231,7 @@ def test_experiment(tmp_path: Path) -> None:
     assert settings["default_variants"] == ["full", "middle"]
     assert settings["variants"]["ends"] == {
         "layout": ["full", "sparse", "sparse", "sparse", "sparse", "full"],
-        "pattern": {"block_size": 8, "sink_blocks": 1, "local_blocks": 2, "stride": 4},
+        "pattern": {"block_size": 8, "sink_blocks": 1, "local_blocks": 2, "stride": 4, "staggered": False},
         "pattern_name": "stride",
         "placement": "ends",
         "full_layers": 2,

@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
-from longgen.attention.full import repeat_kv_heads
+from longgen.attention.full import scaled_dot_product
 from longgen.pattern import SparsePattern
 
 
@@ -27,19 +26,22 @@ class Chunk(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def plan_chunks(pattern: SparsePattern, query_offset: int, q_len: int, evicted: bool, device: str) -> tuple[Chunk, ...]:
+def plan_chunks(
+    pattern: SparsePattern, query_offset: int, head_offset: int, q_len: int, evicted: bool, device: str
+) -> tuple[Chunk, ...]:
     """The chunks of one call; the same for all layers and steps, hence cached.
 
     Args:
         pattern: who sees whom.
         query_offset: position of the first query.
+        head_offset: where the strided blocks of these heads stand.
         q_len: number of queries.
         evicted: whether the keys are a pruned cache (`SparsePattern.kept_positions` of ``query_offset``, then the new
             tokens) rather than all positions from 0.
         device: where to put indices and masks.
     """
     end = query_offset + q_len
-    past = pattern.kept_positions(query_offset) if evicted else np.arange(query_offset)
+    past = pattern.kept_positions(query_offset, head_offset) if evicted else np.arange(query_offset)
     positions = np.concatenate([past, np.arange(query_offset, end)])
     key_blocks = positions // pattern.block_size
     # Wide chunks mean few calls but gather keys that some queries do not see: half a window balances the two.
@@ -50,8 +52,8 @@ def plan_chunks(pattern: SparsePattern, query_offset: int, q_len: int, evicted: 
     while start < end:
         stop = min((start // width + 1) * width, end)
         # What goes out of sight within the chunk was in sight at its start, and what comes into sight is new.
-        index = np.flatnonzero((positions < stop) & _seen_from(pattern, start, key_blocks))
-        allowed = pattern.allowed(np.arange(start, stop)[:, None], positions[index][None, :])
+        index = np.flatnonzero((positions < stop) & _seen_from(pattern, start, head_offset, key_blocks))
+        allowed = pattern.allowed(np.arange(start, stop)[:, None], positions[index][None, :], head_offset)
         mask = None
         if not allowed.all():
             mask = masks.setdefault(allowed.tobytes(), torch.from_numpy(allowed).to(device))
@@ -60,17 +62,10 @@ def plan_chunks(pattern: SparsePattern, query_offset: int, q_len: int, evicted: 
     return tuple(chunks)
 
 
-def _seen_from(pattern: SparsePattern, start: int, key_blocks: np.ndarray) -> np.ndarray:
+def _seen_from(pattern: SparsePattern, start: int, head_offset: int, key_blocks: np.ndarray) -> np.ndarray:
     """Key blocks that the query block at ``start`` sees, and those after it."""
     first = start // pattern.block_size
-    return pattern.visible(first, key_blocks) | (key_blocks > first)
-
-
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, scale: float
-) -> torch.Tensor:
-    key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+    return pattern.visible(first, key_blocks, head_offset) | (key_blocks > first)
 
 
 class _BlockedAttention(torch.autograd.Function):
@@ -87,7 +82,9 @@ class _BlockedAttention(torch.autograd.Function):
         ctx.chunks, ctx.scale = chunks, scale
         output = torch.empty_like(query)
         for rows, index, mask in chunks:
-            output[:, :, rows] = _attend(query[:, :, rows], key[:, :, index], value[:, :, index], mask, scale)
+            output[:, :, rows] = scaled_dot_product(
+                query[:, :, rows], key[:, :, index], value[:, :, index], scale, mask
+            )
         return output
 
     @staticmethod
@@ -103,7 +100,7 @@ class _BlockedAttention(torch.autograd.Function):
             with torch.enable_grad():
                 slices = (query[:, :, rows], key[:, :, index], value[:, :, index])
                 parts = [tensor.detach().requires_grad_() for tensor in slices]
-                output = _attend(parts[0], parts[1], parts[2], mask, ctx.scale)
+                output = scaled_dot_product(parts[0], parts[1], parts[2], ctx.scale, mask)
                 grads = torch.autograd.grad(output, parts, grad_output[:, :, rows])
             grad_query[:, :, rows] = grads[0]
             grad_key.index_add_(2, index, grads[1].to(accumulator))
@@ -117,11 +114,12 @@ def blocked_attention(
     value: torch.Tensor,
     pattern: SparsePattern,
     query_offset: int,
+    head_offset: int,
     evicted: bool,
     scale: float,
 ) -> torch.Tensor:
     """Attention under ``pattern``; arguments and result as `longgen.attention.sparse_attention`."""
     if query.shape[2] == 1 and evicted:  # decode on a pruned cache: every key in it is seen
-        return _attend(query, key, value, None, scale)
-    chunks = plan_chunks(pattern, query_offset, query.shape[2], evicted, str(query.device))
+        return scaled_dot_product(query, key, value, scale)
+    chunks = plan_chunks(pattern, query_offset, head_offset, query.shape[2], evicted, str(query.device))
     return _BlockedAttention.apply(query, key, value, chunks, scale)

@@ -17,15 +17,16 @@ def _reference(
     value: torch.Tensor,
     pattern: SparsePattern,
     query_offset: int,
+    head_offset: int,
     evicted: bool,
     scale: float,
 ) -> torch.Tensor:
     new = torch.arange(query_offset, query_offset + query.shape[2])
-    past = torch.tensor(pattern.kept_positions(query_offset)) if evicted else torch.arange(query_offset)
-    return reference_attention(query, key, value, pattern, query_offset, torch.cat([past, new]), scale)
+    past = torch.tensor(pattern.kept_positions(query_offset, head_offset)) if evicted else torch.arange(query_offset)
+    return reference_attention(query, key, value, pattern, query_offset, head_offset, torch.cat([past, new]), scale)
 
 
-Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, SparsePattern, int, bool, float], torch.Tensor]
+Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, SparsePattern, int, int, bool, float], torch.Tensor]
 
 BACKENDS: dict[str, Backend] = {"blocked": blocked_attention, "reference": _reference}
 
@@ -36,6 +37,7 @@ def sparse_attention(
     value: torch.Tensor,
     pattern: SparsePattern,
     query_offset: int = 0,
+    head_offset: int = 0,
     scale: float | None = None,
     backend: str = "blocked",
 ) -> torch.Tensor:
@@ -49,6 +51,7 @@ def sparse_attention(
         value: like ``key``.
         pattern: who sees whom.
         query_offset: position of the first query.
+        head_offset: where the strided blocks of these heads stand (`SparsePattern.head_offsets`).
         scale: softmax scale; head_dim ** -0.5 by default.
         backend: a name in `BACKENDS`.
 
@@ -65,10 +68,11 @@ def sparse_attention(
         raise ValueError(f"shapes do not fit: {shapes}; query heads must be a multiple of KV heads, key like value")
     q_len, kv_len = query.shape[2], key.shape[2]
     evicted = kv_len != query_offset + q_len
-    if evicted and kv_len != pattern.kept_count(query_offset) + q_len:
+    kept = pattern.kept_count(query_offset, head_offset)
+    if evicted and kv_len != kept + q_len:
         raise ValueError(
             f"kv_len is {kv_len}: at query_offset {query_offset} and q_len {q_len} allowed are "
-            f"{query_offset + q_len} (all positions) and {pattern.kept_count(query_offset) + q_len} (pruned cache)"
+            f"{query_offset + q_len} (all positions) and {kept + q_len} (pruned cache)"
         )
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return BACKENDS[backend](query, key, value, pattern, query_offset, evicted, scale)
+    return BACKENDS[backend](query, key, value, pattern, query_offset, head_offset, evicted, scale)

@@ -6,11 +6,34 @@ import torch
 import torch.nn.functional as F
 from torch.nn.attention.bias import causal_lower_right
 
+# Queries per call where a mask must be spelled out: it takes STRIP x kv_len, whatever the chunk (our choice).
+STRIP = 256
+
 
 def repeat_kv_heads(query: torch.Tensor, key_or_value: torch.Tensor) -> torch.Tensor:
     """``key_or_value`` with its KV heads repeated to the number of query heads (GQA, MQA)."""
     groups = query.shape[1] // key_or_value.shape[1]
     return key_or_value if groups == 1 else key_or_value.repeat_interleave(groups, dim=1)
+
+
+def scaled_dot_product(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: float | None = None,
+    mask: torch.Tensor | None = None,
+    is_causal: bool = False,
+) -> torch.Tensor:
+    """PyTorch's attention with fewer KV heads than query heads; shapes and result as `full_attention`.
+
+    ``mask`` is boolean and broadcasts to [batch, query heads, q_len, kv_len]; True lets through.
+    """
+    on_cpu = query.device.type == "cpu"
+    if not on_cpu:  # only some of the CUDA kernels know grouped heads; the others would fall back to dense scores
+        key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
+    return F.scaled_dot_product_attention(
+        query, key, value, attn_mask=mask, is_causal=is_causal, scale=scale, enable_gqa=on_cpu
+    )
 
 
 def full_attention(
@@ -27,12 +50,21 @@ def full_attention(
     Returns:
         [batch, query heads, q_len, head_dim], dtype of ``query``.
     """
-    key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
     q_len, kv_len = query.shape[2], key.shape[2]
     if q_len == 1:
-        return F.scaled_dot_product_attention(query, key, value, scale=scale)
+        return scaled_dot_product(query, key, value, scale)
     if q_len == kv_len:
-        return F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-    # Chunked prefill. On CUDA this bias selects flash attention's own lower-right causal mode: no dense mask.
-    mask = causal_lower_right(q_len, kv_len)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale)
+        return scaled_dot_product(query, key, value, scale, is_causal=True)
+    if query.device.type == "cuda":
+        # Chunked prefill: this bias selects flash attention's own lower-right causal mode, without a dense mask.
+        key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
+        return F.scaled_dot_product_attention(
+            query, key, value, attn_mask=causal_lower_right(q_len, kv_len), scale=scale
+        )
+    output = torch.empty_like(query)
+    for start in range(0, q_len, STRIP):
+        rows = slice(start, min(start + STRIP, q_len))
+        end = kv_len - q_len + rows.stop  # no query of the strip sees further
+        mask = torch.ones(rows.stop - start, end, dtype=torch.bool, device=query.device).tril(end - rows.stop + start)
+        output[:, :, rows] = scaled_dot_product(query[:, :, rows], key[:, :, :end], value[:, :, :end], scale, mask)
+    return output

@@ -14,6 +14,7 @@ def reference_attention(
     value: torch.Tensor,
     pattern: SparsePattern,
     query_offset: int,
+    head_offset: int,
     key_positions: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
@@ -25,6 +26,7 @@ def reference_attention(
         value: like ``key``.
         pattern: who sees whom.
         query_offset: position of the first query.
+        head_offset: where the strided blocks of these heads stand.
         key_positions: [kv_len] int64, ascending.
         scale: softmax scale.
 
@@ -32,7 +34,7 @@ def reference_attention(
         [batch, query heads, q_len, head_dim].
     """
     query_positions = torch.arange(query_offset, query_offset + query.shape[2], device=key_positions.device)
-    allowed = pattern.allowed(query_positions[:, None], key_positions[None, :]).to(query.device)
+    allowed = pattern.allowed(query_positions[:, None], key_positions[None, :], head_offset).to(query.device)
     key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
     scores = torch.einsum("bhqd,bhkd->bhqk", query, key) * scale
     weights = torch.softmax(scores.masked_fill(~allowed, float("-inf")), dim=-1)

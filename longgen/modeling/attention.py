@@ -1,63 +1,53 @@
-"""Our attention in Hugging Face's interface: a full layer attends to all, a sparse layer by the pattern."""
+"""Our attention in Hugging Face's interface: every head attends to what its `longgen.hybrid.Sight` lets it see."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from longgen.attention import BACKENDS, full_attention, sparse_attention
-from longgen.modeling.configuration import hybrid_of
+from longgen.attention import BACKENDS
+from longgen.modeling.pieces import Piece, attend, pieces_of
 
-# `attn_implementation` of a model -> backend of its sparse layers.
+# `attn_implementation` of a model -> backend of its sparse heads.
 IMPLEMENTATIONS = {"longgen": "blocked"} | {f"longgen_{name}": name for name in BACKENDS}
 
 
-class Span(NamedTuple):
-    """What every layer gets instead of a dense mask: where the queries stand. Keys are all those up to them."""
-
-    query_offset: int
-
-
-def _make_span(
-    *,
-    q_offset: int = 0,
-    mask_function: Any = causal_mask_function,
-    attention_mask: torch.Tensor | None = None,
-    **_: Any,
-) -> Span:
+def _no_mask(
+    *, mask_function: Any = causal_mask_function, attention_mask: torch.Tensor | None = None, **_: Any
+) -> None:
+    """In place of a dense mask: who sees whom follows from the pattern and from where the tokens stand."""
     if mask_function is not causal_mask_function:
         raise ValueError("longgen attention is causal: packed positions and other mask functions are not supported")
-    if attention_mask is not None and bool((attention_mask[:, 1:] > attention_mask[:, :-1]).any()):
-        raise ValueError("longgen attention needs right padding: attention_mask has a 0 before a 1 (left padding)")
-    # Right padding needs no mask: real tokens come before the padding, and no token sees a later one.
-    return Span(int(q_offset))
+    if attention_mask is not None and not bool(attention_mask.all()):
+        raise ValueError("attention_mask has zeros: call the causal LM itself, whose forward takes care of padding")
 
 
 def _attention(
     module: Any,
     query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: Span,
+    key: torch.Tensor | list[Piece],
+    value: torch.Tensor | None,
+    attention_mask: None,
     scaling: float | None = None,
     dropout: float = 0.0,
+    padded_rows: Sequence[slice] | None = None,
     backend: str = "blocked",
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    if not isinstance(attention_mask, Span):
-        raise TypeError(f"attention_mask is {type(attention_mask).__name__}: the model must build it (longgen Span)")
+    if attention_mask is not None:
+        raise TypeError(f"attention_mask is {type(attention_mask).__name__}: longgen attention takes none")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
-    hybrid = hybrid_of(module.config)
-    if hybrid.layout.full[module.layer_idx]:
-        output = full_attention(query, key, value, scaling)
-    else:
-        offset = attention_mask.query_offset
-        output = sparse_attention(query, key, value, hybrid.pattern, offset, scaling, backend)
+    pieces = key
+    if isinstance(key, torch.Tensor):
+        assert value is not None
+        pieces = pieces_of(key, value, module.head_groups, query.shape[2], padded_rows)
+    output = attend(query, pieces, module.config.num_key_value_heads, scaling, backend)
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -65,4 +55,4 @@ def register_attention() -> None:
     """Make `IMPLEMENTATIONS` known to transformers."""
     for name, backend in IMPLEMENTATIONS.items():
         AttentionInterface.register(name, functools.partial(_attention, backend=backend))
-        AttentionMaskInterface.register(name, _make_span)
+        AttentionMaskInterface.register(name, _no_mask)

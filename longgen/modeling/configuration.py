@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, NamedTuple
+from typing import Any
 
 from transformers import PretrainedConfig
 
 from longgen.errors import ConfigError
+from longgen.hybrid import HeadGroup, Hybrid
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-
-
-class Hybrid(NamedTuple):
-    """What makes a model a hybrid: which layers stay full, and the pattern of the others."""
-
-    layout: Layout
-    pattern: SparsePattern
-
-
-@functools.lru_cache(maxsize=256)
-def _hybrid(kinds: tuple[str, ...], pattern: tuple[tuple[str, int], ...]) -> Hybrid:
-    return Hybrid(Layout.from_kinds(list(kinds)), SparsePattern(**dict(pattern)))
 
 
 def hybrid_of(config: PretrainedConfig) -> Hybrid:
@@ -32,7 +20,7 @@ def hybrid_of(config: PretrainedConfig) -> Hybrid:
     """
     entry: Any = getattr(config, "longgen", None)
     try:
-        hybrid = _hybrid(tuple(entry["layout"]), tuple(sorted(entry["pattern"].items())))
+        hybrid = Hybrid(Layout.from_kinds(entry["layout"]), SparsePattern(**entry["pattern"]))
     except (TypeError, KeyError) as error:
         raise ConfigError(f"config.longgen is {entry!r}: `longgen convert` writes layout and pattern there") from error
     if hybrid.layout.num_layers != config.num_hidden_layers:
@@ -40,6 +28,16 @@ def hybrid_of(config: PretrainedConfig) -> Hybrid:
             f"config.longgen.layout has {hybrid.layout.num_layers} layers: the model has {config.num_hidden_layers}"
         )
     return hybrid
+
+
+def head_groups_of(config: PretrainedConfig) -> list[tuple[HeadGroup, ...]]:
+    """For every layer of a converted model, its KV heads grouped by what they see.
+
+    Raises:
+        ConfigError: as `hybrid_of`, or the layout is for another number of KV heads.
+    """
+    hybrid = hybrid_of(config)
+    return [hybrid.head_groups(layer, config.num_key_value_heads) for layer in range(hybrid.layout.num_layers)]
 
 
 def longgen_config(

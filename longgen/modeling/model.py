@@ -3,79 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from longgen.errors import ConfigError
-from longgen.modeling.attention import IMPLEMENTATIONS, register_attention
-from longgen.modeling.cache import LongGenCache
+from longgen.modeling.attention import register_attention
+from longgen.modeling.mixin import LongGenMixin
 
 BASE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
-
-
-class LongGenMixin:
-    """Turns a Llama-like causal LM into a hybrid: our attention and our cache; weights and modules stay the base's."""
-
-    config: PretrainedConfig
-
-    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
-        # Not saved in config.json by transformers, so that a reloaded model would fall back to dense attention.
-        if config._attn_implementation not in IMPLEMENTATIONS:
-            config._attn_implementation = "longgen"
-        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
-
-    def forward(
-        self,
-        input_ids: torch.Tensor | None = None,
-        attention_mask: torch.Tensor | None = None,
-        position_ids: torch.Tensor | None = None,
-        past_key_values: LongGenCache | None = None,
-        use_cache: bool | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """As the base model's; ``use_cache=True`` without a cache makes a `LongGenCache`.
-
-        Raises:
-            ValueError: left padding, or positions that do not rise by one (packed documents).
-        """
-        if position_ids is not None and position_ids.shape[-1] > 1:
-            _check_positions(position_ids, attention_mask)
-        if use_cache and past_key_values is None:
-            past_key_values = LongGenCache(self.config)
-        return super().forward(  # type: ignore[misc]
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            position_ids=position_ids,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
-            **kwargs,
-        )
-
-    def _prepare_cache_for_generation(
-        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
-            implementation = generation_config.cache_implementation
-            if implementation not in (None, "dynamic"):
-                raise ValueError(f"cache_implementation is {implementation!r}: a longgen model brings its own cache")
-            model_kwargs["past_key_values"] = LongGenCache(self.config)
-        else:
-            super()._prepare_cache_for_generation(  # type: ignore[misc]
-                generation_config, model_kwargs, *args, **kwargs
-            )
-
-
-def _check_positions(position_ids: torch.Tensor, attention_mask: torch.Tensor | None) -> None:
-    # transformers looks for packed documents only where there is no cache: with one they would attend to each other.
-    gap = position_ids.diff(dim=-1) != 1
-    if attention_mask is not None and attention_mask.ndim == 2:
-        gap = gap & attention_mask[:, -position_ids.shape[-1] :][:, 1:].bool()  # padding may have any position
-    if bool(gap.any()):
-        raise ValueError("position_ids do not rise by one: packed positions are not supported by longgen attention")
 
 
 @functools.cache

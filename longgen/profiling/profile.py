@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment
-from longgen.modeling.cache import GROWTH_TOKENS
 from longgen.planner import experiment_shape, kv_cache_bytes
 from longgen.profiling.measure import decode, prefill, random_tokens, training_step
 from longgen.profiling.models import random_variant

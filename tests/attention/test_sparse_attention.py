@@ -25,6 +25,7 @@ patterns = st.builds(
 class Case:
     pattern: SparsePattern
     offset: int
+    head_offset: int
     q_len: int
     batch: int
     kv_heads: int
@@ -37,6 +38,7 @@ cases = st.builds(
     Case,
     pattern=patterns,
     offset=st.integers(0, 70),
+    head_offset=st.integers(0, 4),
     q_len=st.integers(1, 60),
     batch=st.integers(1, 2),
     kv_heads=st.integers(1, 2),
@@ -59,7 +61,7 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, case: Cas
     size = case.pattern.block_size
     rows = np.arange(case.offset, case.offset + case.q_len)[:, None]
     columns = np.arange(key.shape[2])[None, :]
-    mask = torch.from_numpy(case.pattern.visible(rows // size, columns // size) & (columns <= rows))
+    mask = torch.from_numpy(case.pattern.visible(rows // size, columns // size, case.head_offset) & (columns <= rows))
     key, value = (t.repeat_interleave(case.groups, dim=1) for t in (key, value))
     scores = query @ key.transpose(-1, -2) * case.head_dim**-0.5
     return scores.masked_fill(~mask, -torch.inf).softmax(-1) @ value
@@ -72,7 +74,7 @@ def test_blocked_forward_and_gradients_equal_the_dense_reference(case):
     expected = dense(query, key, value, case)
     direction = torch.randn(expected.shape, dtype=torch.float64)
     wanted = torch.autograd.grad(expected, (query, key, value), direction)
-    actual = sparse_attention(query, key, value, case.pattern, case.offset)
+    actual = sparse_attention(query, key, value, case.pattern, case.offset, case.head_offset)
     gradients = torch.autograd.grad(actual, (query, key, value), direction)
     torch.testing.assert_close(actual, expected, rtol=1e-10, atol=1e-10)
     for name, got, want in zip(("query", "key", "value"), gradients, wanted, strict=True):
@@ -83,8 +85,9 @@ def test_blocked_forward_and_gradients_equal_the_dense_reference(case):
 @given(cases)
 def test_pruned_cache_gives_the_same_as_all_keys(case):
     query, key, value = tensors(case)
-    kept = np.append(case.pattern.kept_positions(case.offset), np.arange(case.offset, case.offset + case.q_len))
-    pruned = sparse_attention(query, key[:, :, kept], value[:, :, kept], case.pattern, case.offset)
+    past = case.pattern.kept_positions(case.offset, case.head_offset)
+    kept = np.append(past, np.arange(case.offset, case.offset + case.q_len))
+    pruned = sparse_attention(query, key[:, :, kept], value[:, :, kept], case.pattern, case.offset, case.head_offset)
     torch.testing.assert_close(pruned, dense(query, key, value, case), rtol=1e-10, atol=1e-10)
 
 
@@ -92,14 +95,14 @@ def test_pruned_cache_gives_the_same_as_all_keys(case):
 @given(cases)
 def test_reference_backend_agrees(case):
     query, key, value = tensors(case)
-    reference = sparse_attention(query, key, value, case.pattern, case.offset, backend="reference")
+    reference = sparse_attention(query, key, value, case.pattern, case.offset, case.head_offset, backend="reference")
     torch.testing.assert_close(reference, dense(query, key, value, case), rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("pattern", [SparsePattern(16, 1, 4), SparsePattern(16, 1, 4, 8)])
 def test_error_in_low_precision_is_no_larger_than_that_of_the_dense_path(dtype, pattern):
-    case = Case(pattern, 0, 333, 1, 2, 2, 32, 7)
+    case = Case(pattern, 0, 0, 333, 1, 2, 2, 32, 7)
     query, key, value = tensors(case)
     truth = dense(query, key, value, case)
     low = [t.to(dtype) for t in (query, key, value)]
@@ -111,7 +114,7 @@ def test_error_in_low_precision_is_no_larger_than_that_of_the_dense_path(dtype, 
 def test_no_chunk_gathers_more_than_window_and_far_blocks():
     # memory O(length x window): what a chunk gathers does not grow with its position, but for strided blocks
     pattern = SparsePattern(16, 1, 8)
-    chunks = plan_chunks(pattern, 0, 16 * 400, False, "cpu")
+    chunks = plan_chunks(pattern, 0, 0, 16 * 400, False, "cpu")
     width = 16 * (8 // 2)
     assert max(len(chunk.columns) for chunk in chunks) <= 16 * (1 + 8 - 1) + width
     masks = {id(chunk.mask) for chunk in chunks}

@@ -29,7 +29,9 @@ PATTERNS = [
     SparsePattern(4, 2, 1, 3),
     SparsePattern(8, 0, 2),
     SparsePattern(16, 1, 1),
+    SparsePattern(4, 1, 2, 5, staggered=True),
 ]
+LAYOUTS = ["middle:1/3", "heads:1/3", "none"]
 
 
 def tiny_base(family: str = "llama", **changes) -> PreTrainedModel:
@@ -56,7 +58,7 @@ def tiny_base(family: str = "llama", **changes) -> PreTrainedModel:
 def tiny_hybrid(family: str = "llama", layout: str = "middle:1/3", pattern: SparsePattern = PATTERNS[1]):
     """The hybrid with the weights of `tiny_base`, in memory."""
     base = tiny_base(family)
-    config = longgen_config(base.config, parse_layout(layout, 6), pattern)
+    config = longgen_config(base.config, parse_layout(layout, 6, base.config.num_key_value_heads), pattern)
     hybrid = longgen_classes(family)[1](config)
     hybrid.load_state_dict(base.state_dict())
     return hybrid.eval()

@@ -5,16 +5,13 @@ import sys
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, DynamicCache
+from transformers import AutoModelForCausalLM
 
 from longgen.errors import ConfigError
 from longgen.layout import parse_layout
-from longgen.modeling import LongGenCache, hybrid_of, longgen_config
-from longgen.modeling.cache import GROWTH_TOKENS
+from longgen.modeling import LongGenCache, hybrid_of, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
-from longgen.shapes import ModelShape
-from tests.modeling.models import FAMILIES, PATTERNS, tiny_base, tiny_hybrid, tokens
+from tests.modeling.models import FAMILIES, LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
 
 CHUNKS = [[120], [1] * 120, [50] + [1] * 70, [32, 32, 32, 24], [7, 40, 1, 1, 30, 41]]
 
@@ -26,12 +23,17 @@ def test_all_full_layout_equals_the_base_model_to_the_bit(family):
         assert torch.equal(tiny_base(family)(x).logits, tiny_hybrid(family, "all")(x).logits)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-def test_one_shot_equals_chunked_equals_token_by_token_equals_the_dense_reference(family, pattern):
+CASES = [
+    *((family, "middle:1/3", pattern) for family in FAMILIES for pattern in PATTERNS),
+    *(("llama", layout, pattern) for layout in LAYOUTS[1:] for pattern in PATTERNS),
+]
+
+
+@pytest.mark.parametrize(("family", "layout", "pattern"), CASES, ids=str)
+def test_one_shot_equals_chunked_equals_token_by_token_equals_the_dense_reference(family, layout, pattern):
     x = tokens(120)
-    hybrid = tiny_hybrid(family, pattern=pattern).double()
-    reference = tiny_hybrid(family, pattern=pattern).double()
+    hybrid = tiny_hybrid(family, layout, pattern).double()
+    reference = tiny_hybrid(family, layout, pattern).double()
     reference.set_attn_implementation("longgen_reference")
     base = tiny_base(family).double()
     with torch.no_grad():
@@ -46,37 +48,24 @@ def test_one_shot_equals_chunked_equals_token_by_token_equals_the_dense_referenc
             assert cache.get_seq_length() == 120
 
 
-@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-@pytest.mark.parametrize("steps", [[1], [8], [7, 1], [100, 1, 1], [250, 1, 1, 1, 1, 1, 1], [300, 40]])
-def test_cache_bytes_equal_the_planner(pattern, steps):
-    hybrid = tiny_hybrid(pattern=pattern)
-    shape = ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128, True)
-    cache = LongGenCache(hybrid.config)
-    layout, _ = hybrid_of(hybrid.config)
+@pytest.mark.parametrize("pattern", PATTERNS[1:2] + PATTERNS[-1:], ids=str)
+def test_a_head_level_hybrid_sees_per_head_what_its_layout_says(pattern):
+    # against Hugging Face's own attention with a dense mask per query head, built from the pattern alone
+    hybrid, base, x = tiny_hybrid("llama", "heads:1/3", pattern).double(), tiny_base().double(), tokens(120)
+    layout, position = hybrid_of(hybrid.config).layout, torch.arange(120)
+    for index, layer in enumerate(base.model.layers):
+        heads = [
+            position[None] <= position[:, None]
+            if full
+            else pattern.allowed(position[:, None], position[None], head * pattern.stride // 2 * pattern.staggered)
+            for head, full in enumerate(layout.full_heads(index, 2))
+        ]
+        mask = torch.stack(heads).repeat_interleave(2, 0)[None]
+        layer.self_attn.register_forward_pre_hook(
+            lambda module, args, kwargs, mask=mask: (args, kwargs | {"attention_mask": mask}), with_kwargs=True
+        )
     with torch.no_grad():
-        for count in steps:
-            hybrid(tokens(count), past_key_values=cache, use_cache=True)
-    planned = kv_cache_bytes(shape, layout, pattern, sum(steps), bytes_per_value=4, batch=2, full_chunk=GROWTH_TOKENS)
-    assert cache.nbytes() == planned
-
-
-def test_sparse_layers_do_not_keep_the_prefill_alive():
-    hybrid = tiny_hybrid(layout="none", pattern=SparsePattern(8, 1, 2))
-    cache = LongGenCache(hybrid.config)
-    with torch.no_grad():
-        hybrid(tokens(400), past_key_values=cache, use_cache=True)
-    kept = SparsePattern(8, 1, 2).kept_count(400)
-    assert all(layer.keys.untyped_storage().nbytes() == 2 * 2 * kept * 16 * 4 for layer in cache.layers)
-
-
-def test_use_cache_makes_our_cache_and_a_plain_cache_is_right_too():
-    hybrid, x = tiny_hybrid().double(), tokens(90)
-    with torch.no_grad():
-        output = hybrid(x, use_cache=True)
-        assert isinstance(output.past_key_values, LongGenCache)
-        plain = DynamicCache(config=tiny_base().config)
-        parts = [hybrid(part, past_key_values=plain, use_cache=True).logits for part in torch.split(x, [50, 40], 1)]
-    torch.testing.assert_close(torch.cat(parts, 1), output.logits, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(hybrid(x).logits, base(x).logits, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -92,26 +81,10 @@ def test_generate_greedy_chunked_and_beams_equal_generation_without_a_cache(fami
     assert torch.equal(beams, hybrid.generate(x, num_beams=3, use_cache=False, **options))
 
 
-def test_padding_right_is_exact_and_left_is_refused():
-    hybrid, x = tiny_hybrid(), tokens(40)
-    mask = torch.ones_like(x)
-    mask[0, 30:] = 0
-    padded = x.clone()
-    padded[0, 30:] = 0
-    with torch.no_grad():
-        torch.testing.assert_close(
-            hybrid(padded, attention_mask=mask).logits[0, :30], hybrid(x).logits[0, :30], rtol=1e-5, atol=1e-5
-        )
-        with pytest.raises(ValueError, match="left padding"):
-            hybrid(x, attention_mask=mask.flip(1))
-        packed = torch.cat([torch.arange(20), torch.arange(20)])[None].expand(2, -1)
-        for use_cache in (True, False):
-            with pytest.raises(ValueError, match="packed positions"):
-                hybrid(x, position_ids=packed, use_cache=use_cache)
-
-
-def test_gradients_with_activation_checkpointing_equal_those_without_and_the_dense_reference():
-    plain, checkpointed, reference = tiny_hybrid().train(), tiny_hybrid().train(), tiny_hybrid().train()
+@pytest.mark.parametrize("layout", LAYOUTS[:2])
+@pytest.mark.parametrize("pattern", PATTERNS[1:2] + PATTERNS[-1:], ids=str)
+def test_gradients_with_activation_checkpointing_equal_those_without_and_the_dense_reference(layout, pattern):
+    plain, checkpointed, reference = (tiny_hybrid(layout=layout, pattern=pattern).train() for _ in range(3))
     checkpointed.gradient_checkpointing_enable()
     reference.set_attn_implementation("longgen_reference")
     x = tokens(120)
@@ -167,7 +140,18 @@ def test_what_does_not_qualify_is_refused():
     config.model_type = "gpt2"
     with pytest.raises(ConfigError, match="model_type is 'gpt2': allowed are llama"):
         longgen_config(config, layout, pattern)
-    hybrid = tiny_hybrid()
-    hybrid.config.longgen = None
+    config = tiny_hybrid().config
+    config.longgen = None
     with pytest.raises(ConfigError, match=r"config\.longgen is None"):
-        hybrid(tokens(5))
+        longgen_classes("llama")[1](config)
+    config.longgen = {"layout": [["full"]] * 6, "pattern": pattern.to_dict()}
+    with pytest.raises(ConfigError, match=r"layout\[0\] has 1 KV heads: the model has 2"):
+        longgen_classes("llama")[1](config)
+
+
+def test_packed_positions_are_refused():
+    hybrid, x = tiny_hybrid(), tokens(40)
+    packed = torch.cat([torch.arange(20), torch.arange(20)])[None].expand(2, -1)
+    for use_cache in (True, False):
+        with pytest.raises(ValueError, match="packed positions"):
+            hybrid(x, position_ids=packed, use_cache=use_cache)

@@ -1,0 +1,134 @@
+"""`LongGenCache`: the layers of a model's KV cache together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+from transformers.cache_utils import Cache
+
+from longgen.errors import ConfigError
+from longgen.hybrid import HeadGroup, Sight
+from longgen.modeling.cache.exact import FullCacheLayer, SparseCacheLayer
+from longgen.modeling.cache.files import load_cache, save_cache
+from longgen.modeling.cache.grouped import GroupedCacheLayer
+from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.cache.quantized import QuantizedFullCacheLayer
+from longgen.modeling.cache.slots import SlotCacheLayer
+from longgen.modeling.configuration import head_groups_of
+
+
+class LongGenCache(Cache):
+    """The cache to pass as ``past_key_values``; `generate` and ``use_cache=True`` make one by themselves.
+
+    By default it holds, per sparse head, exactly the tokens that later ones can see, and full heads grow in chunks.
+    Rows of different lengths (padding) make it turn to slots by itself.
+
+    Args:
+        config: of a converted model.
+        max_length: fix all shapes for sequences of up to so many tokens, so that torch.compile and CUDA graphs can
+            capture decoding.
+        full_bits: 8 or 4 quantises the keys and values of full heads; None stores them as they are. Not together with
+            ``max_length`` or padding.
+
+    Raises:
+        ConfigError: an impossible number, or both options.
+    """
+
+    def __init__(self, config: PretrainedConfig, max_length: int | None = None, full_bits: int | None = None) -> None:
+        if max_length is not None and (type(max_length) is not int or max_length < 1):
+            raise ConfigError(f"max_length is {max_length!r}: allowed is a whole number >= 1, or None")
+        if max_length is not None and full_bits is not None:
+            raise ConfigError(f"full_bits is {full_bits!r}: allowed is None with max_length {max_length}")
+        self.head_groups = head_groups_of(config)
+        self.config = config
+        self.max_length, self.full_bits = max_length, full_bits
+        self.padded_rows: Sequence[slice] | None = None  # of the call under way; the model's forward sets it
+        super().__init__(layers=[_make_layer(groups, self._make) for groups in self.head_groups])
+
+    def _make(self, sight: Sight) -> SightCacheLayer:
+        if self.max_length is not None:
+            return SlotCacheLayer(sight, self.max_length)
+        if sight.pattern is not None:
+            return SparseCacheLayer(sight)
+        return FullCacheLayer() if self.full_bits is None else QuantizedFullCacheLayer(self.full_bits)
+
+    def parts(self) -> Iterator[tuple[str, SightCacheLayer]]:
+        """Name and cache layer of every group of heads, from the bottom up."""
+        for index, layer in enumerate(self.layers):
+            groups = layer.layers if isinstance(layer, GroupedCacheLayer) else [layer]
+            for group, part in enumerate(groups):
+                yield f"{index}.{group}", part
+
+    def nbytes(self) -> int:
+        """Bytes of the storage of keys and values: what the cache really occupies."""
+        tensors = [t for _, part in self.parts() for name, t in part.tensors().items() if name not in SLOT_TABLES]
+        return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[Any, Any]:
+        """Append the states of a layer; returns pieces for longgen attention."""
+        return super().update(key_states, value_states, layer_idx, rows=self.padded_rows)
+
+    def save(self, path: Path | str) -> None:
+        """Write the cache to a safetensors file, atomically: a long prompt need not be read twice.
+
+        Raises:
+            ArtifactError: nothing is cached yet.
+        """
+        save_cache(self, path)
+
+    @classmethod
+    def load(cls, path: Path | str, config: PretrainedConfig, device: torch.device | str = "cpu") -> LongGenCache:
+        """Read what `save` wrote.
+
+        Args:
+            path: the file.
+            config: of the model that computed the cache; shapes, layout and pattern are checked, the weights are not.
+            device: where to put it.
+
+        Raises:
+            ArtifactError: no such file, not a cache, or of another model.
+        """
+        return load_cache(cls, path, config, device)
+
+    # ------------------------------------------------------------ rows of different lengths
+    @property
+    def in_slots(self) -> bool:
+        """Whether rows may differ in length."""
+        return isinstance(next(self.parts())[1], SlotCacheLayer)
+
+    def row_lengths(self) -> torch.Tensor | int:
+        """Real tokens of every row so far, [batch, 1]; one number where none can differ."""
+        part = next(self.parts())[1]
+        if not isinstance(part, SlotCacheLayer):
+            return part.get_seq_length()
+        return 0 if part.seen is None else part.seen[:, None]
+
+    def use_slots(self) -> None:
+        """Make room for rows of different lengths; what is stored stays.
+
+        Raises:
+            ConfigError: the cache is quantised.
+        """
+        if self.in_slots:
+            return
+        if self.full_bits is not None:
+            raise ConfigError(f"full_bits is {self.full_bits}: allowed is None with padded batches")
+        old = dict(self.parts())
+        self.layers = [_make_layer(groups, SlotCacheLayer) for groups in self.head_groups]
+        for name, part in self.parts():
+            if old[name].is_initialized:
+                part.take_over(old[name])
+
+
+# What a slot layer stores besides keys and values: some bytes per token.
+SLOT_TABLES = ("positions", "seen")
+
+
+def _make_layer(groups: Sequence[HeadGroup], make: Any) -> Any:
+    return make(groups[0].sight) if len(groups) == 1 else GroupedCacheLayer(groups, make)

@@ -1,0 +1,93 @@
+"""A layer whose KV heads see differently: staggered heads, and head-level hybrids."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from transformers.cache_utils import CacheLayerMixin
+
+from longgen.hybrid import HeadGroup, Sight
+from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.pieces import Piece, select_heads
+
+
+class GroupedCacheLayer(CacheLayerMixin):
+    """One cache layer per group of KV heads, each with its own number of tokens.
+
+    Args:
+        groups: the layer's heads.
+        make_layer: makes the cache layer of a group.
+    """
+
+    is_croppable = False
+
+    def __init__(self, groups: Sequence[HeadGroup], make_layer: Callable[[Sight], SightCacheLayer]) -> None:
+        super().__init__()
+        self.heads = [heads for heads, _ in groups]
+        self.layers = [make_layer(sight) for _, sight in groups]
+        self.is_sliding = all(layer.is_sliding for layer in self.layers)
+        self.is_compileable = all(layer.is_compileable for layer in self.layers)
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Give every group its heads' states."""
+        for heads, layer in zip(self.heads, self.layers, strict=True):
+            layer.lazy_initialization(select_heads(key_states, heads), select_heads(value_states, heads))
+        self.is_initialized = True
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+    ) -> tuple[list[Piece], None]:
+        """As `SightCacheLayer.update`, for every group."""
+        self.is_initialized = True
+        pieces = []
+        for heads, layer in zip(self.heads, self.layers, strict=True):
+            own, _ = layer.update(select_heads(key_states, heads), select_heads(value_states, heads), rows)
+            pieces += [piece._replace(heads=heads) for piece in own]
+        return pieces, None
+
+    def get_seq_length(self) -> int:
+        """Tokens given, padding included."""
+        return self.layers[0].get_seq_length()
+
+    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
+        """As `SightCacheLayer.get_mask_sizes`."""
+        return self.layers[0].get_mask_sizes(query_length)
+
+    def get_max_length(self) -> int:
+        """The groups' maximum, or -1 for none."""
+        return self.layers[0].get_max_length()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Refused, as by `SightCacheLayer`."""
+        self.layers[0].crop(tokens_to_remove)
+
+    def reset(self) -> None:
+        """Forget everything."""
+        for layer in self.layers:
+            layer.reset()
+
+    def offload(self) -> None:
+        """Move to the CPU."""
+        for layer in self.layers:
+            layer.offload()
+
+    def prefetch(self) -> None:
+        """Move back to the device."""
+        for layer in self.layers:
+            layer.prefetch()
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Row i becomes the former row ``beam_idx[i]``."""
+        for layer in self.layers:
+            layer.reorder_cache(beam_idx)
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every row ``repeats`` times."""
+        for layer in self.layers:
+            layer.batch_repeat_interleave(repeats)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows ``indices``."""
+        for layer in self.layers:
+            layer.batch_select_indices(indices)

@@ -1,0 +1,183 @@
+"""Layers whose tokens stand in slots: for rows of different lengths, and for shapes that never change.
+
+Where a token goes follows from its position alone (`SparsePattern.slot`), so that a decode step writes one slot per row
+in place and moves nothing. All state is on the device and a decode step never waits for it: with ``max_length`` given,
+torch.compile and CUDA graphs can capture it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from longgen.cache_layout import chunked
+from longgen.hybrid import Sight
+from longgen.modeling.cache.exact import with_room
+from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.pieces import Piece
+
+# Position of a slot that no token has taken: after every query, hence seen by none.
+NEVER = 2**62
+
+
+class SlotCacheLayer(SightCacheLayer):
+    """`Sight.slot_count` slots for every row.
+
+    Args:
+        sight: what the heads see.
+        max_length: most tokens of a row. None grows the buffers as needed, and is not for compiled decoding.
+
+    Attributes:
+        keys: [batch, KV heads, slots, head_dim], and ``values`` like it.
+        positions: [batch, slots] int64, position of the token in each slot, or `NEVER`.
+        seen: [batch] int64, real tokens given.
+    """
+
+    TENSORS = ("keys", "values", "positions", "seen")
+
+    def __init__(self, sight: Sight, max_length: int | None = None) -> None:
+        super().__init__(sight)
+        self.max_length = max_length
+        self.is_compileable = max_length is not None
+        self.positions: torch.Tensor | None = None
+        self.seen: torch.Tensor | None = None
+
+    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        """Allocate. Called with the first states, or ahead of them with states of length 0."""
+        super().lazy_initialization(key_states, value_states)
+        batch = key_states.shape[0]
+        self.seen = torch.zeros(batch, dtype=torch.int64, device=self.device)
+        self.positions = torch.full((batch, 0), NEVER, device=self.device)
+        if self.max_length is None:
+            return
+        self._reserve(self.max_length, key_states, value_states)
+        self.cumulative_length = torch.zeros((), dtype=torch.int64, device=self.device)
+        if not torch.compiler.is_compiling():
+            for tensor in (*self.tensors().values(), self.cumulative_length):
+                torch._dynamo.mark_static_address(tensor)  # or CUDA graphs would copy them at every step
+
+    def _reserve(self, length: int, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
+        capacity = self.sight.slot_count(chunked(length) if self.sight.pattern is None else length)
+        present = self.positions.shape[1]
+        if capacity > present:
+            self.keys = with_room(self.keys, key_states, present, capacity)
+            self.values = with_room(self.values, value_states, present, capacity)
+            more = self.positions.new_full((len(self.positions), capacity - present), NEVER)
+            self.positions = torch.cat([self.positions, more], dim=1)
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+    ) -> tuple[list[Piece], None]:
+        """Write the new tokens into their slots. Only a single token of every row avoids waiting for the device.
+
+        Raises:
+            ValueError: more tokens than ``max_length``; unchecked for single tokens.
+        """
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        q_len = key_states.shape[-2]
+        if self.max_length is None:
+            self._reserve(self.cumulative_length + q_len, key_states, value_states)
+        self.cumulative_length += q_len  # in place where it is a tensor
+        if q_len == 1 and rows is None:
+            return [self._append_one(key_states, value_states)], None
+        return self._append(key_states, value_states, rows), None
+
+    def _append_one(self, key_states: torch.Tensor, value_states: torch.Tensor) -> Piece:
+        position = self.seen[:, None]
+        slot = self.sight.slot(position)
+        index = slot[:, None, :, None].expand_as(key_states)
+        self.keys.scatter_(2, index, key_states)
+        self.values.scatter_(2, index, value_states)
+        self.positions.scatter_(1, slot, position)
+        mask = self.sight.allowed(position, self.positions)[:, None, None]
+        self.seen += 1
+        return Piece(self.keys, self.values, self.sight, mask=mask)
+
+    @torch.compiler.disable
+    def _append(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None
+    ) -> list[Piece]:
+        batch, _, q_len, _ = key_states.shape
+        seen = self.seen.tolist()
+        if rows is None and len(set(seen)) == 1:
+            parts = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
+        else:
+            rows = rows or [slice(0, q_len)] * batch
+            ends = [start + new.stop - new.start for start, new in zip(seen, rows, strict=True)]
+            indices = [slice(row, row + 1) for row in range(batch)]
+            parts = [part for part in zip(indices, rows, seen, ends, strict=True) if part[3] > part[2]]
+        longest = max((end for *_, end in parts), default=0)
+        if self.max_length is not None and longest > self.max_length:
+            raise ValueError(f"{longest} tokens: allowed are {self.max_length}, the max_length of this cache")
+        return [
+            self._append_part(key_states[row, :, new], value_states[row, :, new], row, new, start, end)
+            for row, new, start, end in parts
+        ]
+
+    def _append_part(
+        self, keys: torch.Tensor, values: torch.Tensor, row: slice, new: slice, start: int, end: int
+    ) -> Piece:
+        """Tokens ``start`` to ``end`` of rows ``row``, which stand at ``new`` among the queries."""
+        kept = self.sight.kept_positions(end)
+        if self.sight.pattern is None:  # slots are in order and nothing is overwritten: no need to copy the past
+            self.store(row, kept[start:], keys, values, start)
+            keys, values = self.keys[row, :, :end], self.values[row, :, :end]
+        else:
+            past = self._slots(self.sight.kept_positions(start))
+            seen_keys = torch.cat([self.keys[row, :, past], keys], dim=2)
+            seen_values = torch.cat([self.values[row, :, past], values], dim=2)
+            self.store(row, kept[kept >= start], keys, values, start)
+            keys, values = seen_keys, seen_values
+        self.seen[row] = end
+        return Piece(keys, values, self.sight, start, rows=row, queries=new)
+
+    def store(self, row: slice, positions: np.ndarray, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
+        """Put the tokens at ``positions`` into their slots; ``keys`` and ``values`` begin with position ``start``."""
+        slots = self._slots(positions)
+        index = torch.from_numpy(positions - start).to(self.device)
+        self.keys[row, :, slots] = keys[:, :, index]
+        self.values[row, :, slots] = values[:, :, index]
+        self.positions[row, slots] = torch.tensor(positions, device=self.device)
+
+    def restore(self, tensors: dict[str, torch.Tensor], length: int) -> None:
+        """As any layer's; buffers of a fixed size are filled where they are."""
+        if self.max_length is None:
+            super().restore(tensors, length)
+            return
+        self.lazy_initialization(tensors["keys"], tensors["values"])
+        for name, tensor in self.tensors().items():
+            tensor.copy_(tensors[name])
+        self.cumulative_length.fill_(length)
+
+    def take_over(self, layer: SightCacheLayer) -> None:
+        """Hold what an exact layer (`longgen.modeling.cache.exact`) with the same sight holds."""
+        assert layer.keys is not None and layer.values is not None
+        length = layer.cumulative_length
+        self.lazy_initialization(layer.keys, layer.values)
+        self._reserve(length, layer.keys, layer.values)
+        positions = self.sight.kept_positions(length)
+        slots = self._slots(positions)
+        self.keys[:, :, slots] = layer.keys[:, :, : len(positions)]
+        self.values[:, :, slots] = layer.values[:, :, : len(positions)]
+        self.positions[:, slots] = torch.tensor(positions, device=self.device)
+        self.seen.fill_(length)
+        self.cumulative_length = length
+
+    def _slots(self, positions: np.ndarray) -> torch.Tensor:
+        return torch.tensor(self.sight.slot(positions), device=self.device)
+
+    def get_max_length(self) -> int:
+        """``max_length``, or -1 for none."""
+        return -1 if self.max_length is None else self.max_length
+
+    def reset(self) -> None:
+        """Forget everything; buffers of a fixed size stay where they are."""
+        if self.max_length is None or not self.is_initialized:
+            super().reset()
+            return
+        self.positions.fill_(NEVER)
+        self.seen.zero_()
+        self.cumulative_length.zero_()
