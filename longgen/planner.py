@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from longgen.cache_layout import chunked, quantized_bytes
+from longgen.cache_layout import GROWTH_TOKENS, chunked, quantized_bytes
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid, Sight
@@ -145,6 +145,52 @@ def decode_bytes(
     """
     cache = kv_cache_bytes(shape, layout, pattern, length, bytes_per_value, batch)
     return shape.parameters * bytes_per_value + cache
+
+
+def prefill_peak_bytes(
+    shape: ModelShape,
+    layout: Layout,
+    pattern: SparsePattern,
+    length: int,
+    chunk: int,
+    batch: int = 1,
+    bytes_per_value: int = 2,
+) -> int:
+    """Peak memory of reading a prompt of ``length`` tokens in chunks of ``chunk``, with logits of the last token only.
+
+    Weights, the KV cache (reserved for ``length``), and what one chunk needs at the layer's widest point, as PyTorch
+    runs the Hugging Face model without compiling: the gated MLP holds three intermediate and four hidden states; a
+    sparse head holds queries, keys and values beside three hidden states, then the kept past joined with the new
+    tokens, and what of it is kept. Masks and attention's own workspace are not counted.
+
+    Args:
+        shape: the model.
+        layout: its full and sparse layers.
+        pattern: of the sparse layers.
+        length: tokens of the prompt, per sequence.
+        chunk: tokens per forward pass.
+        batch: sequences.
+        bytes_per_value: of weights, activations and KV cache.
+
+    Raises:
+        ConfigError: as `kv_cache_bytes`.
+    """
+    _check(shape, layout, chunk=chunk)
+    kv = kv_cache_bytes(shape, layout, pattern, length, bytes_per_value, batch, GROWTH_TOKENS)
+    chunk = min(chunk, length)
+    mlp = chunk * (3 * shape.intermediate_size + 4 * shape.hidden_size)
+    heads = shape.num_heads + 2 * shape.num_kv_heads
+    attention = chunk * (3 * shape.hidden_size + heads * shape.head_dim)
+    hybrid = Hybrid(layout, pattern)
+    joined = [
+        sum(
+            len(group) * 2 * shape.head_dim * (sight.kept_count(length - chunk) + chunk + sight.kept_count(length))
+            for group, sight in hybrid.head_groups(layer, shape.num_kv_heads)
+            if sight.pattern is not None
+        )
+        for layer in range(layout.num_layers)
+    ]
+    return shape.parameters * bytes_per_value + kv + max(mlp, attention + max(joined)) * batch * bytes_per_value
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,12 @@ class LongGenCache(Cache):
         tensors = [t for _, part in self.parts() for name, t in part.tensors().items() if name not in SLOT_TABLES]
         return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
+    def reserve(self, length: int) -> None:
+        """Make room for ``length`` tokens in full heads at once: growing copies, and holds old and new meanwhile."""
+        for _, part in self.parts():
+            if isinstance(part, FullCacheLayer):
+                part.reserved = length
+
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:

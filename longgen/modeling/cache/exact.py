@@ -31,6 +31,7 @@ class FullCacheLayer(SightCacheLayer):
 
     def __init__(self) -> None:
         super().__init__(Sight())
+        self.reserved = 0  # tokens to make room for at once
 
     def tensors(self) -> dict[str, torch.Tensor]:
         """As any layer's, without the room that is not used yet."""
@@ -44,8 +45,9 @@ class FullCacheLayer(SightCacheLayer):
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         start, end = self.cumulative_length, self.cumulative_length + key_states.shape[-2]
-        self.keys = with_room(self.keys, key_states, start, chunked(end))
-        self.values = with_room(self.values, value_states, start, chunked(end))
+        capacity = chunked(max(end, self.reserved))
+        self.keys = with_room(self.keys, key_states, start, capacity)
+        self.values = with_room(self.values, value_states, start, capacity)
         self.keys[:, :, start:end] = key_states
         self.values[:, :, start:end] = value_states
         self.cumulative_length = end
