@@ -136,7 +136,7 @@ def best_values(table: pd.DataFrame) -> dict[str, float]:
 
 def describe_layers(row: dict) -> str:
     """Layout and pattern in words, such as ``4/12 middle, sink``."""
-    parts = [f"{row['full_layers']}/{row['num_layers']}"]
+    parts = [f"{row['full_layers']:.3g}/{row['num_layers']}"]
     parts += [row["placement"]] if row["placement"] != "none" else []
     return " ".join(parts) + (f", {row['pattern']}" if row["pattern"] != "none" else "")
 
@@ -166,7 +166,7 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         "All values are measured, at the trained length; an empty cell was not measured. "
         "In parentheses: 95 % interval. Bold: best of the column.",
         "",
-        "- full layers: layers that keep full attention / all layers, where they are, and the pattern of the others.",
+        "- full layers: layers' worth of full attention / all layers, where it is, and the pattern of the rest.",
         "- KV cache: bytes over those of full attention.",
         "- needle, multi-key, variable tracking: exact match"
         + (f"; needle pooled over depths, n = {', '.join(map(str, samples))}." if samples else "."),

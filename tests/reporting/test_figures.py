@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import math
 
 import numpy as np
@@ -13,6 +15,7 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from longgen.layout import Layout
 from longgen.pattern import dense_pairs
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
@@ -146,6 +149,20 @@ def test_layouts(ablation_run: Run) -> None:
     assert [text.get_text().replace("\n", " ") for text in axes.get_xticklabels()][:4] == list(LABELS.values())
     assert legend(drawing.figure) == ["full attention", "sparse: sink + window", "sparse: sink + window + stride 8"]
     assert axes.get_ylim()[0] < axes.get_ylim()[1], "layer 0 is at the bottom"
+
+
+def test_a_layout_by_head_is_drawn_head_by_head(run: Run) -> None:
+    layout, run = Layout(((True, False, False),) * 5 + (True,)), copy.deepcopy(run)
+    run.plan.variants["longgen-sink"] = dataclasses.replace(run.plan.variants["longgen-sink"], layout=layout)
+    drawing = draw("layouts", run)
+    (axes,) = panels(drawing.figure)
+    cells = [patch for patch in axes.patches if abs(patch.get_x() + 0.36 - 1) < 0.72]  # the second column
+    full = [patch for patch in cells if patch.get_facecolor() == to_rgba(FULL)]
+    assert (len(cells), len(full)) == (5 * 3 + 1, 5 + 1)
+    assert all(patch.get_x() == pytest.approx(1 - 0.36) for patch in full), "the first head stands left"
+    assert "2.67 of 6" in [text.get_text() for text in axes.texts]
+    rows = drawing.data[drawing.data["variant"] == "longgen-sink"]
+    assert list(rows["attention"]) == ["full in 1 of 3 heads"] * 5 + ["full"]
 
 
 # ---------------------------------------------------------------- quality

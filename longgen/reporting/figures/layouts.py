@@ -1,4 +1,4 @@
-"""Figure `layouts`: which layers of each variant keep full attention."""
+"""Figure `layouts`: which layers, or heads of them, keep full attention in each variant."""
 
 from __future__ import annotations
 
@@ -25,19 +25,23 @@ def draw(run: Run) -> Drawing:
     axes = figure.subplots()
     rows, legend = [], {}
     for column, variant in enumerate(plan.variants.values()):
-        for layer, full in enumerate(variant.layout.full):
-            label, color = _look(variant, full)
-            legend[label] = color
-            axes.add_patch(Rectangle((column - 0.36, layer - 0.5), 0.72, 1, facecolor=color, edgecolor="white", lw=0.6))
+        for layer, entry in enumerate(variant.layout.full):
+            heads = entry if isinstance(entry, tuple) else (entry,)
+            width = 0.72 / len(heads)
+            for head, full in enumerate(heads):
+                label, color = _look(variant, full)
+                legend[label] = color
+                corner = (column - 0.36 + head * width, layer - 0.5)
+                axes.add_patch(Rectangle(corner, width, 1, facecolor=color, edgecolor="white", lw=0.6))
             rows.append(
                 {
                     "variant": variant.name,
                     "layer": layer,
-                    "attention": "full" if full else "sparse",
-                    "pattern": "none" if full else variant.pattern_name,
+                    "attention": _attention(heads),
+                    "pattern": "none" if all(heads) else variant.pattern_name,
                 }
             )
-        count = f"{variant.layout.num_full} of {variant.layout.num_layers}"
+        count = f"{variant.layout.num_full:.3g} of {variant.layout.num_layers}"
         axes.annotate(count, (column, depth - 0.5), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom")
     axes.set_xlim(-0.6, len(plan.variants) - 0.4)
     axes.set_ylim(-0.5, depth * 1.08 - 0.5)
@@ -50,6 +54,12 @@ def draw(run: Run) -> Drawing:
     handles = [Patch(facecolor=color, label=label) for label, color in sorted(legend.items())]
     style.legend_below(figure, handles)
     return Drawing(figure, pd.DataFrame(rows))
+
+
+def _attention(heads: tuple[bool, ...]) -> str:
+    if all(heads):
+        return "full"
+    return f"full in {sum(heads)} of {len(heads)} heads" if any(heads) else "sparse"
 
 
 def _look(variant: PlannedVariant, full: bool) -> tuple[str, str]:
