@@ -26,6 +26,7 @@ class Chunk(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
+@torch.inference_mode(False)  # training may take over a plan that evaluation made: its tensors must not be bound to it
 def plan_chunks(
     pattern: SparsePattern, query_offset: int, head_offset: int, q_len: int, evicted: bool, device: str
 ) -> tuple[Chunk, ...]:

@@ -111,6 +111,16 @@ def test_error_in_low_precision_is_no_larger_than_that_of_the_dense_path(dtype, 
     assert error <= 1.2 * dense_error
 
 
+def test_training_can_follow_evaluation_at_the_same_length():
+    pattern = SparsePattern(4, 1, 2)
+    plan_chunks.cache_clear()
+    query, key, value = (torch.randn(1, 2, 50, 8) for _ in range(3))
+    with torch.inference_mode():
+        sparse_attention(query, key, value, pattern)
+    sparse_attention(query.requires_grad_(), key, value, pattern).sum().backward()
+    assert query.grad is not None
+
+
 def test_no_chunk_gathers_more_than_window_and_far_blocks():
     # memory O(length x window): what a chunk gathers does not grow with its position, but for strided blocks
     pattern = SparsePattern(16, 1, 8)
@@ -121,7 +131,7 @@ def test_no_chunk_gathers_more_than_window_and_far_blocks():
     assert len(masks) < 8, "chunks in the steady state share one mask"
 
 
-@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 9), (9, 9), (4, 9)])
+@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 9), (9, 9), (4, 9), (300, 700)])
 def test_full_attention_is_causal_for_the_last_queries(q_len, kv_len):
     query, key, value = (torch.randn(1, 4, n, 8, dtype=torch.float64) for n in (q_len, kv_len, kv_len))
     key, value = key[:, :2], value[:, :2]
