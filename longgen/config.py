@@ -144,13 +144,16 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class ExtensionSettings(TrainingSettings):
-    """Long-context fine-tuning; ``rope_theta`` is the RoPE base it changes to (ABF)."""
+    """Long-context fine-tuning; ``rope`` extends RoPE (`longgen.modeling.rope`), ``rope_theta`` is for abf."""
 
+    rope: Literal["abf", "linear", "ntk", "yarn"] = "abf"
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rope_theta > 1, "rope_theta", self.rope_theta, "a number > 1")
+        unused = self.rope == "abf" or self.rope_theta == ExtensionSettings.rope_theta
+        require(unused, "rope_theta", self.rope_theta, f"none with rope {self.rope}, which follows from the lengths")
 
 
 @dataclass(frozen=True)

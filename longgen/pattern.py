@@ -58,9 +58,7 @@ class SparsePattern:
         if not isinstance(self.staggered, bool):
             raise ConfigError(f"staggered is {self.staggered!r}: allowed are true and false")
         if self.staggered and not self.stride:
-            raise ConfigError(
-                "staggered is true: allowed is false where stride is 0 (nothing to stagger)"
-            )
+            raise ConfigError("staggered is true: allowed is false where stride is 0 (nothing to stagger)")
 
     # ---------------------------------------------------------------- the rule
     def visible(self, query_block: Index, key_block: Index, head_offset: int = 0) -> Any:

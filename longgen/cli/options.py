@@ -4,13 +4,50 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from longgen.pattern import SparsePattern
 
 Config = Annotated[Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)]
 Threads = Annotated[int, typer.Option(help="CPU threads; 0 leaves the choice to PyTorch.", min=0)]
 VariantName = Annotated[str, typer.Option("--variant", help="A name under `variants` of the configuration.")]
+
+# Our choice where the paper is silent; sizes of the blocks: see `longgen.pattern.SparsePattern`.
+PATTERNS = ("sink", "stride")
+DEFAULT_STRIDE = 16
+
+_PATTERN = "Pattern of the sparse layers"
+PatternName = Annotated[
+    str | None,
+    typer.Option(
+        "--pattern",
+        help="sink (attention sink + sliding window) or stride (strided blocks as well).",
+        show_default="sink",
+        rich_help_panel=_PATTERN,
+    ),
+]
+BlockSize = Annotated[int | None, typer.Option(help="Tokens per block.", show_default="64", rich_help_panel=_PATTERN)]
+SinkBlocks = Annotated[
+    int | None, typer.Option(help="Blocks of the attention sink.", show_default="1", rich_help_panel=_PATTERN)
+]
+LocalBlocks = Annotated[
+    int | None, typer.Option(help="Blocks of the window.", show_default="16", rich_help_panel=_PATTERN)
+]
+Stride = Annotated[
+    int | None,
+    typer.Option(
+        help="Every how many blocks one stays in sight.",
+        show_default=f"{DEFAULT_STRIDE}, if stride",
+        rich_help_panel=_PATTERN,
+    ),
+]
+Staggered = Annotated[
+    bool,
+    typer.Option("--staggered", help="With stride: KV heads see different strided blocks.", rich_help_panel=_PATTERN),
+]
 
 
 class Stage(StrEnum):
@@ -26,3 +63,35 @@ def use_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def given(options: dict[str, Any]) -> dict[str, Any]:
+    """Those of ``options`` that the user gave; the others are None, False or an empty list."""
+    return {name: value for name, value in options.items() if value is not None and value is not False and value != []}
+
+
+def option_names(asked: dict[str, Any]) -> str:
+    """``--full-layers, --batch`` for an error message."""
+    return ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+
+
+def sparse_pattern(asked: dict[str, Any]) -> SparsePattern:
+    """The pattern that the options above describe.
+
+    Args:
+        asked: the ones that were given, by the names of `SparsePattern`'s fields, and ``pattern``; may hold others.
+
+    Raises:
+        ConfigError: an unknown pattern, a stride that contradicts it, or an impossible size.
+    """
+    from longgen.errors import ConfigError
+    from longgen.pattern import SparsePattern
+
+    name = asked.get("pattern", "sink")
+    if name not in PATTERNS:
+        raise ConfigError(f"--pattern is {name!r}: allowed are {', '.join(PATTERNS)}")
+    sizes = {key: asked[key] for key in ("block_size", "sink_blocks", "local_blocks", "staggered") if key in asked}
+    stride = asked.get("stride", DEFAULT_STRIDE if name == "stride" else 0)
+    if (stride == 0) != (name == "sink"):
+        raise ConfigError(f"--stride is {stride} with --pattern {name}: allowed is 0 with sink, >= 2 with stride")
+    return SparsePattern(**sizes, stride=stride)

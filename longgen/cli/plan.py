@@ -8,11 +8,22 @@ from typing import Annotated, Any
 
 import typer
 
-# Our choice where the paper is silent; sizes of the blocks: see `longgen.pattern.SparsePattern`.
+from longgen.cli.options import (
+    BlockSize,
+    LocalBlocks,
+    PatternName,
+    SinkBlocks,
+    Staggered,
+    Stride,
+    given,
+    option_names,
+    sparse_pattern,
+)
+from longgen.units import binary_size, scaled
+
+# Our choice where the paper is silent.
 DEFAULT_LENGTH = "131072"
 DEFAULT_FULL_LAYERS = "1/3"
-DEFAULT_STRIDE = 16
-PATTERNS = ("sink", "stride")
 
 
 def plan(
@@ -31,20 +42,12 @@ def plan(
         str | None,
         typer.Option(help="Where they are: middle, ends, bottom, top, interleaved.", show_default="middle"),
     ] = None,
-    pattern: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the sparse layers: sink (attention sink + sliding window) or stride (strided blocks as well).",
-            show_default="sink",
-        ),
-    ] = None,
-    block_size: Annotated[int | None, typer.Option(help="Tokens per block.", show_default="64")] = None,
-    sink_blocks: Annotated[int | None, typer.Option(help="Blocks of the attention sink.", show_default="1")] = None,
-    local_blocks: Annotated[int | None, typer.Option(help="Blocks of the window.", show_default="16")] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(help="Every how many blocks one stays in sight.", show_default=f"{DEFAULT_STRIDE}, if stride"),
-    ] = None,
+    pattern: PatternName = None,
+    block_size: BlockSize = None,
+    sink_blocks: SinkBlocks = None,
+    local_blocks: LocalBlocks = None,
+    stride: Stride = None,
+    staggered: Staggered = False,
     batch: Annotated[int | None, typer.Option(help="Sequences.", show_default="1")] = None,
     bytes_per_value: Annotated[
         int | None, typer.Option(help="Bytes of a weight and of a cached value.", show_default="2")
@@ -59,7 +62,7 @@ def plan(
 
     The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements.
     """
-    asked = {
+    options = {
         "model": model,
         "length": length,
         "full_layers": full_layers,
@@ -69,10 +72,11 @@ def plan(
         "sink_blocks": sink_blocks,
         "local_blocks": local_blocks,
         "stride": stride,
+        "staggered": staggered,
         "batch": batch,
         "bytes_per_value": bytes_per_value,
     }
-    asked = {name: value for name, value in asked.items() if value not in (None, [])}
+    asked = given(options)
     rows = _plan_experiment(config, output, asked) if config else _plan_model(output, asked)
     if as_json:
         for row in rows:
@@ -99,7 +103,7 @@ def _plan_model(output: Path | None, asked: dict[str, Any]) -> list[dict[str, An
     shape = model_shape(asked["model"])
     placement = asked.get("placement", "middle")
     layout = make_layout(shape.num_layers, asked.get("full_layers", DEFAULT_FULL_LAYERS), placement)
-    pattern = _pattern(asked)
+    pattern = sparse_pattern(asked)
     described = {
         "model": shape.name,
         "placement": placement,
@@ -110,20 +114,6 @@ def _plan_model(output: Path | None, asked: dict[str, Any]) -> list[dict[str, An
     chosen = {name: asked[name] for name in ("batch", "bytes_per_value") if name in asked}
     lengths = _lengths(asked.get("length", [DEFAULT_LENGTH]))
     return [described | asdict(make_plan(shape, layout, pattern, length, **chosen)) for length in lengths]
-
-
-def _pattern(asked: dict[str, Any]) -> Any:
-    from longgen.errors import ConfigError
-    from longgen.pattern import SparsePattern
-
-    name = asked.get("pattern", "sink")
-    if name not in PATTERNS:
-        raise ConfigError(f"--pattern is {name!r}: allowed are {', '.join(PATTERNS)}")
-    sizes = {key: asked[key] for key in ("block_size", "sink_blocks", "local_blocks") if key in asked}
-    stride = asked.get("stride", DEFAULT_STRIDE if name == "stride" else 0)
-    if (stride == 0) != (name == "sink"):
-        raise ConfigError(f"--stride is {stride} with --pattern {name}: allowed is 0 with sink, >= 2 with stride")
-    return SparsePattern(**sizes, stride=stride)
 
 
 def _lengths(words: list[str]) -> list[int]:
@@ -145,8 +135,9 @@ def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -
     from longgen.results import Result, save_result
 
     if asked:
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in asked)
-        raise ConfigError(f"{options} given with --config: allowed is one or the other, since the file says it all")
+        raise ConfigError(
+            f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
+        )
     experiment = load_experiment(config)
     settings, records = experiment_settings(experiment), experiment_records(experiment)
     if output:
@@ -177,20 +168,12 @@ def _print_table(rows: list[dict[str, Any]], title: str) -> None:
         table.add_row(
             *(row[name] for name in names),
             f"{row['length']:,}",
-            _scaled(row["kv_bytes"], 1024, ("B", "KiB", "MiB", "GiB")),
+            binary_size(row["kv_bytes"]),
             f"{100 * (1 - row['kv_fraction']):.1f} %",
-            _scaled(row["prefill_flops"], 1000, ("", "k", "M", "G", "T", "P")),
+            scaled(row["prefill_flops"], 1000, ("", "k", "M", "G", "T", "P")),
             *(f"{row[f'ideal_{stage}_speedup']:.2f}x" for stage in ("prefill", "decode", "training")),
         )
     console = Console()
     if not console.is_terminal:
         console = Console(width=120)  # the 80 that rich assumes for a file would cut the columns
     console.print(table)
-
-
-def _scaled(value: float, step: int, units: tuple[str, ...]) -> str:
-    """``value`` in the largest unit that leaves at least 1."""
-    index = 0
-    while value >= step and index < len(units) - 1:
-        value, index = value / step, index + 1
-    return f"{value:,.1f} {units[index]}"

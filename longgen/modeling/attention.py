@@ -43,11 +43,10 @@ def _attention(
         raise TypeError(f"attention_mask is {type(attention_mask).__name__}: longgen attention takes none")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
-    pieces = key
     if isinstance(key, torch.Tensor):
         assert value is not None
-        pieces = pieces_of(key, value, module.head_groups, query.shape[2], padded_rows)
-    output = attend(query, pieces, module.config.num_key_value_heads, scaling, backend)
+        key = pieces_of(key, value, module.head_groups, query.shape[2], padded_rows)
+    output = attend(query, key, module.config.num_key_value_heads, scaling, backend)
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -9,6 +9,8 @@ from transformers import PretrainedConfig
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup, Hybrid
 from longgen.layout import Layout
+from longgen.modeling.qualification import check_qualifies, sliding_window
+from longgen.modeling.rope import RopeBase, extended_rope
 from longgen.pattern import SparsePattern
 
 
@@ -46,36 +48,40 @@ def longgen_config(
     pattern: SparsePattern,
     rope_theta: float | None = None,
     max_length: int | None = None,
+    rope: str | None = None,
+    drop_sliding_window: bool = False,
 ) -> PretrainedConfig:
     """The config of the hybrid made from ``base``.
 
     Args:
         base: config of a model of a family in `longgen.modeling.BASE_FAMILIES`.
-        layout: one flag per layer.
+        layout: what stays full, for every layer.
         pattern: of the sparse layers.
-        rope_theta: new RoPE base (adjusted base frequency); None keeps the base model's.
+        rope_theta: new RoPE base, for ``abf``; None keeps the base model's.
         max_length: new ``max_position_embeddings``; None keeps the base model's.
+        rope: how RoPE is extended, see `longgen.modeling.rope.extended_rope`; None is ``abf`` if there is a
+            ``rope_theta``, and else keeps the base model's.
+        drop_sliding_window: remove the base model's sliding window instead of refusing it.
 
     Raises:
-        ConfigError: another family, a layout of another depth, or a model with its own sliding window or RoPE scaling.
+        ConfigError: a base model that does not qualify, a layout of another depth, or an impossible RoPE.
     """
     from longgen.modeling.model import longgen_classes
 
+    values: dict[str, Any] = base.to_dict()
+    check_qualifies(values | {"model_type": base.model_type}, drop_sliding_window)
     config_class, _ = longgen_classes(base.model_type)
     if layout.num_layers != base.num_hidden_layers:
         raise ConfigError(f"layout has {layout.num_layers} layers: the model has {base.num_hidden_layers}")
-    values: dict[str, Any] = base.to_dict()
-    for key in ("model_type", "architectures", "transformers_version"):
+    # `auto_map` names code in the base model's repository; `layer_types` is derived, and the hybrid's layers are told
+    # apart by `longgen` alone.
+    for key in ("model_type", "architectures", "transformers_version", "auto_map", "layer_types"):
         values.pop(key, None)
-    if values.get("sliding_window") is not None and values.get("use_sliding_window", True):
-        window = values["sliding_window"]
-        raise ConfigError(f"sliding_window is {window}: a base model with a window of its own cannot be converted")
-    values.pop("layer_types", None)  # derived; the hybrid's layers are told apart by `longgen` alone
-    if rope_theta is not None:
-        rope = dict(values.get("rope_parameters") or {"rope_type": "default"})
-        if rope.get("rope_type", "default") != "default":
-            raise ConfigError(f"rope_type is {rope['rope_type']!r}: a new RoPE base needs a base model with 'default'")
-        values["rope_parameters"] = rope | {"rope_theta": float(rope_theta)}
+    if sliding_window(values) is not None:
+        values |= {"sliding_window": None} | ({"use_sliding_window": False} if "use_sliding_window" in values else {})
+    head_dim = getattr(base, "head_dim", None) or base.hidden_size // base.num_attention_heads
+    old = RopeBase(values["rope_parameters"], base.max_position_embeddings, head_dim)
+    values["rope_parameters"] = extended_rope(old, rope, rope_theta, max_length)
     if max_length is not None:
         values["max_position_embeddings"] = max_length
     return config_class(**values, longgen={"layout": layout.kinds(), "pattern": pattern.to_dict()})

@@ -1,27 +1,49 @@
-"""Conversion of a checkpoint on disk into a hybrid: the weights are the base's, unchanged; config and card are new."""
+"""Conversion of a checkpoint into a hybrid: the weights are the base's; config, card and record are new."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import AutoConfig
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from longgen.errors import ArtifactError
-from longgen.files import atomic_directory
+from longgen.errors import ArtifactError, ConfigError
+from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
-from longgen.modeling.configuration import longgen_config
+from longgen.modeling.configuration import hybrid_of, longgen_config
+from longgen.modeling.conversion.card import Card
+from longgen.modeling.conversion.record import Record
+from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
+from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
+from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names, open_source
+from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, model_tensors
+from longgen.modeling.model import longgen_classes
+from longgen.modeling.qualification import check_qualifies
 from longgen.pattern import SparsePattern
+from longgen.progress import progress_bar
+from longgen.shapes import ModelShape
+from longgen.units import binary_size
 
-# Tokenizer, generation defaults and chat template travel with the model.
-COMPANION_FILES = (
-    "tokenizer*",
-    "special_tokens_map.json",
-    "vocab.*",
-    "merges.txt",
-    "generation_config.json",
-    "*.jinja",
-)
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert_checkpoint` did.
+
+    Attributes:
+        destination: the folder.
+        written: False if it was there already, made by the same request from the same source.
+        card: what its model card tells.
+    """
+
+    destination: Path
+    written: bool
+    card: Card
 
 
 def convert_checkpoint(
@@ -32,69 +54,166 @@ def convert_checkpoint(
     rope_theta: float | None = None,
     max_length: int | None = None,
     overwrite: bool = False,
-) -> None:
+    *,
+    rope: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+    drop_sliding_window: bool = False,
+    allow_pickle: bool = False,
+) -> Conversion:
     """Write the hybrid of the checkpoint in ``source`` to ``destination``.
 
-    State-dict keys stay the base model's, so that the safetensors shards are copied as they are: memory does not grow
-    with the model.
+    State-dict keys stay the base model's: shards that keep their dtype are copied as they are, others are rewritten in
+    pieces of some MiB. Nothing is written before names, shapes and lengths of all tensors and the free space have been
+    checked, and no code of the checkpoint is run.
 
     Args:
-        source: folder with config.json and safetensors weights of a family in `BASE_FAMILIES`.
+        source: folder with config.json and weights of a family in `BASE_FAMILIES`, or the id of a hub repository.
         destination: folder to make; complete or absent, never half-written.
         layout: a `Layout`, or a word for `parse_layout` such as ``middle:1/3``.
         pattern: of the sparse layers.
         rope_theta: new RoPE base; None keeps the base model's.
         max_length: new maximum length in tokens; None keeps the base model's.
-        overwrite: replace an existing destination.
+        overwrite: replace an existing destination, whatever it is.
+        rope: how RoPE is extended, see `longgen.modeling.rope.extended_rope`.
+        revision: branch, tag or commit of a hub repository.
+        dtype: ``bfloat16``, ``float16`` or ``float32`` for the weights; None keeps each tensor's own.
+        drop_sliding_window: remove the base model's sliding window instead of refusing it.
+        allow_pickle: where there are no safetensors, read the tensors in ``pytorch_model*.bin``.
 
     Raises:
-        ArtifactError: source incomplete, or destination exists.
-        ConfigError: the model does not qualify or the layout does not fit.
+        ArtifactError: source not found, incomplete, damaged or not what its config says; destination exists; too little
+            space on the disk.
+        ConfigError: the model does not qualify, or the request does not fit it.
     """
-    source, destination = Path(source), Path(destination)
-    if not (source / "config.json").is_file():
-        raise ArtifactError(f"{source} has no config.json: give the folder of a Hugging Face checkpoint")
-    shards = sorted(source.glob("*.safetensors"))
-    if not shards:
-        raise ArtifactError(f"{source} has no *.safetensors: save the model with save_pretrained (safetensors) first")
-    if destination.exists() and not overwrite:
-        raise ArtifactError(f"{destination} exists: give --overwrite to replace it")
-
-    base = AutoConfig.from_pretrained(source)
+    destination = Path(destination)
+    if dtype is not None and dtype not in CAST_DTYPES:
+        raise ConfigError(f"dtype is {dtype!r}: allowed are {', '.join(CAST_DTYPES)}, or none, which keeps the dtype")
+    origin = open_source(source, revision)
+    _check_destination(destination, origin)
+    base = _base_config(origin, drop_sliding_window)
     if isinstance(layout, str):
-        layout = parse_layout(layout, base.num_hidden_layers)
-    config = longgen_config(base, layout, pattern, rope_theta, max_length)
-    config.architectures = [f"LongGen{name}" for name in base.architectures or []]
+        layout = parse_layout(layout, base.num_hidden_layers, base.num_key_value_heads)
+    config = longgen_config(base, layout, pattern, rope_theta, max_length, rope, drop_sliding_window)
+    _, model_class = longgen_classes(base.model_type)
+    config.architectures = [model_class.__name__]
+    if dtype is not None:
+        config.dtype = CAST_DTYPES[dtype]
+
+    weights = find_weights(origin, allow_pickle)
+    carried = companion_names(origin.sizes())
+    used = [CONFIG, *weights.files, *([weights.index] if weights.index else []), *carried]
+    record = Record(
+        source={
+            "name": origin.name,
+            "revision": origin.revision,
+            "files": {name: origin.identity(name) for name in used},
+        },
+        request={
+            "layout": layout.kinds(),
+            "pattern": pattern.to_dict(),
+            "rope": rope or ("abf" if rope_theta is not None else None),
+            "rope_theta": rope_theta,
+            "max_length": max_length,
+            "dtype": dtype,
+            "drop_sliding_window": drop_sliding_window,
+        },
+    )
+    if destination.exists() and not overwrite:
+        record.check_made(destination)
+        return Conversion(destination, False, _card(origin, config, destination, dtype))
+
+    shards = Shards(origin, weights, model_tensors(model_class, config), CAST_DTYPES.get(dtype or ""))
+    shards.check()
+    _check_space(destination, shards.space() + sum(origin.sizes()[name] for name in carried))
     with atomic_directory(destination) as folder:
-        for file in [*shards, *source.glob("*.safetensors.index.json"), *companions(source)]:
-            shutil.copyfile(file, folder / file.name)
-        config.save_pretrained(folder)
-        (folder / "README.md").write_text(_model_card(source.name, layout, pattern, config.model_type), "utf-8")
+        _write_model(folder, shards, carried, config)
+        card = _card(origin, config, folder, dtype)
+        (folder / "README.md").write_text(card.text(), "utf-8")
+        record.save(folder)
+    return Conversion(destination, True, card)
 
 
-def companions(source: Path) -> list[Path]:
-    """Files of ``source`` that travel with the weights: tokenizer, generation defaults, chat template."""
-    return sorted({path for pattern in COMPANION_FILES for path in source.glob(pattern) if path.is_file()})
+def companions(folder: Path) -> list[Path]:
+    """Files of ``folder`` that travel with weights: tokenizer, generation defaults, chat template, terms of use."""
+    return [folder / name for name in companion_names(path.name for path in folder.iterdir() if path.is_file())]
 
 
-def _model_card(base: str, layout: Layout, pattern: SparsePattern, model_type: str) -> str:
-    kinds = "".join("F" if full else "s" for full in layout.full)
-    return f"""---
-library_name: transformers
-tags: [longgen, {model_type}]
----
-# LongGen hybrid of {base}
+def _check_destination(destination: Path, origin: Source) -> None:
+    if destination.exists() and not destination.is_dir():
+        raise ArtifactError(f"{destination} is a file: allowed is a folder, or a new name")
+    if isinstance(origin, FolderSource) and origin.folder.resolve().is_relative_to(destination.resolve()):
+        raise ArtifactError(f"{destination} holds the base model: allowed is another folder, since it stays as it is")
 
-{layout.num_full} of {layout.num_layers} layers keep full attention (F), the others are sparse (s), from the bottom up:
-`{kinds}`. Sparse layers: blocks of {pattern.block_size} tokens, {pattern.sink_blocks} sink block(s),
-{pattern.local_blocks} local block(s), stride {pattern.stride or "none"}.
 
-The weights are those of the base model: fine-tune before use (`longgen train`).
+def _base_config(origin: Source, drop_sliding_window: bool) -> PretrainedConfig:
+    """The base model's config, of our class for its family: ``auto_map`` in it is never followed."""
+    if CONFIG not in origin.sizes():
+        raise ArtifactError(f"{origin.where} has no config.json: give the folder of a Hugging Face checkpoint")
+    values = origin.read_json(CONFIG)
+    try:
+        check_qualifies(values, drop_sliding_window)
+        base = CONFIG_MAPPING[values["model_type"]].from_dict(values)
+        check_qualifies(base.to_dict(), drop_sliding_window)  # once more, with the class's defaults
+    except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{origin.where}/{CONFIG}: {' '.join(str(error).split())}") from error
+    return base
 
-```python
-import longgen  # registers the model class
-from transformers import AutoModelForCausalLM
 
-model = AutoModelForCausalLM.from_pretrained("PATH")
-```
-"""
+def _check_space(destination: Path, needed: int) -> None:
+    parent = next(folder for folder in destination.absolute().parents if folder.exists())
+    free = shutil.disk_usage(parent).free
+    if free < needed:
+        raise ArtifactError(f"{parent} has {binary_size(free)} free: the conversion needs {binary_size(needed)}")
+
+
+def _write_model(folder: Path, shards: Shards, carried: list[str], config: PretrainedConfig) -> None:
+    """Fill ``folder`` with weights, index, the files ``carried`` over, and config."""
+    scratch = folder / ".download"  # inside, so that a download is moved to its place and not copied
+    with progress_bar(len(shards.weights.files), "convert", "shard") as bar:
+        for file in shards.weights.files:
+            shards.place(file, folder, scratch)
+            bar.update()
+    made = _tensors(folder)
+    # again, on what was written: a pickle of the hub could not be checked before
+    shapes = {name: info.shape for tensors in made.values() for name, info in tensors.items()}
+    shards.needed.check(shards.source.where, shapes)
+    _write_index(folder, made)
+    for name in carried:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(shards.source.file(name, scratch), folder / name)
+    shutil.rmtree(scratch, ignore_errors=True)
+    config.save_pretrained(folder)
+
+
+def _tensors(folder: Path) -> dict[str, dict[str, TensorInfo]]:
+    return {path.name: read_header(path).tensors for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _write_index(folder: Path, made: dict[str, dict[str, TensorInfo]]) -> None:
+    """Write the index of the shards in ``folder``, unless there is but one."""
+    if SAFETENSORS in made:
+        return
+    total = sum(info.end - info.start for tensors in made.values() for info in tensors.values())
+    placed = {name: file for file, tensors in made.items() for name in tensors}
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
+    write_json(folder / f"{SAFETENSORS}.index.json", index)
+
+
+def _card(origin: Source, config: PretrainedConfig, folder: Path, cast: str | None) -> Card:
+    sizes: Counter[torch.dtype] = Counter()
+    for tensors in _tensors(folder).values():
+        for info in tensors.values():
+            sizes[info.dtype] += info.end - info.start
+    (common, _), *_ = sizes.most_common(1)
+    return Card(
+        base=origin.name,
+        on_hub=origin.revision is not None,
+        model_type=config.model_type,
+        hybrid=hybrid_of(config),
+        rope=config.rope_parameters,
+        max_length=config.max_position_embeddings,
+        shape=dataclasses.replace(ModelShape.from_hf_config(folder), name=origin.name),
+        bytes_per_value=common.itemsize,
+        cast=cast,
+    )

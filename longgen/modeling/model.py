@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from longgen.errors import ConfigError
 from longgen.modeling.attention import register_attention
+from longgen.modeling.guard import GuardedConfig
 from longgen.modeling.mixin import LongGenMixin
 
 BASE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
@@ -32,7 +33,7 @@ def longgen_classes(family: str) -> tuple[type[PretrainedConfig], type[PreTraine
         "__annotations__": {"longgen": dict | None},
         "__module__": __name__,
     }
-    config_class = type(f"LongGen{base_config.__name__}", (base_config,), fields)
+    config_class = type(f"LongGen{base_config.__name__}", (GuardedConfig, base_config), fields)
     model_class = type(
         f"LongGen{base_model.__name__}",
         (LongGenMixin, base_model),

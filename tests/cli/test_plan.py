@@ -46,7 +46,7 @@ def test_the_papers_setting() -> None:
         key: value for key, value in plan.items() if key != "kv_reduction"
     }
     assert (row["model"], row["full_layers"], row["num_layers"]) == ("llama2-7b", 12, 32)
-    assert row["pattern"] == {"block_size": 64, "sink_blocks": 1, "local_blocks": 16, "stride": 0}
+    assert row["pattern"] == {"block_size": 64, "sink_blocks": 1, "local_blocks": 16, "stride": 0, "staggered": False}
 
 
 def test_defaults() -> None:

@@ -75,7 +75,7 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "all": 1,
     }
     everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
-    assert len(everything["extend"]) == 10
+    assert len(everything["extend"]) == 11
     assert len(everything["base"]) == 1
 
 

@@ -31,7 +31,11 @@ rule convert:
     params:
         config=CONFIG,
         # of the extension only what conversion writes into the model's config
-        rope=(EXPERIMENT.extension.rope_theta, EXPERIMENT.extension.max_length),
+        rope=(
+            EXPERIMENT.extension.rope,
+            EXPERIMENT.extension.rope_theta,
+            EXPERIMENT.extension.max_length,
+        ),
         variant=lambda wildcards: variant_settings(wildcards.variant),
         source=subpath(input[0], parent=True),
         folder=subpath(output[0], parent=True),

@@ -24,6 +24,8 @@ class SightCacheLayer(CacheLayerMixin):
 
     TENSORS: ClassVar[tuple[str, ...]] = ("keys", "values")  # all with the batch as their first dimension
     is_croppable = False
+    keys: Any  # None before the first update
+    values: Any
     cumulative_length: Any
 
     def __init__(self, sight: Sight) -> None:

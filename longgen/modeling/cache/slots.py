@@ -8,6 +8,7 @@ torch.compile and CUDA graphs can capture it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,8 +42,8 @@ class SlotCacheLayer(SightCacheLayer):
         super().__init__(sight)
         self.max_length = max_length
         self.is_compileable = max_length is not None
-        self.positions: torch.Tensor | None = None
-        self.seen: torch.Tensor | None = None
+        self.positions: Any = None
+        self.seen: Any = None
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate. Called with the first states, or ahead of them with states of length 0."""

@@ -1,0 +1,138 @@
+"""Where a checkpoint comes from: a folder, or a repository of the Hugging Face hub (`hub`)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Protocol
+
+from longgen.errors import ArtifactError, ConfigError
+from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
+
+CONFIG = "config.json"
+
+# What travels with the weights: tokenizer, generation defaults, chat templates, terms of use.
+COMPANION_FILES = (
+    *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken"),
+    *("generation_config.json", "*.jinja", "chat_template*", "additional_chat_templates/*.jinja"),
+    *("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "Notice*", "USE_POLICY*"),
+)
+NEVER_COMPANIONS = (".bin", ".pt", ".pth", ".pkl", ".py", ".safetensors")
+
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+class Source(Protocol):
+    """Files of one checkpoint.
+
+    Attributes:
+        name: the folder's name or the repository's id: nothing of the user's machine.
+        revision: commit of the repository; None for a folder.
+        where: for error messages: the path, or the id.
+        passing: whether `file` makes files that are ours to move or delete.
+    """
+
+    name: str
+    revision: str | None
+    where: str
+    passing: bool
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of every file, by its path within the checkpoint."""
+        ...
+
+    def identity(self, name: str) -> dict[str, int]:
+        """What tells this version of a file from another one, without reading it."""
+        ...
+
+    def file(self, name: str, scratch: Path) -> Path:
+        """A path where file ``name`` can be read; a download goes below ``scratch``."""
+        ...
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """The mapping in a small file. Raises ArtifactError if it is not one."""
+        ...
+
+    def tensors(self, name: str) -> dict[str, TensorInfo]:
+        """The header of safetensors file ``name``. Raises ArtifactError if it is damaged."""
+        ...
+
+
+class FolderSource:
+    """A folder. One that is a snapshot in the hub's cache has the id as its ``name``, and a ``revision``."""
+
+    passing = False
+
+    def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
+        self.folder = folder
+        self.name = name or folder.resolve().name
+        self.revision = revision
+        self.where = str(folder)
+
+    def sizes(self) -> dict[str, int]:
+        """See `Source`."""
+        files = [path for path in (*self.folder.glob("*"), *self.folder.glob("*/*")) if path.is_file()]
+        return {path.relative_to(self.folder).as_posix(): path.stat().st_size for path in sorted(files)}
+
+    def identity(self, name: str) -> dict[str, int]:
+        """Size and time of the last change, as rsync's quick check; a commit needs only the size."""
+        stat = (self.folder / name).stat()
+        return {"size": stat.st_size} | ({} if self.revision else {"mtime_ns": stat.st_mtime_ns})
+
+    def file(self, name: str, scratch: Path) -> Path:
+        """See `Source`."""
+        return self.folder / name
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """See `Source`."""
+        return read_mapping(self.folder / name)
+
+    def tensors(self, name: str) -> dict[str, TensorInfo]:
+        """See `Source`."""
+        return read_header(self.folder / name).tensors
+
+
+def open_source(source: Path | str, revision: str | None = None) -> Source:
+    """The checkpoint that ``source`` names: an existing folder, or else the id of a hub repository.
+
+    Raises:
+        ArtifactError: neither, no such repository, or one that cannot be reached and is not in the hub's cache.
+        ConfigError: a ``revision`` of a folder.
+    """
+    folder = Path(source)
+    if folder.is_dir():
+        if revision is not None:
+            raise ConfigError(f"revision is {revision!r} with the folder {folder}: allowed is one with a hub id only")
+        return FolderSource(folder)
+    if not HUB_ID.fullmatch(str(source)):
+        raise ArtifactError(
+            f"{source} has no config.json: give the folder of a Hugging Face checkpoint, or a hub id. Both were tried: "
+            "it is no folder, and no id of the form org/name"
+        )
+    from longgen.modeling.conversion.hub import open_repository
+
+    return open_repository(str(source), revision)
+
+
+def companion_names(names: Iterable[str]) -> list[str]:
+    """Those of ``names`` that travel with the weights, by `COMPANION_FILES`."""
+    return sorted(
+        name
+        for name in names
+        if not name.endswith(NEVER_COMPANIONS)
+        and any(fnmatchcase(name, pattern) and name.count("/") == pattern.count("/") for pattern in COMPANION_FILES)
+    )
+
+
+def read_mapping(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises ArtifactError if there is none."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{path} is not readable as JSON ({error}): get the file anew") from None
+    if not isinstance(values, dict):
+        raise ArtifactError(f"{path} is no mapping: get the file anew")
+    return values

@@ -1,0 +1,136 @@
+"""The weights of a checkpoint: which files they are in, and whether they are complete and what the model needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+from longgen.errors import ArtifactError
+from longgen.modeling.conversion.source import Source
+
+SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+
+# Buffers that Llama saved until 2023 and that transformers ignores, since it computes them from the config.
+IGNORED = re.compile(r"rotary_emb\.inv_freq$")
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Where the weights are.
+
+    Attributes:
+        files: the shards, ascending.
+        index: name of the index file; None where there is one shard.
+        placed: tensor -> shard, as the index says.
+        pickled: whether the shards are of torch.save.
+    """
+
+    files: tuple[str, ...]
+    index: str | None
+    placed: dict[str, str]
+    pickled: bool
+
+
+def find_weights(source: Source, allow_pickle: bool = False) -> Weights:
+    """The weights of ``source``: safetensors, or, where there are none and it is allowed, those of torch.save.
+
+    Files beside the named ones (``consolidated.safetensors``, other precisions) are left out, as transformers does.
+
+    Raises:
+        ArtifactError: none, pickled ones that are not allowed, or an index that is unusable or names missing files.
+    """
+    names = source.sizes()
+    for single, pickled in ((SAFETENSORS, False), (PICKLE, True)):
+        index = f"{single}.index.json"
+        if single not in names and index not in names:
+            continue
+        if pickled and not allow_pickle:
+            raise ArtifactError(
+                f"{source.where} has no *.safetensors, only {single if single in names else index}: a pickle can carry "
+                "code, so give --allow-pickle to read tensors alone from it, or save the model as safetensors first"
+            )
+        if single in names:
+            return Weights((single,), None, {}, pickled)
+        placed = _read_index(source, index)
+        missing = sorted(set(placed.values()) - set(names))
+        if missing:
+            raise ArtifactError(f"{source.where}/{index} names {_some(missing)}, which is missing: get the rest")
+        return Weights(tuple(sorted(set(placed.values()))), index, placed, pickled)
+    others = sorted(name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth")))
+    beside = f" (there is {_some(others)})" if others else ""
+    raise ArtifactError(
+        f"{source.where} has no *.safetensors that transformers would load{beside}: allowed are {SAFETENSORS}, or "
+        f"shards with {SAFETENSORS}.index.json"
+    )
+
+
+def _read_index(source: Source, index: str) -> dict[str, str]:
+    placed: Any = source.read_json(index).get("weight_map")
+    plain = isinstance(placed, dict) and placed and all(isinstance(file, str) for file in placed.values())
+    if not plain or any("/" in file or "\\" in file for file in placed.values()):
+        raise ArtifactError(f"{source.where}/{index} has no weight_map of tensors to files beside it: get it anew")
+    return dict(placed)
+
+
+def check_places(where: str, weights: Weights, found: Mapping[str, Collection[str]]) -> None:
+    """Check that every tensor is in the one shard that the index says.
+
+    Args:
+        where: the checkpoint, for the message.
+        weights: what the index says.
+        found: shard -> the tensors in it.
+
+    Raises:
+        ArtifactError: a tensor is not where it should be, or in two shards.
+    """
+    for tensor, file in weights.placed.items():
+        if tensor not in found[file]:
+            raise ArtifactError(f"{where}/{file} has no {tensor}: {weights.index} says that it is there")
+    seen: dict[str, str] = {}
+    for file, tensors in found.items():
+        for tensor in tensors:
+            if seen.setdefault(tensor, file) != file:
+                raise ArtifactError(f"{where}: {tensor} is in {seen[tensor]} and in {file}: allowed is one of them")
+
+
+@dataclass(frozen=True)
+class ModelTensors:
+    """What a model needs: the shape of every tensor, and those that are copies of another one (a tied LM head)."""
+
+    shapes: dict[str, tuple[int, ...]]
+    tied: dict[str, str]
+
+    def check(self, where: str, found: Shapes) -> None:
+        """Compare with the tensors that a checkpoint has.
+
+        Raises:
+            ArtifactError: some are missing, unexpected or of another shape.
+        """
+        missing = sorted(self.shapes.keys() - found.keys() - self.tied.keys())
+        unexpected = sorted(name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name))
+        common = sorted(self.shapes.keys() & found.keys())
+        wrong = [name for name in common if tuple(found[name]) != self.shapes[name]]
+        shapes = [f"{name} {list(found[name])} instead of {list(self.shapes[name])}" for name in wrong]
+        for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
+            if names:
+                raise ArtifactError(f"{where} {kind} {_some(names)}: allowed is what its config.json describes")
+
+
+def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) -> ModelTensors:
+    """What a model of ``config`` needs, without memory for it."""
+    with torch.device("meta"):
+        model = model_class(config)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    return ModelTensors(shapes, dict(model.all_tied_weights_keys))
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

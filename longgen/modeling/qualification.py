@@ -1,0 +1,51 @@
+"""Which base models can become a hybrid, and what an error says about those that cannot."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from longgen.errors import ConfigError
+from longgen.shapes import FAMILIES, HYBRID_PREFIX
+
+NEEDED = (
+    "a decoder-only causal LM with rotary positions, one attention per decoder layer that goes through transformers' "
+    "AttentionInterface with grouped (or as many) KV heads, and no sliding window, attention bias, soft cap or sink of "
+    "its own"
+)
+
+
+def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -> None:
+    """Refuse a base model that conversion would not do justice to.
+
+    Args:
+        values: its config, as a mapping.
+        drop_sliding_window: accept a sliding window, since it will be removed.
+
+    Raises:
+        ConfigError: another family, a hybrid, a quantised model, one whose layers differ, or a sliding window.
+    """
+    family = str(values.get("model_type"))
+    if family.removeprefix(HYBRID_PREFIX) in FAMILIES and family.startswith(HYBRID_PREFIX):
+        raise ConfigError(f"model_type is {family!r}, which is a hybrid already: allowed is to convert its base model")
+    if family not in FAMILIES:
+        raise ConfigError(
+            f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}. A family qualifies if it is {NEEDED}; "
+            "docs/adding-a-model.md says how to add one"
+        )
+    for key, allowed in (
+        ("quantization_config", "none: convert the checkpoint with the original weights, and quantise the hybrid"),
+        ("per_layer_config", "none: all layers of the base model must have the same shape"),
+    ):
+        if values.get(key):
+            raise ConfigError(f"{key} is {values[key]!r}: allowed is {allowed}")
+    window = sliding_window(values)
+    if window is not None and not drop_sliding_window:
+        raise ConfigError(
+            f"sliding_window is {window}: allowed is none, since in a hybrid the layers that stay full attend to every "
+            "token; --drop-sliding-window makes them do so"
+        )
+
+
+def sliding_window(values: dict[str, Any]) -> int | None:
+    """The active sliding window of a config, in tokens; Qwen has one that is switched off by default."""
+    return values.get("sliding_window") if values.get("use_sliding_window", True) else None
