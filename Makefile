@@ -7,7 +7,7 @@ EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test lint figures clean
+.PHONY: help setup run test gate lint figures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,14 +17,19 @@ setup: $(VENV)/.complete  ## the environment in .venv, with pinned versions
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,kernels,dev]"
 	touch $@
 
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
 
-test: setup  ## the tests
+test: setup  ## the tests; Triton kernels in its interpreter, which needs a process of its own
 	$(BIN)/python -m pytest
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels
+
+gate: setup  ## compile every kernel for GPUs that need not be there; TRITON=3.6.0 for another version of Triton
+	$(if $(TRITON),$(BIN)/python -m pip install --quiet --no-deps --target .triton-$(TRITON) triton==$(TRITON))
+	PYTHONPATH=$(if $(TRITON),.triton-$(TRITON)) TRITON_DEFAULT_FP_FUSION=1 $(BIN)/python -m tests.aot.gate $(GATE)
 
 lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
 	ruff check .
@@ -37,4 +42,4 @@ figures: setup  ## redraw every published figure and table from the tracked resu
 	snakemake --cores $(CORES) figures
 
 clean:  ## forget the runs of this checkout, keep what is published
-	rm -rf artifacts .snakemake
+	rm -rf artifacts .snakemake .triton-*

@@ -8,6 +8,7 @@ import torch
 
 from longgen.attention.blocked import blocked_attention
 from longgen.attention.reference import reference_attention
+from longgen.attention.triton_kernels import triton_attention, why_unsupported
 from longgen.pattern import SparsePattern
 
 
@@ -26,9 +27,43 @@ def _reference(
     return reference_attention(query, key, value, pattern, query_offset, head_offset, torch.cat([past, new]), scale)
 
 
+def _triton(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pattern: SparsePattern,
+    query_offset: int,
+    head_offset: int,
+    evicted: bool,
+    scale: float,
+) -> torch.Tensor:
+    return triton_attention(query, key, value, pattern, query_offset, head_offset, evicted, scale)[0]
+
+
+def _automatic(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    pattern: SparsePattern,
+    query_offset: int,
+    head_offset: int,
+    evicted: bool,
+    scale: float,
+) -> torch.Tensor:
+    """The kernels on a GPU that they serve, else the blocked path: the same result up to rounding."""
+    served = query.device.type == "cuda" and why_unsupported(query, key, pattern) is None
+    backend = _triton if served and not (evicted and torch.is_grad_enabled()) else blocked_attention
+    return backend(query, key, value, pattern, query_offset, head_offset, evicted, scale)
+
+
 Backend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, SparsePattern, int, int, bool, float], torch.Tensor]
 
-BACKENDS: dict[str, Backend] = {"blocked": blocked_attention, "reference": _reference}
+BACKENDS: dict[str, Backend] = {
+    "auto": _automatic,
+    "triton": _triton,
+    "blocked": blocked_attention,
+    "reference": _reference,
+}
 
 
 def sparse_attention(
@@ -39,7 +74,7 @@ def sparse_attention(
     query_offset: int = 0,
     head_offset: int = 0,
     scale: float | None = None,
-    backend: str = "blocked",
+    backend: str = "auto",
 ) -> torch.Tensor:
     """Causal attention under ``pattern``.
 
@@ -59,7 +94,7 @@ def sparse_attention(
         [batch, query heads, q_len, head_dim], dtype of ``query``; differentiable.
 
     Raises:
-        ValueError: unknown backend, or shapes that do not fit.
+        ValueError: unknown backend, shapes that do not fit, or what the backend asked for cannot serve.
     """
     if backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: allowed are {', '.join(BACKENDS)}")

@@ -14,7 +14,7 @@ from longgen.attention import BACKENDS
 from longgen.modeling.pieces import Piece, attend, pieces_of
 
 # `attn_implementation` of a model -> backend of its sparse heads.
-IMPLEMENTATIONS = {"longgen": "blocked"} | {f"longgen_{name}": name for name in BACKENDS}
+IMPLEMENTATIONS = {"longgen": "auto"} | {f"longgen_{name}": name for name in BACKENDS}
 
 
 def _no_mask(
@@ -36,7 +36,7 @@ def _attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     padded_rows: Sequence[slice] | None = None,
-    backend: str = "blocked",
+    backend: str = "auto",
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
     if attention_mask is not None:

@@ -144,9 +144,17 @@ def test_full_attention_is_causal_for_the_last_queries(q_len, kv_len):
 def test_what_does_not_fit_is_refused():
     query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 30, 8)
     pattern = SparsePattern(4, 1, 2)
-    with pytest.raises(ValueError, match=r"backend is 'warp': allowed are blocked, reference"):
+    with pytest.raises(ValueError, match=r"backend is 'warp': allowed are auto, triton, blocked, reference"):
         sparse_attention(query, key, key, pattern, 27, backend="warp")
     with pytest.raises(ValueError, match=r"kv_len is 30: at query_offset 20 .* allowed are 23"):
         sparse_attention(query, key, key, pattern, 20)
     with pytest.raises(ValueError, match="multiple of KV heads"):
         sparse_attention(query[:, :3], key, key, pattern, 27)
+
+
+def test_a_backend_that_cannot_serve_says_so():
+    query, key = torch.randn(1, 4, 30, 8), torch.randn(1, 2, 30, 8)
+    with pytest.raises(ValueError, match=r"triton attention: (device is cpu: allowed is cuda|triton is not installed)"):
+        sparse_attention(query, key, key, SparsePattern(16, 1, 2), backend="triton")
+    auto = sparse_attention(query, key, key, SparsePattern(16, 1, 2))
+    assert torch.equal(auto, sparse_attention(query, key, key, SparsePattern(16, 1, 2), backend="blocked"))

@@ -69,7 +69,7 @@ def test_a_head_level_hybrid_sees_per_head_what_its_layout_says(pattern):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_generate_greedy_chunked_and_beams_equal_generation_without_a_cache(family):
+def test_generate_greedy_chunked_sampled_and_beams_equal_generation_without_a_cache(family):
     hybrid, x = tiny_hybrid(family), tokens(61)
     options = {"max_new_tokens": 40, "do_sample": False, "eos_token_id": None}
     output = hybrid.generate(x, return_dict_in_generate=True, **options)
@@ -77,6 +77,12 @@ def test_generate_greedy_chunked_and_beams_equal_generation_without_a_cache(fami
     uncached = hybrid.generate(x, use_cache=False, **options)
     assert torch.equal(output.sequences, uncached)
     assert torch.equal(hybrid.generate(x, prefill_chunk_size=16, **options), uncached)
+    sampled = []
+    for use_cache in (True, False):
+        torch.manual_seed(5)
+        sampled.append(hybrid.generate(x, use_cache=use_cache, **options | {"do_sample": True}))
+    assert torch.equal(*sampled)
+    assert not torch.equal(sampled[0], uncached)
     beams = hybrid.generate(x, num_beams=3, **options)
     assert torch.equal(beams, hybrid.generate(x, num_beams=3, use_cache=False, **options))
 

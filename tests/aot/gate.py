@@ -1,0 +1,134 @@
+"""The compile gate: every shipped variant of the kernels compiles, fits, spills nothing, and uses the tensor cores.
+
+    python -m tests.aot.gate            # the variants that CI compiles, for sm_80 and sm_90
+    python -m tests.aot.gate --all      # every dtype, head_dim, pattern and mode
+
+Must not run with TRITON_INTERPRET=1. Ends with status 1 if a variant fails.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import triton
+
+from longgen.attention.triton_kernels import backward, decode_attention, forward
+from longgen.pattern import SparsePattern
+from tests.aot.compiler import SHARED_MEMORY, Compiled, absent_gpu
+
+SINK, STRIDE = SparsePattern(64, 1, 16), SparsePattern(64, 1, 16, 16)
+LENGTH = 4096
+
+
+class Variant(NamedTuple):
+    """One way to call the launch code."""
+
+    what: str
+    dtype: torch.dtype
+    head_dim: int
+    heads: int
+    kv_heads: int
+    pattern: SparsePattern
+
+    def __str__(self) -> str:
+        heads = f"{self.heads}/{self.kv_heads} heads of {self.head_dim:3}"
+        pattern = f"blocks of {self.pattern.block_size:3}, stride {self.pattern.stride:2}"
+        return f"{self.what:8} {str(self.dtype)[6:]:8} {heads}, {pattern}"
+
+
+def variants(everything: bool) -> Iterator[Variant]:
+    """What to compile."""
+    whats = ("forward", "packed", "pruned", "backward", "decode")
+    if everything:
+        for what, dtype, head_dim, heads, pattern in itertools.product(
+            whats,
+            (torch.bfloat16, torch.float16, torch.float32),
+            (64, 96, 128, 256),
+            ((32, 32), (64, 8)),
+            (SINK, STRIDE, SparsePattern(16, 1, 8, 8), SparsePattern(128, 1, 8, 8)),
+        ):
+            yield Variant(what, dtype, head_dim, *heads, pattern)
+        return
+    for what in whats:
+        yield Variant(what, torch.bfloat16, 128, 32, 32, STRIDE)
+    for what in ("forward", "backward", "decode"):
+        yield Variant(what, torch.bfloat16, 128, 64, 8, SINK)
+        yield Variant(what, torch.float16, 64, 32, 8, STRIDE)
+        yield Variant(what, torch.bfloat16, 256, 16, 8, SINK)
+        yield Variant(what, torch.bfloat16, 96, 32, 32, SINK)
+        yield Variant(what, torch.float32, 128, 32, 32, STRIDE)
+
+
+def compile_variant(variant: Variant, capability: int) -> list[Compiled]:
+    """Compile all kernels that a call of ``variant`` launches."""
+    shape = (1, variant.heads, LENGTH, variant.head_dim)
+    query = torch.empty(shape, dtype=variant.dtype)
+    key, value = (query[:, : variant.kv_heads].contiguous() for _ in range(2))
+    with absent_gpu(capability) as compiled:
+        match variant.what:
+            case "decode":
+                lengths, mask = torch.zeros(1, dtype=torch.int64), torch.ones(1, LENGTH, dtype=torch.bool)
+                decode_attention(query[:, :, :1], key, value, 0.1)
+                decode_attention(query[:, :, :1], key, value, 0.1, lengths, mask)
+            case "backward":
+                lse = torch.empty(shape[:3], dtype=torch.float32)
+                backward(query, query, key, value, query, lse, variant.pattern, 0, 0, 0.1)
+            case "packed":
+                starts = torch.zeros(9, dtype=torch.int32)
+                forward(query, key, value, variant.pattern, 0, 0, False, 0.1, starts=starts, longest=LENGTH)
+            case what:
+                forward(query, key, value, variant.pattern, LENGTH, 0, what == "pruned", 0.1)
+    return compiled
+
+
+def problems(compiled: Compiled, variant: Variant, capability: int) -> list[str]:
+    """Why a kernel must not ship."""
+    found = [f"ptxas: {warning}" for warning in compiled.warnings]
+    if compiled.spilled:
+        found.append(f"{compiled.spilled} bytes spilled")
+    if compiled.shared > SHARED_MEMORY[capability]:
+        found.append(f"{compiled.shared} bytes of shared memory")
+    if variant.dtype != torch.float32 and compiled.kernel not in WITHOUT_MATRICES:
+        small = variant.what == "decode" or (variant.head_dim > 128 and compiled.kernel in BY_KEYS)
+        wanted = "wgmma" if capability >= 90 and not small else "mma"
+        if wanted not in compiled.tensor_cores:
+            found.append(f"no {wanted}")
+    return found
+
+
+WITHOUT_MATRICES = ("delta_kernel", "merge_kernel")
+BY_KEYS = ("far_keys_kernel", "keys_kernel")
+
+
+def main() -> None:
+    """Compile and report."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--all", action="store_true", help="every dtype, head_dim, pattern and mode")
+    parser.add_argument("--capability", type=int, choices=sorted(SHARED_MEMORY), action="append")
+    parser.add_argument("--only", help="variants whose description has this in it")
+    arguments = parser.parse_args()
+    start, count, failed = time.perf_counter(), 0, 0
+    for capability in arguments.capability or sorted(SHARED_MEMORY):
+        for variant in variants(arguments.all):
+            if arguments.only and arguments.only not in str(variant):
+                continue
+            for compiled in compile_variant(variant, capability):
+                found = problems(compiled, variant, capability)
+                count, failed = count + 1, failed + bool(found)
+                cores = "+".join(compiled.tensor_cores) or "-"
+                print(
+                    f"{'FAIL' if found else 'ok  '} sm_{capability} {variant} {compiled.kernel:16} "
+                    f"{compiled.registers:3} registers {compiled.shared / 1024:5.0f} KiB {cores:9} {'; '.join(found)}",
+                    flush=True,
+                )
+    print(f"Triton {triton.__version__}: {count} kernels, {failed} failed, {time.perf_counter() - start:.0f} s")
+    raise SystemExit(bool(failed))
+
+
+if __name__ == "__main__":
+    main()

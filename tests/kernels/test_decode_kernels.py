@@ -1,0 +1,74 @@
+"""Decode kernels against float64 attention, in Triton's interpreter."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from longgen.attention.triton_kernels import decode_attention
+from tests.kernels.interpreter import checked_memory
+
+
+def reference(query, key, value, scale, valid) -> torch.Tensor:
+    group = query.shape[1] // key.shape[1]
+    key, value = (states.double().repeat_interleave(group, 1) for states in (key, value))
+    scores = (query.double() @ key.transpose(-1, -2) * scale).masked_fill(~valid[:, None, None], -torch.inf)
+    return scores.softmax(-1) @ value
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    kv_heads=st.integers(1, 3),
+    group=st.integers(1, 20),
+    kv_len=st.integers(1, 300),
+    head_dim=st.sampled_from([16, 24, 64, 96]),
+    splits=st.sampled_from([None, 1, 2, 8]),
+    limits=st.sampled_from(["none", "lengths", "mask", "both"]),
+    seed=st.integers(0, 2**16),
+)
+def test_decode(batch, kv_heads, group, kv_len, head_dim, splits, limits, seed):
+    generator = torch.Generator().manual_seed(seed)
+    query = torch.randn(batch, kv_heads * group, 1, head_dim, generator=generator) * 3
+    # a cache with room to spare: what lies behind kv_len must not be read
+    key, value = torch.randn(2, batch, kv_heads, kv_len + 50, head_dim, generator=generator)
+    key[:, :, kv_len:] = value[:, :, kv_len:] = torch.nan
+    key, value = key[:, :, :kv_len], value[:, :, :kv_len]
+    lengths = torch.randint(1, kv_len + 1, (batch,), generator=generator)
+    mask = torch.rand(batch, kv_len, generator=generator) < 0.5
+    mask[:, 0] = True
+    valid = torch.ones(batch, kv_len, dtype=torch.bool)
+    if limits in ("lengths", "both"):
+        valid &= torch.arange(kv_len) < lengths[:, None]
+    if limits in ("mask", "both"):
+        valid &= mask
+    options = {
+        "lengths": lengths if limits in ("lengths", "both") else None,
+        "mask": mask if limits in ("mask", "both") else None,
+    }
+    with checked_memory(query, key, value, lengths, mask):
+        output = decode_attention(query, key, value, 0.2, splits=splits, **options)
+    torch.testing.assert_close(output.double(), reference(query, key, value, 0.2, valid), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(dtype):
+    query = torch.randn(2, 8, 1, 128).to(dtype)
+    key, value = torch.randn(2, 2, 2, 700, 128).to(dtype)
+    output = decode_attention(query, key, value, 128**-0.5)
+    expected = reference(query, key, value, 128**-0.5, torch.ones(2, 700, dtype=torch.bool))
+    assert output.dtype == dtype
+    assert (output.double() - expected).abs().max() < 4 * torch.finfo(dtype).eps
+
+
+def test_large_scores_do_not_overflow():
+    query, (key, value) = torch.randn(1, 2, 1, 16) * 100, torch.randn(2, 1, 1, 200, 16) * 100
+    output = decode_attention(query, key, value, 1.0, splits=4)
+    expected = reference(query, key, value, 1.0, torch.ones(1, 200, dtype=torch.bool))
+    torch.testing.assert_close(output.double(), expected, rtol=1e-3, atol=1e-1)
+
+
+def test_more_than_one_query_is_refused():
+    query, key = torch.randn(1, 2, 3, 16), torch.randn(1, 2, 30, 16)
+    with pytest.raises(ValueError, match="q_len is 3: allowed is 1 to decode"):
+        decode_attention(query, key, key, 1.0)
