@@ -93,7 +93,7 @@ def queries_kernel(
     DQ,
     LSE,
     Delta,
-    Starts,
+    CuSeqlens,
     scale,
     qk_scale,
     q_len,
@@ -135,8 +135,8 @@ def queries_kernel(
     offset = offset_of_head(kv_head, base_offset, KV_HEADS, STRIDE, STAGGERED)
     first_token = row * 0
     if PACKED:
-        first_token = tl.load(Starts + row).to(tl.int64)
-        q_len = (tl.load(Starts + row + 1).to(tl.int64) - first_token).to(tl.int32)
+        first_token = tl.load(CuSeqlens + row).to(tl.int64)
+        q_len = (tl.load(CuSeqlens + row + 1).to(tl.int64) - first_token).to(tl.int32)
         row = row * 0
     if tile * BLOCK_M >= q_len:
         return
@@ -245,7 +245,7 @@ def far_keys_kernel(
     LSE,
     Delta,
     Partial,
-    Starts,
+    CuSeqlens,
     qk_scale,
     q_len,
     tokens,
@@ -295,8 +295,8 @@ def far_keys_kernel(
     offset = offset_of_head(kv_head, base_offset, KV_HEADS, STRIDE, STAGGERED)
     first_token = row * 0
     if PACKED:
-        first_token = tl.load(Starts + row).to(tl.int64)
-        q_len = (tl.load(Starts + row + 1).to(tl.int64) - first_token).to(tl.int32)
+        first_token = tl.load(CuSeqlens + row).to(tl.int64)
+        q_len = (tl.load(CuSeqlens + row + 1).to(tl.int64) - first_token).to(tl.int32)
         row = row * 0
     kv_len = query_offset + q_len
     blocks = (kv_len + PATTERN_BLOCK - 1) // PATTERN_BLOCK
@@ -350,7 +350,7 @@ def keys_kernel(
     LSE,
     Delta,
     Partial,
-    Starts,
+    CuSeqlens,
     scale,
     qk_scale,
     q_len,
@@ -396,8 +396,8 @@ def keys_kernel(
     offset = offset_of_head(kv_head, base_offset, KV_HEADS, STRIDE, STAGGERED)
     first_token = row * 0
     if PACKED:
-        first_token = tl.load(Starts + row).to(tl.int64)
-        q_len = (tl.load(Starts + row + 1).to(tl.int64) - first_token).to(tl.int32)
+        first_token = tl.load(CuSeqlens + row).to(tl.int64)
+        q_len = (tl.load(CuSeqlens + row + 1).to(tl.int64) - first_token).to(tl.int32)
         row = row * 0
     kv_len = query_offset + q_len
     if tile * BLOCK_N >= kv_len:

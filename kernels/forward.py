@@ -52,7 +52,7 @@ def attend_tile(
     else:
         key = tl.load(K + d[:, None] + keys[None, :] * stride_kt, mask=here[:, None], other=0.0)
         value = tl.load(V + keys[:, None] * stride_vt + d[None, :], mask=here[None, :], other=0.0)
-    scores = tl.dot(query, key, input_precision=PRECISION) * qk_scale
+    scores = tl.dot(query, key, input_precision=PRECISION)
     if MASKED:
         seen = allowed(
             query_position[:, None],
@@ -63,10 +63,14 @@ def attend_tile(
             LOCAL_BLOCKS,
             STRIDE,
         )
-        scores = tl.where(seen, scores, -1.0e30)
-    # A row that sees nothing here adds ones, which its first real score rescales to nothing: every row sees itself.
-    larger = tl.maximum(maximum, tl.max(scores, 1))
-    weights = tl.exp2(scores - larger[:, None])
+        # A row that sees nothing here adds ones, which its first real score rescales to nothing: every row sees itself.
+        scores = tl.where(seen, scores * qk_scale, -1.0e30)
+        larger = tl.maximum(maximum, tl.max(scores, 1))
+        weights = tl.exp2(scores - larger[:, None])
+    else:
+        # the scale is positive, so that the maximum can be scaled instead: one multiply-add per score
+        larger = tl.maximum(maximum, tl.max(scores, 1) * qk_scale)
+        weights = tl.exp2(scores * qk_scale - larger[:, None])
     rescale = tl.exp2(maximum - larger)
     total = total * rescale + tl.sum(weights, 1)
     accumulator = accumulator * rescale[:, None]
@@ -81,7 +85,7 @@ def forward_kernel(
     V,
     O,
     LSE,
-    Starts,
+    CuSeqlens,
     qk_scale,
     q_len,
     query_offset,
@@ -119,7 +123,7 @@ def forward_kernel(
     """Q, O [batch, HEADS, tokens, HEAD_DIM]; K, V alike with KV_HEADS; LSE [batch, HEADS, tokens] in base e.
 
     PRUNED: keys are those of a pruned cache, then the new tokens. PACKED: the batch is one row of documents, which
-    begin at ``Starts[document]``, and the last grid axis counts documents instead of rows.
+    begin at ``CuSeqlens[document]``, and the last grid axis counts documents instead of rows.
     """
     # the last tiles see the most: begin with them
     tile = tl.num_programs(0) - 1 - tl.program_id(0)
@@ -129,8 +133,8 @@ def forward_kernel(
     offset = offset_of_head(kv_head, base_offset, KV_HEADS, STRIDE, STAGGERED)
     first_token = row * 0
     if PACKED:
-        first_token = tl.load(Starts + row).to(tl.int64)
-        q_len = (tl.load(Starts + row + 1).to(tl.int64) - first_token).to(tl.int32)
+        first_token = tl.load(CuSeqlens + row).to(tl.int64)
+        q_len = (tl.load(CuSeqlens + row + 1).to(tl.int64) - first_token).to(tl.int32)
         row = row * 0
     if tile * BLOCK_M >= q_len:
         return

@@ -83,7 +83,13 @@ def _nvidia_driver() -> str | None:
     return output.splitlines()[0].strip() if output.strip() else None
 
 
-def provenance(settings: Any, seed: int, device: str = "cpu", inputs: dict[str, str] | None = None) -> dict[str, Any]:
+def provenance(
+    settings: Any,
+    seed: int,
+    device: str = "cpu",
+    inputs: dict[str, str] | None = None,
+    attention: dict[str, str] | None = None,
+) -> dict[str, Any]:
     """What every results file records about its origin.
 
     Args:
@@ -91,15 +97,18 @@ def provenance(settings: Any, seed: int, device: str = "cpu", inputs: dict[str, 
         seed: the random seed.
         device: torch device that measured.
         inputs: fingerprints of what went in (corpus, model), by name.
+        attention: which code computed attention (`LongGenMixin.attention_kernels`); None where none of ours did.
     """
     status = _git("status", "--porcelain", "--untracked-files=no")
     return {
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "git_commit": _git("rev-parse", "HEAD"),
+        # a copy of the sources without git, as on some clusters, can be told what it is a copy of
+        "git_commit": _git("rev-parse", "HEAD") or os.environ.get("LONGGEN_COMMIT"),
         "git_dirty": bool(status) if status is not None else None,
         "config_hash": fingerprint(settings),
         "seed": seed,
         "inputs": inputs or {},
+        "attention": attention or {},
         "device": describe_device(device),
         "platform": platform.platform(),
         "python": platform.python_version(),

@@ -4,38 +4,31 @@ from __future__ import annotations
 
 import torch
 
-from longgen.attention.full import repeat_kv_heads
-from longgen.pattern import SparsePattern
+from longgen.attention.call import AttentionCall
+from longgen.attention.sdpa import repeat_kv_heads
 
 
 def reference_attention(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    pattern: SparsePattern,
-    query_offset: int,
-    head_offset: int,
-    key_positions: torch.Tensor,
-    scale: float,
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
 ) -> torch.Tensor:
     """Softmax attention under the pattern's dense mask, in the dtype given (tests give float64).
 
     Args:
-        query: [batch, query heads, q_len, head_dim], at positions query_offset .. query_offset + q_len - 1.
-        key: [batch, KV heads, kv_len, head_dim], at ``key_positions``.
+        query: [batch, query heads, q_len, head_dim].
+        key: [batch, KV heads, kv_len, head_dim].
         value: like ``key``.
-        pattern: who sees whom.
-        query_offset: position of the first query.
-        head_offset: where the strided blocks of these heads stand.
-        key_positions: [kv_len] int64, ascending.
-        scale: softmax scale.
+        call: the rest; one document per row, and all heads see the same (`longgen.attention.call.one_by_one`).
 
     Returns:
         [batch, query heads, q_len, head_dim].
     """
-    query_positions = torch.arange(query_offset, query_offset + query.shape[2], device=key_positions.device)
-    allowed = pattern.allowed(query_positions[:, None], key_positions[None, :], head_offset).to(query.device)
+    start, device = call.query_offset, query.device
+    new = torch.arange(start, start + query.shape[2], device=device)
+    past = torch.arange(start, device=device)
+    if call.pruned:
+        past = torch.tensor(call.pattern.kept_positions(start, call.head_offset), device=device)
+    allowed = call.pattern.allowed(new[:, None], torch.cat([past, new])[None, :], call.head_offset)
     key, value = repeat_kv_heads(query, key), repeat_kv_heads(query, value)
-    scores = torch.einsum("bhqd,bhkd->bhqk", query, key) * scale
+    scores = torch.einsum("bhqd,bhkd->bhqk", query, key) * call.scale
     weights = torch.softmax(scores.masked_fill(~allowed, float("-inf")), dim=-1)
     return torch.einsum("bhqk,bhkd->bhqd", weights, value)

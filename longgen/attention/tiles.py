@@ -28,26 +28,46 @@ class Tile:
 
 @dataclass(frozen=True)
 class Tiles:
-    """Launch parameters of all kernels: forward, dq, dk/dv, decode (whose queries are the heads of a group)."""
+    """Launch parameters of all kernels.
+
+    Attributes:
+        forward: of the output.
+        queries: of dq.
+        keys: of dk and dv, from queries within the window.
+        far_keys: of dk and dv, from queries beyond the window; as many keys as in ``keys``, which adds up its sums.
+        decode: whose queries are the heads of a group.
+    """
 
     forward: Tile
     queries: Tile
     keys: Tile
+    far_keys: Tile
     decode: Tile
 
+    def __post_init__(self) -> None:
+        if self.far_keys.keys != self.keys.keys:
+            raise ValueError(f"far_keys has {self.far_keys.keys} keys: allowed are {self.keys.keys}, as in keys")
 
-NARROW = Tiles(Tile(128, 64, 4, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(16, 64, 4, 2))
-HOPPER_NARROW = Tiles(Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3))
-WIDE = Tiles(Tile(128, 32, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3))
-# Two stages in the kernel by keys make Triton 3.6 wait for every wgmma (ptxas C7515); 3.9 would take them.
-HOPPER_WIDE = Tiles(Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 1), Tile(16, 64, 4, 3))
-WIDEST = Tiles(Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 2))
-# 64 keys by 256 would spill: the kernel by keys makes do with the older tensor-core instructions
-HOPPER_WIDEST = Tiles(Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1), Tile(16, 32, 8, 2))
+
+NARROW = Tiles(Tile(128, 64, 4, 3), Tile(128, 64, 8, 2), Tile(64, 32, 4, 2), Tile(64, 32, 4, 2), Tile(16, 64, 4, 2))
+HOPPER_NARROW = Tiles(
+    Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3)
+)
+WIDE = Tiles(Tile(128, 32, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(16, 64, 4, 3))
+# Two stages in the far kernel make Triton 3.6 wait for every wgmma (ptxas C7515); 3.9 would take them.
+HOPPER_WIDE = Tiles(
+    Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(16, 64, 4, 3)
+)
+WIDEST = Tiles(Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 2))
+# 64 keys by 256 would spill: the kernels by keys make do with the older tensor-core instructions
+HOPPER_WIDEST = Tiles(
+    Tile(64, 32, 8, 2), Tile(64, 32, 8, 2), Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 2)
+)
 # float32 has no exact tensor cores: small tiles, for correctness rather than speed
-EXACT = Tiles(Tile(32, 16, 8, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 32, 8, 1))
-HOPPER_EXACT = Tiles(Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 16, 4, 1), Tile(16, 32, 8, 1))
-EXACT_WIDEST = Tiles(Tile(16, 16, 4, 1), Tile(16, 16, 2, 1), Tile(16, 16, 4, 1), Tile(16, 16, 8, 1))
+SMALL = Tile(16, 16, 4, 1)
+EXACT = Tiles(Tile(32, 16, 8, 1), SMALL, SMALL, SMALL, Tile(16, 32, 8, 1))
+HOPPER_EXACT = Tiles(SMALL, SMALL, SMALL, SMALL, Tile(16, 32, 8, 1))
+EXACT_WIDEST = Tiles(SMALL, Tile(16, 16, 2, 1), SMALL, SMALL, Tile(16, 16, 8, 1))
 
 # (compute capability, bytes per value, head_dim up to) -> tiles; looked up from the top, the first that holds is taken.
 TABLE: list[tuple[int, int, int, Tiles]] = [

@@ -36,8 +36,8 @@ def profile(
     from longgen.results import Result, save_result
 
     use_threads(experiment.profiling.threads)
-    speed, memory = profile_experiment(experiment, variants)
+    speed, memory, attention = profile_experiment(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
-    origin = provenance(settings, experiment.seed)
+    origin = provenance(settings, experiment.seed, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))

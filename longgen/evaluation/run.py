@@ -31,7 +31,7 @@ def evaluate_variant(
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
     settings, seed = experiment.section("evaluation"), experiment.seed
     inputs = {"model": fingerprint_files(sorted(model_folder.glob("*.safetensors"))), "corpus": corpus.fingerprint}
-    origin = provenance(settings, seed, str(model.device), inputs)
+    origin = provenance(settings, seed, str(model.device), inputs, model.attention_kernels())
     for kind, measure in (("retrieval", evaluate_retrieval), ("perplexity", evaluate_perplexity)):
         records = measure(model, corpus.heldout, experiment.evaluation, seed, f"{kind} {variant}")
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, variant, settings))

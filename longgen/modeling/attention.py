@@ -10,10 +10,10 @@ import torch
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import causal_mask_function
 
-from longgen.attention import BACKENDS
-from longgen.modeling.pieces import Piece, attend, pieces_of
+from longgen.attention import BACKENDS, PackedDocuments
+from longgen.modeling.pieces import Kernels, Piece, attend, pieces_of
 
-# `attn_implementation` of a model -> backend of its sparse heads.
+# `attn_implementation` of a model -> backend of its sparse heads. Full heads: `LongGenMixin.use_full_attention`.
 IMPLEMENTATIONS = {"longgen": "auto"} | {f"longgen_{name}": name for name in BACKENDS}
 
 
@@ -22,7 +22,7 @@ def _no_mask(
 ) -> None:
     """In place of a dense mask: who sees whom follows from the pattern and from where the tokens stand."""
     if mask_function is not causal_mask_function:
-        raise ValueError("longgen attention is causal: packed positions and other mask functions are not supported")
+        raise ValueError("longgen attention is causal: other mask functions are not supported")
     if attention_mask is not None and not bool(attention_mask.all()):
         raise ValueError("attention_mask has zeros: call the causal LM itself, whose forward takes care of padding")
 
@@ -36,6 +36,7 @@ def _attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     padded_rows: Sequence[slice] | None = None,
+    packed: PackedDocuments | None = None,
     backend: str = "auto",
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
@@ -43,10 +44,19 @@ def _attention(
         raise TypeError(f"attention_mask is {type(attention_mask).__name__}: longgen attention takes none")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
+    groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
     if isinstance(key, torch.Tensor):
-        assert value is not None
-        key = pieces_of(key, value, module.head_groups, query.shape[2], padded_rows)
-    output = attend(query, key, module.config.num_key_value_heads, scaling, backend)
+        keys, values = key, value
+        assert values is not None
+        if sequence is not None:
+            query, keys, values = (sequence.to_heads(states) for states in (query, keys, values))
+            groups, num_kv_heads = sequence.own_groups(groups), keys.shape[1]
+        key = pieces_of(keys, values, groups, query.shape[2], padded_rows)
+    elif sequence is not None:
+        raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
+    output = attend(query, key, num_kv_heads, scaling, Kernels(backend, module.full_kernel), packed)
+    if sequence is not None:
+        output = sequence.to_tokens(output)
     return output.transpose(1, 2).contiguous(), None
 
 

@@ -8,10 +8,16 @@ import torch
 from transformers import GenerationConfig, PretrainedConfig
 from transformers.cache_utils import Cache
 
+from longgen.attention import FULL_KERNELS
+from longgen.attention.call import AttentionCall
+from longgen.attention.dispatch import choose_backend
+from longgen.attention.full import choose_full_kernel
 from longgen.modeling.attention import IMPLEMENTATIONS
 from longgen.modeling.cache import LongGenCache
-from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.configuration import head_groups_of, hybrid_of
+from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
 from longgen.modeling.padding import positions_in_rows, real_tokens
+from longgen.modeling.pieces import Kernels
 
 
 class LongGenMixin:
@@ -29,6 +35,39 @@ class LongGenMixin:
         super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
         for layer, own in zip(self.model.layers, groups, strict=True):
             layer.self_attn.head_groups = own
+            layer.self_attn.full_kernel = "auto"
+            layer.self_attn.sequence_parallel = None  # see `longgen.training.parallel`
+
+    def use_full_attention(self, kernel: str) -> None:
+        """Choose which code computes full heads; that of sparse heads is ``attn_implementation``.
+
+        Args:
+            kernel: a name in `longgen.attention.FULL_KERNELS`, or ``auto``, as after loading.
+
+        Raises:
+            ValueError: unknown name.
+        """
+        if kernel != "auto" and kernel not in FULL_KERNELS:
+            raise ValueError(f"full attention kernel is {kernel!r}: allowed are auto, {', '.join(FULL_KERNELS)}")
+        for layer in self.model.layers:
+            layer.self_attn.full_kernel = kernel
+
+    def attention_kernels(self) -> dict[str, str]:
+        """Which code computes whole prompts on the model's device, with ``auto`` resolved: for a result's provenance.
+
+        Returns:
+            ``sparse``: a name in `longgen.attention.BACKENDS`; ``full``: a name in `longgen.attention.FULL_KERNELS`.
+        """
+        attention = self.model.layers[0].self_attn
+        asked = Kernels(IMPLEMENTATIONS[self.config._attn_implementation], attention.full_kernel)
+        weight = attention.q_proj.weight
+        heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
+        query, key = (weight.new_empty(1, count, 16, attention.head_dim) for count in (heads, kv_heads))
+        call = AttentionCall(hybrid_of(self.config).pattern, attention.scaling, 0, (0,) * kv_heads)
+        return {
+            "sparse": choose_backend(query, key, call) if asked.sparse == "auto" else asked.sparse,
+            "full": choose_full_kernel(query, key) if asked.full == "auto" else asked.full,
+        }
 
     def forward(
         self,
@@ -46,19 +85,39 @@ class LongGenMixin:
             input_ids: [batch, q_len] int64.
             attention_mask: [batch, tokens cached + q_len], 0 for padding. Every row computes what it would compute
                 alone: padding may stand left or right, and takes no position and no place in the cache.
-            position_ids: [batch, q_len]; must rise by one (documents packed into a row are not supported).
+            position_ids: [batch, q_len], rising by one. Where they do not in the only row of a batch without a cache,
+                another packed document begins, and documents do not attend across.
             past_key_values: a `LongGenCache`, or without padding any cache that keeps all tokens.
             inputs_embeds: [batch, q_len, hidden size], instead of ``input_ids``.
             use_cache: default as the config says, but not while training.
-            **kwargs: as the base model's.
+            **kwargs: as the base model's. ``cu_seq_lens_q`` and ``max_length_q`` say where packed documents stand, as
+                for flash attention (`DataCollatorWithFlattening`), and spare finding out from ``position_ids``.
 
         Raises:
-            ValueError: padding between the real tokens of a row, packed positions, a mask that does not fit, or
-                padding with another cache.
+            ValueError: padding between the real tokens of a row, packed documents with a cache or in several rows, a
+                mask that does not fit, or padding with another cache.
         """
         given = input_ids if input_ids is not None else inputs_embeds
         if given is None:
             raise ValueError("input_ids and inputs_embeds are both None: give one of them")
+        packed = None
+        if attention_mask is None or FLASH_ARGUMENTS[0] in kwargs:
+            packed = packed_documents(given, position_ids, kwargs)
+        if packed is not None:
+            if use_cache or past_key_values is not None:
+                raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
+            if position_ids is None:
+                position_ids = positions_in_documents(packed, given.shape[1])
+            return super().forward(  # type: ignore[misc]
+                input_ids=input_ids,
+                # keeps transformers from finding the documents once more, and refusing them for us
+                attention_mask=torch.ones(given.shape[:2], dtype=torch.bool, device=given.device),
+                position_ids=position_ids,
+                inputs_embeds=inputs_embeds,
+                use_cache=False,
+                packed=packed,
+                **kwargs,
+            )
         if use_cache is None:
             use_cache = bool(self.config.use_cache) and not self.training
         if use_cache and past_key_values is None:
@@ -137,9 +196,10 @@ def _mask_of_new_tokens(mask: torch.Tensor, given: torch.Tensor, cache: Cache | 
 
 
 def _check_positions(position_ids: torch.Tensor, new: torch.Tensor | None) -> None:
-    # transformers looks for packed documents only where there is no cache: with one they would attend to each other.
     gap = position_ids.diff(dim=-1) != 1
     if new is not None:
         gap = gap & new[:, 1:] & new[:, :-1]  # padding may have any position
     if bool(gap.any()):
-        raise ValueError("position_ids do not rise by one: packed positions are not supported by longgen attention")
+        raise ValueError(
+            "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
+        )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 
-from longgen.attention import full_attention, scaled_dot_product, sparse_attention
+from longgen.attention import PackedDocuments, decode_attention, full_attention, sparse_attention
+from longgen.attention.decode import decode_backend
 from longgen.hybrid import HeadGroup, Sight
 
 
@@ -18,11 +20,13 @@ class Piece(NamedTuple):
         key: [rows, KV heads, kv_len, head_dim], what the queries may attend to.
         value: like ``key``.
         sight: what these heads see.
-        query_offset: position of the first query; unused with a ``mask``.
+        query_offset: position of the first query; unused with ``lengths`` or a ``mask``.
         heads: the KV heads, ascending; None for all.
         rows: of the batch.
         queries: of the call.
-        mask: [rows, 1, 1, kv_len] booleans of a single query, for keys that stand in slots rather than in order.
+        lengths: [rows] integers: how many of the keys a single query sees.
+        mask: [rows, kv_len] booleans: which of them, for keys that stand in slots rather than in order.
+        head_offsets: one per KV head, for heads of this sight's pattern that are staggered; None for the sight's own.
     """
 
     key: torch.Tensor
@@ -32,7 +36,9 @@ class Piece(NamedTuple):
     heads: tuple[int, ...] | None = None
     rows: slice = slice(None)
     queries: slice = slice(None)
+    lengths: torch.Tensor | None = None
     mask: torch.Tensor | None = None
+    head_offsets: tuple[int, ...] | None = None
 
 
 def select_heads(states: torch.Tensor, heads: tuple[int, ...] | None, group_size: int = 1) -> torch.Tensor:
@@ -66,13 +72,19 @@ def pieces_of(
         q_len: queries; the last of the kv_len tokens.
         rows: for every row of a padded batch its real tokens; only where q_len = kv_len.
     """
+    offset = key.shape[2] - q_len
+    staggered = len(groups) > 1 and len({sight.pattern for _, sight in groups}) == 1
+    if rows is None and staggered:  # the kernels know staggered heads: one call for all
+        offsets = {head: sight.head_offset for heads, sight in groups for head in heads}
+        return [
+            Piece(key, value, groups[0].sight, offset, head_offsets=tuple(offsets[head] for head in sorted(offsets)))
+        ]
     whole = len(groups) == 1
     parts = [
         (select_heads(key, heads), select_heads(value, heads), sight, None if whole else heads)
         for heads, sight in groups
     ]
     if rows is None:
-        offset = key.shape[2] - q_len
         return [Piece(keys, values, sight, offset, heads) for keys, values, sight, heads in parts]
     return [
         Piece(keys[row : row + 1, :, new], values[row : row + 1, :, new], sight, 0, heads, slice(row, row + 1), new)
@@ -82,8 +94,26 @@ def pieces_of(
     ]
 
 
+@dataclass(frozen=True)
+class Kernels:
+    """Which code computes attention.
+
+    Attributes:
+        sparse: of sparse heads, ``auto`` or a name in `longgen.attention.BACKENDS`.
+        full: of full heads, ``auto`` or a name in `longgen.attention.FULL_KERNELS`.
+    """
+
+    sparse: str = "auto"
+    full: str = "auto"
+
+
 def attend(
-    query: torch.Tensor, pieces: Sequence[Piece], num_kv_heads: int, scale: float | None, backend: str
+    query: torch.Tensor,
+    pieces: Sequence[Piece],
+    num_kv_heads: int,
+    scale: float | None = None,
+    kernels: Kernels = Kernels(),
+    packed: PackedDocuments | None = None,
 ) -> torch.Tensor:
     """Attention of all queries, piece by piece; 0 where a token is padding.
 
@@ -92,25 +122,33 @@ def attend(
         pieces: of this layer.
         num_kv_heads: of the layer.
         scale: softmax scale; head_dim ** -0.5 by default.
-        backend: of sparse attention, a name in `longgen.attention.BACKENDS`.
+        kernels: which code computes it.
+        packed: documents that stand in the one row.
 
     Returns:
         [batch, query heads, q_len, head_dim].
     """
     if len(pieces) == 1 and pieces[0].rows == pieces[0].queries == slice(None):
-        return _attend(query, pieces[0], scale, backend)
+        return _attend(query, pieces[0], scale, kernels, packed)
     output = torch.zeros_like(query)
     group_size = query.shape[1] // num_kv_heads
     for piece in pieces:
         part = select_heads(query[piece.rows, :, piece.queries], piece.heads, group_size)
-        output[piece.rows, _index(piece.heads, group_size), piece.queries] = _attend(part, piece, scale, backend)
+        attended = _attend(part, piece, scale, kernels, packed)
+        output[piece.rows, _index(piece.heads, group_size), piece.queries] = attended
     return output
 
 
-def _attend(query: torch.Tensor, piece: Piece, scale: float | None, backend: str) -> torch.Tensor:
+def _attend(
+    query: torch.Tensor, piece: Piece, scale: float | None, kernels: Kernels, packed: PackedDocuments | None
+) -> torch.Tensor:
     key, value, sight = piece.key, piece.value, piece.sight
-    if piece.mask is not None:
-        return scaled_dot_product(query, key, value, scale, piece.mask)
+    if piece.mask is not None or piece.lengths is not None:
+        kernel = kernels.full if sight.pattern is None else kernels.sparse
+        return decode_attention(query, key, value, scale, piece.lengths, piece.mask, decode_backend(kernel))
     if sight.pattern is None:
-        return full_attention(query, key, value, scale)
-    return sparse_attention(query, key, value, sight.pattern, piece.query_offset, sight.head_offset, scale, backend)
+        return full_attention(query, key, value, scale, packed, kernels.full)
+    offsets = sight.head_offset if piece.head_offsets is None else piece.head_offsets
+    return sparse_attention(
+        query, key, value, sight.pattern, piece.query_offset, offsets, scale, packed, kernels.sparse
+    )

@@ -26,7 +26,7 @@ Records = list[dict[str, Any]]
 Times = dict[str, dict[str, list[float]]]
 
 
-def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Records, Records]:
+def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Records, Records, dict[str, str]]:
     """Measure prefill, decode and training step by length, and the bytes of the KV cache after prefill.
 
     Args:
@@ -35,7 +35,8 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
 
     Returns:
         records of kind ``speed`` and of kind ``memory``, see docs/results-format.md. Times are medians over rounds with
-        95 % bootstrap intervals; speed-ups are medians of the ratios within rounds.
+        95 % bootstrap intervals; speed-ups are medians of the ratios within rounds. Last, which code computed
+        attention.
     """
     settings, seed = experiment.profiling, experiment.seed
     longest = max(settings.lengths + settings.training_lengths) + settings.decode_tokens
@@ -55,18 +56,27 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
     with progress_bar(total, "profile", "run") as bar:
         for lengths, measure in ((settings.lengths, generation), (settings.training_lengths, training)):
             for length in lengths:
-                times = _rounds(variants, length, settings.repeats, measure, bar.update)
-                speed += [record for stage in times for record in _speed_records(stage, length, times[stage])]
-    return speed, _memory_records(experiment, kv_bytes)
+                times = rounds(variants, length, settings.repeats, measure, bar.update)
+                speed += [record for stage in times for record in speed_records(stage, length, times[stage])]
+    return speed, _memory_records(experiment, kv_bytes), models[BASELINE].attention_kernels()
 
 
-def _rounds(
+def rounds(
     variants: list[str],
     length: int,
     repeats: int,
     measure: Callable[[str, int], dict[str, float]],
     done: Callable[[], Any],
 ) -> Times:
+    """Seconds of ``repeats`` rounds in which every variant is measured once.
+
+    Args:
+        variants: their names.
+        length: in tokens.
+        repeats: rounds that count; one more before them warms up.
+        measure: of a variant and a length: seconds by stage.
+        done: called after every measurement.
+    """
     times: Times = {}
     for turn in range(1 + repeats):
         # in alternating order: what a variant leaves behind (caches, clock speed) favours no neighbour
@@ -78,7 +88,8 @@ def _rounds(
     return times
 
 
-def _speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Records:
+def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Records:
+    """Records of kind ``speed`` from what `rounds` measured of a stage: medians of times, and of ratios within rounds."""
     records = []
     for name, seconds in sorted(times.items()):
         ratios = np.array(times[BASELINE]) / np.array(seconds)

@@ -19,7 +19,11 @@ def _chunk_sum(
 
 
 def weighted_loss(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor,
+    total_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Weighted mean cross-entropy, computed chunk by chunk and recomputed in the backward pass.
 
@@ -28,6 +32,7 @@ def weighted_loss(
         head: [vocabulary, hidden size], weight of the language-model head.
         targets: [batch, length] int64, the next token of each position.
         weights: [batch, length] float, >= 0; positions of weight 0 cost nothing.
+        total_weight: what the weighted sum is divided by; None for the sum of ``weights``.
 
     Returns:
         the loss (scalar) and, without gradient, the share of positions of weight > 1 (answers) whose most probable
@@ -46,4 +51,5 @@ def weighted_loss(
             part, hits = checkpoint(_chunk_sum, hidden_part, head, targets_part, weights_part, use_reentrant=False)
         total = total + part
         correct.append(hits)
-    return total / weights.sum(), torch.cat(correct)[weights > 1].mean()
+    total_weight = weights.sum() if total_weight is None else total_weight
+    return total / total_weight, torch.cat(correct)[weights > 1].mean()

@@ -88,6 +88,7 @@ def _run(
         model.save_pretrained(folder)
         for file in companions(tokenizer):
             shutil.copyfile(file, folder / file.name)
-    origin = provenance(settings, experiment.seed, str(model.device), inputs)
+    attention = {} if variant is None else model.attention_kernels()
+    origin = provenance(settings, experiment.seed, str(model.device), inputs, attention)
     save_result(result, Result("training", experiment.name, progress.records, origin, variant, settings))
     shutil.rmtree(checkpoint, ignore_errors=True)

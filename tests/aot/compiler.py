@@ -24,7 +24,7 @@ from triton.backends.nvidia.compiler import get_ptxas
 from triton.runtime import driver
 from triton.runtime.jit import KernelInterface
 
-from longgen.attention import triton_kernels
+from longgen.attention import triton_decode, triton_launch
 
 # Most shared memory a block can have, in bytes (CUDA programming guide, table of compute capabilities).
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
@@ -107,8 +107,8 @@ def absent_gpu(capability: int) -> Iterator[list[Compiled]]:
     driver.set_active(_AbsentGpu(capability))
     with (
         mock.patch.object(KernelInterface, "__getitem__", launcher),
-        mock.patch.object(triton_kernels, "_capability", lambda device: capability),
-        mock.patch.object(triton_kernels, "why_unsupported", lambda *tensors: None),
+        mock.patch.object(triton_launch, "_capability", lambda device: capability),
+        mock.patch.object(triton_decode, "why_unsupported", lambda *tensors: None),
     ):
         yield compiled
 

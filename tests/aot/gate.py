@@ -17,7 +17,10 @@ from typing import NamedTuple
 import torch
 import triton
 
-from longgen.attention.triton_kernels import backward, decode_attention, forward
+from longgen.attention import PackedDocuments
+from longgen.attention.call import AttentionCall
+from longgen.attention.triton_attention import backward, forward
+from longgen.attention.triton_decode import triton_decode
 from longgen.pattern import SparsePattern
 from tests.aot.compiler import SHARED_MEMORY, Compiled, absent_gpu
 
@@ -69,20 +72,21 @@ def compile_variant(variant: Variant, capability: int) -> list[Compiled]:
     shape = (1, variant.heads, LENGTH, variant.head_dim)
     query = torch.empty(shape, dtype=variant.dtype)
     key, value = (query[:, : variant.kv_heads].contiguous() for _ in range(2))
+    offsets = (0,) * variant.kv_heads
     with absent_gpu(capability) as compiled:
         match variant.what:
             case "decode":
                 lengths, mask = torch.zeros(1, dtype=torch.int64), torch.ones(1, LENGTH, dtype=torch.bool)
-                decode_attention(query[:, :, :1], key, value, 0.1)
-                decode_attention(query[:, :, :1], key, value, 0.1, lengths, mask)
+                triton_decode(query[:, :, :1], key, value, 0.1)
+                triton_decode(query[:, :, :1], key, value, 0.1, lengths, mask)
             case "backward":
                 lse = torch.empty(shape[:3], dtype=torch.float32)
-                backward(query, query, key, value, query, lse, variant.pattern, 0, 0, 0.1)
+                backward(query, query, key, value, query, lse, AttentionCall(variant.pattern, 0.1, 0, offsets))
             case "packed":
-                starts = torch.zeros(9, dtype=torch.int32)
-                forward(query, key, value, variant.pattern, 0, 0, False, 0.1, starts=starts, longest=LENGTH)
+                packed = PackedDocuments.of_lengths([LENGTH // 8] * 8)
+                forward(query, key, value, AttentionCall(variant.pattern, 0.1, 0, offsets, packed=packed))
             case what:
-                forward(query, key, value, variant.pattern, LENGTH, 0, what == "pruned", 0.1)
+                forward(query, key, value, AttentionCall(variant.pattern, 0.1, LENGTH, offsets, what == "pruned"))
     return compiled
 
 

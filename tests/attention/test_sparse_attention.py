@@ -7,9 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn.attention.flex_attention import create_block_mask
 
-from longgen.attention import full_attention, sparse_attention
+from longgen.attention import PackedDocuments, sparse_attention
 from longgen.attention.blocked import plan_chunks
+from longgen.attention.flex import block_mask
 from longgen.pattern import SparsePattern
 
 patterns = st.builds(
@@ -121,30 +123,68 @@ def test_training_can_follow_evaluation_at_the_same_length():
     assert query.grad is not None
 
 
-def test_no_chunk_gathers_more_than_window_and_far_blocks():
-    # memory O(length x window): what a chunk gathers does not grow with its position, but for strided blocks
-    pattern = SparsePattern(16, 1, 8)
-    chunks = plan_chunks(pattern, 0, 0, 16 * 400, False, "cpu")
-    width = 16 * (8 // 2)
-    assert max(len(chunk.columns) for chunk in chunks) <= 16 * (1 + 8 - 1) + width
-    masks = {id(chunk.mask) for chunk in chunks}
-    assert len(masks) < 8, "chunks in the steady state share one mask"
+BACKEND_NAMES = ["flex", "blocked", "reference"]  # triton: tests/kernels
 
 
-@pytest.mark.parametrize(("q_len", "kv_len"), [(1, 9), (9, 9), (4, 9), (300, 700)])
-def test_full_attention_is_causal_for_the_last_queries(q_len, kv_len):
-    query, key, value = (torch.randn(1, 4, n, 8, dtype=torch.float64) for n in (q_len, kv_len, kv_len))
-    key, value = key[:, :2], value[:, :2]
-    scores = query @ key.repeat_interleave(2, 1).transpose(-1, -2) * 8**-0.5
-    future = torch.ones(q_len, kv_len).triu(kv_len - q_len + 1).bool()
-    expected = scores.masked_fill(future, -torch.inf).softmax(-1) @ value.repeat_interleave(2, 1)
-    torch.testing.assert_close(full_attention(query, key, value), expected)
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@settings(max_examples=20, deadline=None)
+@given(case=cases, seed=st.integers(0, 2**16))
+def test_every_head_may_have_an_offset_of_its_own(backend, case, seed):
+    query, key, value = (tensor.float() for tensor in tensors(case))
+    offsets = np.random.default_rng(seed).integers(0, 5, case.kv_heads).tolist()
+    with torch.no_grad():
+        actual = sparse_attention(query, key, value, case.pattern, case.offset, offsets, backend=backend)
+    for head, offset in enumerate(offsets):
+        own = slice(head * case.groups, (head + 1) * case.groups)
+        alone = dataclasses.replace(case, head_offset=offset)
+        expected = dense(query[:, own], key[:, head : head + 1], value[:, head : head + 1], alone)
+        torch.testing.assert_close(actual[:, own], expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", BACKEND_NAMES)
+@pytest.mark.parametrize("lengths", [[50], [1, 30, 19], [25, 25]])
+def test_packed_documents_are_as_if_alone(backend, lengths):
+    pattern = SparsePattern(4, 1, 2, 3)
+    query, (key, value) = torch.randn(1, 4, 50, 8), torch.randn(2, 1, 2, 50, 8)
+    packed = PackedDocuments.of_lengths(lengths)
+    with torch.no_grad():
+        actual = sparse_attention(query, key, value, pattern, head_offset=[0, 1], packed=packed, backend=backend)
+        for part in packed.slices():
+            alone = [tensor[:, :, part] for tensor in (query, key, value)]
+            expected = sparse_attention(*alone, pattern, head_offset=[0, 1], backend="reference")
+            torch.testing.assert_close(actual[:, :, part], expected)
+
+
+def test_gradients_stay_within_documents():
+    pattern, packed = SparsePattern(4, 1, 2), PackedDocuments.of_lengths([20, 30])
+    query, key, value = (torch.randn(1, 2, 50, 8, requires_grad=True) for _ in range(3))
+    sparse_attention(query, key, value, pattern, packed=packed)[:, :, 20:].sum().backward()
+    for tensor in (query, key, value):
+        assert not tensor.grad[:, :, :20].any()
+    assert value.grad[:, :, 20:].any(-1).all()
+
+
+@pytest.mark.parametrize(
+    "pattern", [SparsePattern(16, 1, 2, 3), SparsePattern(64, 0, 1, 2), SparsePattern(24, 2, 3, 2)]
+)
+@pytest.mark.parametrize(("offset", "q_len"), [(0, 500), (128, 300), (100, 77)])
+def test_the_block_mask_of_flex_attention_is_the_one_made_from_all_tokens(pattern, offset, q_len):
+    made = block_mask(pattern, 1, offset, q_len, 64, "cpu")
+
+    def allowed(batch, head, query, key):
+        return pattern.allowed(query + offset, key, 1)
+
+    wanted = create_block_mask(allowed, None, None, q_len, offset + q_len, device="cpu", BLOCK_SIZE=64)
+    assert torch.equal(made.to_dense(), wanted.to_dense())
+    for row, count in enumerate(made.full_kv_num_blocks[0, 0, : q_len // 64].tolist()):  # but for a row that is ragged
+        assert count == wanted.full_kv_num_blocks[0, 0, row]
+        assert torch.equal(made.full_kv_indices[0, 0, row, :count], wanted.full_kv_indices[0, 0, row, :count])
 
 
 def test_what_does_not_fit_is_refused():
     query, key = torch.randn(1, 4, 3, 8), torch.randn(1, 2, 30, 8)
     pattern = SparsePattern(4, 1, 2)
-    with pytest.raises(ValueError, match=r"backend is 'warp': allowed are auto, triton, blocked, reference"):
+    with pytest.raises(ValueError, match=r"backend is 'warp': allowed are auto, triton, flex, blocked, reference"):
         sparse_attention(query, key, key, pattern, 27, backend="warp")
     with pytest.raises(ValueError, match=r"kv_len is 30: at query_offset 20 .* allowed are 23"):
         sparse_attention(query, key, key, pattern, 20)
@@ -154,7 +194,25 @@ def test_what_does_not_fit_is_refused():
 
 def test_a_backend_that_cannot_serve_says_so():
     query, key = torch.randn(1, 4, 30, 8), torch.randn(1, 2, 30, 8)
+    pattern = SparsePattern(16, 1, 1)
     with pytest.raises(ValueError, match=r"triton attention: (device is cpu: allowed is cuda|triton is not installed)"):
-        sparse_attention(query, key, key, SparsePattern(16, 1, 2), backend="triton")
-    auto = sparse_attention(query, key, key, SparsePattern(16, 1, 2))
-    assert torch.equal(auto, sparse_attention(query, key, key, SparsePattern(16, 1, 2), backend="blocked"))
+        sparse_attention(query, key, key, pattern, backend="triton")
+    assert pattern.kept_count(68) == 20
+    with pytest.raises(ValueError, match="flex attention: the cache is pruned: allowed are all keys from position 0"):
+        sparse_attention(query[:, :, :1], key[:, :, :21], key[:, :, :21], pattern, 68, backend="flex")
+    with pytest.raises(ValueError, match="flex attention: device is cpu and gradients are wanted"):
+        sparse_attention(query.requires_grad_(), key, key, pattern, backend="flex")
+    auto = sparse_attention(query, key, key, pattern)
+    assert torch.equal(auto, sparse_attention(query, key, key, pattern, backend="blocked"))
+
+
+def test_head_offsets_and_documents_that_do_not_fit_are_refused():
+    query, key = torch.randn(2, 4, 30, 8), torch.randn(2, 2, 30, 8)
+    pattern = SparsePattern(4, 1, 2, 3)
+    with pytest.raises(ValueError, match="head_offset has 3 entries: allowed are 2, one per KV head"):
+        sparse_attention(query, key, key, pattern, head_offset=[0, 1, 2])
+    with pytest.raises(ValueError, match="batch is 2 and query_offset 0: allowed are 1 and 0"):
+        sparse_attention(query, key, key, pattern, packed=PackedDocuments.of_lengths([10, 20]))
+    for lengths in ([], [3, 0]):
+        with pytest.raises(ValueError, match=r"lengths of packed documents are .* allowed are one or more, each >= 1"):
+            PackedDocuments.of_lengths(lengths)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from hypothesis import strategies as st
 
+from longgen.attention.call import AttentionCall, PackedDocuments
 from longgen.pattern import SparsePattern
 
 patterns = st.builds(
@@ -43,6 +44,9 @@ class Case:
         """Head offset of every KV head."""
         own = [head * self.pattern.stride // self.kv_heads if self.staggered else 0 for head in range(self.kv_heads)]
         return [self.head_offset + offset for offset in own]
+
+    def call(self, pruned: bool = False, packed: PackedDocuments | None = None) -> AttentionCall:
+        return AttentionCall(self.pattern, self.scale, self.offset, tuple(self.offsets), pruned, packed)
 
 
 cases = st.builds(

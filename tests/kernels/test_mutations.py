@@ -9,7 +9,9 @@ import pytest
 import torch
 
 import longgen.kernels.decode
-from longgen.attention.triton_kernels import decode_attention, triton_attention
+from longgen.attention import PackedDocuments
+from longgen.attention.triton_attention import triton_attention
+from longgen.attention.triton_decode import triton_decode
 from longgen.pattern import SparsePattern
 from tests.kernels.cases import Case, dense, inputs
 from tests.kernels.interpreter import checked_memory
@@ -42,6 +44,11 @@ BUGS = {
         "forward",
         "output.to(O.dtype.element_ty), mask=real[:, None] & ",
         "output.to(O.dtype.element_ty), mask=(m >= 0)[:, None] & ",
+    ),
+    "scores of interior tiles not scaled": (
+        "forward",
+        "tl.exp2(scores * qk_scale - larger[:, None])",
+        "tl.exp2(scores - larger[:, None])",
     ),
     "lse without its sum": ("forward", "(maximum + tl.log2(total))", "maximum"),
     "lse in base 2": ("forward", "0.6931471805599453", "1.0"),
@@ -90,7 +97,7 @@ def check() -> None:
         expected, expected_lse = dense(*exact, case)
         direction = torch.randn(expected.shape)
         with checked_memory(*tensors, direction):
-            output, lse = attention(case, tensors)
+            output, lse = triton_attention(*tensors, case.call())
             gradients = torch.autograd.grad(output, tensors, direction)
         wanted = torch.autograd.grad(expected, exact, direction.double())
         for got, want in zip((output, lse, *gradients), (expected, expected_lse, *wanted), strict=True):
@@ -100,28 +107,22 @@ def check() -> None:
     kept = np.append(past, np.arange(PRUNED.offset, PRUNED.offset + PRUNED.q_len))
     pruned = [query, key[:, :, kept].contiguous(), value[:, :, kept].contiguous()]
     with checked_memory(*pruned):
-        output, _ = attention(PRUNED, pruned, pruned=True)
+        output, _ = triton_attention(*pruned, PRUNED.call(pruned=True))
     torch.testing.assert_close(output.double(), dense(query, key, value, PRUNED)[0], rtol=1e-3, atol=1e-3)
-    tensors, starts = inputs(PACKED), torch.tensor(STARTS, dtype=torch.int32)
+    tensors, packed = inputs(PACKED), PackedDocuments.of_lengths(np.diff(STARTS).tolist())
     documents = np.repeat(np.arange(len(STARTS) - 1), np.diff(STARTS))
-    with checked_memory(*tensors, starts):
-        output, _ = attention(PACKED, tensors, starts=starts, longest=66)
+    with checked_memory(*tensors, packed.cu_seqlens):
+        output, _ = triton_attention(*tensors, PACKED.call(packed=packed))
     torch.testing.assert_close(output.double(), dense(*tensors, PACKED, documents)[0], rtol=1e-3, atol=1e-3)
     query, (key, value) = torch.randn(2, 2, 1, 16), torch.randn(2, 2, 1, 200, 16)
     lengths, mask = torch.tensor([200, 131]), torch.rand(2, 200) < 0.7
     mask[:, 0] = True
     with checked_memory(query, key, value, lengths, mask):
-        output = decode_attention(query, key, value, 0.5, lengths, mask, splits=4)
+        output = triton_decode(query, key, value, 0.5, lengths, mask, splits=4)
     scores = query.double() @ key.double().transpose(-1, -2) * 0.5
     valid = (mask & (torch.arange(200) < lengths[:, None]))[:, None, None]
     expected = scores.masked_fill(~valid, -torch.inf).softmax(-1) @ value.double()
     torch.testing.assert_close(output.double(), expected, rtol=1e-3, atol=1e-3)
-
-
-def attention(case: Case, tensors: list[torch.Tensor], pruned: bool = False, **options):
-    return triton_attention(
-        *tensors, case.pattern, case.offset, case.head_offset, pruned, case.scale, case.staggered, **options
-    )
 
 
 def load_kernels(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

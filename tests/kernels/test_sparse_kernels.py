@@ -8,8 +8,11 @@ import torch
 from hypothesis import Phase, given, settings
 from triton.runtime.interpreter import InterpreterBuilder
 
-from longgen.attention import triton_kernels
-from longgen.attention.triton_kernels import triton_attention
+from longgen.attention import PackedDocuments
+from longgen.attention import triton_attention as launcher
+from longgen.attention.call import AttentionCall
+from longgen.attention.tiles import tiles_for
+from longgen.attention.triton_attention import triton_attention
 from longgen.modeling import LongGenCache
 from longgen.pattern import SparsePattern
 from tests.kernels.cases import Case, cases, dense, inputs
@@ -20,26 +23,20 @@ UNSHRUNK = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking would take
 BASE = Case(SparsePattern(32, 1, 2, 3), 0, 150, 1, 2, 2, 64, 0, False, 1)
 
 
-def attention(case: Case, *tensors: torch.Tensor, pruned=False, **options) -> tuple[torch.Tensor, torch.Tensor]:
-    return triton_attention(
-        *tensors, case.pattern, case.offset, case.head_offset, pruned, case.scale, case.staggered, **options
-    )
+def run(case: Case, *tensors: torch.Tensor, packed=None, **options) -> tuple[torch.Tensor, torch.Tensor]:
+    with checked_memory(*tensors, *([] if packed is None else [packed.cu_seqlens])):
+        return triton_attention(*tensors, case.call(packed=packed, **options))
 
 
-def run(case: Case, *tensors: torch.Tensor, **options) -> tuple[torch.Tensor, torch.Tensor]:
-    with checked_memory(*tensors, *(option for option in options.values() if torch.is_tensor(option))):
-        return attention(case, *tensors, **options)
-
-
-def check_gradients(case: Case, tensors: list[torch.Tensor], tolerance: float, documents=None, **options) -> None:
+def check_gradients(case: Case, tensors: list[torch.Tensor], tolerance: float, documents=None, packed=None) -> None:
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
     expected, _ = dense(*exact, case, documents)
     direction = torch.randn(expected.shape, generator=torch.Generator().manual_seed(case.seed))
     wanted = torch.autograd.grad(expected, exact, direction.double())
     tensors = [tensor.detach().requires_grad_() for tensor in tensors]
     direction = direction.to(tensors[0].dtype)
-    with checked_memory(*tensors, direction, *(option for option in options.values() if torch.is_tensor(option))):
-        output, _ = attention(case, *tensors, **options)
+    with checked_memory(*tensors, direction, *([] if packed is None else [packed.cu_seqlens])):
+        output, _ = triton_attention(*tensors, case.call(packed=packed))
         gradients = torch.autograd.grad(output, tensors, direction)
     for name, got, want in zip(("query", "key", "value"), gradients, wanted, strict=True):
         assert got.dtype == tensors[0].dtype
@@ -109,14 +106,14 @@ LENGTHS = [[150], [64, 64, 22], [1, 2, 100, 47], [33, 1, 1, 115]]
 @pytest.mark.parametrize("staggered", [False, True])
 def test_packed_documents_do_not_see_each_other(lengths, staggered):
     case = dataclasses.replace(BASE, staggered=staggered)
-    starts = torch.tensor(np.cumsum([0, *lengths]), dtype=torch.int32)
+    packed = PackedDocuments.of_lengths(lengths)
     documents = np.repeat(np.arange(len(lengths)), lengths)
     tensors = inputs(case)
-    output, lse = run(case, *tensors, starts=starts, longest=max(lengths))
+    output, lse = run(case, *tensors, packed=packed)
     expected, expected_lse = dense(*tensors, case, documents)
     torch.testing.assert_close(output.double(), expected, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(lse.double(), expected_lse, rtol=1e-4, atol=1e-4)
-    check_gradients(case, tensors, 1e-4, documents, starts=starts, longest=max(lengths))
+    check_gradients(case, tensors, 1e-4, documents, packed=packed)
 
 
 def test_offsets_beyond_two_to_the_31_elements():
@@ -128,7 +125,7 @@ def test_offsets_beyond_two_to_the_31_elements():
     far = [storage.as_strided((1, 4, 40, 64), (0, stride, 64, 1), index * 4096) for index in range(3)]
     for tensor, source in zip(far, small, strict=True):
         tensor.copy_(source)
-    output, _ = triton_attention(*far, case.pattern, 0, 0, False, case.scale)
+    output, _ = triton_attention(*far, case.call())
     expected, _ = dense(*small, case)
     assert (output.double() - expected).abs().max() < 1e-2
 
@@ -138,9 +135,9 @@ def test_the_long_columns_are_split_and_summed_alike_every_time(monkeypatch):
     tensors = inputs(case)
     results = []
     for programs in (1, 40, 40):
-        monkeypatch.setattr(triton_kernels, "FAR_PROGRAMS", programs)
+        monkeypatch.setattr(launcher, "FAR_PROGRAMS", programs)
         leaves = [tensor.clone().requires_grad_() for tensor in tensors]
-        output, _ = triton_attention(*leaves, case.pattern, 0, 0, False, case.scale)
+        output, _ = triton_attention(*leaves, case.call())
         output.sum().backward()
         results.append([leaf.grad for leaf in leaves])
     for one, split, again in zip(*results, strict=True):
@@ -161,15 +158,14 @@ def test_a_tile_of_queries_reads_only_what_some_query_of_it_sees(pattern, monkey
         return plain(self, pointer, mask, *rest)
 
     monkeypatch.setattr(InterpreterBuilder, "create_masked_load", load)
-    tile = triton_kernels.tiles_for(0, 4, 16).forward.queries
+    tile = tiles_for(0, 4, 16).forward.queries
     blocks = -(-case.q_len // pattern.block_size)
     for first in range(0, case.q_len, tile):
         # one tile alone, as the last chunk of a prompt
         last = min(first + tile, case.q_len)
         read.clear()
-        triton_attention(
-            query[:, :, first:last], key[:, :, :last], value[:, :, :last], pattern, first, 0, False, case.scale
-        )
+        call = AttentionCall(pattern, case.scale, first, (0,))
+        triton_attention(query[:, :, first:last], key[:, :, :last], value[:, :, :last], call)
         rows = range(first // pattern.block_size, (last - 1) // pattern.block_size + 1)
         seen = {int(block) for row in rows for block in pattern.visible_blocks(row)}
         touched = set()
@@ -212,9 +208,10 @@ def test_what_the_kernels_cannot_serve_is_refused():
         ([torch.randn(1, 2, 8, 300)] * 3, "head_dim is 300: allowed is at most 256"),
     ):
         with pytest.raises(ValueError, match=message):
-            triton_attention(*change, BASE.pattern, 0, 0, False, 1.0)
+            triton_attention(*change, BASE.call())
     with pytest.raises(ValueError, match="block_size is 24: allowed is a multiple of 16"):
-        triton_attention(query, key, value, SparsePattern(24, 1, 2), 0, 0, False, 1.0)
-    with pytest.raises(ValueError, match="packed documents need one row"):
-        starts = torch.tensor([0, 10, 37], dtype=torch.int32)
-        triton_attention(query, key, value, BASE.pattern, 0, 0, False, 1.0, starts=starts)
+        triton_attention(query, key, value, dataclasses.replace(BASE, pattern=SparsePattern(24, 1, 2)).call())
+    with pytest.raises(ValueError, match=r"the softmax scale is -0.5: allowed is a positive number"):
+        triton_attention(query, key, value, dataclasses.replace(BASE.call(), scale=-0.5))
+    with pytest.raises(ValueError, match=r"head offsets are \(0, 5\): allowed are equal or staggered ones"):
+        triton_attention(query, key, value, dataclasses.replace(BASE.call(), head_offsets=(0, 5)))

@@ -153,11 +153,3 @@ def test_what_does_not_qualify_is_refused():
     config.longgen = {"layout": [["full"]] * 6, "pattern": pattern.to_dict()}
     with pytest.raises(ConfigError, match=r"layout\[0\] has 1 KV heads: the model has 2"):
         longgen_classes("llama")[1](config)
-
-
-def test_packed_positions_are_refused():
-    hybrid, x = tiny_hybrid(), tokens(40)
-    packed = torch.cat([torch.arange(20), torch.arange(20)])[None].expand(2, -1)
-    for use_cache in (True, False):
-        with pytest.raises(ValueError, match="packed positions"):
-            hybrid(x, position_ids=packed, use_cache=use_cache)

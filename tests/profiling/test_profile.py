@@ -5,14 +5,16 @@ import dataclasses
 import pytest
 
 from longgen.config import load_experiment
-from longgen.profiling.profile import _rounds, _speed_records, profile_experiment
+from longgen.profiling.profile import profile_experiment, rounds, speed_records
 from tests.experiments import experiment_file
 
 
 def test_a_toy_profile_measures_everything_and_the_cache_is_as_planned(tmp_path):
     experiment = load_experiment(experiment_file(tmp_path))
     quick = dataclasses.replace(experiment.profiling, lengths=[256], training_lengths=[64], decode_tokens=2)
-    speed, memory = profile_experiment(dataclasses.replace(experiment, profiling=quick), ["full", "middle", "ends"])
+    changed = dataclasses.replace(experiment, profiling=quick)
+    speed, memory, attention = profile_experiment(changed, ["full", "middle", "ends"])
+    assert attention == {"sparse": "blocked", "full": "sdpa"}
     cells = {(r["stage"], r["length"], r["variant"]) for r in speed}
     assert cells == {
         (stage, length, variant)
@@ -34,7 +36,7 @@ def test_a_toy_profile_measures_everything_and_the_cache_is_as_planned(tmp_path)
 def test_speedups_are_medians_of_ratios_within_rounds():
     # the machine is three times slower in the second round: within rounds the ratio is 2 all the same
     times = {"full": [2.0, 6.0, 2.2], "hybrid": [1.0, 3.0, 1.1]}
-    records = {r["variant"]: r for r in _speed_records("prefill", 64, times)}
+    records = {r["variant"]: r for r in speed_records("prefill", 64, times)}
     assert records["hybrid"]["speedup"] == 2.0
     assert (records["hybrid"]["speedup_low"], records["hybrid"]["speedup_high"]) == (2.0, 2.0)
     assert records["hybrid"]["seconds"] == 1.1
@@ -49,7 +51,7 @@ def test_rounds_drop_the_warm_up_and_alternate_the_order():
         return {"prefill": float(len(calls))}
 
     done = []
-    times = _rounds(["a", "b"], 64, 2, measure, lambda: done.append(1))
+    times = rounds(["a", "b"], 64, 2, measure, lambda: done.append(1))
     assert calls == ["b", "a", "a", "b", "b", "a"]
     assert times == {"prefill": {"a": [3.0, 6.0], "b": [4.0, 5.0]}}
     assert len(done) == 6

@@ -1,0 +1,1 @@
+"""Our attention kernels against others, on one device: numerics first, then time."""

@@ -1,0 +1,110 @@
+"""The records of a session as text to read in a terminal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from longgen.profiling.attention.session import MEASURED
+
+Record = dict[str, Any]
+
+
+def checks_table(records: Sequence[Record]) -> str:
+    """Every check that did not pass, and the largest error of every dtype among those that did."""
+    lines, reasons = [], Counter[str]()
+    for record in records:
+        if record["status"] != MEASURED:
+            reasons[f"{record['status']}: {record['reason']}"] += 1
+        elif not record["passed"]:
+            where = f"{record['dtype']}, {_heads(record)}, {record['length']:,} tokens, {record['pattern']}"
+            error = f"error {record['error']:.1e}, allowed {record['tolerance']:.0e}"
+            lines.append(f"WRONG: {record['what']}, {record['tensor']}: {error} ({where})")
+    lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
+    for dtype in dict.fromkeys(record["dtype"] for record in records):
+        errors = [record["error"] for record in records if record["dtype"] == dtype and record["passed"]]
+        if errors:
+            lines.append(f"{dtype}: {len(errors)} comparisons passed, largest relative error {max(errors):.1e}")
+    return "\n".join(lines)
+
+
+def speed_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
+    """A row per measurement; what was not measured in a line of its own; and from which length on we beat dense."""
+    lines = [f"{limit['quantity']}: {limit['value']:.3g} {limit['unit']}" for limit in limits]
+    header = (
+        "stage",
+        "model",
+        "length",
+        "batch",
+        "pattern",
+        "implementation",
+        "ms",
+        "TFLOP/s",
+        "GB/s",
+        "ideal",
+        "x dense",
+    )
+    rows = [header]
+    for record in sorted(records, key=_order):
+        if record["status"] == MEASURED:
+            rows.append(
+                (
+                    *(
+                        record["stage"],
+                        record["shape"],
+                        f"{record['length']:,}",
+                        str(record["batch"]),
+                        record["pattern"],
+                    ),
+                    record["implementation"],
+                    f"{1e3 * record['seconds']:.3f}",
+                    f"{record['flops_per_second'] / 1e12:.1f}",
+                    f"{record['bytes_per_second'] / 1e9:.0f}",
+                    _number(record["fraction_of_ideal"], ".0%"),
+                    _number(record["speedup"], ".2f"),
+                )
+            )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
+    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    lines += crossovers(records)
+    rest = Counter(
+        f"{record['status']}: {record['implementation']}: {record['reason']}"
+        for record in records
+        if record["status"] != MEASURED
+    )
+    return "\n".join([*lines, *(f"{words} ({count} cases)" for words, count in rest.items())])
+
+
+def crossovers(records: Sequence[Record]) -> list[str]:
+    """For every stage, model and pattern: from which measured length on our kernels never lose to dense ones."""
+    lines = []
+    ours = [
+        r for r in records if r["implementation"] == "longgen" and r["status"] == MEASURED and r["speedup"] is not None
+    ]
+    for group in dict.fromkeys((record["stage"], record["shape"], record["pattern"]) for record in ours):
+        rows = [r for r in ours if (r["stage"], r["shape"], r["pattern"]) == group]
+        slower = max((row["length"] for row in rows if row["speedup"] < 1), default=0)
+        faster = min((row["length"] for row in rows if row["length"] > slower), default=None)
+        words = "at no measured length" if faster is None else f"from {faster:,} tokens on"
+        lines.append(f"{', '.join(group)}: not slower than the fastest dense kernel {words}")
+    return lines
+
+
+def _order(record: Record) -> tuple[Any, ...]:
+    return (
+        record["stage"],
+        record["shape"],
+        record["batch"],
+        record["length"],
+        record["pattern"],
+        record["implementation"],
+    )
+
+
+def _heads(record: Record) -> str:
+    return f"{record['num_heads']}/{record['num_kv_heads']} heads of {record['head_dim']}"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)

@@ -1,0 +1,213 @@
+"""One command for a GPU: do our attention kernels compute the right thing on this device, and how fast are they?
+
+    python -m longgen.profiling.gpu                       about 9 minutes on one H100
+    python -m longgen.profiling.gpu --only checks         numerics alone
+    python -m longgen.profiling.gpu --minutes 3           what fits; another call goes on from there
+
+First every kernel is compared with a reference in higher precision; then forward, forward + backward and decoding are
+timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward), against PyTorch's dense attention (flash,
+cuDNN), flash-attn where it is installed, FlexAttention with the same mask, and what sparsity allows at best. Needs
+PyTorch and Triton alone. Results are JSON files with provenance, see docs/results-format.md; `longgen publish` makes
+them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny sizes.
+
+`--only tuning` times other tile sizes instead, about 6 minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from longgen.errors import LongGenError
+from longgen.profiling.attention import plan
+from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_checks
+from longgen.profiling.attention.derived import DERIVED, derive
+from longgen.profiling.attention.implementations import IMPLEMENTATIONS
+from longgen.profiling.attention.limits import measure_limits
+from longgen.profiling.attention.session import MEASURED, Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.table import checks_table, speed_table
+from longgen.profiling.attention.timing import time_workload
+from longgen.profiling.attention.tuning import tune
+from longgen.profiling.attention.workloads import Workload
+from longgen.progress import progress_bar
+from longgen.provenance import provenance
+from longgen.results import RESULTS, Result
+
+PARTS = ("checks", "speed", "tuning")
+CHECK_KEY = ("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype", "tensor")
+SPEED_KEY = ("stage", "shape", "length", "batch", "pattern", "implementation")
+WORKERS = 8
+TIMES = ("n", "seconds", "seconds_low", "seconds_high")
+
+
+def default_name(device: str) -> str:
+    """Name of the run: from that of the device."""
+    name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
+    return "kernels-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def run_checks(file: ResultFile, device: str, tiny: bool, budget: Budget) -> None:
+    """Compare every kernel with a reference; a record for every tensor compared."""
+    found = all_checks(device, tiny)
+    left = [index for index, check in enumerate(found) if not _is_checked(file, check)]
+    with ExitStack() as stack:
+        small: dict[int, Future[dict[str, float]]] = {}
+        if device != "cpu":  # most of their time is that of the compiler: several processes
+            pool = stack.enter_context(ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")))
+            small = {index: pool.submit(_errors, index, device) for index in left if found[index].small}
+        bar = stack.enter_context(progress_bar(len(found), "checks", "check", len(found) - len(left)))
+        for index in left:
+            check = found[index]
+            errors = small[index].result if index in small else check.errors
+            outcome = attempt(partial(_measured_errors, errors), ("errors",), budget, 10.0)
+            for tensor, error in (outcome.pop("errors") or {"output": None}).items():
+                passed = None if error is None else error <= TOLERANCES[check.dtype]
+                file.put(_describe_check(check, tensor) | {"error": error, "passed": passed} | outcome)
+            bar.update()
+
+
+def _errors(index: int, device: str) -> dict[str, float]:
+    torch.manual_seed(index)
+    return all_checks(device, tiny=False)[index].errors()
+
+
+def _measured_errors(errors: Callable[[], dict[str, float]]) -> dict[str, Any]:
+    return {"errors": errors()}
+
+
+def _describe_check(check: Check, tensor: str) -> dict[str, Any]:
+    shape = check.shape
+    return {
+        "what": check.what,
+        "shape": shape.name,
+        "num_heads": shape.num_heads,
+        "num_kv_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "length": check.length,
+        "pattern": check.pattern,
+        "dtype": str(check.dtype)[6:],
+        "tensor": tensor,
+        "tolerance": TOLERANCES[check.dtype],
+    }
+
+
+def _is_checked(file: ResultFile, check: Check) -> bool:
+    return any(is_done(file.find(_describe_check(check, tensor))) for tensor in TENSORS[:2])
+
+
+def run_speed(
+    file: ResultFile, limits: list[dict[str, Any]], device: str, dtype: torch.dtype, tiny: bool, budget: Budget
+) -> None:
+    """Time every implementation on every workload."""
+    found = list(plan.cases(tiny))
+    repetitions = 0.01 if tiny else 0.4
+    with progress_bar(len(found), "speed", "case") as bar:
+        for workload, name in found:
+            base = _describe(workload, name, dtype)
+            old = file.find(base)
+            if not is_done(old):
+
+                def measure(workload: Workload = workload, name: str = name) -> dict[str, Any]:
+                    attention = IMPLEMENTATIONS[name].attention(workload)
+                    return asdict(time_workload(attention, workload, device, dtype, repetitions))
+
+                file.put(base | attempt(measure, TIMES, budget, IMPLEMENTATIONS[name].seconds_to_start))
+                if device != "cpu":
+                    torch.cuda.empty_cache()
+            bar.update()
+    records = file.result.records
+    records[:] = derive(records, limits)
+    file.put(records[0])
+
+
+def _describe(workload: Workload, name: str, dtype: torch.dtype) -> dict[str, Any]:
+    shape = workload.shape
+    return {
+        "stage": workload.stage,
+        "shape": shape.name,
+        "num_heads": shape.num_heads,
+        "num_kv_heads": shape.num_kv_heads,
+        "head_dim": shape.head_dim,
+        "dtype": str(dtype)[6:],
+        "length": workload.length,
+        "batch": workload.batch,
+        "pattern": workload.pattern,
+        "implementation": name,
+        "flops": workload.flops(),
+        "bytes": workload.bytes(dtype.itemsize),
+        **dict.fromkeys(DERIVED),
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run; 1 if a check failed, 2 if the arguments or files are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m longgen.profiling.gpu",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts to run; default: checks, then speed")
+    parser.add_argument("--minutes", type=float, default=8.5, help="time to spend (default: %(default)s)")
+    parser.add_argument("--name", help="name of the run (default: kernels-DEVICE)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
+    options = parser.parse_args(arguments)
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
+        parser.error(f"--device is {options.device!r}: allowed are cpu, cuda and cuda:NUMBER")
+    if options.device != "cpu" and not torch.cuda.is_available():
+        parser.error(f"--device is {options.device!r}, and PyTorch sees no GPU: allowed is cpu")
+    try:
+        return _run(options)
+    except LongGenError as error:
+        parser.exit(2, f"error: {error}\n")
+
+
+def _run(options: argparse.Namespace) -> int:
+    device, tiny = options.device, options.device == "cpu"
+    dtype = torch.float32 if tiny else torch.bfloat16
+    parts, budget = options.only or ["checks", "speed"], Budget(options.minutes * 60)
+    name = options.name or default_name(device)
+    settings = {"dtype": str(dtype)[6:], "tiny": tiny}
+    origin = provenance(settings, seed=0, device=device)
+
+    def open_file(kind: str, key: tuple[str, ...]) -> ResultFile:
+        path = options.output / name / "kernels" / f"{kind}.json"
+        return ResultFile.open(path, Result(kind, name, [], origin, settings=settings), key)
+
+    torch.manual_seed(0)
+    limits = open_file("device-limits", ("quantity",))
+    if not limits.result.records:
+        for record in measure_limits(device, dtype, tiny):
+            limits.put(record)
+    failed = 0
+    if "checks" in parts:
+        checks = open_file("kernel-checks", CHECK_KEY)
+        run_checks(checks, device, tiny, budget)
+        print(checks_table(checks.result.records), flush=True)
+        failed = sum(record["passed"] is not True for record in checks.result.records if record["status"] == MEASURED)
+        failed += sum(record["status"] == "failed" for record in checks.result.records)
+    if "tuning" in parts:
+        tuning = open_file(
+            "kernel-tuning", ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")
+        )
+        tune(tuning, device, dtype, tiny, budget)
+    if "speed" in parts:
+        speed = open_file("kernel-speed", SPEED_KEY)
+        run_speed(speed, limits.result.records, device, dtype, tiny, budget)
+        print(speed_table(speed.result.records, limits.result.records), flush=True)
+    print(f"results: {options.output / name / 'kernels'}; {max(0.0, budget.left()):.0f} s were left")
+    return int(failed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,208 @@
+"""`python -m longgen.profiling.gpu`, at tiny sizes on the CPU: what it writes, how it goes on, what follows from it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from longgen.layout import make_layout
+from longgen.planner import attention_flops
+from longgen.profiling import gpu
+from longgen.profiling.attention.derived import derive
+from longgen.profiling.attention.plan import cases
+from longgen.profiling.attention.session import Budget, attempt
+from longgen.profiling.attention.table import crossovers, speed_table
+from longgen.profiling.attention.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, Workload
+from longgen.results import load_result
+from longgen.shapes import MODEL_SHAPES
+
+
+def speed(folder) -> list[dict]:
+    return load_result(folder / "kernels-cpu" / "kernels" / "kernel-speed.json").records
+
+
+def run(folder, *arguments: str) -> int:
+    return gpu.main(["--device", "cpu", "--output", str(folder), *arguments])
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("gpu")
+    assert run(folder, "--only", "speed") == 0
+    return folder
+
+
+def test_everything_is_measured_or_says_why_not(measured):
+    records = speed(measured)
+    assert [(r["stage"], r["pattern"], r["implementation"]) for r in records] == [
+        (workload.stage, workload.pattern, name) for workload, name in cases(tiny=True)
+    ]
+    for record in records:
+        assert record["status"] in ("measured", "unsupported")
+        if record["status"] == "measured":
+            assert 0 < record["seconds_low"] <= record["seconds"] <= record["seconds_high"]
+            assert record["reason"] is None
+        else:
+            assert record["seconds"] is None
+            assert "cpu" in record["reason"]
+    by_case = {(r["stage"], r["pattern"], r["implementation"]): r for r in records}
+    for stage in ("forward", "forward+backward"):
+        dense, ours = by_case[stage, "full", "sdpa"], by_case[stage, "sink", "blocked"]
+        assert dense["speedup"] == dense["fraction_of_ideal"] == 1
+        assert ours["speedup"] == pytest.approx(dense["seconds"] / ours["seconds"])
+    assert by_case["decode", "full", "sdpa decode"]["ideal_from"] == "copy bandwidth"
+    limits = load_result(measured / "kernels-cpu" / "kernels" / "device-limits.json")
+    assert [limit["quantity"] for limit in limits.records] == ["copy bandwidth", "matrix product"]
+    assert limits.provenance["device"]["kind"] == "cpu"
+
+
+def test_a_second_call_measures_nothing_again(measured):
+    before = speed(measured)
+    assert run(measured, "--only", "speed") == 0
+    assert speed(measured) == before
+
+
+def test_numbers_of_other_code_are_neither_overwritten_nor_mixed(measured, tmp_path, capsys):
+    source, target = measured / "kernels-cpu" / "kernels", tmp_path / "kernels-cpu" / "kernels"
+    target.mkdir(parents=True)
+    for path in source.iterdir():
+        value = json.loads(path.read_text())
+        value["provenance"]["git_commit"] = "0" * 40
+        (target / path.name).write_text(json.dumps(value))
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(SystemExit) as exit:
+        run(tmp_path, "--only", "speed")
+    assert exit.value.code == 2
+    assert "git_commit is 0000" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+
+
+def test_without_time_nothing_is_measured_and_the_next_call_goes_on(tmp_path):
+    assert run(tmp_path, "--only", "speed", "--minutes", "0") == 0
+    assert {(r["status"], r["reason"], r["seconds"]) for r in speed(tmp_path)} == {
+        ("not measured", "no time left", None)
+    }
+    assert run(tmp_path, "--only", "speed") == 0
+    assert {r["status"] for r in speed(tmp_path)} == {"measured", "unsupported"}
+
+
+def test_a_session_that_is_killed_loses_nothing(tmp_path):
+    path = tmp_path / "kernels-cpu" / "kernels" / "kernel-speed.json"
+    command = [
+        sys.executable,
+        "-m",
+        "longgen.profiling.gpu",
+        "--device",
+        "cpu",
+        "--only",
+        "speed",
+        "--output",
+        tmp_path,
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(3000):
+        if path.exists() or process.poll() is not None:
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    before = speed(tmp_path)
+    assert before
+    assert run(tmp_path, "--only", "speed") == 0
+    after = speed(tmp_path)
+    assert len(after) > len(before) or len(before) == len(list(cases(tiny=True)))
+    times = [record["seconds"] for record in before]
+    assert [record["seconds"] for record in after[: len(before)]] == times
+
+
+def test_checks_that_could_not_be_made_do_not_pass(tmp_path):
+    assert run(tmp_path, "--only", "checks") == 0  # nothing failed: there is no GPU
+    records = load_result(tmp_path / "kernels-cpu" / "kernels" / "kernel-checks.json").records
+    assert {(record["status"], record["passed"], record["error"]) for record in records} == {
+        ("unsupported", None, None)
+    }
+
+
+def test_a_failure_costs_only_itself():
+    def failing():
+        raise torch.OutOfMemoryError("out of memory\nand a long dump")
+
+    record = attempt(failing, ("seconds",), Budget(60), 1)
+    assert record == {"status": "failed", "reason": "OutOfMemoryError: out of memory", "seconds": None}
+    assert attempt(dict, (), Budget(60), 100)["status"] == "not measured"
+
+
+@pytest.mark.parametrize("length", [4096, 131072])
+def test_work_is_what_the_planner_counts(length):
+    for shape in (LLAMA2_7B, LLAMA2_70B):
+        model = MODEL_SHAPES[shape.name]
+        sparse = make_layout(model.num_layers, 0, "middle", model.num_kv_heads)
+        for pattern in ("sink", "stride-16"):
+            counted = attention_flops(model, sparse, PATTERNS[pattern], length) / model.num_layers
+            assert Workload("forward", shape, length, pattern).flops() == counted
+            assert Workload("forward+backward", shape, length, pattern).flops() == 3.5 * counted
+        # to decode: the keys and values of the cache, one query, one output
+        full = Workload("decode", shape, length, "full").bytes(2)
+        assert full == 2 * 128 * (2 * shape.num_heads + 2 * shape.num_kv_heads * (length + 1))
+
+
+def row(implementation: str, pattern: str, length: int, seconds: float | None, flops: float, stage="forward") -> dict:
+    status = "not measured" if seconds is None else "measured"
+    same = {"stage": stage, "shape": "llama2-7b", "batch": 1, "length": length, "reason": "no time left"}
+    times = {"status": status, "seconds": seconds, "flops": flops, "bytes": 100.0}
+    return same | times | {"implementation": implementation, "pattern": pattern}
+
+
+def test_the_ideal_is_that_of_the_fastest_dense_kernel_of_the_same_session():
+    records = [
+        row("sdpa-flash", "full", 100, 10.0, 1000.0),
+        row("sdpa-cudnn", "full", 100, 8.0, 1000.0),
+        row("longgen full", "full", 100, 4.0, 1000.0),  # ours is no yardstick
+        row("longgen", "sink", 100, 2.0, 50.0),
+        row("longgen", "sink", 400, 5.0, 200.0),
+        row("flex-128", "sink", 100, None, 50.0),
+        row("longgen decode", "full", 100, 4.0, 50.0, stage="decode"),
+    ]
+    limits = [{"quantity": "copy bandwidth", "value": 50.0, "unit": "bytes per second"}]
+    derived = derive(records, limits)
+    assert [r["speedup"] for r in derived] == [0.8, 1.0, 2.0, 4.0, None, None, None]
+    assert [r["fraction_of_ideal"] for r in derived[:6]] == [0.8, 1.0, 2.0, 0.2, pytest.approx(0.32), None]
+    assert derived[4]["ideal_from"] == "sdpa-cudnn @ 100"
+    assert derived[6]["fraction_of_ideal"] == 0.5
+    assert derived[3]["flops_per_second"] == 25.0
+    text = speed_table(derived, limits)
+    assert "not measured: flex-128: no time left (1 cases)" in text
+    assert derive(records[3:4], [])[0]["fraction_of_ideal"] is None
+
+
+CROSSOVERS = {
+    (1, 1, 1): "from 10 tokens on",
+    (3, 1, 1): "from 20 tokens on",
+    (1, 3, 1): "from 40 tokens on",
+    (1, 1, 3): "at no measured length",
+}
+
+
+@pytest.mark.parametrize(("seconds", "words"), CROSSOVERS.items())
+def test_the_crossover_is_where_ours_stays_ahead(seconds, words):
+    lengths = (10, 20, 40)
+    records = [row("sdpa", "full", length, 2.0, 10.0) for length in lengths]
+    records += [row("longgen", "sink", length, time, 5.0) for length, time in zip(lengths, seconds, strict=True)]
+    assert crossovers(derive(records, [])) == [
+        f"forward, llama2-7b, sink: not slower than the fastest dense kernel {words}"
+    ]
+
+
+def test_wrong_arguments_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        gpu.main(["--only", "everything"])
+    assert "invalid choice: 'everything'" in capsys.readouterr().err
+    for device, words in (("gpu", "allowed are cpu, cuda and cuda:NUMBER"), ("cuda", "PyTorch sees no GPU")):
+        with pytest.raises(SystemExit):
+            gpu.main(["--device", device, "--output", str(tmp_path)])
+        assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
