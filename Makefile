@@ -17,7 +17,7 @@ setup: $(VENV)/.complete  ## the environment in .venv, with pinned versions
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,kernels,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,kernels,data,dev]"
 	touch $@
 
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration

@@ -127,10 +127,12 @@ class TrainingSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     checkpoint_every: int = 100
     early_exit_layers: int | None = None
+    keep_checkpoints: int = 1
 
     def __post_init__(self) -> None:
         require(len(self.phases) > 0, "phases", self.phases, "at least one phase")
         require(self.checkpoint_every >= 1, "checkpoint_every", self.checkpoint_every, "a whole number >= 1")
+        require(self.keep_checkpoints >= 1, "keep_checkpoints", self.keep_checkpoints, "a whole number >= 1")
         exit_layers = self.early_exit_layers
         require(
             exit_layers is None or exit_layers >= 1, "early_exit_layers", exit_layers, "a whole number >= 1 or null"

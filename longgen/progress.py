@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from tqdm import tqdm
 
 
 def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm:
-    """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager."""
+    """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager.
+
+    Of several processes that torchrun started, only the first shows it.
+    """
     interval = 0.5 if sys.stderr.isatty() else 20.0
     return tqdm(
         total=total,
@@ -19,4 +23,5 @@ def progress_bar(total: int, description: str, unit: str, done: int = 0) -> tqdm
         maxinterval=interval,
         dynamic_ncols=True,
         file=sys.stderr,
+        disable=os.environ.get("RANK", "0") != "0",
     )

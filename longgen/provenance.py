@@ -14,7 +14,18 @@ from pathlib import Path
 from typing import Any
 
 # Those whose version can change a number.
-PACKAGES = ("longgen", "torch", "transformers", "tokenizers", "triton", "numpy", "flash-attn", "lm-eval")
+PACKAGES = (
+    "longgen",
+    "torch",
+    "transformers",
+    "tokenizers",
+    "triton",
+    "numpy",
+    "flash-attn",
+    "lm-eval",
+    "datasets",
+    "pyarrow",
+)
 
 
 def fingerprint(value: Any) -> str:

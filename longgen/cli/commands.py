@@ -7,7 +7,7 @@ import importlib
 import typer
 
 # verb -> module in longgen.cli; the module has a function of the verb's name.
-VERBS = ("plan", "prepare", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
+VERBS = ("plan", "prepare", "pack", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
 
 
 def register_commands(app: typer.Typer) -> None:

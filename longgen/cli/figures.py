@@ -34,7 +34,7 @@ def figures(
     Without --only, what a run has no results for is left out, and named.
     """
     need_report_packages()
-    from longgen.reporting.report import write_claims, write_report
+    from longgen.reporting.report import parts_of, write_claims, write_report
     from longgen.reporting.run import open_run, published_runs
 
     published = published_runs(results) if all_published else []
@@ -44,7 +44,11 @@ def figures(
         raise ConfigError("no run is given: name one, such as smoke, or --all-published where there are published ones")
     runs = {name: open_run(name, results) for name in [*(run or []), *published]}
     for name, opened in runs.items():
-        report = write_report(opened, output / name, only or [])
+        # what is asked of all published runs need not concern each of them; of a run by its name, it must
+        wanted = [part for part in only or [] if name in (run or []) or part in parts_of(opened)]
+        if only and not wanted:
+            continue
+        report = write_report(opened, output / name, wanted)
         print(f"{output / name}: {len(report.written)} files")
         for part, why in report.skipped.items():
             print(f"  without {part}: {why}", file=sys.stderr)

@@ -22,8 +22,14 @@ def train(
     model: Annotated[Path | None, typer.Option(help="Converted model to extend (extension).")] = None,
     variant: Annotated[str | None, typer.Option(help="Variant that the model is (extension).")] = None,
     threads: Threads = 0,
+    sequence_parallel: Annotated[
+        int, typer.Option(help="Of the processes that torchrun started, how many share the tokens of a row.", min=1)
+    ] = 1,
 ) -> None:
-    """Train the base model, or extend a converted one; a killed run resumes exactly where its checkpoint stands."""
+    """Train the base model, or extend a converted one; a killed run resumes exactly where its checkpoint stands.
+
+    On several processes: `torchrun --nproc-per-node N -m longgen.training CONFIG ...`, with the same options.
+    """
     from longgen.config import load_experiment
 
     experiment = load_experiment(config)
@@ -35,10 +41,12 @@ def train(
     else:
         experiment.variant(variant)
 
+    from longgen.training.parallel.processes import join_processes
     from longgen.training.stages import train_base, train_extension
 
     use_threads(threads)
+    processes = join_processes(sequence_parallel)
     if tokenizer is not None and stage is Stage.base:
-        train_base(experiment, rows, tokenizer, output, result, checkpoint)
+        train_base(experiment, rows, tokenizer, output, result, checkpoint, processes)
     elif model is not None and variant is not None:
-        train_extension(experiment, rows, model, variant, output, result, checkpoint)
+        train_extension(experiment, rows, model, variant, output, result, checkpoint, processes)

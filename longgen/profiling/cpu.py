@@ -1,6 +1,6 @@
 """How close sparse attention comes on a CPU to the speed-up its pattern allows, against PyTorch's full attention.
 
-    python -m longgen.profiling.cpu --lengths 8192 --out attention-cpu.json
+    python -m longgen.profiling.cpu --lengths 8192 --name attention-cpu
 
 times forward and backward of the blocked path (`longgen.attention.blocked`) and of causal scaled_dot_product_attention
 on the same float32 tensors, batch 1, in one process. In every round each runs once, and ratios are taken within the
@@ -24,7 +24,7 @@ from longgen.profiling.attention.workloads import PATTERNS
 from longgen.profiling.profile import BASELINE, Records, rounds, speed_records
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
-from longgen.results import Result, save_result
+from longgen.results import RESULTS, Result, save_result
 
 SPARSE = {name: pattern for name, pattern in PATTERNS.items() if pattern is not None}
 SEED = 0
@@ -126,16 +126,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--head-dim", type=_positive, default=64, help="size of each head (default: 64)")
     parser.add_argument("--repeats", type=_positive, default=5, help="rounds, after one that warms up (default: 5)")
     parser.add_argument("--threads", type=_positive, default=1, help="CPU threads (default: 1)")
-    parser.add_argument("--out", type=Path, help="JSON file for the results (default: print only)")
+    parser.add_argument("--name", help="name of the run to write results for (default: print only)")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     records = measure_attention(SPARSE, options.lengths, options.heads, options.head_dim, options.repeats)
     print(table(records))
-    if options.out:
-        settings = {name: value for name, value in vars(options).items() if name != "out"}
+    if options.name:
+        settings = {name: value for name, value in vars(options).items() if name not in ("name", "output")}
         settings["patterns"] = {name: pattern.to_dict() for name, pattern in SPARSE.items()}
-        result = Result("attention-speed", "attention-cpu", records, provenance(settings, SEED), settings=settings)
-        save_result(options.out, result)
+        result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
+        save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
 
 
 def _positive(text: str) -> int:

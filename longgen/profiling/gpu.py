@@ -16,6 +16,7 @@ them published ones; LONGGEN_COMMIT names the commit of sources without git. On 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -34,7 +35,7 @@ from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_c
 from longgen.profiling.attention.derived import DERIVED, derive
 from longgen.profiling.attention.implementations import IMPLEMENTATIONS
 from longgen.profiling.attention.limits import measure_limits
-from longgen.profiling.attention.session import MEASURED, Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.session import FAILED, Budget, ResultFile, attempt, is_done
 from longgen.profiling.attention.table import checks_table, speed_table
 from longgen.profiling.attention.timing import time_workload
 from longgen.profiling.attention.tuning import tune
@@ -70,10 +71,18 @@ def run_checks(file: ResultFile, device: str, tiny: bool, budget: Budget) -> Non
             check = found[index]
             errors = small[index].result if index in small else check.errors
             outcome = attempt(partial(_measured_errors, errors), ("errors",), budget, 10.0)
-            for tensor, error in (outcome.pop("errors") or {"output": None}).items():
-                passed = None if error is None else error <= TOLERANCES[check.dtype]
-                file.put(_describe_check(check, tensor) | {"error": error, "passed": passed} | outcome)
+            file.drop(_describe_check(check, None), CHECK_KEY[:-1])
+            for tensor, error in (outcome.pop("errors") or {None: None}).items():
+                file.put(_describe_check(check, tensor) | outcome | _judged(error, TOLERANCES[check.dtype]))
             bar.update()
+
+
+def _judged(error: float | None, tolerance: float) -> dict[str, Any]:
+    if error is None:
+        return {"error": None, "passed": None}
+    if not math.isfinite(error):  # JSON knows no NaN
+        return {"error": None, "passed": False, "status": FAILED, "reason": "the result is not a number"}
+    return {"error": error, "passed": error <= tolerance}
 
 
 def _errors(index: int, device: str) -> dict[str, float]:
@@ -85,7 +94,7 @@ def _measured_errors(errors: Callable[[], dict[str, float]]) -> dict[str, Any]:
     return {"errors": errors()}
 
 
-def _describe_check(check: Check, tensor: str) -> dict[str, Any]:
+def _describe_check(check: Check, tensor: str | None) -> dict[str, Any]:
     shape = check.shape
     return {
         "what": check.what,
@@ -102,7 +111,7 @@ def _describe_check(check: Check, tensor: str) -> dict[str, Any]:
 
 
 def _is_checked(file: ResultFile, check: Check) -> bool:
-    return any(is_done(file.find(_describe_check(check, tensor))) for tensor in TENSORS[:2])
+    return any(is_done(file.find(_describe_check(check, tensor))) for tensor in (*TENSORS, None))
 
 
 def run_speed(
@@ -194,8 +203,8 @@ def _run(options: argparse.Namespace) -> int:
         checks = open_file("kernel-checks", CHECK_KEY)
         run_checks(checks, device, tiny, budget)
         print(checks_table(checks.result.records), flush=True)
-        failed = sum(record["passed"] is not True for record in checks.result.records if record["status"] == MEASURED)
-        failed += sum(record["status"] == "failed" for record in checks.result.records)
+        records = checks.result.records
+        failed = sum(record["passed"] is False or record["status"] == FAILED for record in records)
     if "tuning" in parts:
         tuning = open_file(
             "kernel-tuning", ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")

@@ -89,7 +89,7 @@ def rounds(
 
 
 def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Records:
-    """Records of kind ``speed`` from what `rounds` measured of a stage: medians of times, and of ratios within rounds."""
+    """Records of kind ``speed`` from the `rounds` of a stage: medians of times and of ratios within rounds."""
     records = []
     for name, seconds in sorted(times.items()):
         ratios = np.array(times[BASELINE]) / np.array(seconds)

@@ -6,7 +6,7 @@ import importlib.util
 
 from longgen.errors import ConfigError
 
-# Known without importing matplotlib, for the workflow. `figures.FIGURES` and `report.PARTS` have the same names.
+# Known without importing matplotlib. Those of an experiment: the workflow makes all of them.
 FIGURE_NAMES = (
     "pattern",
     "layouts",
@@ -20,6 +20,9 @@ FIGURE_NAMES = (
     "kv",
 )
 TABLE_NAMES = ("ablation", "claims")
+# Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
+KERNEL_FIGURE_NAMES = ("kernels",)
+KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")
 
 
 def need_report_packages() -> None:

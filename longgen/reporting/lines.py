@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.artist import Artist
@@ -17,12 +19,25 @@ def spread(count: int, step: float = 0.035) -> list[float]:
     return [float(2 ** (step * (index - (count - 1) / 2))) for index in range(count)]
 
 
-def draw_lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, look: VariantStyle, shift: float = 1.0) -> None:
-    """A line with markers of column ``y`` against ``x``, and error bars from ``<y>_low`` to ``<y>_high``."""
+def draw_lines(
+    axes: Axes, rows: pd.DataFrame, x: str, y: str, look: VariantStyle, shift: float = 1.0, **changes: Any
+) -> None:
+    """A line with markers of column ``y`` against ``x``, and error bars from ``<y>_low`` to ``<y>_high``.
+
+    Args:
+        axes: to draw on.
+        rows: one per point.
+        x: name of a column.
+        y: name of a column; those of the ends of its intervals follow from it.
+        look: colour, marker and label.
+        shift: factor of x, so that intervals stand beside each other.
+        changes: what else the line has, or has otherwise, in matplotlib's words.
+    """
     if rows.empty:
         return
     values = rows[y].to_numpy()
     errors = np.vstack([values - rows[f"{y}_low"].to_numpy(), rows[f"{y}_high"].to_numpy() - values])
+    line: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4} | changes
     axes.errorbar(
         rows[x].to_numpy() * shift,
         values,
@@ -33,8 +48,7 @@ def draw_lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, look: VariantStyl
         elinewidth=0.8,
         capsize=1.8,
         capthick=0.8,
-        markeredgecolor="white",
-        markeredgewidth=0.4,
+        **line,
     )
 
 

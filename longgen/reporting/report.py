@@ -1,4 +1,4 @@
-"""Everything that is made from a run's results: figures, ablation table, claims ledger."""
+"""Everything that is made from a run's results: figures, and the tables of ablation, claims and kernels."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from pathlib import Path
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
+from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES
 from longgen.reporting.ablation import ablation_markdown, ablation_table
+from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
+from longgen.reporting.kernel_table import kernel_markdown, kernel_table
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
 
@@ -47,19 +50,58 @@ def write_ablation(run: Run, folder: Path, name: str = "ablation") -> list[Path]
 
 
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
-    """Write claims.csv and claims.md for one or several runs. Raises ArtifactError if a plan.json is missing."""
-    table = ledger(runs)
+    """Write claims.csv and claims.md for one or several runs.
+
+    A run that measured kernels alone says nothing of the claims: it is not counted.
+
+    Raises:
+        ArtifactError: an experiment's plan.json is missing.
+    """
+    table = ledger([run for run in runs if not run.of_kernels_alone])
     save_csv(table, folder / f"{name}.csv")
     _write_text(folder / f"{name}.md", claims_markdown(table))
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
 
+def write_kernel_table(run: Run, folder: Path, name: str = "kernel_table") -> list[Path]:
+    """Write kernel_table.csv and kernel_table.md. Raises ArtifactError if no kernel was measured."""
+    table = kernel_table(run)
+    save_csv(table, folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", kernel_markdown(run, table))
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
+def write_attention_speed(run: Run, folder: Path, name: str = "attention_speed") -> list[Path]:
+    """Write attention_speed.csv and attention_speed.md. Raises ArtifactError if nothing of it was measured."""
+    text = attention_speed_markdown(run)
+    save_csv(run.frame("attention-speed"), folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", text)
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
+def _write_own_claims(run: Run, folder: Path, name: str) -> list[Path]:
+    if run.of_kernels_alone:
+        raise run.missing("plan")
+    return write_claims([run], folder, name)
+
+
 _Writer = Callable[[Run, Path, str], list[Path]]
-_TABLES: dict[str, _Writer] = {
+_OF_EXPERIMENT: dict[str, _Writer] = {
+    **dict.fromkeys(FIGURE_NAMES, write_figure),
     "ablation": write_ablation,
-    "claims": lambda run, folder, name: write_claims([run], folder, name),
+    "claims": _write_own_claims,
 }
-PARTS: dict[str, _Writer] = {**dict.fromkeys(FIGURES, write_figure), **_TABLES}
+_OF_KERNELS: dict[str, _Writer] = {
+    **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
+    "kernel_table": write_kernel_table,
+    "attention_speed": write_attention_speed,
+}
+PARTS = _OF_EXPERIMENT | _OF_KERNELS
+
+
+def parts_of(run: Run) -> list[str]:
+    """Names of the parts that such a run is for: an experiment, measurements of kernels, or both."""
+    return [*({} if run.of_kernels_alone else _OF_EXPERIMENT), *(_OF_KERNELS if run.has_kernels else {})]
 
 
 def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:
@@ -68,7 +110,7 @@ def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:
     Args:
         run: the results.
         folder: where to write; files of a part that cannot be made (any more) are removed, so that no stale one stays.
-        only: names in `PARTS`; none means all.
+        only: names in `PARTS`; none means `parts_of` the run.
 
     Raises:
         ConfigError: a name in ``only`` is unknown.
@@ -78,18 +120,24 @@ def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:
         if name not in PARTS:
             raise ConfigError(f"--only is {name!r}: allowed are {', '.join(PARTS)}")
     report = Report()
-    for name in only or PARTS:
+    for name in only or parts_of(run):
         try:
             report.written += PARTS[name](run, folder, name)
         except ArtifactError as error:
             if only:
                 raise
             report.skipped[name] = str(error)
-            for extension in (*FORMATS, "md"):
-                (folder / f"{name}.{extension}").unlink(missing_ok=True)
+            _remove(folder, name)
+    for name in [] if only else set(PARTS) - set(parts_of(run)):
+        _remove(folder, name)
     if not report.written:
         raise ArtifactError(next(iter(report.skipped.values())))
     return report
+
+
+def _remove(folder: Path, name: str) -> None:
+    for extension in (*FORMATS, "md"):
+        (folder / f"{name}.{extension}").unlink(missing_ok=True)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -12,52 +12,8 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
+from longgen.reporting.contract import KINDS, check_columns
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
-
-
-@dataclass(frozen=True)
-class Kind:
-    """Where a kind of result lives below a run's folder, and the columns its records must have."""
-
-    files: str
-    columns: tuple[str, ...]
-
-
-# The input contract; docs/results-format.md explains every column.
-KINDS: dict[str, Kind] = {
-    "plan": Kind(
-        "plan.json",
-        (
-            *("variant", "placement", "pattern", "full_layers", "num_layers", "length", "kv_bytes", "kv_fraction"),
-            *("prefill_flops", "training_flops", "decode_bytes"),
-            *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
-        ),
-    ),
-    "corpus": Kind("corpus.json", ("source", "split", "documents", "tokens", "sha256")),
-    "training": Kind(
-        "training/<variant>.json",
-        (
-            *("stage", "phase", "step", "length", "tokens", "loss", "answer_accuracy"),
-            *("learning_rate", "seconds", "tokens_per_second"),
-        ),
-    ),
-    "retrieval": Kind(
-        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", "exact", "exact_low", "exact_high")
-    ),
-    "perplexity": Kind(
-        "evaluation/<variant>/perplexity.json",
-        ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
-    ),
-    "speed": Kind(
-        "profile/speed.json",
-        (
-            *("variant", "stage", "length", "n", "seconds", "seconds_low", "seconds_high"),
-            *("speedup", "speedup_low", "speedup_high"),
-        ),
-    ),
-    "memory": Kind("profile/memory.json", ("variant", "length", "kv_bytes", "kv_bytes_planned", "kv_fraction")),
-}
-TEXT_COLUMNS = frozenset({"variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"})
 
 
 @dataclass(frozen=True)
@@ -110,23 +66,38 @@ class Run:
         """Whether there is a results file of ``kind`` with at least one record."""
         return any(result.records for result in self._of_kind(kind))
 
+    @property
+    def has_kernels(self) -> bool:
+        """Whether kernels were measured in this run."""
+        return any(self.has(name) for name, kind in KINDS.items() if kind.of_kernels)
+
+    @property
+    def of_kernels_alone(self) -> bool:
+        """Whether kernels are all that was measured: no plan, no variants, nothing for the paper's claims."""
+        return self.has_kernels and not any(self.has(name) for name, kind in KINDS.items() if not kind.of_kernels)
+
     def missing(self, kind: str) -> ArtifactError:
         """The error for an absent ``kind``: names the file and the command that makes it."""
+        path = self.folder / KINDS[kind].files
+        if self.of_kernels_alone and not KINDS[kind].of_kernels:
+            return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured kernels alone")
         if self.name.startswith(f"{PUBLISHED.name}/"):
             command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
         else:
-            command = f"snakemake --cores all --config experiment=config/{self.name}.yaml"
-        return ArtifactError(f"{self.folder / KINDS[kind].files} is missing: `{command}` makes it")
+            command = KINDS[kind].made_by.format(run=self.name)
+        return ArtifactError(f"{path} is missing: `{command}` makes it")
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """All records of ``kind``, in the order of the variants, with a ``variant`` column.
+        """All records of ``kind``; but for kernels in the order of the variants, with a ``variant`` column.
 
         Raises:
-            ArtifactError: no such results file, or a column of the contract is absent or not a number.
+            ArtifactError: no such results file, or its records break the contract (`check_columns`).
         """
         if not self.has(kind):
             raise self.missing(kind)
         frame = self._frame(kind)
+        if KINDS[kind].of_kernels:
+            return frame
         order = {name: index for index, name in enumerate(self.variants)}
         rank = frame["variant"].map(lambda name: order.get(name, len(order)))
         return frame.assign(rank=rank).sort_values("rank", kind="stable").drop(columns="rank").reset_index(drop=True)
@@ -186,6 +157,15 @@ class Run:
         }
         return ", ".join(sorted(names))
 
+    def settings(self, kind: str) -> dict[str, Any]:
+        """What was set when ``kind`` was measured, in its first file; empty if there is none."""
+        return next((result.settings for result in self._of_kind(kind)), {})
+
+    def days(self, *kinds: str) -> str:
+        """Day(s) on which these kinds were measured, such as 2025-01-31; empty if none was."""
+        dates = {str(result.provenance.get("date", ""))[:10] for kind in kinds for result in self._of_kind(kind)}
+        return ", ".join(sorted(dates - {""}))
+
     def _of_kind(self, kind: str) -> list[Result]:
         return [result for result in self.results if result.kind == kind]
 
@@ -193,20 +173,11 @@ class Run:
         frames = []
         for result in self._of_kind(kind):
             rows = pd.DataFrame(result.records)
-            if "variant" not in rows:
+            if "variant" not in rows and not KINDS[kind].of_kernels:
                 rows.insert(0, "variant", result.variant or "base")
             frames.append(rows)
         frame = pd.concat([rows for rows in frames if len(rows)], ignore_index=True)
-        path = self.folder / KINDS[kind].files
-        for column in KINDS[kind].columns:
-            if column not in frame:
-                raise ArtifactError(f"{path}: column {column!r} is missing; see docs/results-format.md")
-            if column not in TEXT_COLUMNS:
-                try:
-                    frame[column] = pd.to_numeric(frame[column])
-                except (ValueError, TypeError):
-                    raise ArtifactError(f"{path}: column {column!r} holds something that is not a number") from None
-        return frame
+        return check_columns(frame, KINDS[kind], self.folder / KINDS[kind].files)
 
 
 def open_run(name: str, results: Path | str = RESULTS) -> Run:

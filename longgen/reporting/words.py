@@ -11,6 +11,7 @@ from longgen.reporting.run import Run
 # written as escapes, since linters take the characters for x and -
 TIMES = "\u00d7"
 TO = "\u2013"
+SEPARATOR = " · "
 
 _LABELS = {
     "full": "full attention",
@@ -41,7 +42,7 @@ def run_note(run: Run, *kinds: str) -> str:
     parts = [f"run {run.name}", f"model {run.model_name}, {run.plan.model['num_layers']} layers"]
     if kinds:
         parts.append(f"measured on {run.device(*kinds)}")
-    return " · ".join(parts)
+    return SEPARATOR.join(parts)
 
 
 def format_length(length: float) -> str:

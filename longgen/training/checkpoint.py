@@ -1,18 +1,32 @@
-"""Checkpoints for exact resume: safetensors and JSON only, nothing is unpickled; complete or absent, never half."""
+"""Checkpoints for exact resume: PyTorch's distributed checkpoints as safetensors, and JSON beside them.
+
+Nothing is unpickled. A checkpoint is complete or absent, never half. Every process writes its own part; any number of
+processes can go on from it.
+"""
 
 from __future__ import annotations
 
 import json
+import shutil
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as distributed
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from longgen.errors import ArtifactError
-from longgen.files import atomic_directory, write_json
+from longgen.files import write_json
+from longgen.training.parallel.processes import Processes
+
+PROGRESS = "progress.json"
+UNFINISHED = ".unfinished"
 
 
 @dataclass
@@ -33,26 +47,56 @@ class Progress:
 
 
 def save_checkpoint(
-    folder: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], progress: Progress
+    folder: Path,
+    model: torch.nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    progress: Progress,
+    processes: Processes | None = None,
+    keep: int = 1,
 ) -> None:
-    """Replace the checkpoint at ``folder``."""
-    states = {
-        f"{number}.{index}.{key}": value.contiguous()
-        for number, optimizer in enumerate(optimizers)
-        for index, state in optimizer.state_dict()["state"].items()
-        for key, value in state.items()
-    }
-    with atomic_directory(folder) as temporary:
-        weights = {name: parameter.detach().contiguous() for name, parameter in model.named_parameters()}
-        save_file(weights, temporary / "model.safetensors")
-        save_file(states, temporary / "optimizer.safetensors")
-        write_json(temporary / "progress.json", vars(progress))
+    """Add a checkpoint to ``folder``; called by all processes.
+
+    Args:
+        folder: of a run's checkpoints, on a file system that all processes see.
+        model: whose parameters are saved, sharded or not.
+        optimizers: of these parameters.
+        progress: where the run stands.
+        processes: who takes part; None for one process.
+        keep: how many checkpoints to keep, the new one included.
+    """
+    processes = processes or Processes()
+    unfinished = folder / f"{UNFINISHED}-{progress.step:08d}"
+    if processes.rank == 0:
+        for stale in folder.glob(f"{UNFINISHED}-*"):  # a run was killed while it saved
+            shutil.rmtree(stale)
+        unfinished.mkdir(parents=True)
+    processes.wait()
+    with _quiet():
+        distributed.save(
+            _states(model, optimizers),
+            storage_writer=HuggingFaceStorageWriter(str(unfinished), save_distributed=True),
+            no_dist=processes.mesh is None,
+        )
+    processes.wait()
+    if processes.rank == 0:
+        write_json(unfinished / PROGRESS, vars(progress))
+        finished = folder / f"step-{progress.step:08d}"
+        if finished.exists():  # of another run
+            shutil.rmtree(finished)
+        unfinished.rename(finished)
+        for old in _checkpoints(folder)[keep:]:
+            shutil.rmtree(old)
+    processes.wait()
 
 
 def load_checkpoint(
-    folder: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer], fingerprint: str
+    folder: Path,
+    model: torch.nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    fingerprint: str,
+    processes: Processes | None = None,
 ) -> Progress:
-    """Load the checkpoint at ``folder`` into ``model`` and ``optimizers`` if it belongs to this run.
+    """Load the latest checkpoint in ``folder`` into ``model`` and ``optimizers`` if it belongs to this run.
 
     Returns:
         its progress, or that of a fresh start if there is no checkpoint of ``fingerprint``.
@@ -60,28 +104,67 @@ def load_checkpoint(
     Raises:
         ArtifactError: the checkpoint is of this run but damaged.
     """
-    if not (folder / "progress.json").is_file():
+    processes = processes or Processes()
+    found = _checkpoints(folder)
+    if not found:
         return Progress(fingerprint)
+    latest = found[0]
     try:
-        progress = Progress(**json.loads((folder / "progress.json").read_text("utf-8")))
+        progress = Progress(**json.loads((latest / PROGRESS).read_text("utf-8")))
         if progress.fingerprint != fingerprint:
             return Progress(fingerprint)
-        saved = load_file(folder / "model.safetensors")
-        states = load_file(folder / "optimizer.safetensors")
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                parameter.copy_(saved[name])
-        _restore(optimizers, states)
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ArtifactError(f"checkpoint {folder} is damaged ({error}): delete it to start this stage anew") from error
+        _make_room(latest, model, optimizers)
+        with _quiet():
+            distributed.load(
+                _states(model, optimizers),
+                storage_reader=HuggingFaceStorageReader(str(latest)),
+                no_dist=processes.mesh is None,
+            )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, CheckpointException) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ArtifactError(
+            f"checkpoint {latest} is damaged ({reason}): delete it to go on from the one before it, or anew"
+        ) from error
     return progress
 
 
-def _restore(optimizers: list[torch.optim.Optimizer], states: dict[str, torch.Tensor]) -> None:
-    for number, optimizer in enumerate(optimizers):
-        whole = optimizer.state_dict()
-        for name, value in states.items():
-            owner, index, key = name.split(".", 2)
-            if int(owner) == number:
-                whole["state"].setdefault(int(index), {})[key] = value
-        optimizer.load_state_dict(whole)
+def _checkpoints(folder: Path) -> list[Path]:
+    """Complete checkpoints, the latest first."""
+    return sorted((path.parent for path in folder.glob(f"step-*/{PROGRESS}")), reverse=True)
+
+
+def _states(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
+    """Everything to save, by name: the tensors themselves, to be read from or written to."""
+    states = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    for name, parameter, optimizer in _owned(model, optimizers):
+        for key, value in optimizer.state[parameter].items():
+            states[f"optimizer.{name}.{key}"] = value
+    return states
+
+
+def _owned(
+    model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]
+) -> Iterator[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
+    """Every parameter with its name and optimizer."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                yield names[parameter], parameter, optimizer
+
+
+def _make_room(folder: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
+    """Give the optimizers, which make their state in their first step, the tensors that the checkpoint has."""
+    saved = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
+    for name, parameter, optimizer in _owned(model, optimizers):
+        prefix = f"optimizer.{name}."
+        for full_name, entry in saved.items():
+            if full_name.startswith(prefix) and isinstance(entry, TensorStorageMetadata):
+                scalar = not entry.size  # steps are counted in float32 whatever the parameter is
+                value = torch.zeros((), dtype=entry.properties.dtype) if scalar else torch.zeros_like(parameter)
+                optimizer.state[parameter][full_name.removeprefix(prefix)] = value
+
+
+def _quiet() -> warnings.catch_warnings:
+    """Without PyTorch's remark that a single process saves alone."""
+    return warnings.catch_warnings(action="ignore", category=UserWarning)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,8 +12,9 @@ from longgen.config import PhaseSettings, TrainingSettings
 from longgen.data.rows import Rows
 from longgen.progress import progress_bar
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
-from longgen.training.loss import weighted_loss
 from longgen.training.optimizer import learning_rate, make_optimizers
+from longgen.training.parallel.processes import Processes
+from longgen.training.parallel.step import Trainee
 
 LOG_EVERY = 10  # steps per record of the loss curve
 
@@ -27,11 +27,12 @@ def train(
     fingerprint: str,
     checkpoint: Path,
     description: str,
+    processes: Processes | None = None,
 ) -> Progress:
     """Train ``model`` in place, resuming from ``checkpoint`` if it holds a run of the same ``fingerprint``.
 
     A run that is killed at any moment and started again ends with the same weights, to the last bit on a CPU with the
-    same number of threads: the order of rows follows from the step alone, and nothing else is random.
+    same number of threads and processes: the order of rows follows from the step alone, and nothing else is random.
 
     Args:
         model: a causal LM with ``model.model`` (the decoder) and ``model.lm_head``, on its device.
@@ -41,12 +42,15 @@ def train(
         fingerprint: of everything that determines the result.
         checkpoint: folder for the latest checkpoint.
         description: label of the progress bar.
+        processes: who takes part; None for one process. Afterwards ``model`` is sharded among several.
 
     Returns:
         the finished progress; its records are the loss curve.
     """
+    processes = processes or Processes()
+    trainee = Trainee(model, processes, settings.early_exit_layers)
     optimizers = make_optimizers(model, settings.optimizer)
-    progress = load_checkpoint(checkpoint, model, optimizers, fingerprint)
+    progress = load_checkpoint(checkpoint, model, optimizers, fingerprint, processes)
     total = sum(phase.steps for phase in settings.phases)
     model.train()
     started = time.perf_counter() - progress.seconds
@@ -56,7 +60,7 @@ def train(
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
             log = _Log(stage, number, phase)
             for step in range(max(0, progress.step - first), phase.steps):
-                loss, accuracy = _step(model, optimizers, rows, phase, step, settings)
+                loss, accuracy = _step(trainee, optimizers, rows, phase, step, settings)
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
                 if log.add(loss, accuracy, step, progress):
@@ -64,7 +68,7 @@ def train(
                     bar.set_postfix_str(f"loss {last['loss']:.3f}, {last['tokens_per_second']:,.0f} tokens/s")
                     # only where a record ends, so that a resumed run writes the same records
                     if progress.step - saved >= settings.checkpoint_every and progress.step < total:
-                        save_checkpoint(checkpoint, model, optimizers, progress)
+                        save_checkpoint(checkpoint, model, optimizers, progress, processes, settings.keep_checkpoints)
                         saved = progress.step
                 bar.update()
             first += phase.steps
@@ -73,30 +77,26 @@ def train(
 
 
 def _step(
-    model: Any,
+    trainee: Trainee,
     optimizers: list[torch.optim.Optimizer],
     rows: Rows,
     phase: PhaseSettings,
     step: int,
     settings: TrainingSettings,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    rate = learning_rate(phase, step)
-    inputs, targets, weights = rows.batch(step * phase.batch_size, phase.batch_size, model.device)
-    exit_layers = settings.early_exit_layers
-    output = model.model(input_ids=inputs, use_cache=False, output_hidden_states=exit_layers is not None)
-    loss, accuracy = weighted_loss(output.last_hidden_state, model.lm_head.weight, targets, weights)
-    objective = loss
-    if exit_layers is not None:
-        early = model.model.norm(output.hidden_states[exit_layers])  # entry 0 is the embeddings
-        objective = loss + weighted_loss(early, model.lm_head.weight, targets, weights)[0]
+    processes, model = trainee.processes, trainee.model
+    own = processes.rows(phase.batch_size)
+    start = step * phase.batch_size + own.start
+    objective, loss, accuracy = trainee(*rows.batch(start, own.stop - own.start, model.device))
     objective.backward()
     torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.gradient_clip)
+    rate = learning_rate(phase, step)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
         optimizer.zero_grad()
-    return loss.detach(), accuracy
+    return processes.total(loss) / processes.world, processes.mean_of_known(accuracy)
 
 
 class _Log:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import AutoModelForCausalLM, LlamaForCausalLM
@@ -18,10 +18,17 @@ from longgen.modeling.convert import companions
 from longgen.provenance import fingerprint, provenance
 from longgen.results import Result, save_result
 from longgen.training.loop import train
+from longgen.training.parallel.processes import Processes
 
 
 def train_base(
-    experiment: Experiment, rows: Path, tokenizer: Path, output: Path, result: Path, checkpoint: Path
+    experiment: Experiment,
+    rows: Path,
+    tokenizer: Path,
+    output: Path,
+    result: Path,
+    checkpoint: Path,
+    processes: Processes | None = None,
 ) -> None:
     """Pretrain the experiment's base model from random weights.
 
@@ -31,16 +38,25 @@ def train_base(
         tokenizer: folder of the tokenizer to save with the model.
         output: folder for the model, in Hugging Face format.
         result: results file (kind ``training``) to write.
-        checkpoint: folder for the checkpoint of an interrupted run.
+        checkpoint: folder for the checkpoints of an interrupted run.
+        processes: who takes part; None for one process.
     """
     torch.manual_seed(experiment.seed)
     model = LlamaForCausalLM(base_config(experiment.model, experiment.base.max_length))
     settings = experiment.section("model", "base")
-    _run(model, experiment, experiment.base, "base", None, settings, {}, rows, tokenizer, output, result, checkpoint)
+    job = _Job(experiment, experiment.base, "base", None, settings, {}, processes or Processes())
+    _run(model, job, rows, tokenizer, output, result, checkpoint)
 
 
 def train_extension(
-    experiment: Experiment, rows: Path, source: Path, variant: str, output: Path, result: Path, checkpoint: Path
+    experiment: Experiment,
+    rows: Path,
+    source: Path,
+    variant: str,
+    output: Path,
+    result: Path,
+    checkpoint: Path,
+    processes: Processes | None = None,
 ) -> None:
     """Extend the context of a converted model by fine-tuning all its weights with its hybrid attention in place.
 
@@ -51,7 +67,8 @@ def train_extension(
         variant: its name, for the results file.
         output: folder for the model, in Hugging Face format.
         result: results file (kind ``training``) to write.
-        checkpoint: folder for the checkpoint of an interrupted run.
+        checkpoint: folder for the checkpoints of an interrupted run.
+        processes: who takes part; None for one process.
 
     Raises:
         ArtifactError: ``source`` is not a model folder.
@@ -61,34 +78,38 @@ def train_extension(
     model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     settings = experiment.section("extension") | {"variant": variant, "longgen": model.config.longgen}
     inputs = {"model": fingerprint_files(sorted(source.glob("*.safetensors")))}
-    training = experiment.extension
-    _run(model, experiment, training, "extension", variant, settings, inputs, rows, source, output, result, checkpoint)
+    job = _Job(experiment, experiment.extension, "extension", variant, settings, inputs, processes or Processes())
+    _run(model, job, rows, source, output, result, checkpoint)
 
 
-def _run(
-    model: Any,
-    experiment: Experiment,
-    training: TrainingSettings,
-    stage: str,
-    variant: str | None,
-    settings: dict[str, Any],
-    inputs: dict[str, str],
-    rows: Path,
-    tokenizer: Path,
-    output: Path,
-    result: Path,
-    checkpoint: Path,
-) -> None:
+class _Job(NamedTuple):
+    """What is trained, by whom, and what determines the result."""
+
+    experiment: Experiment
+    training: TrainingSettings
+    stage: str
+    variant: str | None
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    processes: Processes
+
+
+def _run(model: Any, job: _Job, rows: Path, tokenizer: Path, output: Path, result: Path, checkpoint: Path) -> None:
     phases, rows_fingerprint = load_rows(rows)
-    inputs = inputs | {"rows": rows_fingerprint}
-    # threads and version too: they change the last bits, and a resumed run must end with the same ones
-    identity = fingerprint([settings, inputs, experiment.seed, torch.__version__, torch.get_num_threads()])
-    progress = train(model, phases, training, stage, identity, checkpoint, f"train {variant or stage}")
+    inputs, seed, processes = job.inputs | {"rows": rows_fingerprint}, job.experiment.seed, job.processes
+    # Threads and version too: they change the last bits, and a resumed run must end with the same ones. Not the
+    # processes: with another number of them a run goes on with what it has.
+    identity = fingerprint([job.settings, inputs, seed, torch.__version__, torch.get_num_threads()])
+    label = f"train {job.variant or job.stage}"
+    progress = train(model, phases, job.training, job.stage, identity, checkpoint, label, processes)
+    state = processes.whole_state(model)
+    if processes.rank > 0:
+        return
     with atomic_directory(output) as folder:
-        model.save_pretrained(folder)
+        model.save_pretrained(folder, state_dict=state)
         for file in companions(tokenizer):
             shutil.copyfile(file, folder / file.name)
-    attention = {} if variant is None else model.attention_kernels()
-    origin = provenance(settings, experiment.seed, str(model.device), inputs, attention)
-    save_result(result, Result("training", experiment.name, progress.records, origin, variant, settings))
+    attention = {} if job.variant is None else model.attention_kernels()
+    origin = provenance(job.settings, seed, str(model.device), inputs, attention)
+    save_result(result, Result("training", job.experiment.name, progress.records, origin, job.variant, job.settings))
     shutil.rmtree(checkpoint, ignore_errors=True)

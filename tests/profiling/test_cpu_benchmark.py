@@ -15,10 +15,10 @@ COLUMNS = [
 
 def test_a_toy_run_measures_every_cell_and_says_where_it_came_from(tmp_path, capsys):
     threads = torch.get_num_threads()
-    file = tmp_path / "results" / "cpu.json"
+    file = tmp_path / "toy" / "kernels" / "attention-speed.json"
     sizes = ["--lengths", "128", "3000", "--heads", "2", "--head-dim", "8", "--repeats", "2"]
     try:
-        cpu.main([*sizes, "--out", str(file)])
+        cpu.main([*sizes, "--name", "toy", "--output", str(tmp_path)])
     finally:
         torch.set_num_threads(threads)
     result = load_result(file)

@@ -5,15 +5,17 @@ from pathlib import Path
 import pytest
 
 from longgen.reporting.run import Run, open_run
+from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import ABLATION, write_run
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs: smoke (the default variants) and whole-ablation (ten). Read only."""
+    """A folder of runs: smoke (the default variants), whole-ablation (ten), kernels-gpu (no experiment). Read only."""
     folder = tmp_path_factory.mktemp("results")
     write_run(folder / "smoke")
     write_run(folder / "whole-ablation", ABLATION)
+    write_kernel_run(folder / "kernels-gpu")
     return folder
 
 
@@ -25,3 +27,8 @@ def run(results: Path) -> Run:
 @pytest.fixture(scope="session")
 def ablation_run(results: Path) -> Run:
     return open_run("whole-ablation", results)
+
+
+@pytest.fixture(scope="session")
+def kernel_run(results: Path) -> Run:
+    return open_run("kernels-gpu", results)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
+from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES
 from longgen.reporting.drawing import settle_layout
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.run import Run
@@ -40,8 +41,11 @@ def drawn_words(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
     return list(found.values())
 
 
-@pytest.mark.parametrize("which", ["run", "ablation_run"])
-@pytest.mark.parametrize("name", FIGURES)
+EXPERIMENTS = [(name, which) for name in FIGURE_NAMES for which in ("run", "ablation_run")]
+KERNELS = [(name, "kernel_run") for name in KERNEL_FIGURE_NAMES]
+
+
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS])
 def test_words_are_inside_and_apart(
     name: str, which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +66,7 @@ def test_words_are_inside_and_apart(
         assert across <= 2 or along <= 4, f"{words!r} covers {others!r}"
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", FIGURE_NAMES)
 def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     with paper_style():
         figure = FIGURES[name](run).figure
@@ -73,9 +77,9 @@ def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     assert any(axes.get_ylabel() for axes in figure.axes) or name == "speedup"
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_data_has_no_prediction_under_a_measured_name(name: str, run: Run) -> None:
-    data = FIGURES[name](run).data
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS])
+def test_data_has_no_prediction_under_a_measured_name(name: str, which: str, request: pytest.FixtureRequest) -> None:
+    data = FIGURES[name](request.getfixturevalue(which)).data
     assert isinstance(data, pd.DataFrame)
     assert len(data)
     predicted = {"ideal_speedup", "kv_bytes_planned"}

@@ -10,19 +10,33 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from typer.testing import CliRunner
 
+from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
+from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES, TABLE_NAMES
 from longgen.reporting import report as report_module
 from longgen.reporting.drawing import FORMATS
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.report import PARTS, write_claims, write_report
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import paper_style
+from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import write_run
 
-ALL_FILES = {f"{name}.{extension}" for name in FIGURES for extension in FORMATS} | {
-    f"{name}.{extension}" for name in ("ablation", "claims") for extension in ("csv", "md")
-}
+
+def files(figures: tuple[str, ...], tables: tuple[str, ...]) -> set[str]:
+    pictures = {f"{name}.{extension}" for name in figures for extension in FORMATS}
+    return pictures | {f"{name}.{extension}" for name in tables for extension in ("csv", "md")}
+
+
+ALL_FILES = files(FIGURE_NAMES, TABLE_NAMES)
+KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
+
+
+def test_the_workflow_knows_the_names_of_all_parts() -> None:
+    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES]
+    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES]
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +45,15 @@ def drawn(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     report = write_report(run, folder)
     assert not report.skipped
     assert {path.name for path in report.written} == ALL_FILES
+    return folder
+
+
+@pytest.fixture(scope="module")
+def kernels_drawn(kernel_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("figures")
+    report = write_report(kernel_run, folder)
+    assert not report.skipped, "an experiment's figures are no part of such a run"
+    assert {path.name for path in folder.iterdir()} == KERNEL_FILES
     return folder
 
 
@@ -43,16 +66,21 @@ def test_all_files_and_no_others(drawn: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FIGURES)
-def test_csv_is_what_is_drawn(name: str, run: Run, drawn: Path) -> None:
+def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path) -> None:
+    of_kernels = name in KERNEL_FIGURE_NAMES
     with paper_style():
-        data = FIGURES[name](run).data
-    read = pd.read_csv(drawn / f"{name}.csv", keep_default_na=False, na_values=[""])
+        data = FIGURES[name](kernel_run if of_kernels else run).data
+    folder = kernels_drawn if of_kernels else drawn
+    read = pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
     assert list(read.columns) == list(data.columns)
     assert_frame_equal(read, data, check_dtype=False, check_exact=True)
 
 
-def test_same_results_same_bytes(run: Run, drawn: Path, tmp_path: Path) -> None:
+def test_same_results_same_bytes(run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path, tmp_path: Path) -> None:
     write_report(run, tmp_path)
+    write_report(kernel_run, tmp_path / "kernels")
+    for path in kernels_drawn.iterdir():
+        assert path.read_bytes() == (tmp_path / "kernels" / path.name).read_bytes(), path.name
     for path in drawn.iterdir():
         assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
     for path in drawn.glob("*.pdf"):
@@ -110,6 +138,63 @@ def test_what_cannot_be_drawn_is_left_out_and_named(
     assert not stale.exists(), "a figure of earlier results must not stay beside the new ones"
 
 
+def test_measurements_of_kernels_beside_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_module, "save_drawing", lambda drawing, folder, name: [folder / name])  # quicker
+    write_kernel_run(write_run(tmp_path / "smoke"))
+    run = open_run("smoke", tmp_path)
+    assert not run.of_kernels_alone
+    assert run.variants == open_run("smoke", write_run(tmp_path / "other/smoke").parent).variants
+    report = write_report(run, tmp_path / "out")
+    assert not report.skipped
+    assert {"kernels", "needle", "kernel_table.md", "claims.csv"} <= {path.name for path in report.written}
+    shutil.rmtree(tmp_path / "smoke/kernels")
+    stale = tmp_path / "out/kernels.png"
+    stale.touch()
+    write_report(open_run("smoke", tmp_path), tmp_path / "out")
+    assert not stale.exists(), "a figure of earlier results must not stay beside the new ones"
+    assert not (tmp_path / "out/kernel_table.md").exists()
+
+
+def test_kernels_have_no_ablation_and_no_claims(kernel_run: Run, run: Run, results: Path, tmp_path: Path) -> None:
+    for name in ("claims", "ablation", "needle", "layouts"):
+        with pytest.raises(ArtifactError, match=r"is missing: kernels-gpu is no experiment"):
+            write_report(kernel_run, tmp_path, [name])
+    with pytest.raises(ArtifactError, match=r"no experiment, it measured kernels alone"):
+        call("compare", "kernels-gpu", "--results", str(results))
+    with pytest.raises(
+        ArtifactError, match=r"kernel-speed\.json is missing: `python -m longgen.profiling.gpu --name smoke`"
+    ):
+        write_report(run, tmp_path, ["kernels"])
+
+
+def test_kernels_among_published_runs(run: Run, tmp_path: Path) -> None:
+    results, output = tmp_path / "results", tmp_path / "out"
+    write_run(results / "published/first")
+    write_kernel_run(results / "kernels-gpu")
+    where = ("--results", str(results), "--output", str(output))
+    write_claims([open_run("published/first", results)], tmp_path / "alone")
+    call("publish", "kernels-gpu", "--as", "kernels-h100", *where)
+    assert {path.name for path in (output / "published/kernels-h100").iterdir()} == KERNEL_FILES
+    (output / "published/kernels-h100/kernel_table.md").unlink()
+    for only in (("claims",), ("kernels", "layouts")):
+        call("figures", "--all-published", *(f"--only={name}" for name in only), *where)
+    for name in ("claims.csv", "claims.md"):
+        ledger = (output / "published" / name).read_bytes()
+        assert ledger == (tmp_path / "alone" / name).read_bytes(), "kernels change nothing in the ledger"
+        assert not (output / "published/kernels-h100" / name).exists()
+    assert not (output / "published/kernels-h100/kernel_table.md").exists(), "nobody asked for it"
+    assert (output / "published/first/layouts.png").exists()
+    assert not (output / "published/first/kernels.png").exists()
+    with pytest.raises(ArtifactError, match="no experiment"):
+        call("figures", "published/kernels-h100", "--all-published", "--only", "layouts", *where)
+
+
+def call(*arguments: str) -> None:
+    result = CliRunner().invoke(app, [*arguments])
+    if result.exception:
+        raise result.exception
+
+
 def test_any_subset_of_variants(tmp_path: Path) -> None:
     for path in [*write_run(tmp_path / "smoke").glob("evaluation/*"), *(tmp_path / "smoke/training").iterdir()]:
         if "longgen-stride" not in path.name:
@@ -136,6 +221,8 @@ def test_no_torch_and_no_pyplot(results: Path, tmp_path: Path) -> None:
         f"app(['figures', 'smoke', '--results', {str(results)!r}, '--output', {str(tmp_path)!r}], "
         "standalone_mode=False)\n"
         f"app(['compare', 'smoke', '--results', {str(results)!r}], standalone_mode=False)\n"
+        f"app(['figures', 'kernels-gpu', '--results', {str(results)!r}, '--output', {str(tmp_path)!r}], "
+        "standalone_mode=False)\n"
         "found = {'torch', 'transformers', 'matplotlib.pyplot'} & set(sys.modules)\n"
         "assert not found, found\n"
     )

@@ -12,16 +12,18 @@ import yaml
 from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
 from longgen.planner import experiment_records, experiment_settings
-from longgen.reporting.run import KINDS, Run, open_run, published_runs
+from longgen.reporting.contract import KINDS
+from longgen.reporting.run import Run, open_run, published_runs
 from longgen.results import Result, save_result
 from tests.experiments import tiny_settings
+from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import ABLATION, DEFAULTS, DEVICE, TRAINED, write_run
 
 
 def test_frames_have_the_contracts_columns_and_the_plans_order(ablation_run: Run) -> None:
     for kind, contract in KINDS.items():
-        frame = ablation_run.frame(kind)
-        assert {*contract.columns, "variant"} <= set(frame.columns)
+        if not contract.of_kernels:
+            assert {*contract.columns, "variant"} <= set(ablation_run.frame(kind).columns)
     assert list(dict.fromkeys(ablation_run.frame("retrieval")["variant"])) == list(ABLATION)
     assert ablation_run.variants == tuple(ABLATION)
 
@@ -36,7 +38,7 @@ def test_plan_holds_layouts_and_patterns(run: Run) -> None:
 
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
-    write_run(tmp_path / "smoke")
+    write_kernel_run(write_run(tmp_path / "smoke"))
     for path in tmp_path.rglob("*.json"):
         if json.loads(path.read_text())["kind"] == kind:
             path.unlink()
@@ -44,7 +46,12 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError) as caught:
         run.frame(kind)
     assert str(tmp_path / "smoke" / KINDS[kind].files) in str(caught.value)
-    assert "`snakemake --cores all --config experiment=config/smoke.yaml` makes it" in str(caught.value)
+    command = "snakemake --cores all --config experiment=config/smoke.yaml"
+    if KINDS[kind].of_kernels:
+        command = "python -m longgen.profiling.gpu --name smoke" + " --only tuning" * (kind == "kernel-tuning")
+    if kind == "attention-speed":
+        command = "python -m longgen.profiling.cpu --name smoke"
+    assert f"`{command}` makes it" in str(caught.value)
 
 
 def test_absent_input_of_a_published_run_is_mended_by_publish(tmp_path: Path) -> None:

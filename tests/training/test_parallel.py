@@ -1,13 +1,19 @@
 """Several processes compute what one computes: loss and gradients of FSDP2 with Ulysses, on the CPU."""
 
 import copy
+import json
 import os
+import signal
 import socket
+import subprocess
+import sys
+import time
 
 import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from safetensors.torch import load_file
 
 from longgen.attention import PackedDocuments
 from longgen.errors import ConfigError
@@ -16,6 +22,7 @@ from longgen.pattern import SparsePattern
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes, join_processes
 from longgen.training.parallel.step import Trainee
+from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_hybrid
 
 STAGGERED = SparsePattern(4, 1, 2, 5, staggered=True)
@@ -61,7 +68,7 @@ def work(rank: int, world: int, sequence: int, port: int, failures) -> None:
         expected = alone(reference, inputs, targets, weights, packed)
         expected.backward()
         rows = processes.rows(len(inputs))
-        loss, _ = Trainee(model, processes)(inputs[rows], targets[rows], weights[rows], packed)
+        loss, _, _ = Trainee(model, processes)(inputs[rows], targets[rows], weights[rows], packed)
         loss.backward()
         total = processes.total(loss) / world
         errors = [(total - expected).abs() / expected.abs()]
@@ -110,3 +117,69 @@ def test_rows_and_tokens_are_shared_out_once():
     owned = {(row, token) for p in everyone for row in range(6)[p.rows(6)] for token in range(8)[p.tokens(8)]}
     assert len(owned) == 6 * 8
     assert sum(len(range(6)[p.rows(6)]) * len(range(8)[p.tokens(8)]) for p in everyone) == 6 * 8
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    settings = tiny_settings()
+    phase = {"length": 64, "batch_size": 4, "steps": 30, "learning_rate": 3e-3, "mixture": {"text": 0.5, "pairs": 0.5}}
+    settings["base"] = {
+        "phases": [phase],
+        "optimizer": {"name": "adamw"},
+        "checkpoint_every": 10,
+        "keep_checkpoints": 2,
+    }
+    config = experiment_file(tmp_path, settings)
+    for stage, output in (("corpus", "corpus"), ("base", "rows")):
+        words = ["prepare", str(config), "--stage", stage, "--output", str(tmp_path / output)]
+        subprocess.run(
+            [
+                sys.executable,
+                "-c",
+                "from longgen.cli import main; main()",
+                *words,
+                "--corpus",
+                str(tmp_path / "corpus"),
+            ],
+            check=True,
+        )
+    return config
+
+
+def training(config, name: str, processes: int) -> list[str]:
+    folder = config.parent
+    launcher = [sys.executable, "-m", "longgen.training"]
+    if processes > 1:
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
+        launcher = [*torchrun, "--standalone", "-m", "longgen.training"]
+    paths = {"--rows": "rows", "--tokenizer": "corpus/tokenizer", "--output": name}
+    paths |= {"--result": f"{name}.json", "--checkpoint": f"{name}-checkpoint"}
+    words = [word for key, value in paths.items() for word in (key, str(folder / value))]
+    return [*launcher, str(config), "--stage", "base", "--threads", "1", *words]
+
+
+def losses(config, name: str) -> list[float]:
+    return [record["loss"] for record in json.loads((config.parent / f"{name}.json").read_text())["records"]]
+
+
+def test_several_processes_train_as_one_and_take_over_from_each_other(experiment):
+    folder = experiment.parent
+    subprocess.run(training(experiment, "alone", 1), check=True, capture_output=True)
+    subprocess.run(training(experiment, "both", 2), check=True, capture_output=True)
+    # killed when two processes had written checkpoints, gone on with by one
+    process = subprocess.Popen(training(experiment, "handed", 2), stderr=subprocess.DEVNULL, start_new_session=True)
+    while process.poll() is None and not list(folder.glob("handed-checkpoint/step-*/progress.json")):
+        time.sleep(0.01)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (folder / "handed").exists()
+    subprocess.run(training(experiment, "handed", 1), check=True, capture_output=True)
+    wanted = load_file(folder / "alone" / "model.safetensors")
+    for name in ("both", "handed"):
+        assert losses(experiment, name) == pytest.approx(losses(experiment, "alone"), abs=1e-5)
+        found = load_file(folder / name / "model.safetensors")
+        assert found.keys() == wanted.keys()
+        for key, value in wanted.items():
+            torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
+        assert not (folder / f"{name}-checkpoint").exists()

@@ -93,9 +93,19 @@ def test_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(tmp_pa
     save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 1))
     assert load_checkpoint(tmp_path / "c", model, optimizers, "other") == Progress("other")
     assert load_checkpoint(tmp_path / "none", model, optimizers, "print") == Progress("print")
-    (tmp_path / "c" / "optimizer.safetensors").write_bytes(b"half")
-    with pytest.raises(ArtifactError, match=r"c is damaged .*: delete it"):
+    (file,) = (tmp_path / "c" / "step-00000001").glob("*.safetensors")
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(ArtifactError, match=r"step-00000001 is damaged .*: delete it"):
         load_checkpoint(tmp_path / "c", model, optimizers, "print")
+
+
+def test_the_last_checkpoints_are_kept_and_the_latest_is_loaded(tmp_path):
+    model, optimizers = _trained("adamw", 1)
+    (tmp_path / ".unfinished-00000009").mkdir()  # as a killed run leaves it
+    for step in (8, 9, 10, 11):
+        save_checkpoint(tmp_path, model, optimizers, Progress("print", step), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000011"]
+    assert load_checkpoint(tmp_path, model, optimizers, "print").step == 11
 
 
 def _settings(steps: int) -> dict:
@@ -168,8 +178,8 @@ def _prepare(folder, config) -> None:
 
 def _step_of(checkpoint) -> int:
     try:
-        return json.loads((checkpoint / "progress.json").read_text())["step"]
-    except (OSError, ValueError):
+        return max(int(path.parent.name.removeprefix("step-")) for path in checkpoint.glob("step-*/progress.json"))
+    except ValueError:
         return 0
 
 

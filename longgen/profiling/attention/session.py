@@ -50,6 +50,10 @@ class ResultFile:
         """The record with the same key, if there is one."""
         return next((old for old in self.result.records if all(old[name] == record[name] for name in self.key)), None)
 
+    def drop(self, record: Record, key: tuple[str, ...]) -> None:
+        """Forget the records that are like ``record`` in the columns ``key``, in favour of those that follow."""
+        self.result.records[:] = [old for old in self.result.records if any(old[name] != record[name] for name in key)]
+
     def put(self, record: Record) -> None:
         """Add a record, or replace the one with the same key; and write the file."""
         old = self.find(record)

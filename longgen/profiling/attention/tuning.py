@@ -42,16 +42,17 @@ def tune(file: ResultFile, device: str, dtype: torch.dtype, tiny: bool, budget: 
     with progress_bar(len(found), "tuning", "candidate") as bar:
         for shape, pattern, kernel, tile in found:
             base = {"kernel": kernel, "shape": shape.name, "length": length, "pattern": pattern, **asdict(tile)}
-            base |= {"dtype": str(dtype)[6:]}
+            base |= {"num_heads": shape.num_heads, "num_kv_heads": shape.num_kv_heads, "head_dim": shape.head_dim}
+            base |= {"dtype": str(dtype)[6:], "shipped": getattr(_own_tiles(shape, device, dtype), kernel) == tile}
             if not is_done(file.find(base)):
 
                 def measure(
                     shape: HeadShape = shape, pattern: str = pattern, kernel: str = kernel, tile: Tile = tile
                 ) -> dict[str, Any]:
-                    run, shipped = _run(kernel, tile, shape, length, pattern, device, dtype)
-                    return asdict(summary(repeat(run, device, 0.01 if tiny else 0.1))) | {"shipped": shipped}
+                    run = _run(kernel, tile, shape, length, pattern, device, dtype)
+                    return asdict(summary(repeat(run, device, 0.01 if tiny else 0.1)))
 
-                file.put(base | attempt(measure, (*TIMES, "shipped"), budget, 10.0))
+                file.put(base | attempt(measure, TIMES, budget, 10.0))
             bar.update()
 
 
@@ -64,6 +65,11 @@ def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[tuple[HeadShape, str
             yield shape, pattern, kernel, tile
 
 
+def _own_tiles(shape: HeadShape, device: str, dtype: torch.dtype) -> Tiles:
+    """Those that are shipped."""
+    return tiles_of(torch.empty(1, 1, 1, shape.head_dim, device=device, dtype=dtype))
+
+
 def spills(queries: int, keys: int, warps: int, stages: int) -> bool:
     """Whether a tile has more rows per warp than registers hold (head_dim 128)."""
     return queries // warps > 16
@@ -71,22 +77,20 @@ def spills(queries: int, keys: int, warps: int, stages: int) -> bool:
 
 def _run(
     kernel: str, tile: Tile, shape: HeadShape, length: int, pattern: str, device: str, dtype: torch.dtype
-) -> tuple[Callable[[], object], bool]:
-    """A call that uses ``tile`` for one kernel, and whether that is the tile we ship."""
+) -> Callable[[], object]:
+    """A call that uses ``tile`` for one kernel."""
     stage = "decode" if kernel == "decode" else "forward"
     query, key, value = Workload(stage, shape, length, pattern).inputs(device, dtype, seed=0)
     if problem := why_unsupported(query, key):
         raise ValueError(problem)
-    own = tiles_of(query)
-    tiles: Tiles = replace(own, **{kernel: tile})
-    shipped = tiles == own
+    tiles = replace(tiles_of(query), **{kernel: tile})
     if kernel == "decode":
-        return lambda: triton_decode(query, key, value, 0.1, tile=tile), shipped
+        return lambda: triton_decode(query, key, value, 0.1, tile=tile)
     sparse = PATTERNS[pattern]
     assert sparse is not None
     call = AttentionCall(sparse, shape.head_dim**-0.5, 0, (0,) * shape.num_kv_heads)
     if kernel == "forward":
-        return lambda: forward(query, key, value, call, tiles), shipped
+        return lambda: forward(query, key, value, call, tiles)
     output, lse = forward(query, key, value, call)
     direction = torch.randn_like(output)
-    return lambda: backward(direction, query, key, value, output, lse, call, tiles), shipped
+    return lambda: backward(direction, query, key, value, output, lse, call, tiles)

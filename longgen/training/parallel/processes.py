@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
@@ -67,6 +68,27 @@ class Processes:
         first = self.rank % self.sequence * each
         return slice(first, first + each)
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.mesh is not None:
+            dist.barrier()
+
+    def mean_of_known(self, value: torch.Tensor) -> torch.Tensor:
+        """Mean of ``value`` (scalar) over the processes where it is not NaN; NaN where it is for all."""
+        if self.mesh is None:
+            return value
+        return self.total(value.nan_to_num(0.0)) / self.total((~value.isnan()).to(value.dtype))
+
+    def whole_state(self, model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
+        """All weights of ``model`` in the main memory of the first process, and {} elsewhere; None for one process.
+
+        A matrix that serves as embedding and as head is there once, as `save_pretrained` wants it.
+        """
+        if self.mesh is None:
+            return None
+        state: Any = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+        return {name: state[name] for name, _ in model.named_parameters() if name in state}
+
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Sum of ``value`` over all processes, without gradient."""
         value = value.detach().clone()
@@ -89,6 +111,8 @@ class Processes:
         if self.mesh is None:
             return
         if self.sequence > 1:
+            if not hasattr(model, "use_full_attention"):
+                raise ConfigError(f"sequence_parallel is {self.sequence}: allowed is 1 for a model that is no hybrid")
             config, group = model.config, self.mesh.get_group(SEQUENCE)
             exchange = SequenceParallel(group, config.num_attention_heads, config.num_key_value_heads)
             for layer in model.model.layers:

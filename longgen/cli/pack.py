@@ -1,0 +1,90 @@
+"""`longgen pack`: long training rows from a corpus of any size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from longgen.data.long.pack import Packing
+    from longgen.data.long.settings import PackSettings
+
+
+def pack(
+    config: Annotated[
+        Path, typer.Argument(help="What to pack, such as config/data/slimpajama-128k.yaml.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(help="Folder to make, or one that an interrupted call began.")],
+    result: Annotated[Path | None, typer.Option(help="Results file to write.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(help="Processes that tokenise.", show_default="as in CONFIG", min=1)
+    ] = None,
+) -> None:
+    """Tokenise a corpus and pack it into long rows, up-sampling long documents.
+
+    Sources: the Hugging Face hub (streamed), JSON lines, Parquet, Arrow, text. Memory does not grow with their size.
+    After an interruption the same command goes on where it was; the rows are the same bytes, whatever the workers.
+    Records that are no documents are counted and shown; more than max_bad_fraction of them are an error.
+
+    Example: longgen pack config/data/slimpajama-128k.yaml --output artifacts/slimpajama-128k --workers 16
+    """
+    from longgen.data.long import pack as packing
+    from longgen.data.long.settings import load_pack_settings
+    from longgen.provenance import provenance
+    from longgen.results import Result, save_result
+
+    settings = load_pack_settings(config)
+    if workers is not None:
+        settings = replace(settings, workers=workers)
+    done = packing.pack(settings, output)
+    _print_report(done, settings, output)
+    if result is not None:
+        described = settings.identity()
+        origin = provenance(described, settings.seed, inputs={"rows": done.fingerprint})
+        save_result(result, Result("packing", settings.name, done.records, origin, settings=described))
+
+
+def _print_report(done: Packing, settings: PackSettings, output: Path) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    *records, total = done.records
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # the 80 that rich assumes for a file would cut the columns
+    documents = [record for record in records if record["length_low"] is not None]
+    threshold = settings.upsampling.threshold
+    for key, heading in (("domain", "domain"), ("length_low", "tokens per document")):
+        table = Table(
+            title=f"{settings.name}, method {settings.method}: by {heading}",
+            caption=f"long: share of the tokens from documents of at least {threshold:,} tokens",
+            box=box.SIMPLE,
+        )
+        table.add_column(heading, no_wrap=True)
+        for column in (*("tokens read", "share", "long", "tokens used", "share", "long"), *_REST):
+            table.add_column(column, justify="right", no_wrap=True)
+        for name in sorted({record[key] for record in documents}):
+            label = name if key == "domain" else f"{name:,} or more"
+            table.add_row(label, *_cells([record for record in documents if record[key] == name], total, threshold))
+        table.add_row("all", *_cells(documents, total, threshold), style="bold")
+        console.print(table)
+    print(f"{output}: {total['tokens_used']:,} tokens" + ("" if done.written else ", nothing to do"))
+    print(f"  {total['tokens_per_second']:,.0f} tokens read per second, {total['seconds']:,.1f} s in all")
+    if total["bad_records"]:
+        print(f"  {total['bad_records']:,} bad records, the first:", *done.bad, sep="\n    ")
+
+
+_REST = {"documents used": "documents_used", "duplicates": "documents_duplicate", "wasted tokens": "tokens_wasted"}
+
+
+def _cells(rows: list[dict[str, Any]], total: dict[str, Any], threshold: int) -> list[str]:
+    cells = []
+    for column in ("tokens_read", "tokens_used"):
+        tokens = sum(row[column] for row in rows)
+        long = sum(row[column] for row in rows if row["length_low"] >= threshold)
+        cells += [f"{tokens:,}", f"{100 * tokens / total[column]:.1f} %", f"{100 * long / max(tokens, 1):.1f} %"]
+    return [*cells, *(f"{sum(row[column] for row in rows):,}" for column in _REST.values())]

@@ -1,0 +1,44 @@
+"""The table `attention_speed`: the path without Triton against full attention on a CPU, beside what sparsity allows."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from longgen.reporting.run import Run
+from longgen.reporting.words import TIMES
+
+
+def attention_speed_markdown(run: Run) -> str:
+    """The records of kind ``attention-speed`` to read, with device, sizes and the rule of the ideal.
+
+    Raises:
+        ArtifactError: the run has none.
+    """
+    rows = run.frame("attention-speed")
+    settings = run.settings("attention-speed")
+    cells = [
+        {
+            "tokens": f"{row['length']:,}",
+            "pattern": row["pattern"],
+            "pass": row["stage"],
+            "full, ms": f"{1e3 * row['full_seconds']:,.1f}",
+            "sparse, ms": f"{1e3 * row['seconds']:,.1f}",
+            "speed-up": f"{row['speedup']:.2f}{TIMES} ({row['speedup_low']:.2f}\u2013{row['speedup_high']:.2f})",
+            "ideal": f"{row['ideal_speedup']:.2f}{TIMES}",
+            "share of ideal": f"{100 * row['fraction_of_ideal']:.0f} %",
+        }
+        for row in rows.to_dict("records")
+    ]
+    return "\n".join(
+        [
+            "# Sparse attention without Triton, on a CPU",
+            "",
+            f"{run.device('attention-speed')}; {run.days('attention-speed')}; float32, batch 1, "
+            f"{settings['heads']} heads of {settings['head_dim']}, {settings['threads']} thread(s). Medians of "
+            f"{rows['n'].min()} rounds, in each of which full and sparse attention ran once; speed-ups are of the same "
+            "round, with 95 % bootstrap intervals. Ideal: pairs of tokens of full attention over those of the pattern.",
+            "",
+            pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True),
+            "",
+        ]
+    )

@@ -1,0 +1,146 @@
+"""The input contract of reporting: where each kind of result lives, and what its records must hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from longgen.errors import ArtifactError
+
+# What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
+MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = STATUSES = ("measured", "unsupported", "failed", "not measured")
+_EXPERIMENT = "snakemake --cores all --config experiment=config/{run}.yaml"
+_KERNELS = "python -m longgen.profiling.gpu --name {run}"
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of result.
+
+    Attributes:
+        files: where it lives below a run's folder.
+        columns: those that its records must have.
+        made_by: the command that makes it.
+        of_kernels: measured of kernels, by no experiment: its records have a status or none, and never a variant.
+        measured: the columns that a record of status "measured" must fill.
+    """
+
+    files: str
+    columns: tuple[str, ...]
+    made_by: str = _EXPERIMENT
+    of_kernels: bool = False
+    measured: tuple[str, ...] = ()
+
+
+def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...], options: str = "") -> Kind:
+    return Kind(f"kernels/{name}.json", columns, _KERNELS + options, of_kernels=True, measured=measured)
+
+
+_TIMES = ("n", "seconds", "seconds_low", "seconds_high")
+_RATES = ("flops_per_second", "bytes_per_second")
+
+# docs/results-format.md explains every column.
+KINDS: dict[str, Kind] = {
+    "plan": Kind(
+        "plan.json",
+        (
+            *("variant", "placement", "pattern", "full_layers", "num_layers", "length", "kv_bytes", "kv_fraction"),
+            *("prefill_flops", "training_flops", "decode_bytes"),
+            *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
+        ),
+    ),
+    "corpus": Kind("corpus.json", ("source", "split", "documents", "tokens", "sha256")),
+    "training": Kind(
+        "training/<variant>.json",
+        (
+            *("stage", "phase", "step", "length", "tokens", "loss", "answer_accuracy"),
+            *("learning_rate", "seconds", "tokens_per_second"),
+        ),
+    ),
+    "retrieval": Kind(
+        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", "exact", "exact_low", "exact_high")
+    ),
+    "perplexity": Kind(
+        "evaluation/<variant>/perplexity.json",
+        ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
+    ),
+    "speed": Kind(
+        "profile/speed.json",
+        ("variant", "stage", "length", *_TIMES, "speedup", "speedup_low", "speedup_high"),
+    ),
+    "memory": Kind("profile/memory.json", ("variant", "length", "kv_bytes", "kv_bytes_planned", "kv_fraction")),
+    "device-limits": _kernel_kind("device-limits", ("quantity", "unit", "value", *_TIMES), ()),
+    "kernel-checks": _kernel_kind(
+        "kernel-checks",
+        (
+            *("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype", "tensor"),
+            *("tolerance", "error", "passed", "status", "reason"),
+        ),
+        ("error", "passed"),
+    ),
+    "kernel-speed": _kernel_kind(
+        "kernel-speed",
+        (
+            *("stage", "shape", "num_heads", "num_kv_heads", "head_dim", "dtype", "length", "batch", "pattern"),
+            *("implementation", "flops", "bytes", *_RATES, "ideal_seconds", "ideal_from", "fraction_of_ideal"),
+            *("speedup", "status", "reason", *_TIMES),
+        ),
+        (*_TIMES, *_RATES),
+    ),
+    "kernel-tuning": _kernel_kind(
+        "kernel-tuning",
+        (
+            *("kernel", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "queries", "keys"),
+            *("warps", "stages", "dtype", "shipped", "status", "reason", *_TIMES),
+        ),
+        _TIMES,
+        " --only tuning",
+    ),
+    "attention-speed": Kind(
+        "kernels/attention-speed.json",
+        (
+            *("length", "pattern", "stage", "n", "full_seconds", "seconds", "speedup", "speedup_low", "speedup_high"),
+            *("ideal_speedup", "fraction_of_ideal"),
+        ),
+        "python -m longgen.profiling.cpu --name {run}",
+        of_kernels=True,
+    ),
+}
+TEXT_COLUMNS = frozenset(
+    {
+        *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
+        *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
+        *("status", "reason"),
+    }
+)
+FLAG_COLUMNS = frozenset({"passed", "shipped"})
+
+
+def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
+    """The records in ``frame`` with columns of their types: text, numbers (missing ones NaN), flags (missing ones NA).
+
+    Raises:
+        ArtifactError: a column is absent or of another type, a status is unknown, or a value that was measured is null.
+    """
+    for column in kind.columns:
+        if column not in frame:
+            raise ArtifactError(f"{path}: column {column!r} is missing; see docs/results-format.md")
+        if column in FLAG_COLUMNS:
+            if not all(value is None or isinstance(value, bool) for value in frame[column].tolist()):
+                raise ArtifactError(f"{path}: column {column!r} holds something that is not true, false or null")
+            frame[column] = frame[column].astype("boolean")
+        elif column not in TEXT_COLUMNS:
+            try:
+                frame[column] = pd.to_numeric(frame[column])
+            except (ValueError, TypeError):
+                raise ArtifactError(f"{path}: column {column!r} holds something that is not a number") from None
+    if "status" in kind.columns:
+        unknown = set(frame["status"]) - set(STATUSES)
+        if unknown:
+            raise ArtifactError(f"{path}: status is {min(map(str, unknown))!r}: allowed are {', '.join(STATUSES)}")
+        for column in kind.measured:
+            if frame.loc[frame["status"] == MEASURED, column].isna().any():
+                raise ArtifactError(f"{path}: column {column!r} is null in a record of status {MEASURED!r}")
+    return frame
