@@ -206,3 +206,11 @@ def test_wrong_arguments_are_refused(tmp_path, capsys):
             gpu.main(["--device", device, "--output", str(tmp_path)])
         assert words in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+def test_it_needs_neither_the_pipeline_nor_the_model(tmp_path):
+    """What a machine with a GPU may lack: only PyTorch, NumPy, tqdm, and wrapt for `import longgen`, are needed."""
+    absent = "snakemake datasets lm_eval transformers typer matplotlib pandas tabulate rich yaml tokenizers safetensors"
+    program = f"import sys; sys.modules.update(dict.fromkeys({absent.split()})); import longgen.profiling.gpu as gpu; "
+    program += f"sys.exit(gpu.main(['--device', 'cpu', '--minutes', '0', '--output', {str(tmp_path)!r}]))"
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
