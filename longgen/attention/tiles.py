@@ -6,7 +6,7 @@ by keys. All are our choice; the compile gate checks that every row compiles, fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ WIDE = Tiles(Tile(128, 32, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 2), Tile(6
 HOPPER_WIDE = Tiles(
     Tile(128, 64, 8, 3), Tile(128, 64, 8, 2), Tile(64, 64, 8, 2), Tile(64, 64, 8, 1), Tile(16, 64, 4, 3)
 )
+# A head_dim that is no power of two needs masks, and with a second stage a few registers too many.
+HOPPER_UNEVEN = replace(HOPPER_WIDE, keys=Tile(64, 64, 8, 1))
 WIDEST = Tiles(Tile(64, 32, 8, 2), Tile(64, 32, 8, 1), Tile(32, 32, 8, 1), Tile(32, 32, 8, 1), Tile(16, 32, 8, 2))
 # 64 keys by 256 would spill: the kernels by keys make do with the older tensor-core instructions
 HOPPER_WIDEST = Tiles(
@@ -72,6 +74,7 @@ EXACT_WIDEST = Tiles(SMALL, Tile(16, 16, 2, 1), SMALL, SMALL, Tile(16, 16, 8, 1)
 # (compute capability, bytes per value, head_dim up to) -> tiles; looked up from the top, the first that holds is taken.
 TABLE: list[tuple[int, int, int, Tiles]] = [
     (90, 2, 64, HOPPER_NARROW),
+    (90, 2, 127, HOPPER_UNEVEN),
     (90, 2, 128, HOPPER_WIDE),
     (90, 2, 256, HOPPER_WIDEST),
     (0, 2, 64, NARROW),

@@ -98,7 +98,10 @@ def problems(compiled: Compiled, variant: Variant, capability: int) -> list[str]
     if compiled.shared > SHARED_MEMORY[capability]:
         found.append(f"{compiled.shared} bytes of shared memory")
     if variant.dtype != torch.float32 and compiled.kernel not in WITHOUT_MATRICES:
-        small = variant.what == "decode" or (variant.head_dim > 128 and compiled.kernel in BY_KEYS)
+        # wgmma takes 64 rows: the heads of a group are fewer, tiles of keys are no larger than a block of the pattern,
+        # and at head_dim 256 they are halved
+        few_keys = variant.head_dim > 128 or variant.pattern.block_size < 64
+        small = variant.what == "decode" or (few_keys and compiled.kernel in BY_KEYS)
         wanted = "wgmma" if capability >= 90 and not small else "mma"
         if wanted not in compiled.tensor_cores:
             found.append(f"no {wanted}")

@@ -26,7 +26,7 @@ def test_all_checks_pass_and_every_candidate_tile_is_timed(tmp_path, capsys):
     assert {record["tensor"] for record in checks} == {"output", "grad query", "grad key", "grad value"}
     assert "WRONG" not in capsys.readouterr().out
     tuning = records(tmp_path, "kernel-tuning")
-    assert {record["kernel"] for record in tuning} == {"forward", "queries", "keys", "decode"}
+    assert {record["kernel"] for record in tuning} == {"forward", "queries", "keys", "far_keys", "decode"}
     assert {record["status"] for record in tuning} == {"measured"}
 
 

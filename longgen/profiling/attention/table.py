@@ -15,11 +15,11 @@ def checks_table(records: Sequence[Record]) -> str:
     """Every check that did not pass, and the largest error of every dtype among those that did."""
     lines, reasons = [], Counter[str]()
     for record in records:
-        if record["status"] != MEASURED:
+        if record["passed"] is None:
             reasons[f"{record['status']}: {record['reason']}"] += 1
         elif not record["passed"]:
             where = f"{record['dtype']}, {_heads(record)}, {record['length']:,} tokens, {record['pattern']}"
-            error = f"error {record['error']:.1e}, allowed {record['tolerance']:.0e}"
+            error = record["reason"] or f"error {record['error']:.1e}, allowed {record['tolerance']:.0e}"
             lines.append(f"WRONG: {record['what']}, {record['tensor']}: {error} ({where})")
     lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
     for dtype in dict.fromkeys(record["dtype"] for record in records):
