@@ -33,6 +33,7 @@ CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
     "far_keys": ((32, 64), (64,), (4, 8), (1, 2, 3)),
     "decode": ((16,), (32, 64, 128), (4, 8), (2, 3, 4)),
 }
+BY_KEYS = {"keys": "far_keys", "far_keys": "keys"}
 
 
 def tune(file: ResultFile, device: str, dtype: torch.dtype, tiny: bool, budget: Budget) -> None:
@@ -83,7 +84,10 @@ def _run(
     query, key, value = Workload(stage, shape, length, pattern).inputs(device, dtype, seed=0)
     if problem := why_unsupported(query, key):
         raise ValueError(problem)
-    tiles = replace(tiles_of(query), **{kernel: tile})
+    own, changes = tiles_of(query), {kernel: tile}
+    if other := BY_KEYS.get(kernel):  # which adds up the sums of the other
+        changes[other] = replace(getattr(own, other), keys=tile.keys)
+    tiles = replace(own, **changes)
     if kernel == "decode":
         return lambda: triton_decode(query, key, value, 0.1, tile=tile)
     sparse = PATTERNS[pattern]
