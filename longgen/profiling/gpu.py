@@ -1,16 +1,16 @@
 """One command for a GPU: do our attention kernels compute the right thing on this device, and how fast are they?
 
-    python -m longgen.profiling.gpu                       about 9 minutes on one H100
+    python -m longgen.profiling.gpu                       spends at most --minutes
     python -m longgen.profiling.gpu --only checks         numerics alone
     python -m longgen.profiling.gpu --minutes 3           what fits; another call goes on from there
 
 First every kernel is compared with a reference in higher precision; then forward, forward + backward and decoding are
 timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward), against PyTorch's dense attention (flash,
 cuDNN), flash-attn where it is installed, FlexAttention with the same mask, and what sparsity allows at best. Needs
-PyTorch and Triton alone. Results are JSON files with provenance, see docs/results-format.md; `longgen publish` makes
+none of the pipeline's packages. Results are JSON files with provenance, see docs/results-format.md; `longgen publish` makes
 them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny sizes.
 
-`--only tuning` times other tile sizes instead, about 6 minutes.
+`--only tuning` times other tile sizes instead.
 """
 
 from __future__ import annotations
@@ -64,7 +64,8 @@ def run_checks(file: ResultFile, device: str, tiny: bool, budget: Budget) -> Non
     with ExitStack() as stack:
         small: dict[int, Future[dict[str, float]]] = {}
         if device != "cpu":  # most of their time is that of the compiler: several processes
-            pool = stack.enter_context(ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn")))
+            pool = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
+            stack.callback(pool.shutdown, cancel_futures=True)  # what there was no time for must not take any
             small = {index: pool.submit(_errors, index, device) for index in left if found[index].small}
         bar = stack.enter_context(progress_bar(len(found), "checks", "check", len(found) - len(left)))
         for index in left:
