@@ -128,6 +128,10 @@ class SparsePattern:
         strided = (block + head_offset) // self.stride - (self.sink_blocks + head_offset) // self.stride
         return sinks + (block > self.sink_blocks) * strided
 
+    def far_blocks(self, length: int, head_offset: int = 0) -> int:
+        """How many blocks some query of ``length`` tokens sees although they are out of its window."""
+        return int(self._lasting_before(max(0, -(-length // self.block_size) - self.local_blocks), head_offset))
+
     def attended_pairs(self, length: int, head_offset: int = 0) -> int:
         """Number of (query token, key token) pairs that a sequence of ``length`` tokens attends to (for FLOPs)."""
         size = self.block_size

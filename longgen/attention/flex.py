@@ -87,7 +87,9 @@ def block_mask(
     key = torch.arange(-(-kv_len // size), device=device)[None, :]
     visible = pattern.visible(query, key, head_offset)
     some = _pooled(visible, mask_block // size).any((1, 3))
-    whole = _pooled(visible & (key < query), mask_block // size).all((1, 3))  # a block sees itself but in part
+    # a block is seen as a whole if its last token is by the first query: a block sees itself but in part
+    first_sees_last = pattern.allowed(query * size, key * size + size - 1, head_offset)
+    whole = _pooled(first_sees_last, mask_block // size).all((1, 3))
     return BlockMask.from_kv_blocks(
         *_ordered(some & ~whole), *_ordered(whole), mask_block, allowed, seq_lengths=(q_len, kv_len)
     )

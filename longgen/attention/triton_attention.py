@@ -144,12 +144,7 @@ def backward(
 def far_tiles(call: AttentionCall, kv_len: int, keys: int) -> int:
     """Tiles of keys that are seen beyond the window by some query, of the head that has most."""
     pattern = call.pattern
-    beyond = -(-kv_len // pattern.block_size) - pattern.local_blocks  # a block from here on has no query beyond it
-    far = max(
-        int((pattern.visible_blocks(beyond + pattern.local_blocks, offset) < beyond).sum()) if beyond > 0 else 0
-        for offset in set(call.head_offsets)
-    )
-    return far * pattern.block_size // keys
+    return max(pattern.far_blocks(kv_len, offset) for offset in call.head_offsets) * pattern.block_size // keys
 
 
 class _TritonAttention(torch.autograd.Function):

@@ -26,7 +26,6 @@ from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result, save_result
 
-SPARSE = {name: pattern for name, pattern in PATTERNS.items() if pattern is not None}
 SEED = 0
 
 
@@ -130,11 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    records = measure_attention(SPARSE, options.lengths, options.heads, options.head_dim, options.repeats)
+    records = measure_attention(PATTERNS, options.lengths, options.heads, options.head_dim, options.repeats)
     print(table(records))
     if options.name:
         settings = {name: value for name, value in vars(options).items() if name not in ("name", "output")}
-        settings["patterns"] = {name: pattern.to_dict() for name, pattern in SPARSE.items()}
+        settings["patterns"] = {name: pattern.to_dict() for name, pattern in PATTERNS.items()}
         result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
         save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
 

@@ -7,8 +7,9 @@
 First every kernel is compared with a reference in higher precision; then forward, forward + backward and decoding are
 timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward), against PyTorch's dense attention (flash,
 cuDNN), flash-attn where it is installed, FlexAttention with the same mask, and what sparsity allows at best. Needs
-none of the pipeline's packages. Results are JSON files with provenance, see docs/results-format.md; `longgen publish` makes
-them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny sizes.
+none of the pipeline's packages. Results are JSON files with provenance, see docs/results-format.md; `longgen publish`
+makes them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny
+sizes.
 
 `--only tuning` times other tile sizes instead.
 """
@@ -37,9 +38,9 @@ from longgen.profiling.attention.implementations import IMPLEMENTATIONS
 from longgen.profiling.attention.limits import measure_limits
 from longgen.profiling.attention.session import FAILED, Budget, ResultFile, attempt, is_done
 from longgen.profiling.attention.table import checks_table, speed_table
-from longgen.profiling.attention.timing import time_workload
+from longgen.profiling.attention.timing import TIMES, time_workload
 from longgen.profiling.attention.tuning import tune
-from longgen.profiling.attention.workloads import Workload
+from longgen.profiling.attention.workloads import Workload, dtype_name
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result
@@ -48,7 +49,6 @@ PARTS = ("checks", "speed", "tuning")
 CHECK_KEY = ("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype", "tensor")
 SPEED_KEY = ("stage", "shape", "length", "batch", "pattern", "implementation")
 WORKERS = 8
-TIMES = ("n", "seconds", "seconds_low", "seconds_high")
 
 
 def default_name(device: str) -> str:
@@ -96,16 +96,12 @@ def _measured_errors(errors: Callable[[], dict[str, float]]) -> dict[str, Any]:
 
 
 def _describe_check(check: Check, tensor: str | None) -> dict[str, Any]:
-    shape = check.shape
     return {
         "what": check.what,
-        "shape": shape.name,
-        "num_heads": shape.num_heads,
-        "num_kv_heads": shape.num_kv_heads,
-        "head_dim": shape.head_dim,
+        **check.shape.columns(),
         "length": check.length,
         "pattern": check.pattern,
-        "dtype": str(check.dtype)[6:],
+        "dtype": dtype_name(check.dtype),
         "tensor": tensor,
         "tolerance": TOLERANCES[check.dtype],
     }
@@ -141,14 +137,10 @@ def run_speed(
 
 
 def _describe(workload: Workload, name: str, dtype: torch.dtype) -> dict[str, Any]:
-    shape = workload.shape
     return {
         "stage": workload.stage,
-        "shape": shape.name,
-        "num_heads": shape.num_heads,
-        "num_kv_heads": shape.num_kv_heads,
-        "head_dim": shape.head_dim,
-        "dtype": str(dtype)[6:],
+        **workload.shape.columns(),
+        "dtype": dtype_name(dtype),
         "length": workload.length,
         "batch": workload.batch,
         "pattern": workload.pattern,
@@ -187,7 +179,7 @@ def _run(options: argparse.Namespace) -> int:
     dtype = torch.float32 if tiny else torch.bfloat16
     parts, budget = options.only or ["checks", "speed"], Budget(options.minutes * 60)
     name = options.name or default_name(device)
-    settings = {"dtype": str(dtype)[6:], "tiny": tiny}
+    settings = {"dtype": dtype_name(dtype), "tiny": tiny}
     origin = provenance(settings, seed=0, device=device)
 
     def open_file(kind: str, key: tuple[str, ...]) -> ResultFile:

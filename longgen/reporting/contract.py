@@ -8,9 +8,10 @@ from pathlib import Path
 import pandas as pd
 
 from longgen.errors import ArtifactError
+from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
-MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = STATUSES = ("measured", "unsupported", "failed", "not measured")
+STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 _EXPERIMENT = "snakemake --cores all --config experiment=config/{run}.yaml"
 _KERNELS = "python -m longgen.profiling.gpu --name {run}"
 

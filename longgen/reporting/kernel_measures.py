@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.profiling.attention.table import never_slower_from
 from longgen.reporting.contract import MEASURED
 from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR
@@ -57,9 +58,7 @@ def crossover(rows: pd.DataFrame) -> int | None:
         rows: of one stage, model, batch and pattern, measured; compared by the lower end of the speed-up.
     """
     rows = rows.dropna(subset="speedup_low")
-    slower = rows.loc[rows["speedup_low"] < 1, "length"]
-    faster = rows.loc[rows["length"] > slower.max(), "length"] if len(slower) else rows["length"]
-    return int(faster.min()) if len(faster) else None
+    return never_slower_from(dict(zip(rows["length"].tolist(), rows["speedup_low"].tolist(), strict=True)))
 
 
 def kernel_note(run: Run, kind: str) -> str:

@@ -162,7 +162,7 @@ def small_checks(device: str, length: int = 517) -> Iterator[Check]:
         run = partial(_compare, shape, length, call, dtype, device, small=True, gradients=not call.pruned)
         yield Check(mode, shape, length, _words(pattern), dtype, run, True)
     wide = HeadShape("small", 2, 2, 256)
-    call = AttentionCall(SparsePattern(64, 1, 2, 3), wide.head_dim**-0.5, 0, (0, 0))
+    call = wide.call(SparsePattern(64, 1, 2, 3))
     for dtype in TOLERANCES:
         run = partial(_compare, wide, length, call, dtype, device, small=True, gradients=True)
         yield Check("head_dim 256", wide, length, _words(call.pattern), dtype, run, True)
@@ -173,30 +173,24 @@ def small_checks(device: str, length: int = 517) -> Iterator[Check]:
         yield Check(what, shape, 2 * length + 1, "full", dtype, run, True)
 
 
-def _call(name: str, shape: HeadShape, offset: int = 0) -> AttentionCall:
-    pattern = PATTERNS[name]
-    assert pattern is not None
-    return AttentionCall(pattern, shape.head_dim**-0.5, offset, (0,) * shape.num_kv_heads)
-
-
 def large_checks(device: str, lengths: list[int], shapes: list[HeadShape], dtype: torch.dtype) -> Iterator[Check]:
     """The shapes that are timed, against the blocked path in float32."""
     for length, shape in itertools.product(lengths, shapes):
-        for name in ("sink", "stride-16"):
-            call = _call(name, shape)
+        for name, pattern in PATTERNS.items():
+            call = shape.call(pattern)
             run = partial(_compare, shape, length, call, dtype, device, small=False, gradients=True)
             yield Check("forward and backward", shape, length, name, dtype, run)
         yield Check(
             "decode", shape, length, "full", dtype, partial(_decode_errors, shape, length, dtype, device, False)
         )
     shape, length = shapes[0], lengths[0]
-    run = partial(_same_twice, shape, length, _call("stride-16", shape), dtype, device)
+    run = partial(_same_twice, shape, length, shape.call(PATTERNS["stride-16"]), dtype, device)
     yield Check("the same bits twice", shape, length, "stride-16", dtype, run)
 
 
 def far_check(device: str, dtype: torch.dtype, total: int = 2**20, chunk: int = 2048) -> Check:
     """The last queries of a million tokens, whose keys lie beyond 2^31 elements."""
-    call = _call("stride-16", LLAMA2_7B, total - chunk)
+    call = LLAMA2_7B.call(PATTERNS["stride-16"], total - chunk)
     run = partial(_compare, LLAMA2_7B, chunk, call, dtype, device, small=False, gradients=False)
     return Check("beyond 2^31 elements", LLAMA2_7B, total, "stride-16", dtype, run)
 

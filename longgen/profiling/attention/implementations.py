@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from longgen.attention import FULL_KERNELS, decode_attention, full_attention, sparse_attention
-from longgen.attention.call import AttentionCall
 from longgen.attention.flex import flex_attend, why_flex_cannot
-from longgen.profiling.attention.workloads import PATTERNS, Workload
+from longgen.profiling.attention.workloads import FULL, PATTERN_NAMES, PATTERNS, Workload
 
 Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 
@@ -21,7 +20,7 @@ class Implementation:
 
     Attributes:
         stages: what it can be timed at.
-        patterns: names in `PATTERNS` that it knows.
+        patterns: names in `PATTERN_NAMES` that it knows.
         attention: of a workload: the function to time. Raises ValueError where it cannot serve, when it is called.
         seconds_to_start: what compiling it may take, for the time budget.
     """
@@ -43,7 +42,6 @@ def _full(kernel: str) -> Callable[[Workload], Attention]:
 def _sparse(backend: str) -> Callable[[Workload], Attention]:
     def of(workload: Workload) -> Attention:
         pattern = PATTERNS[workload.pattern]
-        assert pattern is not None
         return lambda query, key, value: sparse_attention(query, key, value, pattern, backend=backend)
 
     return of
@@ -51,10 +49,7 @@ def _sparse(backend: str) -> Callable[[Workload], Attention]:
 
 def _flex(mask_block: int) -> Callable[[Workload], Attention]:
     def of(workload: Workload) -> Attention:
-        pattern = PATTERNS[workload.pattern]
-        assert pattern is not None
-        scale = workload.shape.head_dim**-0.5
-        call = AttentionCall(pattern, scale, 0, (0,) * workload.shape.num_kv_heads)
+        call = workload.shape.call(PATTERNS[workload.pattern])
 
         def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
             if problem := why_flex_cannot(query, key, call):
@@ -70,20 +65,20 @@ def _decode(backend: str) -> Callable[[Workload], Attention]:
     return lambda workload: lambda query, key, value: decode_attention(query, key, value, backend=backend)
 
 
-SPARSE = ("sink", "stride-16")
+SPARSE = tuple(PATTERNS)
 WHOLE = ("forward", "forward+backward")
 
 # "longgen" are our kernels, "blocked" is our path without Triton.
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    **{name: Implementation(WHOLE, ("full",), _full(name)) for name in FULL_KERNELS if name not in ("triton", "sdpa")},
+    **{name: Implementation(WHOLE, (FULL,), _full(name)) for name in FULL_KERNELS if name not in ("triton", "sdpa")},
     "longgen": Implementation(WHOLE, SPARSE, _sparse("triton")),
-    "longgen decode": Implementation(("decode",), tuple(PATTERNS), _decode("triton")),
-    "sdpa decode": Implementation(("decode",), tuple(PATTERNS), _decode("sdpa")),
-    "sdpa-flash decode": Implementation(("decode",), tuple(PATTERNS), _full("sdpa-flash")),
-    "longgen full": Implementation(WHOLE, ("full",), _full("triton")),
+    "longgen decode": Implementation(("decode",), PATTERN_NAMES, _decode("triton")),
+    "sdpa decode": Implementation(("decode",), PATTERN_NAMES, _decode("sdpa")),
+    "sdpa-flash decode": Implementation(("decode",), PATTERN_NAMES, _full("sdpa-flash")),
+    "longgen full": Implementation(WHOLE, (FULL,), _full("triton")),
     "flex-128": Implementation(WHOLE, SPARSE, _flex(128), 30.0),
     "flex-64": Implementation(WHOLE, SPARSE, _flex(64), 30.0),
-    "sdpa": Implementation(WHOLE, ("full",), _full("sdpa")),
+    "sdpa": Implementation(WHOLE, (FULL,), _full("sdpa")),
     "blocked": Implementation(WHOLE, SPARSE, _sparse("blocked")),
 }
 # What ours are measured against: full attention by others.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longgen.profiling.attention.session import MEASURED
@@ -76,17 +76,27 @@ def speed_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
     return "\n".join([*lines, *(f"{words} ({count} cases)" for words, count in rest.items())])
 
 
+def never_slower_from(speedups: Mapping[int, float]) -> int | None:
+    """The least length from which on no speed-up is below 1; None if there is no such length.
+
+    Args:
+        speedups: by length; lower ends of their intervals, so that what is too uncertain counts as slower.
+    """
+    slower = max((length for length, speedup in speedups.items() if speedup < 1), default=0)
+    return min((length for length in speedups if length > slower), default=None)
+
+
 def crossovers(records: Sequence[Record]) -> list[str]:
     """For every stage, model and pattern: from which measured length on our kernels never lose to dense ones."""
+    lows: dict[tuple[str, str, str], dict[int, float]] = {}
+    for record in records:
+        if record["implementation"] == "longgen" and record["speedup"] is not None:
+            low = record["speedup"] * record["seconds"] / record["seconds_high"]
+            lows.setdefault((record["stage"], record["shape"], record["pattern"]), {})[record["length"]] = low
     lines = []
-    ours = [
-        r for r in records if r["implementation"] == "longgen" and r["status"] == MEASURED and r["speedup"] is not None
-    ]
-    for group in dict.fromkeys((record["stage"], record["shape"], record["pattern"]) for record in ours):
-        rows = [r for r in ours if (r["stage"], r["shape"], r["pattern"]) == group]
-        slower = max((row["length"] for row in rows if row["speedup"] < 1), default=0)
-        faster = min((row["length"] for row in rows if row["length"] > slower), default=None)
-        words = "at no measured length" if faster is None else f"from {faster:,} tokens on"
+    for group, speedups in lows.items():
+        length = never_slower_from(speedups)
+        words = "at no measured length" if length is None else f"from {length:,} tokens on"
         lines.append(f"{', '.join(group)}: not slower than the fastest dense kernel {words}")
     return lines
 

@@ -6,7 +6,7 @@ import gc
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -28,6 +28,9 @@ class Timing:
     seconds: float
     seconds_low: float
     seconds_high: float
+
+
+TIMES = tuple(field.name for field in fields(Timing))
 
 
 def time_workload(attention: Attention, workload: Workload, device: str, dtype: torch.dtype, seconds: float) -> Timing:

@@ -13,17 +13,23 @@ from typing import Any
 
 import torch
 
-from longgen.attention.call import AttentionCall
 from longgen.attention.tiles import Tile, Tiles
 from longgen.attention.triton_attention import backward, forward
 from longgen.attention.triton_decode import triton_decode
 from longgen.attention.triton_launch import tiles_of, why_unsupported
 from longgen.profiling.attention.session import Budget, ResultFile, attempt, is_done
-from longgen.profiling.attention.timing import repeat, summary
-from longgen.profiling.attention.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, Workload
+from longgen.profiling.attention.timing import TIMES, repeat, summary
+from longgen.profiling.attention.workloads import (
+    FULL,
+    LLAMA2_7B,
+    LLAMA2_70B,
+    PATTERNS,
+    TINY,
+    HeadShape,
+    Workload,
+    dtype_name,
+)
 from longgen.progress import progress_bar
-
-TIMES = ("n", "seconds", "seconds_low", "seconds_high")
 
 # kernel -> queries, keys, warps, stages to combine
 CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -42,9 +48,8 @@ def tune(file: ResultFile, device: str, dtype: torch.dtype, tiny: bool, budget: 
     found = list(_cases(shapes, tiny))
     with progress_bar(len(found), "tuning", "candidate") as bar:
         for shape, pattern, kernel, tile in found:
-            base = {"kernel": kernel, "shape": shape.name, "length": length, "pattern": pattern, **asdict(tile)}
-            base |= {"num_heads": shape.num_heads, "num_kv_heads": shape.num_kv_heads, "head_dim": shape.head_dim}
-            base |= {"dtype": str(dtype)[6:], "shipped": getattr(_own_tiles(shape, device, dtype), kernel) == tile}
+            base = {"kernel": kernel, **shape.columns(), "length": length, "pattern": pattern, **asdict(tile)}
+            base |= {"dtype": dtype_name(dtype), "shipped": getattr(_own_tiles(shape, device, dtype), kernel) == tile}
             if not is_done(file.find(base)):
 
                 def measure(
@@ -59,7 +64,7 @@ def tune(file: ResultFile, device: str, dtype: torch.dtype, tiny: bool, budget: 
 
 def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[tuple[HeadShape, str, str, Tile]]:
     for shape, kernel in itertools.product(shapes, CANDIDATES):
-        patterns = ("full",) if kernel == "decode" else ("sink", "stride-16")
+        patterns = (FULL,) if kernel == "decode" else tuple(PATTERNS)
         sizes = itertools.product(*CANDIDATES[kernel])
         tiles = [Tile(*size) for size in sizes if not spills(*size)]
         for pattern, tile in itertools.product(patterns, tiles[:1] if tiny else tiles):
@@ -90,9 +95,7 @@ def _run(
     tiles = replace(own, **changes)
     if kernel == "decode":
         return lambda: triton_decode(query, key, value, 0.1, tile=tile)
-    sparse = PATTERNS[pattern]
-    assert sparse is not None
-    call = AttentionCall(sparse, shape.head_dim**-0.5, 0, (0,) * shape.num_kv_heads)
+    call = shape.call(PATTERNS[pattern])
     if kernel == "forward":
         return lambda: forward(query, key, value, call, tiles)
     output, lse = forward(query, key, value, call)

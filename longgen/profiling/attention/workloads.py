@@ -6,16 +6,18 @@ from dataclasses import dataclass
 
 import torch
 
+from longgen.attention.call import AttentionCall
 from longgen.hybrid import Sight
 from longgen.pattern import SparsePattern
 from longgen.shapes import MODEL_SHAPES
 
 # Those of the design: blocks of 64, a sink block, a window of 16 blocks (our choice; the paper states no sizes).
-PATTERNS: dict[str, SparsePattern | None] = {
-    "full": None,
+PATTERNS: dict[str, SparsePattern] = {
     "sink": SparsePattern(64, 1, 16),
     "stride-16": SparsePattern(64, 1, 16, 16),
 }
+FULL = "full"  # attention without a pattern
+PATTERN_NAMES = (FULL, *PATTERNS)
 STAGES = ("forward", "forward+backward", "decode")
 
 
@@ -35,6 +37,15 @@ class HeadShape:
     num_kv_heads: int
     head_dim: int
 
+    def columns(self) -> dict[str, str | int]:
+        """The heads as columns of a record."""
+        sizes = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
+        return {"shape": self.name, **sizes}
+
+    def call(self, pattern: SparsePattern, query_offset: int = 0) -> AttentionCall:
+        """One call of these heads, which all see the same."""
+        return AttentionCall(pattern, self.head_dim**-0.5, query_offset, (0,) * self.num_kv_heads)
+
 
 def _heads_of(model: str) -> HeadShape:
     shape = MODEL_SHAPES[model]
@@ -53,7 +64,7 @@ class Workload:
         stage: ``forward``, ``forward+backward``, or ``decode`` (one token after ``length``).
         shape: the heads.
         length: tokens.
-        pattern: a name in `PATTERNS`.
+        pattern: a name in `PATTERN_NAMES`.
         batch: sequences.
     """
 
@@ -66,7 +77,7 @@ class Workload:
     @property
     def sight(self) -> Sight:
         """What the heads see."""
-        return Sight(PATTERNS[self.pattern])
+        return Sight(PATTERNS.get(self.pattern))
 
     @property
     def kv_len(self) -> int:
@@ -102,3 +113,8 @@ class Workload:
                 size = (self.batch, tokens, heads, self.shape.head_dim)
                 made.append(torch.randn(size, device=device, dtype=dtype, generator=generator).transpose(1, 2))
         return made
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """``bfloat16`` rather than ``torch.bfloat16``."""
+    return str(dtype).removeprefix("torch.")

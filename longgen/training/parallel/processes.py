@@ -13,6 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from longgen.errors import ConfigError
+from longgen.modeling.mixin import LongGenMixin
 from longgen.training.parallel.ulysses import SequenceParallel
 
 SEQUENCE, DATA = "sequence", "data"
@@ -111,7 +112,7 @@ class Processes:
         if self.mesh is None:
             return
         if self.sequence > 1:
-            if not hasattr(model, "use_full_attention"):
+            if not isinstance(model, LongGenMixin):
                 raise ConfigError(f"sequence_parallel is {self.sequence}: allowed is 1 for a model that is no hybrid")
             config, group = model.config, self.mesh.get_group(SEQUENCE)
             exchange = SequenceParallel(group, config.num_attention_heads, config.num_key_value_heads)
