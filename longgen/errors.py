@@ -9,5 +9,9 @@ class ConfigError(LongGenError):
     """A configuration value is unknown, of the wrong type or impossible."""
 
 
+class TrainingError(LongGenError):
+    """Training cannot go on: its numbers are no numbers any more."""
+
+
 class ArtifactError(LongGenError):
     """A file that an earlier step makes is missing, incomplete or corrupt."""

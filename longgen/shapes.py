@@ -74,7 +74,7 @@ class ModelShape:
         return self.num_layers * self.layer_weights + (2 - self.tie_word_embeddings) * self.head_weights + norms
 
     @classmethod
-    def from_settings(cls, name: str, settings: ModelSettings, vocab_size: int) -> ModelShape:
+    def from_settings(cls, name: str, settings: ModelSettings) -> ModelShape:
         """The shape of an experiment's base model."""
         return cls(
             name=name,
@@ -84,7 +84,7 @@ class ModelShape:
             num_heads=settings.num_attention_heads,
             num_kv_heads=settings.num_key_value_heads,
             head_dim=settings.hidden_size // settings.num_attention_heads,
-            vocab_size=vocab_size,
+            vocab_size=settings.vocab_size,
             tie_word_embeddings=settings.tie_word_embeddings,
         )
 

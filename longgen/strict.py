@@ -98,6 +98,9 @@ def build(expected: Any, value: Any, key: str) -> Any:
             raise refused
         return value
     if origin in (Union, types.UnionType):
+        given = [option for option in arguments if option is not type(None)]
+        if value is not None and len(given) == 1 and dataclasses.is_dataclass(given[0]):
+            return build(given[0], value, key)  # whose own errors say more than that it is none
         for option in arguments:
             try:
                 return build(option, value, key)

@@ -77,7 +77,7 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
     ("key", "value", "message"),
     [
         # unknown and missing keys
-        ("sed", 1, "sed is not a known key (did you mean 'seed'?): allowed are name, data, model"),
+        ("sed", 1, "sed is not a known key (did you mean 'seed'?): allowed are name, model, extension"),
         ("model.hidden_sizes", 1, "model.hidden_sizes is not a known key (did you mean 'hidden_size'?): allowed are"),
         ("extension.phases.1.lenght", 1, "extension.phases[1].lenght is not a known key (did you mean 'length'?)"),
         ("extension", MISSING, "extension is missing: Experiment needs it"),

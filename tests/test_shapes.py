@@ -106,7 +106,7 @@ def test_unknown_model_names_what_is_known() -> None:
 
 def test_from_settings() -> None:
     settings = ModelSettings(64, 96, 3, 8, 2, tie_word_embeddings=True)
-    assert ModelShape.from_settings("small", settings, 100) == ModelShape("small", 3, 64, 96, 8, 2, 8, 100, True)
+    assert ModelShape.from_settings("small", settings) == ModelShape("small", 3, 64, 96, 8, 2, 8, 260, True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

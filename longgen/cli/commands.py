@@ -6,7 +6,7 @@ import importlib
 
 import typer
 
-# verb -> module in longgen.cli; the module has a function of the verb's name.
+# verb -> module in longgen.cli; the module has a function of the verb's name, or an ``app`` with further verbs.
 VERBS = ("plan", "prepare", "pack", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
 
 
@@ -14,4 +14,7 @@ def register_commands(app: typer.Typer) -> None:
     """Add every verb to ``app``."""
     for verb in VERBS:
         module = importlib.import_module(f"longgen.cli.{verb}")
-        app.command(verb)(getattr(module, verb))
+        if hasattr(module, "app"):
+            app.add_typer(module.app, name=verb)
+        else:
+            app.command(verb)(getattr(module, verb))

@@ -52,7 +52,7 @@ def _print_report(done: Packing, settings: PackSettings, output: Path) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    *records, total = done.records
+    *records, total = [row | {"tokens_before": row["tokens_read"] - row["tokens_duplicate"]} for row in done.records]
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # the 80 that rich assumes for a file would cut the columns
@@ -61,7 +61,7 @@ def _print_report(done: Packing, settings: PackSettings, output: Path) -> None:
     for key, heading in (("domain", "domain"), ("length_low", "tokens per document")):
         table = Table(
             title=f"{settings.name}, method {settings.method}: by {heading}",
-            caption=f"long: share of the tokens from documents of at least {threshold:,} tokens",
+            caption=f"shares are without duplicates; long: that of documents of at least {threshold:,} tokens",
             box=box.SIMPLE,
         )
         table.add_column(heading, no_wrap=True)
@@ -83,8 +83,9 @@ _REST = {"documents used": "documents_used", "duplicates": "documents_duplicate"
 
 def _cells(rows: list[dict[str, Any]], total: dict[str, Any], threshold: int) -> list[str]:
     cells = []
-    for column in ("tokens_read", "tokens_used"):
-        tokens = sum(row[column] for row in rows)
-        long = sum(row[column] for row in rows if row["length_low"] >= threshold)
-        cells += [f"{tokens:,}", f"{100 * tokens / total[column]:.1f} %", f"{100 * long / max(tokens, 1):.1f} %"]
+    for column, shared in (("tokens_read", "tokens_before"), ("tokens_used", "tokens_used")):
+        tokens = sum(row[shared] for row in rows)
+        long = sum(row[shared] for row in rows if row["length_low"] >= threshold)
+        shares = [f"{100 * part / max(whole, 1):.1f} %" for part, whole in ((tokens, total[shared]), (long, tokens))]
+        cells += [f"{sum(row[column] for row in rows):,}", *shares]
     return [*cells, *(f"{sum(row[column] for row in rows):,}" for column in _REST.values())]

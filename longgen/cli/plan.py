@@ -19,29 +19,32 @@ from longgen.cli.options import (
     option_names,
     sparse_pattern,
 )
+from longgen.cli.plan_options import (
+    DEFAULT_LENGTH,
+    DEFAULT_PLACEMENT,
+    FullLayers,
+    Model,
+    Placement,
+    model_and_layout,
+    refuse_beside_config,
+)
+from longgen.cli.plan_train import train
 from longgen.units import binary_size, scaled
 
-# Our choice where the paper is silent.
-DEFAULT_LENGTH = "131072"
-DEFAULT_FULL_LAYERS = "1/3"
+app = typer.Typer()
+app.command("train")(train)
 
 
+@app.callback(invoke_without_command=True)
 def plan(
-    model: Annotated[
-        str | None, typer.Option(help="Name such as llama2-7b, or path of a config.json or of the folder that has it.")
-    ] = None,
+    context: typer.Context,
+    model: Model = None,
     length: Annotated[
         list[str] | None,
         typer.Option(help="Tokens; repeat it or separate by commas for several.", show_default=DEFAULT_LENGTH),
     ] = None,
-    full_layers: Annotated[
-        str | None,
-        typer.Option(help="Layers that stay full: a count, a fraction, all or none.", show_default=DEFAULT_FULL_LAYERS),
-    ] = None,
-    placement: Annotated[
-        str | None,
-        typer.Option(help="Where they are: middle, ends, bottom, top, interleaved.", show_default="middle"),
-    ] = None,
+    full_layers: FullLayers = None,
+    placement: Placement = None,
     pattern: PatternName = None,
     block_size: BlockSize = None,
     sink_blocks: SinkBlocks = None,
@@ -58,10 +61,12 @@ def plan(
     output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line instead of a table.")] = False,
 ) -> None:
-    """Predict KV cache, FLOPs and ideal speed-ups over full attention.
+    """Predict KV cache, FLOPs and ideal speed-ups over full attention; `plan train`: memory and time of training.
 
     The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements.
     """
+    from longgen.errors import ConfigError
+
     options = {
         "model": model,
         "length": length,
@@ -77,6 +82,10 @@ def plan(
         "bytes_per_value": bytes_per_value,
     }
     asked = given(options)
+    if context.invoked_subcommand:
+        if asked or config or output:
+            raise ConfigError(f"{option_names(asked) or '--config'} given before train: allowed are options after it")
+        return
     rows = _plan_experiment(config, output, asked) if config else _plan_model(output, asked)
     if as_json:
         for row in rows:
@@ -92,21 +101,15 @@ def _plan_model(output: Path | None, asked: dict[str, Any]) -> list[dict[str, An
     from dataclasses import asdict
 
     from longgen.errors import ConfigError
-    from longgen.layout import make_layout
     from longgen.planner import make_plan
-    from longgen.shapes import MODEL_SHAPES, model_shape
 
     if output:
         raise ConfigError(f"--output is '{output}': allowed is a path with --config only")
-    if "model" not in asked:
-        raise ConfigError(f"--model is missing: allowed are {', '.join(MODEL_SHAPES)}, or a path; or give --config")
-    shape = model_shape(asked["model"])
-    placement = asked.get("placement", "middle")
-    layout = make_layout(shape.num_layers, asked.get("full_layers", DEFAULT_FULL_LAYERS), placement)
+    shape, layout = model_and_layout(asked)
     pattern = sparse_pattern(asked)
     described = {
         "model": shape.name,
-        "placement": placement,
+        "placement": asked.get("placement", DEFAULT_PLACEMENT),
         "full_layers": layout.num_full,
         "num_layers": layout.num_layers,
         "pattern": pattern.to_dict(),
@@ -129,15 +132,11 @@ def _lengths(words: list[str]) -> list[int]:
 def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per variant and length of an experiment; written to ``output`` as a results file of kind ``plan``."""
     from longgen.config import load_experiment
-    from longgen.errors import ConfigError
     from longgen.planner import experiment_records, experiment_settings
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 
-    if asked:
-        raise ConfigError(
-            f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
-        )
+    refuse_beside_config(asked)
     experiment = load_experiment(config)
     settings, records = experiment_settings(experiment), experiment_records(experiment)
     if output:

@@ -28,7 +28,7 @@ def prepare(
     result: Annotated[Path | None, typer.Option(help="Results file to write (for the corpus).")] = None,
 ) -> None:
     """Tokenise and split the corpus, or pack the rows of a training stage."""
-    from longgen.config import load_experiment
+    from longgen.config import load_experiment, needed
     from longgen.data.corpus import build_corpus, load_corpus
     from longgen.data.rows import build_rows
     from longgen.provenance import provenance
@@ -36,7 +36,7 @@ def prepare(
 
     experiment = load_experiment(config)
     if stage is What.corpus:
-        records = build_corpus(experiment.data, output)
+        records = build_corpus(needed(experiment.data, "data"), output)
         if result is not None:
             settings = experiment.section("data")
             origin = provenance(settings, experiment.seed)
@@ -45,5 +45,7 @@ def prepare(
     if corpus is None:
         raise ConfigError("--corpus is missing: give the folder made by `longgen prepare CONFIG --stage corpus`")
     text = load_corpus(corpus)
-    training = experiment.base if stage is What.base else experiment.extension
+    training = needed(experiment.base, "base") if stage is What.base else experiment.extension
+    if training.packed is not None:
+        raise ConfigError(f"{stage}.packed is {training.packed}: `longgen pack` makes these rows")
     build_rows(training, text.train, text.fingerprint, experiment.seed, stage.value, output)

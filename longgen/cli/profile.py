@@ -22,7 +22,7 @@ def profile(
 
     Uses models of the configured shape with random weights. For honest times, run nothing else beside it.
     """
-    from longgen.config import load_experiment
+    from longgen.config import load_experiment, needed
 
     experiment = load_experiment(config)
     variants = variant or experiment.default_variants
@@ -35,7 +35,7 @@ def profile(
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 
-    use_threads(experiment.profiling.threads)
+    use_threads(needed(experiment.profiling, "profiling").threads)
     speed, memory, attention = profile_experiment(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
     origin = provenance(settings, experiment.seed, attention=attention)

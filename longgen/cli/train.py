@@ -14,17 +14,26 @@ from longgen.errors import ConfigError
 def train(
     config: Config,
     stage: Annotated[Stage, typer.Option(help="base: a new model at short length. extension: long-context.")],
-    rows: Annotated[Path, typer.Option(help="Folder made by `longgen prepare --stage base|extension`.")],
+    rows: Annotated[
+        Path, typer.Option(help="Folder made by `longgen prepare --stage base|extension`, or by `longgen pack`.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the trained model.")],
     result: Annotated[Path, typer.Option(help="Results file for the loss curve.")],
-    checkpoint: Annotated[Path, typer.Option(help="Folder of the checkpoint from which a killed run resumes.")],
+    checkpoint: Annotated[Path, typer.Option(help="Folder of the checkpoints from which a killed run resumes.")],
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer to save with the model (base).")] = None,
     model: Annotated[Path | None, typer.Option(help="Converted model to extend (extension).")] = None,
     variant: Annotated[str | None, typer.Option(help="Variant that the model is (extension).")] = None,
+    setup: Annotated[
+        str | None, typer.Option(help="One of the configuration's set-ups of processes.", show_default="its own choice")
+    ] = None,
+    metrics: Annotated[
+        Path | None, typer.Option(help="Folder for the numbers of every step: metrics.jsonl.", show_default="none")
+    ] = None,
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(help="And for curves there: tensorboard, wandb. Repeat for several.", show_default="none"),
+    ] = None,
     threads: Threads = 0,
-    sequence_parallel: Annotated[
-        int, typer.Option(help="Of the processes that torchrun started, how many share the tokens of a row.", min=1)
-    ] = 1,
 ) -> None:
     """Train the base model, or extend a converted one; a killed run resumes exactly where its checkpoint stands.
 
@@ -33,20 +42,27 @@ def train(
     from longgen.config import load_experiment
 
     experiment = load_experiment(config)
+    setup = setup or experiment.setup
+    if setup not in experiment.setups:
+        raise ConfigError(f"--setup is {setup!r}: allowed are {', '.join(experiment.setups)}")
     if stage is Stage.base:
         if tokenizer is None:
             raise ConfigError("--tokenizer is missing: `longgen prepare --stage corpus` makes one")
+        if experiment.base is None:
+            raise ConfigError("--stage is base, and the configuration's model is a checkpoint: allowed is extension")
     elif model is None or variant is None:
         raise ConfigError("--model and --variant are needed for stage extension: `longgen convert` makes the model")
     else:
         experiment.variant(variant)
 
-    from longgen.training.parallel.processes import join_processes
-    from longgen.training.stages import train_base, train_extension
+    from longgen.training.stages import Files, train_base, train_extension
 
     use_threads(threads)
-    processes = join_processes(sequence_parallel)
+
+    def files(source: Path) -> Files:
+        return Files(rows, source, output, result, checkpoint, metrics, tuple(report_to or ()))
+
     if tokenizer is not None and stage is Stage.base:
-        train_base(experiment, rows, tokenizer, output, result, checkpoint, processes)
+        train_base(experiment, files(tokenizer), experiment.setups[setup])
     elif model is not None and variant is not None:
-        train_extension(experiment, rows, model, variant, output, result, checkpoint, processes)
+        train_extension(experiment, variant, files(model), experiment.setups[setup])

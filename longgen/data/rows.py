@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
 
 if TYPE_CHECKING:
-    import torch
+    from longgen.data.batch import Batch, TrainingRows
 
 
 @dataclass(frozen=True)
@@ -31,15 +32,15 @@ class Rows:
     tokens: np.ndarray
     weights: np.ndarray
 
-    def batch(
-        self, start: int, size: int, device: torch.device | str = "cpu"
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Inputs and targets [size, length] int64 and target weights [size, length] float32 of rows from ``start``."""
+    def batch(self, start: int, size: int) -> Batch:
+        """Rows ``start`` to ``start + size``."""
         import torch
 
-        tokens = torch.from_numpy(self.tokens[start : start + size].astype(np.int64)).to(device)
-        weights = torch.from_numpy(self.weights[start : start + size, 1:].astype(np.float32)).to(device)
-        return tokens[:, :-1], tokens[:, 1:], weights
+        from longgen.data.batch import Batch
+
+        tokens = torch.from_numpy(self.tokens[start : start + size].astype(np.int64))
+        weights = torch.from_numpy(self.weights[start : start + size, 1:].astype(np.float32))
+        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
 
 
 def build_rows(
@@ -84,16 +85,50 @@ def build_rows(
     return identity
 
 
-def load_rows(folder: Path) -> tuple[list[Rows], str]:
-    """Read what `build_rows` wrote, memory-mapped; the rows of every phase, and their fingerprint.
+def load_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tuple[list[TrainingRows], str]:
+    """The rows of every phase of a stage, memory-mapped, and their fingerprint.
+
+    Args:
+        folder: made by `build_rows`, or by `longgen pack` where the stage reads packed rows.
+        settings: the stage.
+        vocab_size: of the model.
 
     Raises:
         ArtifactError: missing or damaged.
+        ConfigError: there are too few packed rows, none of a length, or they have tokens that the model has not.
     """
+    return _generated_rows(folder) if settings.packed is None else _packed_rows(folder, settings, vocab_size)
+
+
+def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tuple[list[TrainingRows], str]:
+    from longgen.data.long.batches import DocumentRows
+    from longgen.data.long.packed import PackedRows
+
+    phases: list[TrainingRows] = []
+    used: Counter[int] = Counter()  # phases of one length read on where the one before stopped
+    for number, phase in enumerate(settings.phases):
+        rows = PackedRows.open(folder, phase.length)
+        if rows.vocabulary_size > vocab_size:
+            raise ConfigError(
+                f"{folder} has {rows.vocabulary_size} token ids, and the model {vocab_size}: "
+                "pack with the tokenizer of the model"
+            )
+        count, first = phase.steps * phase.batch_size, used[phase.length]
+        if first + count > len(rows):
+            raise ConfigError(
+                f"phases[{number}].steps is {phase.steps}: {folder} has {len(rows)} rows of {phase.length} tokens, "
+                f"allowed is {max(0, len(rows) - first) // phase.batch_size} with batches of {phase.batch_size}"
+            )
+        phases.append(DocumentRows(rows, first, settings.separate_documents))
+        used[phase.length] += count
+    return phases, rows.fingerprint
+
+
+def _generated_rows(folder: Path) -> tuple[list[TrainingRows], str]:
     command = "longgen prepare CONFIG --stage base|extension"
     manifest = read_json(folder / "manifest.json", made_by=command)
     try:
-        phases = [
+        phases: list[TrainingRows] = [
             Rows(*(np.load(folder / f"phase-{number}.{part}.npy", mmap_mode="r") for part in ("tokens", "weights")))
             for number in range(manifest["phases"])
         ]

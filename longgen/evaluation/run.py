@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM
 
-from longgen.config import Experiment
+from longgen.config import Experiment, needed
 from longgen.data.corpus import load_corpus
 from longgen.errors import ArtifactError
 from longgen.evaluation.perplexity import evaluate_perplexity
@@ -29,9 +29,10 @@ def evaluate_variant(
         raise ArtifactError(f"{model_folder} has no config.json: `longgen train --stage extension` makes the model")
     corpus = load_corpus(corpus_folder)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
+    asked = needed(experiment.evaluation, "evaluation")
     settings, seed = experiment.section("evaluation"), experiment.seed
     inputs = {"model": fingerprint_files(sorted(model_folder.glob("*.safetensors"))), "corpus": corpus.fingerprint}
     origin = provenance(settings, seed, str(model.device), inputs, model.attention_kernels())
     for kind, measure in (("retrieval", evaluate_retrieval), ("perplexity", evaluate_perplexity)):
-        records = measure(model, corpus.heldout, experiment.evaluation, seed, f"{kind} {variant}")
+        records = measure(model, corpus.heldout, asked, seed, f"{kind} {variant}")
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, variant, settings))

@@ -12,6 +12,7 @@ from transformers.masking_utils import causal_mask_function
 
 from longgen.attention import BACKENDS, PackedDocuments
 from longgen.modeling.pieces import Kernels, Piece, attend, pieces_of
+from longgen.modeling.shifted import shifted_attention, unshifted_heads
 
 # `attn_implementation` of a model -> backend of its sparse heads. Full heads: `LongGenMixin.use_full_attention`.
 IMPLEMENTATIONS = {"longgen": "auto"} | {f"longgen_{name}": name for name in BACKENDS}
@@ -45,16 +46,27 @@ def _attention(
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
     groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
+    own, kernels = range(num_kv_heads), Kernels(backend, module.full_kernel)
+    shifted = module.shifted_groups if module.training else None
+    if shifted is not None:
+        cached = not isinstance(key, torch.Tensor) or key.shape[2] != query.shape[2]
+        if cached or padded_rows is not None:
+            raise ValueError("groups of tokens are shifted in training: allowed are no padding and no KV cache")
     if isinstance(key, torch.Tensor):
         keys, values = key, value
         assert values is not None
         if sequence is not None:
             query, keys, values = (sequence.to_heads(states) for states in (query, keys, values))
-            groups, num_kv_heads = sequence.own_groups(groups), keys.shape[1]
+            groups, own = sequence.own_groups(groups), sequence.kv_heads
         key = pieces_of(keys, values, groups, query.shape[2], padded_rows)
     elif sequence is not None:
         raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
-    output = attend(query, key, num_kv_heads, scaling, Kernels(backend, module.full_kernel), packed)
+    if shifted is None:
+        output = attend(query, key, len(own), scaling, kernels, packed)
+    else:
+        (piece,) = key  # of a full layer: all heads of all rows
+        unshifted = unshifted_heads(own, num_kv_heads)
+        output = shifted_attention(query, piece.key, piece.value, shifted, unshifted, scaling, packed, kernels.full)
     if sequence is not None:
         output = sequence.to_tokens(output)
     return output.transpose(1, 2).contiguous(), None

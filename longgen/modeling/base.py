@@ -7,7 +7,7 @@ import dataclasses
 from transformers import LlamaConfig
 
 from longgen.config import ModelSettings
-from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID, VOCABULARY_SIZE
+from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
 
 
 def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
@@ -19,10 +19,10 @@ def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
     """
     shape = dataclasses.asdict(settings)
     rope_theta = shape.pop("rope_theta")
+    del shape["checkpoint"], shape["max_position_embeddings"]  # of a base model that is not made here
     return LlamaConfig(
         **shape,
         rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
-        vocab_size=VOCABULARY_SIZE,
         max_position_embeddings=max_length,
         pad_token_id=PAD_ID,
         bos_token_id=BOS_ID,

@@ -12,12 +12,14 @@ from longgen.attention import FULL_KERNELS
 from longgen.attention.call import AttentionCall
 from longgen.attention.dispatch import choose_backend
 from longgen.attention.full import choose_full_kernel
+from longgen.errors import ConfigError
 from longgen.modeling.attention import IMPLEMENTATIONS
 from longgen.modeling.cache import LongGenCache
 from longgen.modeling.configuration import head_groups_of, hybrid_of
 from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
 from longgen.modeling.padding import positions_in_rows, real_tokens
 from longgen.modeling.pieces import Kernels
+from longgen.modeling.shifted import GROUPS, check_groups
 
 
 class LongGenMixin:
@@ -37,6 +39,7 @@ class LongGenMixin:
             layer.self_attn.head_groups = own
             layer.self_attn.full_kernel = "auto"
             layer.self_attn.sequence_parallel = None  # see `longgen.training.parallel`
+            layer.self_attn.shifted_groups = None  # see `use_shifted_groups`
 
     def use_full_attention(self, kernel: str) -> None:
         """Choose which code computes full heads; that of sparse heads is ``attn_implementation``.
@@ -52,8 +55,32 @@ class LongGenMixin:
         for layer in self.model.layers:
             layer.self_attn.full_kernel = kernel
 
-    def attention_kernels(self) -> dict[str, str]:
+    def use_shifted_groups(self, groups: int | None = GROUPS) -> None:
+        """Train with LongLoRA's shifted groups of tokens in place of full attention (`longgen.modeling.shifted`).
+
+        In evaluation mode attention stays full. Not stored: what is saved is an ordinary full model.
+
+        Args:
+            groups: how many a row is cut into; None trains with full attention again.
+
+        Raises:
+            ConfigError: a model with sparse layers or a single KV head, or fewer than 2 groups.
+        """
+        if groups is not None:
+            layout = hybrid_of(self.config).layout
+            if layout.num_sparse:
+                raise ConfigError(
+                    f"layout has {layout.num_full} of {layout.num_layers} layers full: shifted groups need all"
+                )
+            check_groups(groups, self.config.num_key_value_heads)
+        for layer in self.model.layers:
+            layer.self_attn.shifted_groups = groups
+
+    def attention_kernels(self, dtype: torch.dtype | None = None) -> dict[str, str]:
         """Which code computes whole prompts on the model's device, with ``auto`` resolved: for a result's provenance.
+
+        Args:
+            dtype: of queries and keys; None for that of the weights.
 
         Returns:
             ``sparse``: a name in `longgen.attention.BACKENDS`; ``full``: a name in `longgen.attention.FULL_KERNELS`.
@@ -62,7 +89,10 @@ class LongGenMixin:
         asked = Kernels(IMPLEMENTATIONS[self.config._attn_implementation], attention.full_kernel)
         weight = attention.q_proj.weight
         heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
-        query, key = (weight.new_empty(1, count, 16, attention.head_dim) for count in (heads, kv_heads))
+        query, key = (
+            torch.empty(1, count, 16, attention.head_dim, dtype=dtype or weight.dtype, device=weight.device)
+            for count in (heads, kv_heads)
+        )
         call = AttentionCall(hybrid_of(self.config).pattern, attention.scaling, 0, (0,) * kv_heads)
         return {
             "sparse": choose_backend(query, key, call) if asked.sparse == "auto" else asked.sparse,

@@ -43,6 +43,6 @@ def training_step(model: Any, tokens: torch.Tensor) -> float:
     targets, weights = tokens.roll(-1, dims=1), torch.ones_like(tokens, dtype=torch.float32)
     start = time.perf_counter()
     hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-    loss, _ = weighted_loss(hidden, model.lm_head.weight, targets, weights)
+    loss, _, _ = weighted_loss(hidden, model.lm_head.weight, targets, weights)
     loss.backward()
     return time.perf_counter() - start

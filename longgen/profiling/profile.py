@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.config import Experiment
+from longgen.config import Experiment, needed
 from longgen.planner import experiment_shape, kv_cache_bytes
 from longgen.profiling.measure import decode, prefill, random_tokens, training_step
 from longgen.profiling.models import random_variant
@@ -38,7 +38,7 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
         95 % bootstrap intervals; speed-ups are medians of the ratios within rounds. Last, which code computed
         attention.
     """
-    settings, seed = experiment.profiling, experiment.seed
+    settings, seed = needed(experiment.profiling, "profiling"), experiment.seed
     longest = max(settings.lengths + settings.training_lengths) + settings.decode_tokens
     models = {name: random_variant(experiment.model, experiment.variant(name), longest, seed) for name in variants}
     kv_bytes: dict[tuple[str, int], int] = {}

@@ -12,8 +12,10 @@ from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, 
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
-_EXPERIMENT = "snakemake --cores all --config experiment=config/{run}.yaml"
-_KERNELS = "python -m longgen.profiling.gpu --name {run}"
+# What a kind of result is about: only an experiment has a plan, variants and a part in the claims.
+EXPERIMENT, KERNELS, PACKING = "experiment", "kernels", "packing"
+_BY_WORKFLOW = "snakemake --cores all --config experiment=config/{run}.yaml"
+_BY_BENCHMARK = "python -m longgen.profiling.gpu --name {run}"
 
 
 @dataclass(frozen=True)
@@ -24,19 +26,19 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        of_kernels: measured of kernels, by no experiment: its records have a status or none, and never a variant.
+        subject: `EXPERIMENT`, `KERNELS` or `PACKING`; the records of the last two never have a variant.
         measured: the columns that a record of status "measured" must fill.
     """
 
     files: str
     columns: tuple[str, ...]
-    made_by: str = _EXPERIMENT
-    of_kernels: bool = False
+    made_by: str = _BY_WORKFLOW
+    subject: str = EXPERIMENT
     measured: tuple[str, ...] = ()
 
 
 def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...], options: str = "") -> Kind:
-    return Kind(f"kernels/{name}.json", columns, _KERNELS + options, of_kernels=True, measured=measured)
+    return Kind(f"kernels/{name}.json", columns, _BY_BENCHMARK + options, KERNELS, measured)
 
 
 _TIMES = ("n", "seconds", "seconds_low", "seconds_high")
@@ -106,14 +108,24 @@ KINDS: dict[str, Kind] = {
             *("ideal_speedup", "fraction_of_ideal"),
         ),
         "python -m longgen.profiling.cpu --name {run}",
-        of_kernels=True,
+        KERNELS,
+    ),
+    "packing": Kind(
+        "packing.json",
+        (
+            *("domain", "length_low", "length_high", "documents_read", "tokens_read"),
+            *("documents_duplicate", "tokens_duplicate", "documents_used", "tokens_used", "tokens_wasted"),
+            *("bad_records", "seconds", "tokens_per_second", "workers"),
+        ),
+        "longgen pack CONFIG --output FOLDER --result results/{run}/packing.json",
+        PACKING,
     ),
 }
 TEXT_COLUMNS = frozenset(
     {
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
-        *("status", "reason"),
+        *("status", "reason", "domain"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped"})

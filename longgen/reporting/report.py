@@ -1,4 +1,4 @@
-"""Everything that is made from a run's results: figures, and the tables of ablation, claims and kernels."""
+"""Everything that is made from a run's results: figures, and the tables of ablation, claims, kernels and packing."""
 
 from __future__ import annotations
 
@@ -8,14 +8,16 @@ from pathlib import Path
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES
+from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, PACKING_FIGURE_NAMES
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
+from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
+from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
 
@@ -52,12 +54,12 @@ def write_ablation(run: Run, folder: Path, name: str = "ablation") -> list[Path]
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
     """Write claims.csv and claims.md for one or several runs.
 
-    A run that measured kernels alone says nothing of the claims: it is not counted.
+    A run that is no experiment says nothing of the claims: it is not counted.
 
     Raises:
         ArtifactError: an experiment's plan.json is missing.
     """
-    table = ledger([run for run in runs if not run.of_kernels_alone])
+    table = ledger([run for run in runs if run.is_experiment])
     save_csv(table, folder / f"{name}.csv")
     _write_text(folder / f"{name}.md", claims_markdown(table))
     return [folder / f"{name}.csv", folder / f"{name}.md"]
@@ -79,29 +81,43 @@ def write_attention_speed(run: Run, folder: Path, name: str = "attention_speed")
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
 
+def write_packing_table(run: Run, folder: Path, name: str = "packing_table") -> list[Path]:
+    """Write packing_table.csv and packing_table.md. Raises ArtifactError if nothing was packed."""
+    table = packing_table(run)
+    save_csv(table, folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", packing_markdown(run, table))
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
 def _write_own_claims(run: Run, folder: Path, name: str) -> list[Path]:
-    if run.of_kernels_alone:
+    if not run.is_experiment:
         raise run.missing("plan")
     return write_claims([run], folder, name)
 
 
 _Writer = Callable[[Run, Path, str], list[Path]]
-_OF_EXPERIMENT: dict[str, _Writer] = {
-    **dict.fromkeys(FIGURE_NAMES, write_figure),
-    "ablation": write_ablation,
-    "claims": _write_own_claims,
+_BY_SUBJECT: dict[str, dict[str, _Writer]] = {
+    EXPERIMENT: {
+        **dict.fromkeys(FIGURE_NAMES, write_figure),
+        "ablation": write_ablation,
+        "claims": _write_own_claims,
+    },
+    KERNELS: {
+        **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
+        "kernel_table": write_kernel_table,
+        "attention_speed": write_attention_speed,
+    },
+    PACKING: {
+        **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),
+        "packing_table": write_packing_table,
+    },
 }
-_OF_KERNELS: dict[str, _Writer] = {
-    **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
-    "kernel_table": write_kernel_table,
-    "attention_speed": write_attention_speed,
-}
-PARTS = _OF_EXPERIMENT | _OF_KERNELS
+PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in parts.items()}
 
 
 def parts_of(run: Run) -> list[str]:
-    """Names of the parts that such a run is for: an experiment, measurements of kernels, or both."""
-    return [*({} if run.of_kernels_alone else _OF_EXPERIMENT), *(_OF_KERNELS if run.has_kernels else {})]
+    """Names of the parts that such a run is for: by what it has results of."""
+    return [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
 
 
 def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:

@@ -12,7 +12,7 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-from longgen.reporting.contract import KINDS, check_columns
+from longgen.reporting.contract import EXPERIMENT, KINDS, check_columns
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 
 
@@ -66,21 +66,22 @@ class Run:
         """Whether there is a results file of ``kind`` with at least one record."""
         return any(result.records for result in self._of_kind(kind))
 
-    @property
-    def has_kernels(self) -> bool:
-        """Whether kernels were measured in this run."""
-        return any(self.has(name) for name, kind in KINDS.items() if kind.of_kernels)
+    @cached_property
+    def subjects(self) -> tuple[str, ...]:
+        """What it has results of: an experiment, kernels, a packing. A run without any is an experiment to be."""
+        return tuple(sorted({kind.subject for name, kind in KINDS.items() if self.has(name)})) or (EXPERIMENT,)
 
     @property
-    def of_kernels_alone(self) -> bool:
-        """Whether kernels are all that was measured: no plan, no variants, nothing for the paper's claims."""
-        return self.has_kernels and not any(self.has(name) for name, kind in KINDS.items() if not kind.of_kernels)
+    def is_experiment(self) -> bool:
+        """Whether it has, or may have, a plan, variants and a part in the paper's claims."""
+        return EXPERIMENT in self.subjects
 
     def missing(self, kind: str) -> ArtifactError:
         """The error for an absent ``kind``: names the file and the command that makes it."""
         path = self.folder / KINDS[kind].files
-        if self.of_kernels_alone and not KINDS[kind].of_kernels:
-            return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured kernels alone")
+        if not self.is_experiment and KINDS[kind].subject == EXPERIMENT:
+            measured = " and ".join(self.subjects)
+            return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured {measured} alone")
         if self.name.startswith(f"{PUBLISHED.name}/"):
             command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
         else:
@@ -88,7 +89,7 @@ class Run:
         return ArtifactError(f"{path} is missing: `{command}` makes it")
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """All records of ``kind``; but for kernels in the order of the variants, with a ``variant`` column.
+        """All records of ``kind``; those of an experiment in the order of the variants, with a ``variant`` column.
 
         Raises:
             ArtifactError: no such results file, or its records break the contract (`check_columns`).
@@ -96,7 +97,7 @@ class Run:
         if not self.has(kind):
             raise self.missing(kind)
         frame = self._frame(kind)
-        if KINDS[kind].of_kernels:
+        if KINDS[kind].subject != EXPERIMENT:
             return frame
         order = {name: index for index, name in enumerate(self.variants)}
         rank = frame["variant"].map(lambda name: order.get(name, len(order)))
@@ -173,7 +174,7 @@ class Run:
         frames = []
         for result in self._of_kind(kind):
             rows = pd.DataFrame(result.records)
-            if "variant" not in rows and not KINDS[kind].of_kernels:
+            if "variant" not in rows and KINDS[kind].subject == EXPERIMENT:
                 rows.insert(0, "variant", result.variant or "base")
             frames.append(rows)
         frame = pd.concat([rows for rows in frames if len(rows)], ignore_index=True)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
+import resource
+import sys
 import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
-from longgen.config import PhaseSettings, TrainingSettings
-from longgen.data.rows import Rows
+from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
+from longgen.data.batch import TrainingRows
+from longgen.errors import ConfigError, TrainingError
 from longgen.progress import progress_bar
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
+from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
 from longgen.training.parallel.processes import Processes
 from longgen.training.parallel.step import Trainee
@@ -19,84 +27,192 @@ from longgen.training.parallel.step import Trainee
 LOG_EVERY = 10  # steps per record of the loss curve
 
 
+def _unknown(phase: PhaseSettings, seconds: float) -> None:
+    return None
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run is called, where it writes, and how it is watched.
+
+    Attributes:
+        stage: ``base`` or ``extension``, for the log.
+        fingerprint: of everything that determines the result.
+        checkpoint: folder of the checkpoints.
+        description: label of the progress bar, and name at Weights & Biases.
+        metrics: folder for `longgen.training.metrics`, or None.
+        report_to: writers beside ``jsonl``.
+        utilization: of a phase and the seconds of a step: the share of the machine's peak FLOP/s that the model's own
+            FLOPs come to (MFU); None where the peak is not known.
+    """
+
+    stage: str
+    fingerprint: str
+    checkpoint: Path
+    description: str
+    metrics: Path | None = None
+    report_to: tuple[str, ...] = ()
+    utilization: Callable[[PhaseSettings, float], float | None] = _unknown
+
+
+class StepNumbers(NamedTuple):
+    """What a step showed.
+
+    Attributes:
+        loss: mean over the targets of the batch.
+        answer_accuracy: share of answers that were the most probable token; NaN without answers.
+        gradient_norm: before clipping.
+    """
+
+    loss: float
+    answer_accuracy: float
+    gradient_norm: float
+
+
 def train(
-    model: torch.nn.Module,
-    phases: list[Rows],
-    settings: TrainingSettings,
-    stage: str,
-    fingerprint: str,
-    checkpoint: Path,
-    description: str,
-    processes: Processes | None = None,
+    trainee: Trainee, phases: list[TrainingRows], settings: TrainingSettings, setup: SetupSettings, run: Run
 ) -> Progress:
-    """Train ``model`` in place, resuming from ``checkpoint`` if it holds a run of the same ``fingerprint``.
+    """Train in place, going on from ``run.checkpoint`` if it holds a run of the same fingerprint.
 
     A run that is killed at any moment and started again ends with the same weights, to the last bit on a CPU with the
     same number of threads and processes: the order of rows follows from the step alone, and nothing else is random.
 
     Args:
-        model: a causal LM with ``model.model`` (the decoder) and ``model.lm_head``, on its device.
-        phases: packed rows, one per entry of ``settings.phases``.
+        trainee: model and processes.
+        phases: the rows of ``settings.phases``.
         settings: phases and optimizer.
-        stage: ``base`` or ``extension``, for the log.
-        fingerprint: of everything that determines the result.
-        checkpoint: folder for the latest checkpoint.
-        description: label of the progress bar.
-        processes: who takes part; None for one process. Afterwards ``model`` is sharded among several.
+        setup: size of a forward pass.
+        run: names and places.
 
     Returns:
-        the finished progress; its records are the loss curve.
+        the finished progress; its records are the loss curve. The last checkpoint holds the trained weights.
+
+    Raises:
+        ConfigError: a batch or row cannot be shared out evenly.
+        TrainingError: a loss or gradient is not finite. The step changes nothing, and the last checkpoint stays.
     """
-    processes = processes or Processes()
-    trainee = Trainee(model, processes, settings.early_exit_layers)
+    processes, model = trainee.processes, trainee.model
+    for number, phase in enumerate(settings.phases):
+        _check_shares(f"phases[{number}]", phase, processes, setup)
     optimizers = make_optimizers(model, settings.optimizer)
-    progress = load_checkpoint(checkpoint, model, optimizers, fingerprint, processes)
+    progress = load_checkpoint(run.checkpoint, model, optimizers, run.fingerprint, processes)
+    metrics = Metrics(run.metrics, run.report_to, run.description, progress.step, write=processes.rank == 0)
     total = sum(phase.steps for phase in settings.phases)
     model.train()
     started = time.perf_counter() - progress.seconds
     saved = progress.step
-    with progress_bar(total, description, "step", progress.step) as bar:
+    with closing(metrics), progress_bar(total, run.description, "step", progress.step) as bar:
         first = 0
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
-            log = _Log(stage, number, phase)
+            log = _Log(run.stage, number, phase)
             for step in range(max(0, progress.step - first), phase.steps):
-                loss, accuracy = _step(trainee, optimizers, rows, phase, step, settings)
+                before = time.perf_counter()
+                numbers = _step(trainee, optimizers, rows, phase, step, settings, setup)
+                _check_finite(numbers, f"{run.stage}.phases[{number}]", phase, step, progress, run.checkpoint)
+                rate = _update(optimizers, phase, step)
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
-                if log.add(loss, accuracy, step, progress):
-                    last = progress.records[-1]
-                    bar.set_postfix_str(f"loss {last['loss']:.3f}, {last['tokens_per_second']:,.0f} tokens/s")
-                    # only where a record ends, so that a resumed run writes the same records
-                    if progress.step - saved >= settings.checkpoint_every and progress.step < total:
-                        save_checkpoint(checkpoint, model, optimizers, progress, processes, settings.keep_checkpoints)
-                        saved = progress.step
+                seconds = time.perf_counter() - before
+                tokens_per_second = phase.length * phase.batch_size / seconds
+                metrics.write(
+                    progress.step,
+                    {
+                        "phase": number,
+                        "loss": numbers.loss,
+                        "answer_accuracy": _known(numbers.answer_accuracy),
+                        "gradient_norm": numbers.gradient_norm,
+                        "learning_rate": rate,
+                        "step_seconds": seconds,
+                        "tokens_per_second": tokens_per_second,
+                        "mfu": run.utilization(phase, seconds),
+                        "peak_memory_bytes": _peak_memory(processes.device),
+                        "seconds": progress.seconds,
+                    },
+                )
+                bar.set_postfix_str(f"loss {numbers.loss:.3f}, {tokens_per_second:,.0f} tokens/s", refresh=False)
+                recorded = log.add(numbers, step, progress)
+                # only where a record ends, so that a resumed run writes the same records
+                if recorded and (progress.step - saved >= settings.checkpoint_every or progress.step == total):
+                    save_checkpoint(run.checkpoint, model, optimizers, progress, processes, settings.keep_checkpoints)
+                    saved = progress.step
                 bar.update()
             first += phase.steps
     model.eval()
     return progress
 
 
+def _check_shares(name: str, phase: PhaseSettings, processes: Processes, setup: SetupSettings) -> None:
+    try:
+        rows, size = len(processes.rows(phase.batch_size)), setup.micro_batch_size
+        if size is not None and rows % size:
+            raise ConfigError(f"micro_batch_size is {size}: allowed are divisors of {rows}, a group's rows of a batch")
+        processes.tokens(phase.length)
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+
+
 def _step(
     trainee: Trainee,
     optimizers: list[torch.optim.Optimizer],
-    rows: Rows,
+    rows: TrainingRows,
     phase: PhaseSettings,
     step: int,
     settings: TrainingSettings,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    processes, model = trainee.processes, trainee.model
-    own = processes.rows(phase.batch_size)
-    start = step * phase.batch_size + own.start
-    objective, loss, accuracy = trainee(*rows.batch(start, own.stop - own.start, model.device))
-    objective.backward()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.optimizer.gradient_clip)
+    setup: SetupSettings,
+) -> StepNumbers:
+    """Gradients of a step, clipped, in the weights."""
+    processes = trainee.processes
+    own, start = processes.rows(phase.batch_size), step * phase.batch_size
+    size = setup.micro_batch_size or len(own)
+    batches = [rows.batch(start + row, size) for row in range(own.start, own.stop, size)]
+    own_weight = torch.stack([trainee.own_weight(batch) for batch in batches]).sum().to(processes.device)
+    total_weight = processes.total(own_weight) / processes.world
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+    sums = torch.zeros(3, device=processes.device)
+    for batch in batches:
+        losses = trainee(batch.to(processes.device), total_weight)
+        losses.objective.backward()
+        sums += torch.stack([losses.loss / processes.world, losses.right, losses.answers])
+    trained = [parameter for parameter in trainee.model.parameters() if parameter.requires_grad]
+    norm = torch.nn.utils.clip_grad_norm_(trained, settings.optimizer.gradient_clip)
+    if isinstance(norm, torch.distributed.tensor.DTensor):
+        norm = norm.full_tensor()
+    loss, right, answers = processes.total(sums).tolist()
+    return StepNumbers(loss, right / answers if answers else math.nan, float(norm))
+
+
+def _update(optimizers: list[torch.optim.Optimizer], phase: PhaseSettings, step: int) -> float:
     rate = learning_rate(phase, step)
     for optimizer in optimizers:
         for group in optimizer.param_groups:
             group["lr"] = rate
         optimizer.step()
-        optimizer.zero_grad()
-    return processes.total(loss) / processes.world, processes.mean_of_known(accuracy)
+    return rate
+
+
+def _check_finite(
+    numbers: StepNumbers, name: str, phase: PhaseSettings, step: int, progress: Progress, checkpoint: Path
+) -> None:
+    if math.isfinite(numbers.loss) and math.isfinite(numbers.gradient_norm):
+        return
+    rows = range(step * phase.batch_size, (step + 1) * phase.batch_size)
+    raise TrainingError(
+        f"step {progress.step + 1}: loss is {numbers.loss}, gradient norm is {numbers.gradient_norm} on rows "
+        f"{rows.start}..{rows.stop - 1} of {name}: the step was not taken; the last good checkpoint is in {checkpoint}"
+    )
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Bytes of this process at most so far: on the GPU, or in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 class _Log:
@@ -104,18 +220,16 @@ class _Log:
 
     def __init__(self, stage: str, number: int, phase: PhaseSettings) -> None:
         self.stage, self.number, self.phase = stage, number, phase
-        self.losses: list[torch.Tensor] = []
-        self.accuracies: list[torch.Tensor] = []
+        self.steps: list[StepNumbers] = []
 
-    def add(self, loss: torch.Tensor, accuracy: torch.Tensor, step: int, progress: Progress) -> bool:
+    def add(self, numbers: StepNumbers, step: int, progress: Progress) -> bool:
         """Take one step's values; True when a record was written to ``progress``."""
-        self.losses.append(loss)
-        self.accuracies.append(accuracy)
+        self.steps.append(numbers)
         if (step + 1) % LOG_EVERY and step + 1 < self.phase.steps:
             return False
-        tokens = self.phase.length * self.phase.batch_size * len(self.losses)
+        tokens = self.phase.length * self.phase.batch_size * len(self.steps)
         previous = progress.records[-1] if progress.records else {"tokens": 0, "seconds": 0.0}
-        answered = float(torch.stack(self.accuracies).nanmean())
+        answered = [each.answer_accuracy for each in self.steps if not math.isnan(each.answer_accuracy)]
         progress.records.append(
             {
                 "stage": self.stage,
@@ -123,12 +237,12 @@ class _Log:
                 "step": progress.step,
                 "length": self.phase.length,
                 "tokens": previous["tokens"] + tokens,
-                "loss": float(torch.stack(self.losses).mean()),
-                "answer_accuracy": None if math.isnan(answered) else answered,
+                "loss": sum(each.loss for each in self.steps) / len(self.steps),
+                "answer_accuracy": sum(answered) / len(answered) if answered else None,
                 "learning_rate": learning_rate(self.phase, step),
                 "seconds": progress.seconds,
                 "tokens_per_second": tokens / max(progress.seconds - previous["seconds"], 1e-9),
             }
         )
-        self.losses, self.accuracies = [], []
+        self.steps = []
         return True

@@ -13,7 +13,8 @@ CHUNK_TOKENS = 4096
 def _chunk_sum(
     hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = F.linear(hidden, head).float()
+    logits = F.linear(hidden, head)
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     loss = F.cross_entropy(logits, targets, reduction="none")
     return (loss * weights).sum(), (logits.detach().argmax(-1) == targets).float()
 
@@ -24,7 +25,7 @@ def weighted_loss(
     targets: torch.Tensor,
     weights: torch.Tensor,
     total_weight: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Weighted mean cross-entropy, computed chunk by chunk and recomputed in the backward pass.
 
     Args:
@@ -35,13 +36,13 @@ def weighted_loss(
         total_weight: what the weighted sum is divided by; None for the sum of ``weights``.
 
     Returns:
-        the loss (scalar) and, without gradient, the share of positions of weight > 1 (answers) whose most probable
-        token is the target; NaN if there is none.
+        scalars: the loss; and without gradient, of the positions of weight > 1 (answers), how many have the target as
+        their most probable token, and how many there are.
     """
     used = weights.flatten().nonzero().squeeze(1)
     hidden = hidden.flatten(0, 1).index_select(0, used)
     targets, weights = targets.flatten()[used], weights.flatten()[used]
-    total = hidden.new_zeros((), dtype=torch.float32)
+    total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
     correct = []
     parts = zip(*(t.split(CHUNK_TOKENS) for t in (hidden, targets, weights)), strict=True)
     for hidden_part, targets_part, weights_part in parts:
@@ -52,4 +53,5 @@ def weighted_loss(
         total = total + part
         correct.append(hits)
     total_weight = weights.sum() if total_weight is None else total_weight
-    return total / total_weight, torch.cat(correct)[weights > 1].mean()
+    answers = weights > 1
+    return total / total_weight, (torch.cat(correct) * answers).sum(), answers.sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,10 +11,12 @@ from longgen.config import OptimizerSettings, PhaseSettings
 
 
 def _split_parameters(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
-    """Weight matrices of the layers, and the rest (embeddings, head, norms)."""
+    """Weight matrices of the layers, and the rest (embeddings, head, norms), as far as they are trained."""
     matrices: list[torch.nn.Parameter] = []
     rest: list[torch.nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         is_matrix = parameter.ndim == 2 and "embed_tokens" not in name and "lm_head" not in name
         (matrices if is_matrix else rest).append(parameter)
     return matrices, rest
@@ -46,13 +49,15 @@ OPTIMIZERS: dict[str, Callable[[torch.nn.Module, OptimizerSettings], list[torch.
 
 
 def make_optimizers(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.optim.Optimizer]:
-    """The optimizers that together update all parameters of ``model``."""
+    """The optimizers that together update all trained parameters of ``model``."""
     return OPTIMIZERS[settings.name](model, settings)
 
 
 def learning_rate(phase: PhaseSettings, step: int) -> float:
-    """Learning rate of ``step`` (from 0) of a phase: linear warm-up, constant, linear decay over the last steps."""
+    """Learning rate of ``step`` (from 0) of a phase: linear warm-up, constant, and decay over the last steps."""
     warmup = min(1.0, (step + 1) / phase.warmup_steps) if phase.warmup_steps else 1.0
-    remaining = (phase.steps - step) / phase.decay_steps if phase.decay_steps else 1.0
+    remaining = min(1.0, (phase.steps - step) / phase.decay_steps) if phase.decay_steps else 1.0
+    if phase.decay == "cosine":
+        remaining = (1 - math.cos(math.pi * remaining)) / 2
     final = phase.final_learning_rate_ratio
-    return phase.learning_rate * warmup * (final + (1 - final) * min(1.0, remaining))
+    return phase.learning_rate * warmup * (final + (1 - final) * remaining)

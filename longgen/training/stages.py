@@ -3,113 +3,155 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaForCausalLM
+from transformers import LlamaForCausalLM
 
-from longgen.config import Experiment, TrainingSettings
+from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
 from longgen.data.rows import load_rows
-from longgen.errors import ArtifactError
 from longgen.files import atomic_directory, fingerprint_files
 from longgen.modeling.base import base_config
 from longgen.modeling.convert import companions
 from longgen.provenance import fingerprint, provenance
 from longgen.results import Result, save_result
-from longgen.training.loop import train
-from longgen.training.parallel.processes import Processes
+from longgen.training.adapters import add_adapters, reset_adapters
+from longgen.training.export import export_model
+from longgen.training.loading import empty_model, load_weights
+from longgen.training.loop import Run, train
+from longgen.training.parallel.processes import Processes, join_processes
+from longgen.training.parallel.step import Trainee
+from longgen.training.preflight import check_memory, utilization
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def train_base(
-    experiment: Experiment,
-    rows: Path,
-    tokenizer: Path,
-    output: Path,
-    result: Path,
-    checkpoint: Path,
-    processes: Processes | None = None,
-) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What a stage reads and writes.
+
+    Attributes:
+        rows: folder made by `longgen prepare`, or by `longgen pack` where the stage reads packed rows.
+        source: folder of the converted model (``extension``), or of the tokenizer to save with the model (``base``).
+        output: folder for the model, in Hugging Face format.
+        result: results file (kind ``training``) to write.
+        checkpoint: folder for the checkpoints of an interrupted run; gone when the stage is done.
+        metrics: folder for the numbers of every step, or None.
+        report_to: writers of them besides JSON lines (`longgen.training.metrics`).
+    """
+
+    rows: Path
+    source: Path
+    output: Path
+    result: Path
+    checkpoint: Path
+    metrics: Path | None = None
+    report_to: tuple[str, ...] = ()
+
+
+def join(training: TrainingSettings, setup: SetupSettings) -> Processes:
+    """The processes that a stage needs; see `join_processes`."""
+    return join_processes(setup, sharded=training.dtype != "float32" or setup.offload_parameters)
+
+
+def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None = None) -> None:
     """Pretrain the experiment's base model from random weights.
 
     Args:
         experiment: shape of the model, phases and optimizer (``base``), seed.
-        rows: folder made by `longgen.data.rows.build_rows` for stage ``base``.
-        tokenizer: folder of the tokenizer to save with the model.
-        output: folder for the model, in Hugging Face format.
-        result: results file (kind ``training``) to write.
-        checkpoint: folder for the checkpoints of an interrupted run.
-        processes: who takes part; None for one process.
+        files: what is read and written.
+        setup: how it is computed; None for the default one.
+
+    Raises:
+        ArtifactError, ConfigError, TrainingError: as `longgen.training.loop.train`.
     """
+    setup, training = setup or SetupSettings(), needed(experiment.base, "base")
+    job = _Job(experiment, training, setup, files, "base", join(training, setup))
     torch.manual_seed(experiment.seed)
-    model = LlamaForCausalLM(base_config(experiment.model, experiment.base.max_length))
-    settings = experiment.section("model", "base")
-    job = _Job(experiment, experiment.base, "base", None, settings, {}, processes or Processes())
-    _run(model, job, rows, tokenizer, output, result, checkpoint)
+    model = LlamaForCausalLM(base_config(experiment.model, training.max_length)).to(job.processes.device)
+    check_memory(model.config, training, setup, job.processes)
+    trainee = Trainee(model, job.processes, training, setup)
+    job.run(trainee, experiment.section("model", "base"), {})
 
 
-def train_extension(
-    experiment: Experiment,
-    rows: Path,
-    source: Path,
-    variant: str,
-    output: Path,
-    result: Path,
-    checkpoint: Path,
-    processes: Processes | None = None,
-) -> None:
-    """Extend the context of a converted model by fine-tuning all its weights with its hybrid attention in place.
+def train_extension(experiment: Experiment, variant: str, files: Files, setup: SetupSettings | None = None) -> None:
+    """Extend the context of a converted model by fine-tuning it with its hybrid attention in place.
 
     Args:
         experiment: phases and optimizer (``extension``), seed.
-        rows: folder made by `longgen.data.rows.build_rows` for stage ``extension``.
-        source: converted model (`longgen.modeling.convert_checkpoint`).
-        variant: its name, for the results file.
-        output: folder for the model, in Hugging Face format.
-        result: results file (kind ``training``) to write.
-        checkpoint: folder for the checkpoints of an interrupted run.
-        processes: who takes part; None for one process.
+        variant: its name.
+        files: what is read and written; the source is a converted model (`longgen.modeling.convert_checkpoint`).
+        setup: how it is computed; None for the default one.
 
     Raises:
-        ArtifactError: ``source`` is not a model folder.
+        ArtifactError, ConfigError, TrainingError: as `longgen.training.loop.train`; or the set-up does not fit in
+            memory, or the source is no model folder.
     """
-    if not (source / "config.json").is_file():
-        raise ArtifactError(f"{source} has no config.json: `longgen convert` makes the model to extend")
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    setup, training = setup or SetupSettings(), experiment.extension
+    job = _Job(experiment, training, setup, files, "extension", join(training, setup), variant)
+    model, processes = empty_model(files.source), job.processes
+    dtype = model.config.dtype
+    check_memory(model.config, training, setup, processes)
+    if training.lora is not None:
+        add_adapters(model, training.lora)
+    shifted = experiment.variant(variant).training_attention == "shifted"
+    if shifted:
+        model.use_shifted_groups()
+    trainee = Trainee(model, processes, training, setup)
+    load_weights(model, files.source, torch.device("cpu") if setup.offload_parameters else processes.device)
+    if training.lora is not None:
+        reset_adapters(model, experiment.seed)
     settings = experiment.section("extension") | {"variant": variant, "longgen": model.config.longgen}
-    inputs = {"model": fingerprint_files(sorted(source.glob("*.safetensors")))}
-    job = _Job(experiment, experiment.extension, "extension", variant, settings, inputs, processes or Processes())
-    _run(model, job, rows, source, output, result, checkpoint)
+    if shifted:
+        settings["training_attention"] = "shifted"
+    # reading a large model takes minutes: one process does
+    weights = fingerprint_files(sorted(files.source.glob("*.safetensors"))) if processes.rank == 0 else ""
+    job.run(trainee, settings, {"model": processes.told(weights)}, dtype)
 
 
-class _Job(NamedTuple):
-    """What is trained, by whom, and what determines the result."""
+@dataclass(frozen=True)
+class _Job:
+    """A stage that is trained, and by whom."""
 
     experiment: Experiment
     training: TrainingSettings
+    setup: SetupSettings
+    files: Files
     stage: str
-    variant: str | None
-    settings: dict[str, Any]
-    inputs: dict[str, str]
     processes: Processes
+    variant: str | None = None
 
-
-def _run(model: Any, job: _Job, rows: Path, tokenizer: Path, output: Path, result: Path, checkpoint: Path) -> None:
-    phases, rows_fingerprint = load_rows(rows)
-    inputs, seed, processes = job.inputs | {"rows": rows_fingerprint}, job.experiment.seed, job.processes
-    # Threads and version too: they change the last bits, and a resumed run must end with the same ones. Not the
-    # processes: with another number of them a run goes on with what it has.
-    identity = fingerprint([job.settings, inputs, seed, torch.__version__, torch.get_num_threads()])
-    label = f"train {job.variant or job.stage}"
-    progress = train(model, phases, job.training, job.stage, identity, checkpoint, label, processes)
-    state = processes.whole_state(model)
-    if processes.rank > 0:
-        return
-    with atomic_directory(output) as folder:
-        model.save_pretrained(folder, state_dict=state)
-        for file in companions(tokenizer):
-            shutil.copyfile(file, folder / file.name)
-    attention = {} if job.variant is None else model.attention_kernels()
-    origin = provenance(job.settings, seed, str(model.device), inputs, attention)
-    save_result(result, Result("training", job.experiment.name, progress.records, origin, job.variant, job.settings))
-    shutil.rmtree(checkpoint, ignore_errors=True)
+    def run(
+        self,
+        trainee: Trainee,
+        settings: dict[str, Any],
+        inputs: dict[str, str],
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        """Train, save the model in ``dtype``, write the result; ``settings`` and ``inputs`` determine them."""
+        files, processes, model, seed = self.files, self.processes, trainee.model, self.experiment.seed
+        phases, rows = load_rows(files.rows, self.training, model.config.vocab_size)
+        inputs = inputs | {"rows": rows}
+        # Threads and version too: they change the last bits, and a resumed run must end with the same ones. Not the
+        # processes: with another number of them a run goes on with what it has.
+        identity = fingerprint([settings, inputs, seed, torch.__version__, torch.get_num_threads()])
+        label = f"train {self.variant or self.stage}"
+        share = utilization(model.config, processes)
+        run = Run(self.stage, identity, files.checkpoint, label, files.metrics, files.report_to, share)
+        progress = train(trainee, phases, self.training, self.setup, run)
+        with atomic_directory(files.output) if processes.rank == 0 else nullcontext(files.output) as folder:
+            export_model(model, folder, dtype or torch.float32, processes)
+            if processes.rank == 0:
+                for file in companions(files.source):
+                    shutil.copyfile(file, folder / file.name)
+        if processes.rank > 0:
+            return
+        attention = {} if self.variant is None else model.attention_kernels(DTYPES[self.training.dtype])
+        origin = provenance(settings, seed, str(processes.device), inputs, attention)
+        described = settings | {"setup": asdict(self.setup) | {"processes": processes.world}}
+        name = self.experiment.name
+        save_result(files.result, Result("training", name, progress.records, origin, self.variant, described))
+        shutil.rmtree(files.checkpoint, ignore_errors=True)

@@ -56,7 +56,8 @@ class Encoder:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         tokenizer.encode_special_tokens = True
-        return lambda texts: [each.ids for each in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+        # one text at a time: a batch would be spread over threads of its own, and the processes are the parallelism
+        return lambda texts: [tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids for text in texts]
 
     def __call__(self, texts: list[str]) -> Encoded:
         """Tokenise and hash."""
@@ -78,7 +79,6 @@ _encoder: Encoder  # of a worker process
 
 def _start_worker(facts: TokenizerFacts) -> None:
     global _encoder
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes are the parallelism
     _encoder = Encoder(facts)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

@@ -28,7 +28,8 @@ def packing_records(
     """Records of the results file; docs/long-data.md explains the columns.
 
     One per domain and length bucket; one per source with bad records, without a length; and the sum, without a
-    ``domain``, which also has the time. A document that is used n times counts n times, and by its whole length.
+    ``domain``, which also has the time and how many processes tokenised. A document that is used n times counts n
+    times, and by its whole length.
     """
     edges = length_edges(settings)
     cell = table.domains * len(edges) + np.searchsorted(edges, table.lengths, side="right") - 1
@@ -51,7 +52,7 @@ def packing_records(
         "tokens_wasted": [whole - part for whole, part in zip(drawn, used, strict=True)],
         "bad_records": [0] * cells,
     }
-    timed = {"seconds": None, "tokens_per_second": None}
+    timed = {"seconds": None, "tokens_per_second": None, "workers": None}
     highs = [*edges[1:], None]
     records: list[dict[str, Any]] = []
     for number, name in enumerate(table.names):
@@ -65,5 +66,6 @@ def packing_records(
             counts = dict.fromkeys(COUNTS, 0) | {"bad_records": tally.bad}
             records.append({"domain": name, "length_low": None, "length_high": None} | counts | timed)
     total = {key: sum(record[key] for record in records) for key in COUNTS}
-    rate = {"seconds": seconds, "tokens_per_second": total["tokens_read"] / max(seconds, 1e-9)}
+    per_second = total["tokens_read"] / max(seconds, 1e-9)
+    rate = {"seconds": seconds, "tokens_per_second": per_second, "workers": settings.workers}
     return [*records, {"domain": None, "length_low": None, "length_high": None} | total | rate]

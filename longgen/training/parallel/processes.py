@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
+from longgen.config import SetupSettings
 from longgen.errors import ConfigError
-from longgen.modeling.mixin import LongGenMixin
-from longgen.training.parallel.ulysses import SequenceParallel
 
 SEQUENCE, DATA = "sequence", "data"
 
@@ -30,20 +27,22 @@ class Processes:
         rank: of this process.
         world: number of processes.
         sequence: how many share the tokens of a row.
-        mesh: rows x tokens; None for a single process.
+        mesh: rows x tokens; None for a single process that needs no FSDP2.
+        device: of this process.
     """
 
     rank: int = 0
     world: int = 1
     sequence: int = 1
     mesh: DeviceMesh | None = None
+    device: torch.device = torch.device("cpu")
 
     @property
     def data(self) -> int:
         """How many rows are in work at a time."""
         return self.world // self.sequence
 
-    def rows(self, batch_size: int) -> slice:
+    def rows(self, batch_size: int) -> range:
         """This process's rows of a batch.
 
         Raises:
@@ -55,7 +54,7 @@ class Processes:
             )
         each = batch_size // self.data
         first = self.rank // self.sequence * each
-        return slice(first, first + each)
+        return range(first, first + each)
 
     def tokens(self, length: int) -> slice:
         """This process's tokens of a row.
@@ -74,22 +73,6 @@ class Processes:
         if self.mesh is not None:
             dist.barrier()
 
-    def mean_of_known(self, value: torch.Tensor) -> torch.Tensor:
-        """Mean of ``value`` (scalar) over the processes where it is not NaN; NaN where it is for all."""
-        if self.mesh is None:
-            return value
-        return self.total(value.nan_to_num(0.0)) / self.total((~value.isnan()).to(value.dtype))
-
-    def whole_state(self, model: torch.nn.Module) -> dict[str, torch.Tensor] | None:
-        """All weights of ``model`` in the main memory of the first process, and {} elsewhere; None for one process.
-
-        A matrix that serves as embedding and as head is there once, as `save_pretrained` wants it.
-        """
-        if self.mesh is None:
-            return None
-        state: Any = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
-        return {name: state[name] for name, _ in model.named_parameters() if name in state}
-
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Sum of ``value`` over all processes, without gradient."""
         value = value.detach().clone()
@@ -97,51 +80,47 @@ class Processes:
             dist.all_reduce(value)
         return value
 
-    def share(self, model: Any, root: torch.nn.Module, compute_dtype: torch.dtype | None = None) -> None:
-        """Prepare a hybrid, in place: its weights are sharded, and its attention exchanges tokens for heads.
-
-        Args:
-            model: a converted model; its weights are the same on all processes.
-            root: the module that holds it and that training calls.
-            compute_dtype: of weights and activations in the layers; gradients are reduced in float32. None leaves all
-                as it is.
-
-        Raises:
-            ConfigError: the heads cannot be shared out evenly.
-        """
+    def told(self, value: Any) -> Any:
+        """The first process's ``value``, plain data, on all of them."""
         if self.mesh is None:
-            return
-        if self.sequence > 1:
-            if not isinstance(model, LongGenMixin):
-                raise ConfigError(f"sequence_parallel is {self.sequence}: allowed is 1 for a model that is no hybrid")
-            config, group = model.config, self.mesh.get_group(SEQUENCE)
-            exchange = SequenceParallel(group, config.num_attention_heads, config.num_key_value_heads)
-            for layer in model.model.layers:
-                layer.self_attn.sequence_parallel = exchange
-        everyone = init_device_mesh(self.mesh.device_type, (self.world,))
-        precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32)
-        for layer in model.model.layers:
-            fully_shard(layer, mesh=everyone, mp_policy=precision)
-        # weights of targets are among its inputs: they stay float32
-        fully_shard(root, mesh=everyone, mp_policy=replace(precision, cast_forward_inputs=False))
+            return value
+        held = [value]
+        dist.broadcast_object_list(held, src=0)
+        return held[0]
 
 
-def join_processes(sequence: int = 1, device: str = "cpu") -> Processes:
+def join_processes(setup: SetupSettings | None = None, sharded: bool = False) -> Processes:
     """Take part in the run that torchrun started, or be its only process.
 
     Args:
-        sequence: how many processes share the tokens of a row; divides their number.
-        device: ``cpu`` or ``cuda``.
+        setup: how many processes there are to be, and of what kind; None for the default one.
+        sharded: use FSDP2 in a single process, too, as a lower precision or offloading needs it.
 
     Raises:
-        ConfigError: ``sequence`` does not divide the number of processes.
+        ConfigError: torchrun started another number of processes, they cannot be shared out, or there is no GPU.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if sequence < 1 or world % sequence:
+    setup = setup or SetupSettings()
+    world, sequence = int(os.environ.get("WORLD_SIZE", "1")), setup.sequence_parallel
+    if setup.processes not in (None, world):
+        raise ConfigError(
+            f"processes is {setup.processes} in the set-up, and {world} are running: start as many with torchrun"
+        )
+    if world % sequence:
         raise ConfigError(f"sequence_parallel is {sequence}: allowed are divisors of the {world} processes")
-    if world == 1:
-        return Processes()
+    device = torch.device("cpu")
+    if setup.device == "cuda":
+        if not torch.cuda.is_available():
+            raise ConfigError("device is cuda, and PyTorch sees no GPU: allowed is cpu")
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
+    if world == 1 and not sharded:
+        return Processes(device=device)
     if not dist.is_initialized():
-        dist.init_process_group("gloo" if device == "cpu" else "nccl")
-    mesh = init_device_mesh(device, (world // sequence, sequence), mesh_dim_names=(DATA, SEQUENCE))
-    return Processes(dist.get_rank(), world, sequence, mesh)
+        # gloo beside NCCL: what is offloaded is reduced in main memory
+        backend = "gloo" if setup.device == "cpu" else "cpu:gloo,cuda:nccl"
+        if "WORLD_SIZE" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    mesh = init_device_mesh(setup.device, (world // sequence, sequence), mesh_dim_names=(DATA, SEQUENCE))
+    return Processes(dist.get_rank(), world, sequence, mesh, device)

@@ -2,57 +2,75 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
+from torch.autograd.graph import save_on_cpu
 
-from longgen.attention import PackedDocuments
+from longgen.config import SetupSettings, TrainingSettings
+from longgen.data.batch import Batch
 from longgen.modeling.packing import positions_in_documents
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes
+from longgen.training.parallel.sharding import share_tokens, shard_weights
+
+
+class Losses(NamedTuple):
+    """Scalars of one forward pass, over this process's tokens.
+
+    Attributes:
+        objective: what to minimise.
+        loss: that of the last layer alone, without gradient.
+        right: answers (targets of weight > 1) that are the most probable token.
+        answers: how many there are.
+    """
+
+    objective: torch.Tensor
+    loss: torch.Tensor
+    right: torch.Tensor
+    answers: torch.Tensor
 
 
 class Trainee(torch.nn.Module):
-    """A hybrid together with its loss.
+    """A causal LM together with its loss, spread over processes in place.
 
     Args:
-        model: a converted model. Its weights are sharded in place; a single process leaves it as it is.
+        model: a hybrid, or another model with ``model.model`` (the decoder) and ``model.lm_head``.
         processes: who takes part.
-        exit_layers: after how many layers another prediction is trained (`TrainingSettings`), or None.
-        compute_dtype: see `Processes.share`.
+        settings: the stage.
+        setup: how it is computed.
     """
 
-    def __init__(
-        self,
-        model: Any,
-        processes: Processes,
-        exit_layers: int | None = None,
-        compute_dtype: torch.dtype | None = None,
-    ) -> None:
+    def __init__(self, model: Any, processes: Processes, settings: TrainingSettings, setup: SetupSettings) -> None:
         super().__init__()
-        self.model, self.processes, self.exit_layers = model, processes, exit_layers
-        processes.share(model, self, compute_dtype)
+        self.model, self.processes, self.exit_layers = model, processes, settings.early_exit_layers
+        self.offload_activations = setup.offload_activations
+        share_tokens(model, processes)
+        layers = model.model.layers
+        if setup.recompute:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        if setup.compile:  # all of a layer but its attention, whose kernels are compiled as they are
+            for layer in layers:
+                for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
+                    part.compile()
+        dtype = {"float32": None, "bfloat16": torch.bfloat16}[settings.dtype]
+        shard_weights(self, layers, processes, dtype, setup.offload_parameters)
 
-    def forward(
-        self,
-        inputs: torch.Tensor,
-        targets: torch.Tensor,
-        weights: torch.Tensor,
-        packed: PackedDocuments | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def own_weight(self, batch: Batch) -> torch.Tensor:
+        """What the targets of this process's tokens count together: scalar, as ``batch.weights``."""
+        return batch.weights[:, self.processes.tokens(batch.weights.shape[1])].sum()
+
+    def forward(self, batch: Batch, total_weight: torch.Tensor) -> Losses:
         """Loss of this process's tokens.
 
         Args:
-            inputs: [rows, length] int64, this process's rows, with all their tokens.
-            targets: like ``inputs``, the next token of each position.
-            weights: [rows, length] float, what each target counts.
-            packed: the documents of the only row.
-
-        Returns:
-            what to minimise; the loss of the last layer alone; and as `weighted_loss` the share of answers that are
-            right. The first two are scaled so that their means over all processes are those of the batch, as FSDP2
-            takes the mean of the gradients.
+            batch: this process's rows, with all their tokens, on its device.
+            total_weight: scalar, what the sum over the tokens is divided by. Where it is the weight of the whole step
+                over the number of processes, the losses of a step's passes add up, and their sums over the processes
+                average, to the mean over all targets of the step; so do gradients, of which FSDP2 takes the average.
         """
+        inputs, packed = batch.inputs, batch.packed
         length, processes = inputs.shape[1], self.processes
         own = processes.tokens(length)
         options: dict[str, Any] = {}
@@ -63,15 +81,17 @@ class Trainee(torch.nn.Module):
             options = {"packed": packed, "attention_mask": mask, "position_ids": positions}
         elif processes.sequence > 1:
             options = {"position_ids": torch.arange(own.start, own.stop, device=inputs.device)[None]}
-        counted = weights[:, own]
-        total = processes.total(counted.sum()) / processes.world
-        output = self.model.model(
-            input_ids=inputs[:, own], use_cache=False, output_hidden_states=self.exit_layers is not None, **options
-        )
-        head = self.model.lm_head.weight
-        loss, right = weighted_loss(output.last_hidden_state, head, targets[:, own], counted, total)
+        with self._offloading(inputs.device):
+            output = self.model.model(
+                input_ids=inputs[:, own], use_cache=False, output_hidden_states=self.exit_layers is not None, **options
+            )
+        head, targets, weights = self.model.lm_head.weight, batch.targets[:, own], batch.weights[:, own]
+        loss, right, answers = weighted_loss(output.last_hidden_state, head, targets, weights, total_weight)
         objective = loss
         if self.exit_layers is not None:
             early = self.model.model.norm(output.hidden_states[self.exit_layers])  # entry 0 is the embeddings
-            objective = loss + weighted_loss(early, head, targets[:, own], counted, total)[0]
-        return objective, loss.detach(), right
+            objective = loss + weighted_loss(early, head, targets, weights, total_weight)[0]
+        return Losses(objective, loss.detach(), right, answers)
+
+    def _offloading(self, device: torch.device) -> AbstractContextManager[Any]:
+        return save_on_cpu(pin_memory=device.type == "cuda") if self.offload_activations else nullcontext()

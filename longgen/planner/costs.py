@@ -1,30 +1,22 @@
-"""What a hybrid costs, by arithmetic alone: KV bytes, FLOPs and bytes moved, and the ideal speed-ups they allow.
+"""What a hybrid costs, by arithmetic alone: KV bytes, FLOPs and bytes moved.
 
 Conventions, for all functions:
 
 * A multiply and an add are 2 FLOPs. Counted are the matrices of the layers, the LM head, and attention over the pairs
   that the pattern lets through; not norms, RoPE, softmax, activation functions and the embedding look-up.
 * Sizes of KV caches count keys and values of every layer; ``length`` is in tokens, per sequence.
-* An ideal speed-up is the same quantity of full attention divided by that of the hybrid: what a machine would reach
-  that is limited by nothing else (FLOPs for prefill and training, bytes for decoding). It is a prediction.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
 
 from longgen.cache_layout import GROWTH_TOKENS, chunked, quantized_bytes
-from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid, Sight
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
 from longgen.shapes import ModelShape
-
-if TYPE_CHECKING:
-    from longgen.config import Experiment
 
 
 def kv_cache_bytes(
@@ -58,7 +50,7 @@ def kv_cache_bytes(
     Raises:
         ConfigError: a number is not a whole number >= 1, or the layout has another depth than the model.
     """
-    _check(shape, layout, length=length, bytes_per_value=bytes_per_value, batch=batch, full_chunk=full_chunk)
+    check_sizes(shape, layout, length=length, bytes_per_value=bytes_per_value, batch=batch, full_chunk=full_chunk)
     total = 0
     for sight, heads in _sights(shape, layout, pattern).items():
         if sight.pattern is None and full_bits is not None:
@@ -78,7 +70,7 @@ def attention_flops(shape: ModelShape, layout: Layout, pattern: SparsePattern, l
     Raises:
         ConfigError: as `kv_cache_bytes`.
     """
-    _check(shape, layout, length=length, batch=batch)
+    check_sizes(shape, layout, length=length, batch=batch)
     sights = _sights(shape, layout, pattern).items()
     pairs = sum(heads * sight.attended_pairs(length) for sight, heads in sights)
     return 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * pairs * batch
@@ -175,7 +167,7 @@ def prefill_peak_bytes(
     Raises:
         ConfigError: as `kv_cache_bytes`.
     """
-    _check(shape, layout, chunk=chunk)
+    check_sizes(shape, layout, chunk=chunk)
     kv = kv_cache_bytes(shape, layout, pattern, length, bytes_per_value, batch, GROWTH_TOKENS)
     chunk = min(chunk, length)
     mlp = chunk * (3 * shape.intermediate_size + 4 * shape.hidden_size)
@@ -193,133 +185,6 @@ def prefill_peak_bytes(
     return shape.parameters * bytes_per_value + kv + max(mlp, attention + max(joined)) * batch * bytes_per_value
 
 
-@dataclass(frozen=True)
-class Plan:
-    """Predictions for one model, layout, pattern and length; the ideals compare with full attention.
-
-    Attributes:
-        length: tokens per sequence.
-        kv_bytes: bytes of the hybrid's KV cache.
-        kv_bytes_full: bytes with full attention in all layers.
-        kv_fraction: ``kv_bytes / kv_bytes_full``.
-        kv_reduction: ``1 - kv_fraction``.
-        prefill_flops: see `prefill_flops`.
-        training_flops: see `training_flops`; without recomputation.
-        decode_bytes: see `decode_bytes`.
-        ideal_prefill_speedup: by FLOPs.
-        ideal_decode_speedup: by bytes.
-        ideal_training_speedup: by FLOPs; the same with and without recomputation.
-    """
-
-    length: int
-    kv_bytes: int
-    kv_bytes_full: int
-    kv_fraction: float
-    kv_reduction: float
-    prefill_flops: int
-    training_flops: int
-    decode_bytes: int
-    ideal_prefill_speedup: float
-    ideal_decode_speedup: float
-    ideal_training_speedup: float
-
-
-def make_plan(
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
-    length: int,
-    batch: int = 1,
-    bytes_per_value: int = 2,
-) -> Plan:
-    """The predictions for one length; arguments as in `decode_bytes`.
-
-    Raises:
-        ConfigError: as `kv_cache_bytes`.
-    """
-    full = Layout((True,) * shape.num_layers)
-    kv, kv_full = (kv_cache_bytes(shape, x, pattern, length, bytes_per_value, batch) for x in (layout, full))
-    prefill, prefill_full = (prefill_flops(shape, x, pattern, length, batch) for x in (layout, full))
-    training, training_full = (training_flops(shape, x, pattern, length, batch) for x in (layout, full))
-    decode, decode_full = (decode_bytes(shape, x, pattern, length, batch, bytes_per_value) for x in (layout, full))
-    return Plan(
-        length=length,
-        kv_bytes=kv,
-        kv_bytes_full=kv_full,
-        kv_fraction=kv / kv_full,
-        kv_reduction=1 - kv / kv_full,
-        prefill_flops=prefill,
-        training_flops=training,
-        decode_bytes=decode,
-        ideal_prefill_speedup=prefill_full / prefill,
-        ideal_decode_speedup=decode_full / decode,
-        ideal_training_speedup=training_full / training,
-    )
-
-
-# What the records of a results file of kind ``plan`` take from a `Plan`.
-RECORDED = (
-    *("length", "kv_bytes", "kv_fraction", "prefill_flops", "training_flops", "decode_bytes"),
-    *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
-)
-
-
-def experiment_shape(experiment: Experiment) -> ModelShape:
-    """The shape of an experiment's models; hybrids share the base model's."""
-    return ModelShape.from_settings(experiment.name, experiment.model, VOCABULARY_SIZE)
-
-
-def experiment_lengths(experiment: Experiment) -> list[int]:
-    """Every length, ascending, that the experiment trains (extension), evaluates or measures at."""
-    profiling = experiment.profiling
-    lengths = {*experiment.evaluation.lengths, *profiling.lengths, *profiling.training_lengths}
-    return sorted(lengths | {experiment.extension.max_length})
-
-
-def experiment_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a results file of kind ``plan`` says about the experiment besides the predictions, as plain data."""
-    variants = {name: experiment.variant(name) for name in experiment.variants}
-    return {
-        "model": asdict(experiment_shape(experiment)),
-        "trained_length": experiment.extension.max_length,
-        "base_length": experiment.base.max_length,
-        "variants": {
-            name: {
-                "layout": variant.layout.kinds(),
-                "pattern": variant.pattern.to_dict(),
-                "pattern_name": variant.pattern_name,
-                "placement": variant.placement,
-                "full_layers": variant.layout.num_full,
-            }
-            for name, variant in variants.items()
-        },
-        "default_variants": experiment.default_variants,
-    }
-
-
-def experiment_records(experiment: Experiment, bytes_per_value: int = 4) -> list[dict[str, Any]]:
-    """Predictions for every variant and length, batch 1: the records of a results file of kind ``plan``.
-
-    Args:
-        experiment: the configuration.
-        bytes_per_value: 4, since the models of an experiment run in 32-bit floats.
-    """
-    shape, records = experiment_shape(experiment), []
-    for name in experiment.variants:
-        variant = experiment.variant(name)
-        described = {
-            "variant": name,
-            "placement": variant.placement,
-            "pattern": variant.pattern_name,
-            "full_layers": variant.layout.num_full,
-            "num_layers": variant.layout.num_layers,
-        }
-        for length in experiment_lengths(experiment):
-            plan = asdict(make_plan(shape, variant.layout, variant.pattern, length, bytes_per_value=bytes_per_value))
-            records.append(described | {column: plan[column] for column in RECORDED})
-    return records
-
-
 def _sights(shape: ModelShape, layout: Layout, pattern: SparsePattern) -> Counter[Sight]:
     """How many KV heads of the whole model see the past in each way."""
     hybrid, counts = Hybrid(layout, pattern), Counter[Sight]()
@@ -329,7 +194,8 @@ def _sights(shape: ModelShape, layout: Layout, pattern: SparsePattern) -> Counte
     return counts
 
 
-def _check(shape: ModelShape, layout: Layout, **numbers: int) -> None:
+def check_sizes(shape: ModelShape, layout: Layout, **numbers: int) -> None:
+    """Raise ConfigError unless all ``numbers`` are whole and >= 1 and the layout has the depth of the model."""
     for name, value in numbers.items():
         if type(value) is not int or value < 1:
             raise ConfigError(f"{name} is {value!r}: allowed is a whole number >= 1")

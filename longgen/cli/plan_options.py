@@ -1,0 +1,56 @@
+"""Arguments that `longgen plan` and `longgen plan train` share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from longgen.layout import Layout
+    from longgen.shapes import ModelShape
+
+# Our choice where the paper is silent.
+DEFAULT_LENGTH = "131072"
+DEFAULT_FULL_LAYERS = "1/3"
+DEFAULT_PLACEMENT = "middle"
+
+Model = Annotated[
+    str | None, typer.Option(help="Name such as llama2-7b, or path of a config.json or of the folder that has it.")
+]
+FullLayers = Annotated[
+    str | None,
+    typer.Option(help="Layers that stay full: a count, a fraction, all or none.", show_default=DEFAULT_FULL_LAYERS),
+]
+Placement = Annotated[
+    str | None,
+    typer.Option(help="Where they are: middle, ends, bottom, top, interleaved.", show_default=DEFAULT_PLACEMENT),
+]
+
+
+def model_and_layout(asked: dict[str, Any]) -> tuple[ModelShape, Layout]:
+    """The model and its full layers that the options above describe.
+
+    Raises:
+        ConfigError: no model is given or it is unknown, or the layers are impossible.
+    """
+    from longgen.errors import ConfigError
+    from longgen.layout import make_layout
+    from longgen.shapes import MODEL_SHAPES, model_shape
+
+    if "model" not in asked:
+        raise ConfigError(f"--model is missing: allowed are {', '.join(MODEL_SHAPES)}, or a path; or give --config")
+    shape = model_shape(asked["model"])
+    full_layers, placement = asked.get("full_layers", DEFAULT_FULL_LAYERS), asked.get("placement", DEFAULT_PLACEMENT)
+    return shape, make_layout(shape.num_layers, full_layers, placement)
+
+
+def refuse_beside_config(asked: dict[str, Any]) -> None:
+    """Raise ConfigError if options that the configuration file decides were given."""
+    from longgen.cli.options import option_names
+    from longgen.errors import ConfigError
+
+    if asked:
+        raise ConfigError(
+            f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
+        )

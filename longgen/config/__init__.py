@@ -1,0 +1,38 @@
+"""The configuration of an experiment, as dataclasses."""
+
+from longgen.config.experiment import Experiment, Variant, load_experiment, needed
+from longgen.config.parts import (
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    ProfilingSettings,
+    SourceSettings,
+    VariantSettings,
+)
+from longgen.config.training import (
+    ExtensionSettings,
+    LoraSettings,
+    OptimizerSettings,
+    PhaseSettings,
+    SetupSettings,
+    TrainingSettings,
+)
+
+__all__ = [
+    "DataSettings",
+    "EvaluationSettings",
+    "Experiment",
+    "ExtensionSettings",
+    "LoraSettings",
+    "ModelSettings",
+    "OptimizerSettings",
+    "PhaseSettings",
+    "ProfilingSettings",
+    "SetupSettings",
+    "SourceSettings",
+    "TrainingSettings",
+    "Variant",
+    "VariantSettings",
+    "load_experiment",
+    "needed",
+]

@@ -1,0 +1,224 @@
+"""The configuration of an experiment: one schema for all scales (config/*.yaml), checked before any job starts."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from longgen.config.parts import DataSettings, EvaluationSettings, ModelSettings, ProfilingSettings, VariantSettings
+from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
+from longgen.errors import ConfigError
+from longgen.layout import Layout, make_layout
+from longgen.pattern import SparsePattern, dense_pairs
+from longgen.results import check_run_name
+from longgen.strict import build, load_yaml, require
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A variant resolved for a model: what conversion, planner and profiler need."""
+
+    name: str
+    layout: Layout
+    pattern: SparsePattern
+    placement: str
+    pattern_name: str
+    training_attention: str = "full"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A whole configuration file. `load_experiment` makes it; cross-checks are in ``__post_init__``.
+
+    Attributes:
+        name: of the run.
+        model: the base model.
+        extension: long-context fine-tuning of its hybrids.
+        patterns: of sparse layers, by name.
+        variants: the hybrids, by name.
+        default_variants: those of a run that selects none.
+        data: the text of the base model, of generated rows and of evaluation.
+        base: how the base model is trained, unless it is a checkpoint.
+        evaluation: null: not evaluated.
+        profiling: null: not measured.
+        setups: by name, processes and how they share the work of training.
+        setup: the one that is used unless another is asked for.
+        seed: of all random choices.
+    """
+
+    name: str
+    model: ModelSettings
+    extension: ExtensionSettings
+    patterns: dict[str, SparsePattern]
+    variants: dict[str, VariantSettings]
+    default_variants: list[str]
+    data: DataSettings | None = None
+    base: TrainingSettings | None = None
+    evaluation: EvaluationSettings | None = None
+    profiling: ProfilingSettings | None = None
+    setups: dict[str, SetupSettings] = field(default_factory=lambda: {"default": SetupSettings()})
+    setup: str = "default"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_run_name(self.name)
+        require(len(self.patterns) > 0, "patterns", self.patterns, "at least one pattern")
+        self._check_names()
+        for name in self.patterns:
+            self._check_pattern(name)
+        for name in self.variants:
+            self.variant(name)
+        self._check_lengths()
+        self._check_stages()
+
+    @property
+    def base_length(self) -> int:
+        """Length at which the base model was trained, in tokens."""
+        return self.base.max_length if self.base else self.model.max_position_embeddings or 0
+
+    @property
+    def stages(self) -> dict[str, TrainingSettings]:
+        """The training stages by name, in order."""
+        return ({"base": self.base} if self.base else {}) | {"extension": self.extension}
+
+    def _check_stages(self) -> None:
+        wanted = "none with a model.checkpoint" if self.model.checkpoint else "a stage, or give a model.checkpoint"
+        require((self.base is None) == (self.model.checkpoint is not None), "base", self.base, wanted)
+        for name, stage in self.stages.items():
+            layers, exit_layers = self.model.num_hidden_layers, stage.early_exit_layers
+            fits = exit_layers is None or exit_layers < layers
+            require(fits, f"{name}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
+            require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
+        generated = any(stage.packed is None for stage in self.stages.values())
+        require(self.data is not None or not (generated or self.evaluation), "data", None, "the sources of the text")
+        require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
+
+    def _check_names(self) -> None:
+        folded: dict[str, str] = {}
+        for name in self.variants:
+            fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+            require(fits, "variants", name, "letters, digits, '.', '_' and '-' in a name")
+            other = folded.setdefault(name.lower(), name)
+            if other != name:
+                raise ConfigError(f"variants.{name} clashes with variants.{other}: names must differ in more than case")
+        for index, name in enumerate(self.default_variants):
+            require(name in self.variants, f"default_variants[{index}]", name, f"one of {', '.join(self.variants)}")
+        defaults = self.default_variants
+        require("full" in defaults, "default_variants", defaults, "a list with 'full', the baseline")
+        require(len(set(defaults)) == len(defaults), "default_variants", defaults, "each name once")
+        full = self.variant("full")
+        require(full.layout.num_sparse == 0, "variants.full.full_layers", self.variants["full"].full_layers, "all")
+        trained = full.training_attention
+        require(trained == "full", "variants.full.training_attention", trained, "full: it is the baseline")
+
+    def _check_pattern(self, name: str) -> None:
+        pattern, longest = self.patterns[name], self.extension.max_length
+        pairs = pattern.attended_pairs(longest)
+        if pairs == dense_pairs(longest):
+            raise ConfigError(
+                f"patterns.{name} is {pattern.to_dict()}: it sees every token at the longest training length "
+                f"{longest}; allowed are sizes that leave some block out of sight"
+            )
+        if pattern.stride and pairs == dataclasses.replace(pattern, stride=0).attended_pairs(longest):
+            first, last = pattern.sink_blocks + 1, longest // pattern.block_size - pattern.local_blocks
+            raise ConfigError(
+                f"patterns.{name}.stride is {pattern.stride}: it never fires within {longest} tokens; "
+                f"allowed is 0, or a number with a multiple within {first}..{last}"
+            )
+
+    def _check_lengths(self) -> None:
+        sizes = {name: pattern.block_size for name, pattern in self.patterns.items()}
+        checked = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
+        for part in ("evaluation", "profiling"):
+            for name in ("lengths", "training_lengths"):
+                found = getattr(getattr(self, part), name, [])
+                checked |= {f"{part}.{name}[{i}]": length for i, length in enumerate(found)}
+        for key, length in checked.items():
+            for name, size in sizes.items():
+                allowed = f"a multiple of the block size {size} of patterns.{name}"
+                require(length > 0 and length % size == 0, key, length, allowed)
+        trained = self.extension.max_length
+        for part in ("evaluation", "profiling"):
+            lengths = getattr(getattr(self, part), "lengths", [trained])
+            allowed = (
+                f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+            )
+            require(trained in lengths, f"{part}.lengths", lengths, allowed)
+
+    def variant(self, name: str) -> Variant:
+        """The variant called ``name``, resolved for this model. Raises ConfigError if unknown or impossible."""
+        if name not in self.variants:
+            raise ConfigError(f"variant is {name!r}: allowed are {', '.join(self.variants)}")
+        settings = self.variants[name]
+        key = f"variants.{name}"
+        try:
+            layers, kv_heads = self.model.num_hidden_layers, self.model.num_key_value_heads
+            layout = make_layout(layers, settings.full_layers, settings.placement, kv_heads)
+        except ConfigError as error:
+            raise ConfigError(f"{key}.{error}") from None
+        pattern_name = settings.pattern
+        if pattern_name not in self.patterns and (layout.num_sparse or pattern_name is not None):
+            raise ConfigError(f"{key}.pattern is {pattern_name!r}: allowed are {', '.join(self.patterns)}")
+        trained = settings.training_attention
+        fits = trained == "full" or layout.num_full == layers
+        require(fits, f"{key}.training_attention", trained, "full unless all layers are")
+        # a full model has no sparse layer, but its config carries a pattern all the same
+        pattern = next(iter(self.patterns.values())) if pattern_name is None else self.patterns[pattern_name]
+        return Variant(name, layout, pattern, settings.placement, pattern_name or "none", trained)
+
+    def section(self, *names: str) -> dict[str, Any]:
+        """The named top-level parts as plain data: what a step depends on (for fingerprints and Snakemake params)."""
+        whole = dataclasses.asdict(self)
+        return {name: whole[name] for name in names}
+
+
+def needed(part: Part | None, name: str) -> Part:
+    """A part of the configuration that may be absent, where a step cannot do without it.
+
+    Raises:
+        ConfigError: it is absent.
+    """
+    if part is None:
+        raise ConfigError(f"{name} is missing: the configuration has no such part, and this step needs it")
+    return part
+
+
+def load_experiment(path: Path | str) -> Experiment:
+    """Read and check a configuration file.
+
+    Raises:
+        ConfigError: with the file, the key, the value and what is allowed.
+    """
+    value = load_yaml(path)
+    try:
+        experiment = build(Experiment, value, "")
+        _check_names_in_registries(experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return experiment
+
+
+def _check_names_in_registries(experiment: Experiment) -> None:
+    # imported here: the registries' modules import the settings above
+    from longgen.data.documents import DOCUMENTS
+    from longgen.data.sources import SOURCES
+    from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
+
+    for index, source in enumerate(experiment.data.sources if experiment.data else ()):
+        require(source.kind in SOURCES, f"data.sources[{index}].kind", source.kind, ", ".join(SOURCES))
+    for name, stage in experiment.stages.items():
+        for index, phase in enumerate(stage.phases):
+            for kind in phase.mixture:
+                require(kind in DOCUMENTS, f"{name}.phases[{index}].mixture", kind, ", ".join(DOCUMENTS))
+    if experiment.evaluation is None:
+        return
+    for index, task in enumerate(experiment.evaluation.tasks):
+        require(task in TASKS, f"evaluation.tasks[{index}]", task, ", ".join(TASKS))
+    for index, length in enumerate(experiment.evaluation.lengths):
+        allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
+        require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)

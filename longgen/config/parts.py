@@ -1,0 +1,132 @@
+"""The parts of an experiment's configuration other than training: data, model, variants, evaluation, profiling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.layout import HEADS, PLACEMENTS
+from longgen.strict import require
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """One corpus. ``kind`` names a loader of `longgen.data.sources`; ``path`` is for those that read files."""
+
+    kind: str
+    path: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Text, tokenizer and held-out split."""
+
+    sources: list[SourceSettings]
+    tokenizer: Literal["bytes"] = "bytes"
+    heldout_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(len(self.sources) > 0, "sources", self.sources, "at least one source")
+        require(0 < self.heldout_fraction < 1, "heldout_fraction", self.heldout_fraction, "a number within 0..1")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """Shape of the base model, in the names of a Hugging Face Llama config.
+
+    ``checkpoint`` is a folder or hub id of a base model that is there: then there is no stage ``base``, and
+    ``max_position_embeddings`` is the length, in tokens, that it was trained at. Without it the base model is trained
+    from random weights, over bytes, at the lengths of stage ``base``.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    rope_theta: float = 10000.0
+    tie_word_embeddings: bool = True
+    initializer_range: float = 0.02
+    vocab_size: int = VOCABULARY_SIZE
+    checkpoint: str | None = None
+    max_position_embeddings: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+        heads, kv_heads = self.num_attention_heads, self.num_key_value_heads
+        require(self.hidden_size % heads == 0, "hidden_size", self.hidden_size, f"a multiple of {heads} heads")
+        require(
+            self.hidden_size // heads % 2 == 0, "hidden_size", self.hidden_size, "such that head_dim is even (RoPE)"
+        )
+        require(
+            kv_heads >= 1 and heads % kv_heads == 0,
+            "num_key_value_heads",
+            kv_heads,
+            f"a divisor of num_attention_heads ({heads})",
+        )
+        require(self.rope_theta > 1, "rope_theta", self.rope_theta, "a number > 1")
+        require(self.initializer_range > 0, "initializer_range", self.initializer_range, "a number > 0")
+        fits = self.vocab_size >= 1 and (self.checkpoint is not None or self.vocab_size == VOCABULARY_SIZE)
+        require(fits, "vocab_size", self.vocab_size, f"{VOCABULARY_SIZE}, bytes, without a checkpoint")
+        length = self.max_position_embeddings
+        fits = length is None if self.checkpoint is None else length is not None and length >= 1
+        require(fits, "max_position_embeddings", length, "a whole number >= 1 with a checkpoint, null without")
+
+
+@dataclass(frozen=True)
+class VariantSettings:
+    """A hybrid: how many layers stay full, where, and the pattern of the others (a name under ``patterns``).
+
+    ``training_attention: shifted`` trains full layers with LongLoRA's shifted groups of tokens instead
+    (`longgen.modeling.shifted`); what is evaluated has full attention.
+    """
+
+    full_layers: int | float | str
+    placement: str = "middle"
+    pattern: str | None = None
+    training_attention: Literal["full", "shifted"] = "full"
+
+    def __post_init__(self) -> None:
+        placements = (*PLACEMENTS, HEADS)
+        require(self.placement in placements, "placement", self.placement, ", ".join(placements))
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """What is asked of every fine-tuned variant. Lengths in tokens, depths as fractions of the context."""
+
+    lengths: list[int]
+    depths: list[float]
+    samples_per_cell: int
+    tasks: list[str]
+    task_samples: int
+    perplexity_documents: int
+    perplexity_bins: int = 16
+    batch_size: int = 8
+
+    def __post_init__(self) -> None:
+        require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
+        fits = len(self.depths) > 0 and all(0 <= depth <= 1 for depth in self.depths)
+        require(fits, "depths", self.depths, "at least one number, all within 0..1")
+        for name in ("samples_per_cell", "task_samples", "perplexity_documents", "perplexity_bins", "batch_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+
+
+@dataclass(frozen=True)
+class ProfilingSettings:
+    """Speed and memory: lengths in tokens; every timing is repeated, variants taking turns, on ``threads`` cores."""
+
+    lengths: list[int]
+    training_lengths: list[int]
+    threads: int = 2
+    decode_tokens: int = 32
+    repeats: int = 5
+
+    def __post_init__(self) -> None:
+        for name in ("lengths", "training_lengths"):
+            require(len(getattr(self, name)) > 0, name, getattr(self, name), "at least one length")
+        for name in ("threads", "decode_tokens"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+        require(self.repeats >= 3, "repeats", self.repeats, "a whole number >= 3 (medians and intervals)")

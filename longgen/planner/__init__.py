@@ -1,0 +1,32 @@
+"""What a hybrid costs, by arithmetic alone: memory, FLOPs, bytes moved, and what they allow. Never a measurement."""
+
+from longgen.planner.costs import (
+    attention_flops,
+    decode_bytes,
+    kv_cache_bytes,
+    prefill_flops,
+    prefill_peak_bytes,
+    training_flops,
+)
+from longgen.planner.experiment import (
+    experiment_lengths,
+    experiment_records,
+    experiment_settings,
+    experiment_shape,
+)
+from longgen.planner.predictions import Plan, make_plan
+
+__all__ = [
+    "Plan",
+    "attention_flops",
+    "decode_bytes",
+    "experiment_lengths",
+    "experiment_records",
+    "experiment_settings",
+    "experiment_shape",
+    "kv_cache_bytes",
+    "make_plan",
+    "prefill_flops",
+    "prefill_peak_bytes",
+    "training_flops",
+]

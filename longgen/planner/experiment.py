@@ -1,0 +1,77 @@
+"""The predictions for all variants and lengths of an experiment: what a results file of kind ``plan`` holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from longgen.planner.predictions import make_plan
+from longgen.shapes import ModelShape
+
+if TYPE_CHECKING:
+    from longgen.config import Experiment
+
+# What the records of a results file of kind ``plan`` take from a `Plan`.
+RECORDED = (
+    *("length", "kv_bytes", "kv_fraction", "prefill_flops", "training_flops", "decode_bytes"),
+    *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
+)
+
+
+def experiment_shape(experiment: Experiment) -> ModelShape:
+    """The shape of an experiment's models; hybrids share the base model's."""
+    return ModelShape.from_settings(experiment.name, experiment.model)
+
+
+def experiment_lengths(experiment: Experiment) -> list[int]:
+    """Every length, ascending, that the experiment trains (extension), evaluates or measures at."""
+    lengths = {experiment.extension.max_length}
+    if experiment.evaluation is not None:
+        lengths |= {*experiment.evaluation.lengths}
+    if experiment.profiling is not None:
+        lengths |= {*experiment.profiling.lengths, *experiment.profiling.training_lengths}
+    return sorted(lengths)
+
+
+def experiment_settings(experiment: Experiment) -> dict[str, Any]:
+    """What a results file of kind ``plan`` says about the experiment besides the predictions, as plain data."""
+    variants = {name: experiment.variant(name) for name in experiment.variants}
+    return {
+        "model": asdict(experiment_shape(experiment)),
+        "trained_length": experiment.extension.max_length,
+        "base_length": experiment.base_length,
+        "variants": {
+            name: {
+                "layout": variant.layout.kinds(),
+                "pattern": variant.pattern.to_dict(),
+                "pattern_name": variant.pattern_name,
+                "placement": variant.placement,
+                "full_layers": variant.layout.num_full,
+            }
+            for name, variant in variants.items()
+        },
+        "default_variants": experiment.default_variants,
+    }
+
+
+def experiment_records(experiment: Experiment, bytes_per_value: int = 4) -> list[dict[str, Any]]:
+    """Predictions for every variant and length, batch 1: the records of a results file of kind ``plan``.
+
+    Args:
+        experiment: the configuration.
+        bytes_per_value: 4, since the models of an experiment run in 32-bit floats.
+    """
+    shape, records = experiment_shape(experiment), []
+    for name in experiment.variants:
+        variant = experiment.variant(name)
+        described = {
+            "variant": name,
+            "placement": variant.placement,
+            "pattern": variant.pattern_name,
+            "full_layers": variant.layout.num_full,
+            "num_layers": variant.layout.num_layers,
+        }
+        for length in experiment_lengths(experiment):
+            plan = asdict(make_plan(shape, variant.layout, variant.pattern, length, bytes_per_value=bytes_per_value))
+            records.append(described | {column: plan[column] for column in RECORDED})
+    return records

@@ -1,0 +1,161 @@
+"""Memory of one training process, by arithmetic: what is live at the widest point of a step.
+
+FSDP2 over all processes, one unit per decoder layer and one for the rest, as `longgen.training.parallel` has it. A test
+counts the live tensors of the real step at the layer shapes of Llama-2 7B and compares.
+"""
+
+from __future__ import annotations
+
+from longgen.planner.gpus import GIB
+from longgen.planner.job import MASTER_BYTES, Job
+
+# Tokens whose logits are there at a time: `longgen.training.loss.CHUNK_TOKENS`, which cannot be asked without importing
+# torch; a test compares them.
+LOSS_CHUNK = 4096
+
+# What no tensor accounts for. Our choice, on the safe side of what such runs usually show; not measured.
+CONTEXT_BYTES = 1 * GIB  # CUDA context, cuBLAS workspaces, loaded kernels
+COMMUNICATION_BYTES = 1 * GIB  # NCCL's buffers, where there are several processes
+FRAGMENTATION = 0.05  # of all tensors: what PyTorch's allocator holds and cannot use
+
+# Names of the components.
+STATES = ("weights", "gradients", "optimizer state")
+GATHERED, REDUCED = "gathered weights", "gradients in work"
+INPUTS, SAVED = "saved layer inputs", "saved activations"
+LAYER, LOSS, RESERVE = "layer in work", "loss in work", "reserve"
+
+
+def training_memory(job: Job) -> dict[str, int]:
+    """Bytes on one GPU at the widest point of a step, by component; the reserve is one of them.
+
+    Counted as if gradients of earlier passes were there, and for the layer that needs most. Not counted: what LoRA and
+    ``compile`` save in the layer in work, and the matrices that Muon orthogonalises.
+    """
+    states = dict(zip(STATES, _states(job), strict=True))
+    if job.setup.offload_parameters:
+        states = dict.fromkeys(STATES, 0)
+    kept, inside = _saved(job), max(_layer_moments(job).values()) * job.tokens
+    layer, root, value = job.layer, job.root, job.value_bytes
+    moments = [
+        # a layer's backward pass: the next one's weights are on their way, the last one's gradients being reduced
+        kept | {LAYER: inside, GATHERED: 2 * layer.count * value, REDUCED: layer.trained * (value + MASTER_BYTES)},
+        kept | {LOSS: _loss(job), GATHERED: 2 * layer.count * value},
+        # the end of the backward pass, where the root's gradients are reduced
+        {REDUCED: root.trained * (value + MASTER_BYTES), LAYER: 2 * job.tokens * job.shape.hidden_size * value},
+    ]
+    for moment in moments[:2]:  # of the root, the head's gradients are there from the loss on
+        moment[REDUCED] = moment.get(REDUCED, 0) + job.trained_head * value
+    for moment in moments:
+        if job.sharded:
+            moment[GATHERED] = moment.get(GATHERED, 0) + root.count * value
+            if job.setup.offload_parameters:  # shards on their way in and out
+                moment[GATHERED] += 2 * MASTER_BYTES * layer.count // job.processes
+        else:
+            moment |= {GATHERED: 0, REDUCED: 0}
+    memory = states | max(moments, key=lambda moment: sum(moment.values()))
+    if job.setup.device == "cuda":
+        several = COMMUNICATION_BYTES if job.processes > 1 else 0
+        memory[RESERVE] = CONTEXT_BYTES + several + int(FRAGMENTATION * sum(memory.values()))
+    return {name: count for name, count in memory.items() if count}
+
+
+def host_memory(job: Job) -> dict[str, int]:
+    """Bytes of main memory that offloading takes on a node, by component."""
+    memory: dict[str, int] = {}
+    here = min(job.processes, job.machine.gpus_per_node)
+    if job.setup.offload_parameters:
+        memory |= {name: here * count for name, count in zip(STATES, _states(job), strict=True)}
+    if job.setup.offload_activations:
+        memory[INPUTS] = here * offloaded_bytes(job)
+    return memory
+
+
+def offloaded_bytes(job: Job) -> int:
+    """Bytes that one pass of one process sends to main memory in the forward pass and fetches in the backward pass.
+
+    The inputs of all layers, and what the last norm saves: its input, twice, in float32, and the normalised input.
+    """
+    hidden = job.shape.hidden_size
+    return job.tokens * hidden * (job.shape.num_layers * job.value_bytes + 2 * 4 + job.value_bytes)
+
+
+def _states(job: Job) -> tuple[int, int, int]:
+    """Bytes of one process's weights, gradients and optimizer state."""
+    trained = job.everywhere("trained")
+    moments = 2 * trained  # of AdamW; Muon has one for the matrices that it updates
+    if job.training.optimizer.name == "muon":
+        moments -= job.everywhere("matrices")
+    counts = (job.everywhere("count"), trained, moments)
+    return tuple(MASTER_BYTES * -(-count // job.processes) for count in counts)  # type: ignore[return-value]
+
+
+def _saved(job: Job) -> dict[str, int]:
+    """Bytes that wait for the backward pass outside the layer in work."""
+    shape, setup = job.shape, job.setup
+    layer_input = job.tokens * shape.hidden_size * job.value_bytes
+    if setup.offload_activations:
+        return {INPUTS: 2 * layer_input}  # one in use, one on its way
+    if setup.recompute:
+        return {INPUTS: shape.num_layers * layer_input}
+    return {SAVED: (shape.num_layers - 1) * job.tokens * (_norm(job) + _attention(job) + _norm(job) + _mlp(job))}
+
+
+# ---------------------------------------------------------------- inside a layer: bytes per token of this process
+def _norm(job: Job) -> int:
+    """An RMSNorm saves its input in float32, the normalised input, and its output for the matrices that follow."""
+    hidden, value = job.shape.hidden_size, job.value_bytes
+    return hidden * (4 + 2 * value)
+
+
+def _queries(job: Job) -> int:
+    """Bytes of a token's queries, and of what attention gives back."""
+    return job.shape.num_heads * job.shape.head_dim * job.value_bytes
+
+
+def _keys(job: Job) -> int:
+    """Bytes of a token's keys, or values, where attention is computed: Ulysses repeats heads that are too few."""
+    return max(job.shape.num_kv_heads, job.sequence) * job.shape.head_dim * job.value_bytes
+
+
+def _attention(job: Job) -> int:
+    """Attention saves queries, keys, values, output and log-sum-exp; the output matrix, the output.
+
+    The latter is a tensor of its own where heads are exchanged for tokens, or put together from full and sparse ones.
+    """
+    by_head = any(isinstance(flags, tuple) for flags in job.layout.full)
+    copies = 2 if job.sequence > 1 or by_head else 1
+    return (1 + copies) * _queries(job) + 2 * _keys(job) + 4 * job.shape.num_heads
+
+
+def _mlp(job: Job) -> int:
+    """The gated MLP saves gate, activated gate, up projection, and their product."""
+    return 4 * job.shape.intermediate_size * job.value_bytes
+
+
+def _layer_moments(job: Job) -> dict[str, int]:
+    """Bytes per token within the layer in work, where each of its parts needs most."""
+    shape, value = job.shape, job.value_bytes
+    hidden, inner = shape.hidden_size * value, shape.intermediate_size * value
+    queries, keys, norm, attention = _queries(job), _keys(job), _norm(job), _attention(job)
+    own_keys = shape.num_kv_heads * shape.head_dim * value
+    # the gradient of the layer's output, and the rotary angles' cosines and sines, are there throughout
+    common = hidden + 2 * shape.head_dim * value
+    # flash-attn adds up the gradients of queries in float32, and repeats grouped heads; our own kernels do neither
+    workspace = 4 * shape.num_heads * shape.head_dim + (2 * queries if keys < queries else 0)
+    exchanged = 3 * queries if job.sequence > 1 else 0  # sent, received, and put in order
+    return {
+        # the product's gradient gives those of gate and up; the product itself is gone
+        "mlp": common + norm + attention + norm + _mlp(job) + 2 * inner,
+        # its backward pass in float32: five more tensors of the hidden size
+        "norm": common + norm + attention + 4 * shape.hidden_size * (1 + 5),
+        "attention, recomputed": common + norm + attention + queries + 2 * own_keys + exchanged,
+        "attention": common + norm + attention + 2 * queries + 2 * keys + workspace * (job.layout.num_full > 0),
+    }
+
+
+def _loss(job: Job) -> int:
+    """Bytes of the loss of a chunk in its backward pass: three float32 tensors of logits, and the hidden states."""
+    shape = job.shape
+    logits = 3 * 4 * shape.vocab_size * min(job.tokens, LOSS_CHUNK)
+    hidden = shape.hidden_size * (4 + 3 * job.value_bytes)  # as saved by the last norm; picked; their gradients
+    return logits + job.tokens * hidden

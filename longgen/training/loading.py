@@ -1,0 +1,59 @@
+"""Weights of a checkpoint into a sharded model: no process ever holds more than its share of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as distributed
+from safetensors import SafetensorError
+from torch.distributed.checkpoint import HuggingFaceStorageReader
+from torch.distributed.checkpoint.api import CheckpointException
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from longgen.errors import ArtifactError
+from longgen.training.adapters import base_name
+
+
+def empty_model(folder: Path) -> Any:
+    """The model of a checkpoint without its weights: on the meta device, in float32.
+
+    Raises:
+        ArtifactError: ``folder`` is not a model folder.
+    """
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
+    config = AutoConfig.from_pretrained(folder)
+    with torch.device("meta"):
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def load_weights(model: Any, folder: Path, device: torch.device) -> None:
+    """Fill an `empty_model`, sharded or not, with the weights in ``folder``; collective if it is sharded.
+
+    Every process reads what it holds, and casts it to the parameters' dtype.
+
+    Args:
+        model: as it came from `empty_model`; adapters and FSDP2 may have been added since.
+        folder: checkpoint in safetensors.
+        device: where the weights are kept.
+
+    Raises:
+        ArtifactError: a tensor is missing, of another shape, or unreadable.
+    """
+    model.to_empty(device=device)
+    model.tie_weights()
+    # not in any checkpoint: frequencies, computed from the config
+    model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
+    wanted = {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
+    state = {name: parameter for name, parameter in wanted.items() if name is not None}
+    try:
+        distributed.load(
+            state,
+            storage_reader=HuggingFaceStorageReader(str(folder)),
+            no_dist=not torch.distributed.is_initialized(),
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, CheckpointException) as error:
+        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+        raise ArtifactError(f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew") from error
