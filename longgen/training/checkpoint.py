@@ -71,7 +71,7 @@ def save_checkpoint(
             shutil.rmtree(stale)
         unfinished.mkdir(parents=True)
     processes.wait()
-    with _quiet():
+    with without_warnings():
         distributed.save(
             _states(model, optimizers),
             storage_writer=HuggingFaceStorageWriter(str(unfinished), save_distributed=True),
@@ -114,7 +114,7 @@ def load_checkpoint(
         if progress.fingerprint != fingerprint:
             return Progress(fingerprint)
         _make_room(latest, model, optimizers)
-        with _quiet():
+        with without_warnings():
             distributed.load(
                 _states(model, optimizers),
                 storage_reader=HuggingFaceStorageReader(str(latest)),
@@ -165,6 +165,6 @@ def _make_room(folder: Path, model: torch.nn.Module, optimizers: list[torch.opti
                 optimizer.state[parameter][full_name.removeprefix(prefix)] = value
 
 
-def _quiet() -> warnings.catch_warnings:
+def without_warnings() -> warnings.catch_warnings:
     """Without PyTorch's remark that a single process saves alone."""
     return warnings.catch_warnings(action="ignore", category=UserWarning)

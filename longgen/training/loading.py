@@ -14,10 +14,11 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
 from longgen.training.adapters import base_name
+from longgen.training.checkpoint import without_warnings
 
 
-def empty_model(folder: Path) -> Any:
-    """The model of a checkpoint without its weights: on the meta device, in float32.
+def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
+    """The model of a checkpoint without its weights, on the meta device in float32; and the dtype of its weights.
 
     Raises:
         ArtifactError: ``folder`` is not a model folder.
@@ -25,8 +26,9 @@ def empty_model(folder: Path) -> Any:
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
     config = AutoConfig.from_pretrained(folder)
+    dtype = config.dtype or torch.float32
     with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        return AutoModelForCausalLM.from_config(config, dtype=torch.float32), dtype
 
 
 def load_weights(model: Any, folder: Path, device: torch.device) -> None:
@@ -49,11 +51,14 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
     wanted = {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
     state = {name: parameter for name, parameter in wanted.items() if name is not None}
     try:
-        distributed.load(
-            state,
-            storage_reader=HuggingFaceStorageReader(str(folder)),
-            no_dist=not torch.distributed.is_initialized(),
-        )
+        with without_warnings():
+            distributed.load(
+                state,
+                storage_reader=HuggingFaceStorageReader(str(folder)),
+                no_dist=not torch.distributed.is_initialized(),
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, CheckpointException) as error:
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ArtifactError(f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew") from error
+        raise ArtifactError(
+            f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew"
+        ) from error

@@ -92,8 +92,7 @@ def train_extension(experiment: Experiment, variant: str, files: Files, setup: S
     """
     setup, training = setup or SetupSettings(), experiment.extension
     job = _Job(experiment, training, setup, files, "extension", join(training, setup), variant)
-    model, processes = empty_model(files.source), job.processes
-    dtype = model.config.dtype
+    (model, dtype), processes = empty_model(files.source), job.processes
     check_memory(model.config, training, setup, processes)
     if training.lora is not None:
         add_adapters(model, training.lora)

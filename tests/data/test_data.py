@@ -135,14 +135,15 @@ def test_rows_are_reproducible_and_independent_of_other_phases(tmp_path):
     one, two = TrainingSettings([phase]), TrainingSettings([phase, phase])
     first = build_rows(one, TEXT, "f", 3, "base", tmp_path / "one")
     second = build_rows(two, TEXT, "f", 3, "base", tmp_path / "two")
-    (rows,), identity = load_rows(tmp_path / "one")
-    both, _ = load_rows(tmp_path / "two")
+    (rows,), identity = load_rows(tmp_path / "one", one, 260)
+    both, _ = load_rows(tmp_path / "two", two, 260)
     assert identity == first != second
     assert rows.tokens.shape == rows.weights.shape == (20, 65)
     assert np.array_equal(rows.tokens, both[0].tokens)
     assert not np.array_equal(both[0].tokens, both[1].tokens)
     assert build_rows(one, TEXT, "f", 4, "base", tmp_path / "seed") != first
-    inputs, targets, weights = rows.batch(8, 4)
+    batch = rows.batch(8, 4)
+    inputs, targets, weights = batch.inputs, batch.targets, batch.weights
     assert inputs.shape == targets.shape == weights.shape == (4, 64)
     assert (inputs[:, 1:] == targets[:, :-1]).all()
     assert (targets.numpy() == rows.tokens[8:12, 1:]).all()

@@ -13,7 +13,7 @@ from longgen.data.batch import Batch
 from longgen.modeling.packing import positions_in_documents
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes
-from longgen.training.parallel.sharding import share_tokens, shard_weights
+from longgen.training.parallel.sharding import shard_weights, share_tokens
 
 
 class Losses(NamedTuple):
@@ -49,7 +49,7 @@ class Trainee(torch.nn.Module):
         share_tokens(model, processes)
         layers = model.model.layers
         if setup.recompute:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            _recompute_layers(model)
         if setup.compile:  # all of a layer but its attention, whose kernels are compiled as they are
             for layer in layers:
                 for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
@@ -95,3 +95,9 @@ class Trainee(torch.nn.Module):
 
     def _offloading(self, device: torch.device) -> AbstractContextManager[Any]:
         return save_on_cpu(pin_memory=device.type == "cuda") if self.offload_activations else nullcontext()
+
+
+def _recompute_layers(model: Any) -> None:
+    # the name changed within transformers 5
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})
