@@ -3,6 +3,7 @@
 snakemake --cores all                                   the smoke run (config/smoke.yaml)
 snakemake --cores all --config select=all               the same with every variant: the whole ablation
 snakemake --cores all --config experiment=my.yaml       another configuration
+snakemake --cores all --config setup=NAME               another of its set-ups of processes for training
 snakemake --cores all figures                           redraw every published figure from its tracked results
 """
 
@@ -29,4 +30,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.run_figures.output,
+        rules.run_figures.output if COMPLETE else RUN_RESULTS,

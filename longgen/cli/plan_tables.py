@@ -62,7 +62,7 @@ def _components(name: str, plan: TrainingPlan) -> Table:
 
     job = plan.job
     layout = f"{job.layout.num_full}/{job.layout.num_layers} layers full"
-    table = Table(title=f"{name}: {job.length:,} tokens, {layout}", box=box.SIMPLE)
+    table = Table(title=f"{name}: {job.length:,} tokens, {layout}", box=box.SIMPLE, min_width=60)
     table.add_column("memory per GPU")
     table.add_column("GiB", justify="right")
     for component, count in plan.memory.items():

@@ -186,8 +186,9 @@ def _plan_model(asked: dict[str, Any], gpus: int | None, machine: Any) -> Plans:
     phase = PhaseSettings(length, batch, steps, learning_rate=1e-5)
     optimizer = OptimizerSettings(asked.get("optimizer", "adamw"))
     training = TrainingSettings([phase], optimizer, packed="any", dtype=asked.get("dtype", "bfloat16"))
+    processes = DEFAULT_GPUS if gpus is None else gpus
     setup = SetupSettings(
-        processes=gpus or DEFAULT_GPUS,
+        processes=processes,
         sequence_parallel=asked.get("sequence_parallel", 1),
         micro_batch_size=asked.get("micro_batch", 1),
         recompute=asked.get("recompute", True),
@@ -196,7 +197,6 @@ def _plan_model(asked: dict[str, Any], gpus: int | None, machine: Any) -> Plans:
         device="cuda",
     )
     pattern = sparse_pattern(asked)
-    processes = setup.processes or DEFAULT_GPUS
     plan = plan_training(shape, layout, pattern, length, batch, training, setup, processes, machine)
     return {f"{shape.name} on {processes} GPUs": plan}
 

@@ -59,6 +59,24 @@ GPUS: dict[str, Gpu] = {
 }
 
 
+# Part of what CUDA calls each of them.
+CUDA_NAMES = {
+    "H100 80GB HBM3": "h100-80gb",
+    "H200": "h200",
+    "A100-SXM4-80GB": "a100-80gb",
+    "A100-SXM4-40GB": "a100-40gb",
+    "L40S": "l40s",
+    "RTX 4090": "rtx-4090",
+    "B200": "b200",
+}
+
+
+def gpu_of_device(cuda_name: str) -> Gpu | None:
+    """The GPU that CUDA calls ``cuda_name`` (`torch.cuda.get_device_name`); None if it is not in `GPUS`."""
+    found = next((name for part, name in CUDA_NAMES.items() if part in cuda_name and f"G{part}" not in cuda_name), None)
+    return GPUS[found] if found else None
+
+
 def gpu_named(name: str) -> Gpu:
     """The GPU called ``name`` in `GPUS`. Raises ConfigError if there is none."""
     if name not in GPUS:

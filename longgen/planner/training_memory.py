@@ -34,25 +34,7 @@ def training_memory(job: Job) -> dict[str, int]:
     states = dict(zip(STATES, _states(job), strict=True))
     if job.setup.offload_parameters:
         states = dict.fromkeys(STATES, 0)
-    kept, inside = _saved(job), max(_layer_moments(job).values()) * job.tokens
-    layer, root, value = job.layer, job.root, job.value_bytes
-    moments = [
-        # a layer's backward pass: the next one's weights are on their way, the last one's gradients being reduced
-        kept | {LAYER: inside, GATHERED: 2 * layer.count * value, REDUCED: layer.trained * (value + MASTER_BYTES)},
-        kept | {LOSS: _loss(job), GATHERED: 2 * layer.count * value},
-        # the end of the backward pass, where the root's gradients are reduced
-        {REDUCED: root.trained * (value + MASTER_BYTES), LAYER: 2 * job.tokens * job.shape.hidden_size * value},
-    ]
-    for moment in moments[:2]:  # of the root, the head's gradients are there from the loss on
-        moment[REDUCED] = moment.get(REDUCED, 0) + job.trained_head * value
-    for moment in moments:
-        if job.sharded:
-            moment[GATHERED] = moment.get(GATHERED, 0) + root.count * value
-            if job.setup.offload_parameters:  # shards on their way in and out
-                moment[GATHERED] += 2 * MASTER_BYTES * layer.count // job.processes
-        else:
-            moment |= {GATHERED: 0, REDUCED: 0}
-    memory = states | max(moments, key=lambda moment: sum(moment.values()))
+    memory = states | max(_moments(job), key=lambda moment: sum(moment.values()))
     if job.setup.device == "cuda":
         several = COMMUNICATION_BYTES if job.processes > 1 else 0
         memory[RESERVE] = CONTEXT_BYTES + several + int(FRAGMENTATION * sum(memory.values()))
@@ -60,7 +42,10 @@ def training_memory(job: Job) -> dict[str, int]:
 
 
 def host_memory(job: Job) -> dict[str, int]:
-    """Bytes of main memory that offloading takes on a node, by component."""
+    """Bytes of main memory that offloading takes on a node, by component.
+
+    PyTorch rounds pinned buffers up to powers of two, which is not counted.
+    """
     memory: dict[str, int] = {}
     here = min(job.processes, job.machine.gpus_per_node)
     if job.setup.offload_parameters:
@@ -89,15 +74,43 @@ def _states(job: Job) -> tuple[int, int, int]:
     return tuple(MASTER_BYTES * -(-count // job.processes) for count in counts)  # type: ignore[return-value]
 
 
-def _saved(job: Job) -> dict[str, int]:
-    """Bytes that wait for the backward pass outside the layer in work."""
+def _moments(job: Job) -> list[dict[str, int]]:
+    """Bytes beside the states, by component, where the backward pass may be widest."""
+    layer, layers, value = job.layer, job.shape.num_layers, job.value_bytes
+    in_work = max(_layer_moments(job).values()) * job.tokens
+    head = job.trained_head * value  # its gradient is there from the loss on
+    return [
+        # a layer: weights of the next are on their way, and gradients of the one before are being reduced
+        _saved(job, layers - 1)
+        | {LAYER: in_work}
+        | _sharding(job, 2 * layer.count, head + layer.trained * (value + MASTER_BYTES)),
+        # the loss, after which weights of the last layer and the one before it come
+        _saved(job, layers) | {LOSS: _loss(job)} | _sharding(job, 2 * layer.count, head),
+        # the end, where gradients of the root are reduced
+        {LAYER: 2 * job.tokens * job.shape.hidden_size * value}
+        | _sharding(job, 0, job.root.trained * (value + MASTER_BYTES)),
+    ]
+
+
+def _sharding(job: Job, gathered: int, reduced: int) -> dict[str, int]:
+    """Bytes that FSDP2 holds beside its shards: ``gathered`` weights of layers, and ``reduced`` bytes of gradients."""
+    if not job.sharded:
+        return {}
+    size = (gathered + job.root.count) * job.value_bytes
+    if job.setup.offload_parameters:  # a layer's shards on their way in, and another's gradients out
+        size += 2 * MASTER_BYTES * job.layer.count // job.processes
+    return {GATHERED: size, REDUCED: reduced}
+
+
+def _saved(job: Job, layers: int) -> dict[str, int]:
+    """Bytes that wait for their backward pass: of ``layers`` layers; of all of them if only inputs are kept."""
     shape, setup = job.shape, job.setup
     layer_input = job.tokens * shape.hidden_size * job.value_bytes
     if setup.offload_activations:
         return {INPUTS: 2 * layer_input}  # one in use, one on its way
     if setup.recompute:
         return {INPUTS: shape.num_layers * layer_input}
-    return {SAVED: (shape.num_layers - 1) * job.tokens * (_norm(job) + _attention(job) + _norm(job) + _mlp(job))}
+    return {SAVED: layers * job.tokens * (_norm(job) + _attention(job) + _norm(job) + _mlp(job))}
 
 
 # ---------------------------------------------------------------- inside a layer: bytes per token of this process

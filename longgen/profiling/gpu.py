@@ -2,14 +2,17 @@
 
     python -m longgen.profiling.gpu                       spends at most --minutes
     python -m longgen.profiling.gpu --only checks         numerics alone
+    python -m longgen.profiling.gpu --only training       steps of training alone
     python -m longgen.profiling.gpu --minutes 3           what fits; another call goes on from there
 
-First every kernel is compared with a reference in higher precision; then forward, forward + backward and decoding are
-timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward), against PyTorch's dense attention (flash,
-cuDNN), flash-attn where it is installed, FlexAttention with the same mask, and what sparsity allows at best. Needs
-none of the pipeline's packages. Results are JSON files with provenance, see docs/results-format.md; `longgen publish`
-makes them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny
-sizes.
+First every kernel is compared with a reference in higher precision. Then the training step of a slice of Llama-2 7B is
+timed at 128K tokens, LongGen against full attention: the paper's claim, hence before what follows. Then forward,
+forward + backward and decoding of attention alone are timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M
+forward), against PyTorch's dense attention (flash, cuDNN), flash-attn where it is installed, FlexAttention with the
+same mask, and what sparsity allows at best. Last come training steps of other lengths, and of 70B. Needs none of the
+pipeline's packages; training needs transformers. Results are JSON files with provenance, see docs/results-format.md;
+`longgen publish` makes them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries
+itself out at tiny sizes.
 
 `--only tuning` times other tile sizes instead.
 """
@@ -41,11 +44,15 @@ from longgen.profiling.attention.table import checks_table, speed_table
 from longgen.profiling.attention.timing import TIMES, time_workload
 from longgen.profiling.attention.tuning import tune
 from longgen.profiling.attention.workloads import Workload, dtype_name
+from longgen.profiling.training.cases import first_cases, more_cases
+from longgen.profiling.training.session import open_training_file, profile_training
+from longgen.profiling.training.table import training_table
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result
 
-PARTS = ("checks", "speed", "tuning")
+PARTS = ("checks", "training", "speed", "tuning")
+DEFAULT_PARTS = ("checks", "training", "speed")
 CHECK_KEY = ("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype", "tensor")
 SPEED_KEY = ("stage", "shape", "length", "batch", "pattern", "implementation")
 WORKERS = 8
@@ -55,6 +62,15 @@ def default_name(device: str) -> str:
     """Name of the run: from that of the device."""
     name = torch.cuda.get_device_name(device) if device != "cpu" else "cpu"
     return "kernels-" + re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def check_device(device: str) -> str | None:
+    """Why ``device`` cannot be used, in words; None if it can."""
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        return f"--device is {device!r}: allowed are cpu, cuda and cuda:NUMBER"
+    if device != "cpu" and not torch.cuda.is_available():
+        return f"--device is {device!r}, and PyTorch sees no GPU: allowed is cpu"
+    return None
 
 
 def run_checks(file: ResultFile, device: str, tiny: bool, budget: Budget) -> None:
@@ -158,16 +174,16 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--only", choices=PARTS, action="append", help="parts to run; default: checks, then speed")
+    parser.add_argument(
+        "--only", choices=PARTS, action="append", help=f"parts to run; default: {', '.join(DEFAULT_PARTS)}"
+    )
     parser.add_argument("--minutes", type=float, default=8.5, help="time to spend (default: %(default)s)")
     parser.add_argument("--name", help="name of the run (default: kernels-DEVICE)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", options.device):
-        parser.error(f"--device is {options.device!r}: allowed are cpu, cuda and cuda:NUMBER")
-    if options.device != "cpu" and not torch.cuda.is_available():
-        parser.error(f"--device is {options.device!r}, and PyTorch sees no GPU: allowed is cpu")
+    if problem := check_device(options.device):
+        parser.error(problem)
     try:
         return _run(options)
     except LongGenError as error:
@@ -177,7 +193,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     device, tiny = options.device, options.device == "cpu"
     dtype = torch.float32 if tiny else torch.bfloat16
-    parts, budget = options.only or ["checks", "speed"], Budget(options.minutes * 60)
+    parts, budget = options.only or DEFAULT_PARTS, Budget(options.minutes * 60)
     name = options.name or default_name(device)
     settings = {"dtype": dtype_name(dtype), "tiny": tiny}
     origin = provenance(settings, seed=0, device=device)
@@ -198,6 +214,9 @@ def _run(options: argparse.Namespace) -> int:
         print(checks_table(checks.result.records), flush=True)
         records = checks.result.records
         failed = sum(record["passed"] is False or record["status"] == FAILED for record in records)
+    if "training" in parts:
+        training = open_training_file(options.output, name, device)
+        profile_training(training, first_cases(tiny), device, budget)
     if "tuning" in parts:
         tuning = open_file(
             "kernel-tuning", ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")
@@ -207,6 +226,9 @@ def _run(options: argparse.Namespace) -> int:
         speed = open_file("kernel-speed", SPEED_KEY)
         run_speed(speed, limits.result.records, device, dtype, tiny, budget)
         print(speed_table(speed.result.records, limits.result.records), flush=True)
+    if "training" in parts:
+        profile_training(training, more_cases(tiny), device, budget)
+        print(training_table(training.result.records), flush=True)
     print(f"results: {options.output / name / 'kernels'}; {max(0.0, budget.left()):.0f} s were left")
     return int(failed > 0)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from longgen.reporting.claim_measures import MEASURES, Measurement
+from longgen.reporting.claim_measures import MEASURES, Measurement, composed_training_speedup
 from longgen.reporting.measures import ideal_speedup
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.run import Run
@@ -20,7 +20,10 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """One claim at one scale for one variant. Missing numbers are None: ``measured`` never holds a prediction."""
+    """One claim at one scale for one variant. Missing numbers are None: ``measured`` never holds a prediction.
+
+    Where the value is composed of measured parts, ``device`` says so besides naming the device.
+    """
 
     claim: str
     variant: str
@@ -115,8 +118,11 @@ def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> fl
     return None if math.isnan(value) else value
 
 
-def paper_rows(paper: PaperClaims) -> list[LedgerRow]:
-    """Every claim at the paper's scale with the planner's ideal, nothing measured."""
+def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
+    """Every claim at the paper's scale with the planner's ideal.
+
+    Nothing is measured but the training speed-up, where ``runs`` timed training steps at that scale.
+    """
     from longgen.layout import make_layout
     from longgen.planner import make_plan
     from longgen.shapes import model_shape
@@ -143,8 +149,24 @@ def paper_rows(paper: PaperClaims) -> list[LedgerRow]:
                 ideal = float(getattr(plan, f"ideal_{claim.stage}_speedup"))
             elif claim.measure == "kv_reduction":
                 ideal = 100 * plan.kv_reduction
-            if ideal is not None or name in paper.hybrids:
+            composed = _composed_rows(runs, claim, name, scale, ideal, paper) if claim.stage == "training" else []
+            if composed:
+                rows += composed
+            elif ideal is not None or name in paper.hybrids:
                 rows.append(_row(claim, name, scale, ideal, None, None, None))
+    return rows
+
+
+def _composed_rows(
+    runs: Sequence[Run], claim: PaperClaim, variant: str, scale: str, ideal: float | None, paper: PaperClaims
+) -> list[LedgerRow]:
+    rows = []
+    for run in runs:
+        found = composed_training_speedup(run, paper, paper.variants[variant])
+        if found is not None:
+            measurement, how = found
+            device = f"{run.device('training-speed')}, {how}"
+            rows.append(_row(claim, variant, scale, ideal, measurement, run.name, device))
     return rows
 
 
@@ -179,13 +201,14 @@ def _row(
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """The ledger of one or several runs: the paper's scale first, then every run's own.
 
-    A run of the paper's model at the paper's length takes the place of the "not measured" rows at the paper's scale.
+    An experiment with the paper's model at the paper's length takes the place of the rows at the paper's scale. Runs
+    that are no experiments have no scale of their own.
     """
     paper = paper_claims()
-    own = [row for run in runs for row in own_rows(run, paper)]
+    own = [row for run in runs if run.is_experiment for row in own_rows(run, paper)]
     at_paper_scale = scale_name(paper.model, paper.length)
     measured = {(row.claim, row.variant) for row in own if row.scale == at_paper_scale and row.measured is not None}
-    predicted = [row for row in paper_rows(paper) if (row.claim, row.variant) not in measured]
+    predicted = [row for row in paper_rows(paper, runs) if (row.claim, row.variant) not in measured]
     filled = {(row.claim, row.variant) for row in predicted}
     # at the paper's scale one unmeasured row per claim and variant is enough
     own = [

@@ -101,6 +101,25 @@ KINDS: dict[str, Kind] = {
         _TIMES,
         " --only tuning",
     ),
+    "training-speed": _kernel_kind(
+        "training-speed",
+        (
+            *(
+                "what",
+                "shape",
+                "length",
+                "num_layers",
+                "full_layers",
+                "pattern",
+                "dtype",
+                "full_kernel",
+                "sparse_kernel",
+            ),
+            *("flops", *_TIMES, "speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "mfu"),
+            *("fit_error", "peak_bytes", "note", "status", "reason"),
+        ),
+        _TIMES,
+    ),
     "attention-speed": Kind(
         "kernels/attention-speed.json",
         (
@@ -125,7 +144,7 @@ TEXT_COLUMNS = frozenset(
     {
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
-        *("status", "reason", "domain"),
+        *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped"})

@@ -20,6 +20,7 @@ from longgen.reporting.kernel_table import kernel_markdown, kernel_table
 from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
+from longgen.reporting.training_speed import training_speed_markdown
 
 
 @dataclass
@@ -54,12 +55,12 @@ def write_ablation(run: Run, folder: Path, name: str = "ablation") -> list[Path]
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
     """Write claims.csv and claims.md for one or several runs.
 
-    A run that is no experiment says nothing of the claims: it is not counted.
+    Of runs that are no experiments, only training steps at the paper's scale count.
 
     Raises:
         ArtifactError: an experiment's plan.json is missing.
     """
-    table = ledger([run for run in runs if run.is_experiment])
+    table = ledger(runs)
     save_csv(table, folder / f"{name}.csv")
     _write_text(folder / f"{name}.md", claims_markdown(table))
     return [folder / f"{name}.csv", folder / f"{name}.md"]
@@ -77,6 +78,14 @@ def write_attention_speed(run: Run, folder: Path, name: str = "attention_speed")
     """Write attention_speed.csv and attention_speed.md. Raises ArtifactError if nothing of it was measured."""
     text = attention_speed_markdown(run)
     save_csv(run.frame("attention-speed"), folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", text)
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
+def write_training_speed(run: Run, folder: Path, name: str = "training_speed") -> list[Path]:
+    """Write training_speed.csv and training_speed.md. Raises ArtifactError if no step of training was timed."""
+    text = training_speed_markdown(run)
+    save_csv(run.frame("training-speed"), folder / f"{name}.csv")
     _write_text(folder / f"{name}.md", text)
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
@@ -106,6 +115,7 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
         "kernel_table": write_kernel_table,
         "attention_speed": write_attention_speed,
+        "training_speed": write_training_speed,
     },
     PACKING: {
         **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),

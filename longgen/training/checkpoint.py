@@ -58,7 +58,7 @@ def save_checkpoint(
 
     Args:
         folder: of a run's checkpoints, on a file system that all processes see.
-        model: whose parameters are saved, sharded or not.
+        model: whose trained parameters are saved, sharded or not.
         optimizers: of these parameters.
         progress: where the run stands.
         processes: who takes part; None for one process.
@@ -134,8 +134,9 @@ def _checkpoints(folder: Path) -> list[Path]:
 
 
 def _states(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:
-    """Everything to save, by name: the tensors themselves, to be read from or written to."""
-    states = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    """Everything to save, by name: the tensors themselves, to be read from or written to. Not what is not trained."""
+    trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
+    states = {f"model.{name}": parameter.detach() for name, parameter in trained}
     for name, parameter, optimizer in _owned(model, optimizers):
         for key, value in optimizer.state[parameter].items():
             states[f"optimizer.{name}.{key}"] = value

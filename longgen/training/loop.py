@@ -16,12 +16,11 @@ import torch
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.data.batch import TrainingRows
-from longgen.errors import ConfigError, TrainingError
+from longgen.errors import TrainingError
 from longgen.progress import progress_bar
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
-from longgen.training.parallel.processes import Processes
 from longgen.training.parallel.step import Trainee
 
 LOG_EVERY = 10  # steps per record of the loss curve
@@ -88,15 +87,13 @@ def train(
         the finished progress; its records are the loss curve. The last checkpoint holds the trained weights.
 
     Raises:
-        ConfigError: a batch or row cannot be shared out evenly.
         TrainingError: a loss or gradient is not finite. The step changes nothing, and the last checkpoint stays.
     """
     processes, model = trainee.processes, trainee.model
-    for number, phase in enumerate(settings.phases):
-        _check_shares(f"phases[{number}]", phase, processes, setup)
     optimizers = make_optimizers(model, settings.optimizer)
     progress = load_checkpoint(run.checkpoint, model, optimizers, run.fingerprint, processes)
-    metrics = Metrics(run.metrics, run.report_to, run.description, progress.step, write=processes.rank == 0)
+    names = (run.report_to, run.description, run.fingerprint)
+    metrics = Metrics(run.metrics, *names, progress.step, write=processes.rank == 0)
     total = sum(phase.steps for phase in settings.phases)
     model.train()
     started = time.perf_counter() - progress.seconds
@@ -139,16 +136,6 @@ def train(
             first += phase.steps
     model.eval()
     return progress
-
-
-def _check_shares(name: str, phase: PhaseSettings, processes: Processes, setup: SetupSettings) -> None:
-    try:
-        rows, size = len(processes.rows(phase.batch_size)), setup.micro_batch_size
-        if size is not None and rows % size:
-            raise ConfigError(f"micro_batch_size is {size}: allowed are divisors of {rows}, a group's rows of a batch")
-        processes.tokens(phase.length)
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
 
 
 def _step(

@@ -26,7 +26,7 @@ class Writer(Protocol):
 class JsonLines:
     """``metrics.jsonl``, a line per step; a resumed run drops the lines of the steps that it repeats."""
 
-    def __init__(self, folder: Path, run: str, done: int) -> None:
+    def __init__(self, folder: Path, run: str, identity: str, done: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / METRICS
         kept = []
@@ -52,7 +52,7 @@ class JsonLines:
 class TensorBoard:
     """Event files for `tensorboard --logdir`; extra ``tensorboard``."""
 
-    def __init__(self, folder: Path, run: str, done: int) -> None:
+    def __init__(self, folder: Path, run: str, identity: str, done: int) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -74,13 +74,13 @@ class TensorBoard:
 class WeightsAndBiases:
     """A run of project ``longgen`` at Weights & Biases; extra ``wandb``. ``WANDB_MODE=offline`` sends nothing."""
 
-    def __init__(self, folder: Path, run: str, done: int) -> None:
+    def __init__(self, folder: Path, run: str, identity: str, done: int) -> None:
         try:
             import wandb
         except ImportError:
             raise _missing("wandb") from None
         folder.mkdir(parents=True, exist_ok=True)
-        self.run = wandb.init(project="longgen", name=run, id=run, resume="allow", dir=str(folder))
+        self.run = wandb.init(project="longgen", name=run, id=identity, resume="allow", dir=str(folder))
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Add a point to every curve."""
@@ -91,7 +91,7 @@ class WeightsAndBiases:
         self.run.finish()
 
 
-WRITERS: dict[str, Callable[[Path, str, int], Writer]] = {
+WRITERS: dict[str, Callable[[Path, str, str, int], Writer]] = {
     "jsonl": JsonLines,
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
@@ -105,6 +105,7 @@ class Metrics:
         folder: for what they write; None: nothing is written.
         names: of writers; ``jsonl`` writes always.
         run: name of the run.
+        identity: of the run: what writes to a service goes on with the curves of the same one.
         done: steps that are done, of which no number comes again.
         write: False in all processes but one.
 
@@ -113,7 +114,13 @@ class Metrics:
     """
 
     def __init__(
-        self, folder: Path | None, names: Sequence[str] = (), run: str = "", done: int = 0, write: bool = True
+        self,
+        folder: Path | None,
+        names: Sequence[str] = (),
+        run: str = "",
+        identity: str = "",
+        done: int = 0,
+        write: bool = True,
     ) -> None:
         for name in names:
             if name not in WRITERS:
@@ -122,7 +129,7 @@ class Metrics:
             raise ConfigError(f"--report-to is {', '.join(names)} without --metrics, the folder to write to")
         self.writers: list[Writer] = []
         if folder is not None and write:
-            self.writers = [WRITERS[name](folder, run, done) for name in dict.fromkeys(["jsonl", *names])]
+            self.writers = [WRITERS[name](folder, run, identity, done) for name in dict.fromkeys(["jsonl", *names])]
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Numbers of ``step``, from 1; one that is not known is None."""

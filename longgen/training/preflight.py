@@ -1,6 +1,76 @@
-"""Before the first step: does the set-up fit in memory, and how fast could the machine be?"""
+"""Before the first step: does the set-up fit in memory, and what is the most that the machine could do?"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import torch
+
+from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
+from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
+from longgen.modeling.shifted import attended_pairs
+from longgen.pattern import dense_pairs
+from longgen.planner import training_flops
+from longgen.planner.gpus import gpu_of_device
+from longgen.planner.training import plan_training, require_fit
+from longgen.shapes import ModelShape
+from longgen.training.parallel.processes import Processes
 
 
-def check_memory(config, training, setup, processes): ...
-def utilization(config, processes):
-    return lambda phase, seconds: None
+def available_memory(processes: Processes) -> tuple[int, str]:
+    """Bytes that each process may use, and their name: what is free on its GPU, or its part of main memory."""
+    if processes.device.type == "cuda":
+        return torch.cuda.mem_get_info(processes.device)[0], "GPU memory"
+    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return installed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
+
+
+def check_memory(
+    shape: ModelShape, hybrid: Hybrid, training: TrainingSettings, setup: SetupSettings, processes: Processes
+) -> None:
+    """Refuse what is predicted not to fit in memory (`longgen plan train`), before anything large is loaded.
+
+    Raises:
+        ConfigError: with the numbers, and the nearest set-ups that would fit; or rows, tokens or heads cannot be shared
+            out evenly.
+    """
+    available, what = available_memory(processes)
+    for number, phase in enumerate(training.phases):
+        asked = (phase.length, phase.batch_size, training, setup, processes.world)
+        try:
+            require_fit(plan_training(shape, hybrid.layout, hybrid.pattern, *asked), available, what)
+        except ConfigError as error:
+            raise ConfigError(f"phases[{number}]: {error}") from None
+
+
+def utilization(
+    shape: ModelShape, hybrid: Hybrid, training: TrainingSettings, processes: Processes, shifted: bool = False
+) -> Callable[[PhaseSettings, float], float | None]:
+    """Of a phase and the seconds of a step, the model FLOPs utilization (MFU; Chowdhery et al. 2022, arXiv 2204.02311).
+
+    The FLOPs of whole rows, as if documents in them saw each other; nothing that is computed again counts. None on a
+    device whose peak is not in `longgen.planner.gpus.GPUS`.
+
+    Args:
+        shape: the model.
+        hybrid: who sees whom.
+        training: the stage.
+        processes: that train.
+        shifted: full layers are trained with shifted groups of tokens.
+    """
+    name = torch.cuda.get_device_name(processes.device) if processes.device.type == "cuda" else ""
+    gpu = gpu_of_device(name)
+
+    def share(phase: PhaseSettings, seconds: float) -> float | None:
+        if gpu is None:
+            return None
+        flops = training_flops(shape, hybrid.layout, hybrid.pattern, phase.length, phase.batch_size)
+        if shifted:
+            unseen = shape.num_kv_heads * dense_pairs(phase.length) - attended_pairs(phase.length, shape.num_kv_heads)
+            per_pair = 3 * 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads)
+            flops -= unseen * per_pair * shape.num_layers * phase.batch_size
+        return flops / (seconds * processes.world * gpu.flops(training.dtype))
+
+    return share

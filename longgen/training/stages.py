@@ -14,10 +14,14 @@ from transformers import LlamaForCausalLM
 from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
 from longgen.data.rows import load_rows
 from longgen.files import atomic_directory, fingerprint_files
+from longgen.hybrid import Hybrid
 from longgen.modeling.base import base_config
 from longgen.modeling.convert import companions
+from longgen.planner import experiment_shape
 from longgen.provenance import fingerprint, provenance
 from longgen.results import Result, save_result
+from longgen.shapes import ModelShape
+from longgen.strict import require
 from longgen.training.adapters import add_adapters, reset_adapters
 from longgen.training.export import export_model
 from longgen.training.loading import empty_model, load_weights
@@ -70,9 +74,9 @@ def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None
     """
     setup, training = setup or SetupSettings(), needed(experiment.base, "base")
     job = _Job(experiment, training, setup, files, "base", join(training, setup))
+    job.check()
     torch.manual_seed(experiment.seed)
     model = LlamaForCausalLM(base_config(experiment.model, training.max_length)).to(job.processes.device)
-    check_memory(model.config, training, setup, job.processes)
     trainee = Trainee(model, job.processes, training, setup)
     job.run(trainee, experiment.section("model", "base"), {})
 
@@ -93,18 +97,21 @@ def train_extension(experiment: Experiment, variant: str, files: Files, setup: S
     setup, training = setup or SetupSettings(), experiment.extension
     job = _Job(experiment, training, setup, files, "extension", join(training, setup), variant)
     (model, dtype), processes = empty_model(files.source), job.processes
-    check_memory(model.config, training, setup, processes)
+    job.check()
+    found, wanted = ModelShape.from_hf_config(files.source), job.shape
+    for name, value in asdict(found).items():
+        expected = getattr(wanted, name)
+        require(name == "name" or value == expected, f"{name} of {files.source}", value, f"{expected}, as configured")
     if training.lora is not None:
         add_adapters(model, training.lora)
-    shifted = experiment.variant(variant).training_attention == "shifted"
-    if shifted:
+    if job.shifted:
         model.use_shifted_groups()
     trainee = Trainee(model, processes, training, setup)
     load_weights(model, files.source, torch.device("cpu") if setup.offload_parameters else processes.device)
     if training.lora is not None:
         reset_adapters(model, experiment.seed)
     settings = experiment.section("extension") | {"variant": variant, "longgen": model.config.longgen}
-    if shifted:
+    if job.shifted:
         settings["training_attention"] = "shifted"
     # reading a large model takes minutes: one process does
     weights = fingerprint_files(sorted(files.source.glob("*.safetensors"))) if processes.rank == 0 else ""
@@ -123,6 +130,32 @@ class _Job:
     processes: Processes
     variant: str | None = None
 
+    @property
+    def shape(self) -> ModelShape:
+        """Of the model."""
+        return experiment_shape(self.experiment)
+
+    @property
+    def hybrid(self) -> Hybrid:
+        """Who sees whom; the base model is all full."""
+        variant = self.experiment.variant(self.variant or "full")
+        return Hybrid(variant.layout, variant.pattern)
+
+    @property
+    def shifted(self) -> bool:
+        """Whether full layers are trained with shifted groups of tokens."""
+        return self.variant is not None and self.experiment.variant(self.variant).training_attention == "shifted"
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is loaded."""
+        training = self.training
+        if self.shifted and training.packed is not None and training.separate_documents:
+            # rows of separate documents stand end to end in a pass: their groups would be those of all of them
+            for phase in training.phases:
+                rows = self.setup.micro_batch_size or len(self.processes.rows(phase.batch_size))
+                require(rows == 1, "micro_batch_size", rows, "1 with shifted groups and separate documents")
+        check_memory(self.shape, self.hybrid, training, self.setup, self.processes)
+
     def run(
         self,
         trainee: Trainee,
@@ -138,7 +171,7 @@ class _Job:
         # processes: with another number of them a run goes on with what it has.
         identity = fingerprint([settings, inputs, seed, torch.__version__, torch.get_num_threads()])
         label = f"train {self.variant or self.stage}"
-        share = utilization(model.config, processes)
+        share = utilization(self.shape, self.hybrid, self.training, processes, self.shifted)
         run = Run(self.stage, identity, files.checkpoint, label, files.metrics, files.report_to, share)
         progress = train(trainee, phases, self.training, self.setup, run)
         with atomic_directory(files.output) if processes.rank == 0 else nullcontext(files.output) as folder:

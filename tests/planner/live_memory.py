@@ -22,6 +22,7 @@ from transformers import LlamaConfig, masking_utils
 from longgen.data.batch import Batch
 from longgen.modeling import longgen_classes, longgen_config, pieces
 from longgen.planner.job import Job
+from longgen.training.adapters import add_adapters
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel import sharding, step
 from longgen.training.parallel.processes import DATA, SEQUENCE, Processes
@@ -159,8 +160,13 @@ def measure(job: Job, monkeypatch: pytest.MonkeyPatch) -> Measured:
             everyone = init_device_mesh("cpu", (job.processes,))
             monkeypatch.setattr(sharding, "init_device_mesh", lambda *_: everyone)
         processes = Processes(0, job.processes, job.sequence, mesh)
-        with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
+        with torch.device("meta"):
             model = longgen_classes("llama")[1](longgen_config(base, job.layout, job.pattern)).train()
+            if job.training.lora:
+                add_adapters(model, job.training.lora)
+        with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
+            model.to_empty(device="cpu")
+            model.tie_weights()
             trainee = Trainee(model, processes, job.training, replace(job.setup, offload_parameters=False))
             optimizers = make_optimizers(model, job.training.optimizer)
             tokens, weights = torch.zeros(job.rows, job.length, dtype=torch.long), torch.ones(job.rows, job.length)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from transformers import LlamaForCausalLM
 
 from longgen.config import Experiment, load_experiment
 from longgen.data.long.pack import pack
+from longgen.data.long.settings import PackSettings
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.base import base_config
+from longgen.strict import build
 from longgen.training.stages import Files, train_extension
 from tests.data.long.corpora import documents, settings, source, write_jsonl
 from tests.experiments import tiny_settings
@@ -51,9 +54,14 @@ def prepared(folder: Path) -> Path:
     for name in ("full", "middle", "shifted"):
         variant = experiment.variant(name)
         convert_checkpoint(folder / "base", folder / name, variant.layout, variant.pattern, 40000.0, 256)
-    corpus = source(write_jsonl(folder / "corpus.jsonl", documents(400)))
-    pack(settings(corpus, lengths=[LENGTH], token_budget=LENGTH * (STEPS * BATCH + 8)), folder / "rows")
+    pack(build(PackSettings, packing(folder), ""), folder / "rows")
     return folder
+
+
+def packing(folder: Path) -> dict[str, Any]:
+    """Settings of `longgen pack`, as its file has them."""
+    corpus = source(write_jsonl(folder / "corpus.jsonl", documents(400)))
+    return asdict(settings(corpus, lengths=[LENGTH], token_budget=LENGTH * (STEPS * BATCH + 8)))
 
 
 def experiment_of(folder: Path, given: dict[str, Any]) -> Experiment:

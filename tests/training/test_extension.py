@@ -17,6 +17,7 @@ from longgen.data.long.batches import DocumentRows
 from longgen.data.long.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
 from longgen.training import export as export_module
+from longgen.training import preflight
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.parallel import step as step_module
 from longgen.training.stages import train_extension
@@ -123,8 +124,9 @@ def test_a_bfloat16_model_is_saved_as_one(folder):
 
 
 def test_shifted_groups_train_a_full_model(folder):
-    shifted, records = extended(folder, "shifted-model", variant="shifted")
-    full, expected = extended(folder, "full-model", variant="full")
+    setup = SetupSettings(micro_batch_size=1)
+    shifted, records = extended(folder, "shifted-model", variant="shifted", setup=setup)
+    full, expected = extended(folder, "full-model", variant="full", setup=setup)
     assert records[0]["loss"] != expected[0]["loss"]
     assert records[1]["loss"] < records[0]["loss"] - 0.1
     assert difference(shifted, full) > 0
@@ -239,6 +241,28 @@ def test_what_cannot_be_trained_is_refused(folder, changes, setup, message):
     with pytest.raises(ConfigError, match=message):
         extended(folder, "refused", setup=setup, **changes)
     assert not (folder / "refused").exists()
+
+
+def test_shifted_groups_need_a_row_per_pass(folder):
+    with pytest.raises(ConfigError, match="micro_batch_size is 4: allowed is 1 with shifted groups"):
+        extended(folder, "refused", variant="shifted")
+
+
+def test_a_set_up_that_does_not_fit_in_memory_is_refused_with_its_numbers(folder, monkeypatch):
+    monkeypatch.setattr(preflight, "available_memory", lambda processes: (3_000_000, "main memory"))
+    message = r"128 tokens of tiny on 1 processes are predicted to need 0\.0 GiB of main memory each"
+    with pytest.raises(ConfigError, match=message):
+        extended(folder, "refused")
+    monkeypatch.setattr(preflight, "available_memory", lambda processes: (2**30, "main memory"))
+    extended(folder, "fits")
+
+
+def test_a_model_of_another_shape_is_refused(folder):
+    given = extension_settings()
+    given["model"]["intermediate_size"] = 96
+    experiment = experiment_of(folder, given)
+    with pytest.raises(ConfigError, match=r"intermediate_size of .*middle is 64: allowed is 96, as configured"):
+        train_extension(experiment, "middle", files(folder, "middle", "refused"))
 
 
 def test_a_damaged_model_is_named(folder):

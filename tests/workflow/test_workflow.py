@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.experiments import tiny_settings
+from tests.training.extensions import extension_settings, packing, prepared
 
 ROOT = Path(__file__).parents[2]
 
@@ -79,6 +80,35 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
     assert len(everything["base"]) == 1
 
 
+@pytest.mark.parametrize("name", ["llama2-7b", "llama2-70b"])
+def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_that_was_asked_for(clone, name):
+    words = ["--dry-run", "--printshellcmds", "--config", f"experiment=config/{name}.yaml", "setup=64-gpus"]
+    output = snakemake(clone, *words)
+    jobs = {rule: len(wildcards) for rule, wildcards in planned(output).items()}
+    assert jobs == {"pack": 1, "plan": 1, "convert": 3, "extend": 3, "all": 1}
+    assert output.count("torchrun --standalone --nproc-per-node 64 -m longgen.training") >= 3
+    assert "--setup 64-gpus --variant longgen-sink" in output
+    assert f"longgen convert meta-llama/L{name[1:5]}-2-{name[7:]}-hf" in output
+    assert "--dtype bfloat16" in output
+
+
+def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_not_train_again(tmp_path):
+    folder = prepared(working_copy(tmp_path))
+    shutil.rmtree(folder / "rows")
+    (folder / "pack.yaml").write_text(yaml.safe_dump(packing(folder)))
+    given = extension_settings()
+    given["setups"] = {"one": {}, "two": {"processes": 2, "sequence_parallel": 2, "recompute": True}}
+    given["setup"] = "two"
+    (folder / "extension.yaml").write_text(yaml.safe_dump(given))
+    snakemake(folder, "--config", "experiment=extension.yaml")
+    results = folder / "results" / "tiny"
+    made = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
+    assert made == {"plan.json", "packing.json", "training/full.json", "training/middle.json"}
+    assert (folder / "artifacts" / "tiny" / "models" / "middle" / "model.safetensors").exists()
+    assert not list((folder / "artifacts" / "tiny" / "converted").glob("*/*")), "a converted model is temporary"
+    assert "Nothing to be done" in snakemake(folder, "--config", "experiment=extension.yaml", "setup=one")
+
+
 def test_published_figures_are_redrawn_from_tracked_results_alone(clone):
     assert planned(snakemake(clone, "--dry-run", "figures")) == {"figures": [""]}
     published = sorted((clone / "paper_figures" / "published").rglob("*.csv"))
@@ -123,7 +153,7 @@ def test_editing_the_evaluation_trains_nothing(finished):
     [
         (["select=full,nonsense"], "allowed are default, all, or names with full among them: full, longgen-sink"),
         (["experiment=nowhere.yaml"], "nowhere.yaml does not exist"),
-        (["experment=x"], "--config experment=...: allowed are experiment=PATH and select=NAMES"),
+        (["experment=x"], "--config experment=...: allowed are experiment=PATH, select=NAMES and setup=NAME"),
     ],
 )
 def test_bad_input_stops_before_any_job(clone, words, message):

@@ -7,9 +7,9 @@ from longgen.errors import LongGenError
 from longgen.provenance import fingerprint
 
 for key in config:
-    if key not in ("experiment", "select"):
+    if key not in ("experiment", "select", "setup"):
         raise WorkflowError(
-            f"--config {key}=...: allowed are experiment=PATH and select=NAMES"
+            f"--config {key}=...: allowed are experiment=PATH, select=NAMES and setup=NAME"
         )
 
 CONFIG = config.get("experiment", "config/smoke.yaml")
@@ -41,6 +41,23 @@ def selected_variants():
     return chosen
 
 
+def selected_setup():
+    """Name of the set-up of processes that trains: the configuration's own choice, or `setup=name`."""
+    name = config.get("setup", EXPERIMENT.setup)
+    if name not in EXPERIMENT.setups:
+        allowed = ", ".join(EXPERIMENT.setups)
+        raise WorkflowError(f"--config setup={name}: allowed are {allowed}")
+    return name
+
+
+def trainer(setup):
+    """The command that trains with so many processes as the set-up says, on this machine."""
+    processes = EXPERIMENT.setups[setup].processes
+    if processes in (None, 1):
+        return "longgen train"
+    return f"torchrun --standalone --nproc-per-node {processes} -m longgen.training"
+
+
 def settings(*sections):
     """Fingerprint of parts of the configuration: as a rule's param it makes Snakemake rerun what depends on them."""
     return fingerprint(EXPERIMENT.section(*sections))
@@ -52,6 +69,9 @@ def variant_settings(name):
 
 
 VARIANTS = selected_variants()
+# A resource of the rules and no param: by which processes a model was trained is no reason to train it again.
+SETUP = selected_setup()
+TRAINER = trainer(SETUP)
 
 
 wildcard_constraints:

@@ -14,6 +14,23 @@ rule corpus:
         " 2> >(tee {log} >&2)"
 
 
+# For an extension that reads packed rows; what it had done when it was interrupted stays.
+rule pack:
+    input:
+        EXPERIMENT.extension.packed or [],
+    output:
+        manifest=f"{ARTIFACTS}/packed/manifest.json",
+        result=f"{RESULTS}/packing.json",
+    log:
+        f"{ARTIFACTS}/logs/pack.log",
+    threads: workflow.cores
+    params:
+        folder=subpath(output.manifest, parent=True),
+    shell:
+        "longgen pack {input} --output {params.folder} --result {output.result} --workers {threads}"
+        " 2> >(tee {log} >&2)"
+
+
 rule rows:
     input:
         rules.corpus.output.manifest,

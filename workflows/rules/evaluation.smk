@@ -11,9 +11,8 @@ rule evaluate:
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
-        model=subpath(input.model, parent=True),
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output.retrieval, parent=True),
     shell:
-        "longgen evaluate {params.config} --variant {wildcards.variant} --model {params.model}"
+        "longgen evaluate {params.config} --variant {wildcards.variant} --model {input.model}"
         " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"

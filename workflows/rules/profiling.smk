@@ -6,7 +6,7 @@ rule plan:
     params:
         config=CONFIG,
         settings=settings("model", "patterns", "variants", "evaluation", "profiling"),
-        lengths=(EXPERIMENT.base.max_length, EXPERIMENT.extension.max_length),
+        lengths=(EXPERIMENT.base_length, EXPERIMENT.extension.max_length),
     shell:
         "longgen plan --config {params.config} --output {output} 2> >(tee {log} >&2)"
 

@@ -2,19 +2,23 @@ from pathlib import Path
 
 from longgen.reporting import FIGURE_NAMES, TABLE_NAMES
 
+# What a configuration has no part for is not made.
+WANTED = {
+    f"{RESULTS}/plan.json": True,
+    f"{RESULTS}/corpus.json": EXPERIMENT.data,
+    f"{RESULTS}/packing.json": EXPERIMENT.extension.packed,
+    f"{RESULTS}/training/base.json": EXPERIMENT.base,
+    f"{RESULTS}/training/{{variant}}.json": True,
+    f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
+    f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
+    f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
+    f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
+}
 RUN_RESULTS = [
-    f"{RESULTS}/plan.json",
-    f"{RESULTS}/corpus.json",
-    f"{RESULTS}/training/base.json",
-    f"{RESULTS}/profile/speed.json",
-    f"{RESULTS}/profile/memory.json",
-    expand(f"{RESULTS}/training/{{variant}}.json", variant=VARIANTS),
-    expand(
-        f"{RESULTS}/evaluation/{{variant}}/{{kind}}.json",
-        variant=VARIANTS,
-        kind=["retrieval", "perplexity"],
-    ),
+    expand(pattern, variant=VARIANTS) for pattern, part in WANTED.items() if part
 ]
+# The figures compare what was trained, evaluated and measured.
+COMPLETE = EXPERIMENT.base and EXPERIMENT.evaluation and EXPERIMENT.profiling
 
 
 rule run_figures:

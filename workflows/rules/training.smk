@@ -3,29 +3,35 @@ rule base:
         rows=f"{ARTIFACTS}/rows/base/manifest.json",
         tokenizer=rules.corpus.output.tokenizer,
     output:
-        model=f"{ARTIFACTS}/base/model.safetensors",
+        model=directory(f"{ARTIFACTS}/base"),
         result=f"{RESULTS}/training/base.json",
     log:
         f"{ARTIFACTS}/logs/base.log",
     threads: 2
+    resources:
+        setup=SETUP,
+        trainer=TRAINER,
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/base",
+        metrics=f"{ARTIFACTS}/metrics/base",
         settings=settings("model", "base", "seed"),
         rows=subpath(input.rows, parent=True),
         tokenizer=subpath(input.tokenizer, parent=True),
-        folder=subpath(output.model, parent=True),
     shell:
-        "longgen train {params.config} --stage base --rows {params.rows} --tokenizer {params.tokenizer}"
-        " --output {params.folder} --result {output.result} --checkpoint {params.checkpoint}"
-        " --threads {threads} 2> >(tee {log} >&2)"
+        "{resources.trainer} {params.config} --stage base --setup {resources.setup} --rows {params.rows}"
+        " --tokenizer {params.tokenizer} --output {output.model} --result {output.result}"
+        " --checkpoint {params.checkpoint} --metrics {params.metrics} --threads {threads} 2> >(tee {log} >&2)"
+
+
+CHECKPOINT = EXPERIMENT.model.checkpoint
 
 
 rule convert:
     input:
-        rules.base.output.model,
+        [] if CHECKPOINT else rules.base.output.model,
     output:
-        temp(f"{ARTIFACTS}/converted/{{variant}}/model.safetensors"),
+        temp(directory(f"{ARTIFACTS}/converted/{{variant}}")),
     log:
         f"{ARTIFACTS}/logs/convert-{{variant}}.log",
     params:
@@ -37,32 +43,40 @@ rule convert:
             EXPERIMENT.extension.max_length,
         ),
         variant=lambda wildcards: variant_settings(wildcards.variant),
-        source=subpath(input[0], parent=True),
-        folder=subpath(output[0], parent=True),
+        source=lambda wildcards, input: CHECKPOINT or input[0],
+        # of a checkpoint the weights are kept in the dtype that computes
+        dtype=f"--dtype {EXPERIMENT.extension.dtype}" if CHECKPOINT else "",
     shell:
-        "longgen convert {params.source} {params.folder} --config {params.config}"
-        " --variant {wildcards.variant} --overwrite 2> >(tee {log} >&2)"
+        "longgen convert {params.source} {output} --config {params.config}"
+        " --variant {wildcards.variant} {params.dtype} --overwrite 2> >(tee {log} >&2)"
 
 
 # One thread each: two variants side by side use two cores better than one after the other with two threads.
 rule extend:
     input:
-        rows=f"{ARTIFACTS}/rows/extension/manifest.json",
+        rows=(
+            rules.pack.output.manifest
+            if EXPERIMENT.extension.packed
+            else f"{ARTIFACTS}/rows/extension/manifest.json"
+        ),
         model=rules.convert.output[0],
     output:
-        model=f"{ARTIFACTS}/models/{{variant}}/model.safetensors",
+        model=directory(f"{ARTIFACTS}/models/{{variant}}"),
         result=f"{RESULTS}/training/{{variant}}.json",
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
     threads: 1
+    resources:
+        setup=SETUP,
+        trainer=TRAINER,
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/{{variant}}",
+        metrics=f"{ARTIFACTS}/metrics/{{variant}}",
         settings=settings("extension"),
         rows=subpath(input.rows, parent=True),
-        source=subpath(input.model, parent=True),
-        folder=subpath(output.model, parent=True),
     shell:
-        "longgen train {params.config} --stage extension --variant {wildcards.variant} --rows {params.rows}"
-        " --model {params.source} --output {params.folder} --result {output.result}"
-        " --checkpoint {params.checkpoint} --threads {threads} 2> >(tee {log} >&2)"
+        "{resources.trainer} {params.config} --stage extension --setup {resources.setup}"
+        " --variant {wildcards.variant} --rows {params.rows} --model {input.model}"
+        " --output {output.model} --result {output.result} --checkpoint {params.checkpoint}"
+        " --metrics {params.metrics} --threads {threads} 2> >(tee {log} >&2)"

@@ -19,7 +19,7 @@ from longgen.errors import ArtifactError
 from longgen.files import atomic_directory
 
 # Large packages, which LongGen needs and which therefore are here, have a domain of their own.
-PACKAGES = ("matplotlib", "networkx", "numpy", "pandas", "sympy", "torch", "transformers")
+PACKAGES = ("matplotlib", "numpy", "pandas", "sympy", "torch", "transformers")
 BEGIN, END = "<s>", "</s>"
 VOCABULARY_SIZE = 32_000  # that of Llama-2
 TRAINED_ON = 15  # the tokenizer sees one document in so many: enough for its vocabulary, in seconds

@@ -25,7 +25,7 @@ def length_edges(settings: PackSettings) -> list[int]:
 def packing_records(
     table: DocumentTable, plan: PackPlan, tallies: dict[str, Tally], settings: PackSettings, seconds: float
 ) -> list[dict[str, Any]]:
-    """Records of the results file; docs/long-data.md explains the columns.
+    """Records of the results file; docs/results-format.md explains the columns.
 
     One per domain and length bucket; one per source with bad records, without a length; and the sum, without a
     ``domain``, which also has the time and how many processes tokenised. A document that is used n times counts n

@@ -119,7 +119,7 @@ def _draw_lengths(axes: Axes, rows: pd.DataFrame, edges: list[float], threshold:
         axes.bar(places + shift, 100 * rows[share], _BAR, color=COLORS[share])
     axes.axvline(np.searchsorted(edges, threshold) - 0.5, **_DASHED)
     # every other edge, and the threshold among them: all of them leave no room for the words
-    shown = [place for place, edge in enumerate(edges) if edge and math.log2(edge / threshold) % 2 == 0]
+    shown = [place for place, edge in enumerate(edges) if edge and round(math.log2(edge / threshold)) % 2 == 0]
     axes.set_xticks([place - 0.5 for place in shown], [words.format_length(edges[place]) for place in shown])
     axes.set_xlim(-0.6, len(edges) - 0.4)
     axes.grid(axis="y")

@@ -12,7 +12,7 @@ from longgen.cli import app
 from longgen.data.long.settings import load_pack_settings
 from longgen.errors import ConfigError
 from longgen.results import load_result
-from tests.data.long.corpora import documents, write_jsonl
+from tests.data.long.corpora import documents, slimpajama, write_jsonl
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "data" / "slimpajama-128k.yaml"
 
@@ -98,6 +98,19 @@ def test_the_command(tmp_path):
     again = CliRunner().invoke(app, arguments, catch_exceptions=False)
     assert "nothing to do" in again.stdout
     assert load_result(tmp_path / "result.json").records == result.records
+
+
+def test_shares_in_the_terminal_are_without_duplicates(tmp_path):
+    long, short = "x" * 98, "y" * 48  # 100 and 50 tokens with BOS and EOS
+    written = [slimpajama(text, domain) for text, domain in ((long, "a"), (short, "a"), *[(f"{short[1:]}b", "b")] * 4)]
+    write_jsonl(tmp_path / "corpus.jsonl", written)
+    config = config_file(tmp_path, lengths=[10], token_budget=10, upsampling={"threshold": 64, "factor": 1})
+    output = (
+        CliRunner().invoke(app, ["pack", str(config), "--output", str(tmp_path / "out")], catch_exceptions=False).stdout
+    )
+    cells = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
+    assert cells["a"][:5] == ["150", "75.0", "%", "66.7", "%"]
+    assert cells["b"][:5] == ["200", "25.0", "%", "0.0", "%"], "the first of four alike"
 
 
 def test_errors_are_one_line(tmp_path):

@@ -1,0 +1,200 @@
+"""A slice of a model with random weights, and the step that training takes with it."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from dataclasses import replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from longgen.attention import FULL_KERNELS, full_attention
+from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
+from longgen.data.batch import Batch
+from longgen.hybrid import Hybrid
+from longgen.layout import make_layout
+from longgen.modeling import longgen_config
+from longgen.planner.gpus import GIB
+from longgen.planner.training import plan_training
+from longgen.profiling.attention.timing import time_workload
+from longgen.profiling.attention.workloads import FULL, PATTERNS, HeadShape, Workload
+from longgen.profiling.training.cases import FEWEST_LAYERS, SINK, Stack
+from longgen.shapes import ModelShape
+from longgen.training.loop import _step, _update  # the very step that training takes: a copy could differ
+from longgen.training.optimizer import make_optimizers
+from longgen.training.parallel.processes import Processes, join_processes
+from longgen.training.parallel.step import Trainee
+from longgen.training.preflight import available_memory
+
+Precision = Literal["float32", "bfloat16"]
+LEARNING_RATE = 1e-5  # small: whatever the steps do to random weights is to stay finite
+
+
+class Step(NamedTuple):
+    """What one step took.
+
+    Attributes:
+        seconds: of wall-clock time.
+        peak_bytes: most memory that tensors on the GPU took; None on a CPU.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+def how_to_train(length: int, precision: Precision, device: str) -> tuple[TrainingSettings, SetupSettings]:
+    """One row of ``length`` tokens a step, with activations recomputed, as one GPU must at 128K (our choice)."""
+    phase = PhaseSettings(length, batch_size=1, steps=1, learning_rate=LEARNING_RATE, mixture={"random tokens": 1.0})
+    kind: Literal["cpu", "cuda"] = "cpu" if device == "cpu" else "cuda"
+    return TrainingSettings([phase], dtype=precision), SetupSettings(recompute=True, device=kind)
+
+
+def fastest_full_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> str:
+    """The name in `FULL_KERNELS` of what computes full attention fastest here, forward and backward.
+
+    Args:
+        shape: its heads.
+        length: tokens.
+        device: where. On a CPU there is nothing to choose from.
+        dtype: of queries, keys and values.
+    """
+    heads = HeadShape(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+    workload, times = Workload("forward+backward", heads, length, FULL), {}
+    for name in FULL_KERNELS if device != "cpu" else ():
+        if name == "sdpa":  # the fallback where no other serves
+            continue
+        try:
+            timing = time_workload(partial(full_attention, kernel=name), workload, device, dtype, seconds=0.0)
+            times[name] = timing.seconds
+        except (ValueError, RuntimeError):  # not installed, does not serve this input, or no memory for it
+            continue
+    return min(times, key=times.__getitem__, default="sdpa")
+
+
+def layers_that_fit(shape: ModelShape, length: int, device: str, precision: Precision, most_layers: int) -> list[int]:
+    """Numbers of layers, the largest first, whose step is predicted to fit in the memory that is free.
+
+    Raises:
+        ValueError: not even `FEWEST_LAYERS` fit.
+    """
+    settings, setup = how_to_train(length, precision, device)
+    available, what = available_memory(Processes(device=torch.device(device)))
+    needed = {
+        count: plan_training(
+            replace(shape, num_layers=count),
+            make_layout(count, "all"),
+            PATTERNS[SINK],
+            length,
+            batch_size=1,
+            training=settings,
+            setup=setup,
+            processes=1,
+        ).memory_bytes
+        for count in range(most_layers, FEWEST_LAYERS - 1, -1)
+    }
+    fitting = [count for count, size in needed.items() if size <= available]
+    if not fitting:
+        least = f"{FEWEST_LAYERS} layers are predicted to need {needed[FEWEST_LAYERS] / GIB:.0f} GiB"
+        raise ValueError(f"{least}: there are {available / GIB:.0f} GiB of {what}")
+    return fitting
+
+
+class TrainingSlice:
+    """Layers of a model's true shape under its embeddings and LM head, ready to train on random tokens.
+
+    One set of weights stands for all slices of as many layers or fewer: which layers are full is switched from step to
+    step, and of a slice of fewer layers the upper ones are left out.
+
+    Args:
+        shape: of the whole model; its layers are built as Llama's.
+        num_layers: of the slice.
+        length: tokens of a row.
+        device: ``cpu`` or ``cuda``.
+        precision: bfloat16 shards over one process by FSDP2, as training does; weights that are updated are float32.
+        full_kernel: a name in `FULL_KERNELS`, or ``auto``.
+
+    Raises:
+        ValueError: another GPU than the first is asked for.
+        torch.OutOfMemoryError: so many layers do not fit.
+    """
+
+    def __init__(
+        self,
+        shape: ModelShape,
+        num_layers: int,
+        length: int,
+        device: str,
+        precision: Precision,
+        full_kernel: str = "auto",
+    ) -> None:
+        if torch.device(device).index:
+            raise ValueError(f"device is {device!r}: allowed is cuda; CUDA_VISIBLE_DEVICES chooses another GPU")
+        self.settings, self.setup = how_to_train(length, precision, device)
+        if device != "cpu":  # its one process talks to itself: a machine without a network will do
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        processes = join_processes(self.setup, sharded=precision != "float32")
+        self.device, self.shape = processes.device, shape
+        torch.manual_seed(0)
+        config = longgen_config(
+            _llama_config(shape, num_layers, length), make_layout(num_layers, "all"), PATTERNS[SINK]
+        )
+        with self.device:  # weights are drawn where they stay
+            self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+        self.model.use_full_attention(full_kernel)
+        self.kernels = self.model.attention_kernels(getattr(torch, precision))
+        self.trainee = Trainee(self.model, processes, self.settings, self.setup)
+        self.optimizers = make_optimizers(self.model, self.settings.optimizer)
+        tokens = torch.randint(shape.vocab_size, (1, length + 1))
+        self.row = Batch(tokens[:, :-1], tokens[:, 1:], torch.ones(1, length))
+
+    def batch(self, start: int, size: int) -> Batch:
+        """The one row, as `TrainingRows` gives them."""
+        return self.row
+
+    def step(self, stack: Stack) -> Step:
+        """One optimizer step of ``stack``: forward, backward, clipping, AdamW.
+
+        Raises:
+            RuntimeError: the loss or the gradients are not finite.
+            torch.OutOfMemoryError: it does not fit.
+        """
+        self._become(stack)
+        on_gpu, phase = self.device.type == "cuda", self.settings.phases[0]
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+        started = time.perf_counter()
+        numbers = _step(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
+        _update(self.optimizers, phase, 0)
+        if on_gpu:
+            torch.cuda.synchronize(self.device)
+        seconds = time.perf_counter() - started
+        if not (math.isfinite(numbers.loss) and math.isfinite(numbers.gradient_norm)):
+            raise RuntimeError(f"loss is {numbers.loss}, gradient norm is {numbers.gradient_norm} in {stack}")
+        return Step(seconds, torch.cuda.max_memory_allocated(self.device) if on_gpu else None)
+
+    def _become(self, stack: Stack) -> None:
+        hybrid = Hybrid(stack.layout, PATTERNS.get(stack.pattern, PATTERNS[SINK]))
+        self.model.config.num_hidden_layers = stack.num_layers  # as many does transformers' decoder go through
+        for number in range(stack.num_layers):
+            groups = hybrid.head_groups(number, self.shape.num_kv_heads)
+            self.model.model.layers[number].self_attn.head_groups = groups
+
+
+def _llama_config(shape: ModelShape, num_layers: int, length: int) -> LlamaConfig:
+    return LlamaConfig(
+        num_hidden_layers=num_layers,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        vocab_size=shape.vocab_size,
+        tie_word_embeddings=shape.tie_word_embeddings,
+        max_position_embeddings=length,
+    )

@@ -1,0 +1,78 @@
+"""The table `training_speed`: training steps of slices of a model, measured, and of whole models, composed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, SLICE
+from longgen.reporting.contract import MEASURED
+from longgen.reporting.run import Run
+from longgen.reporting.words import SEPARATOR, TIMES
+
+_WHAT = {
+    SLICE: "slice, measured",
+    COMPOSED_REST: "rest, composed",
+    COMPOSED_LAYER: "one layer, composed",
+    COMPOSED_MODEL: "whole model, composed",
+}
+_MEANINGS = (
+    "*Measured*: a step (forward, backward, clipping, AdamW; one row, every layer recomputed) of a slice, which is a "
+    "few layers of the model's true shape under its embeddings and LM head. *Composed*: from slices of different layers "
+    "follow the seconds of a layer of each kind and of the rest, and from these the whole model; *fit* is by how much "
+    "their sum misses a slice's measured time. Medians over rounds, in each of which every slice ran once; speed-ups "
+    "over full attention by its fastest kernel on this device, within rounds, with 95 % bootstrap intervals. *Ideal* "
+    "(predicted): floating-point operations of full attention over those of the hybrid. *MFU*: operations without "
+    "recomputed ones, of the datasheet's peak. Traffic between GPUs is in none of it."
+)
+
+
+def training_speed_markdown(run: Run) -> str:
+    """The records of kind ``training-speed`` to read, measured and composed times told apart.
+
+    Raises:
+        ArtifactError: the run has none.
+    """
+    rows = run.frame("training-speed")
+    settings = run.settings("training-speed")
+    lines = ["# Training steps of slices of a model, and of the model composed of them", ""]
+    about = (f"run {run.name}", run.device("training-speed"), run.days("training-speed"), settings.get("dtype", ""))
+    lines += [SEPARATOR.join(word for word in about if word), ""]
+    if settings.get("tiny"):
+        lines += ["**The code was only tried out, on a CPU at tiny sizes: none of these times is a benchmark.**", ""]
+    done = rows[rows["status"] == MEASURED]
+    for (shape, length), part in done.groupby(["shape", "length"], sort=False):
+        kernels = part.iloc[0]
+        lines += [f"## {shape}, {length:,} tokens", ""]
+        lines += [f"Full layers by {kernels['full_kernel']}, sparse ones by {kernels['sparse_kernel']}."]
+        lines += [f"Note: {kernels['note']}."] if kernels["note"] else []
+        cells = [_cells(row) for row in part.to_dict("records")]
+        lines += ["", pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True), ""]
+    lines += [_MEANINGS] if len(done) else ["Not measured."]
+    for row in rows[rows["status"] != MEASURED].to_dict("records"):
+        lines += ["", f"{row['status']}: {row['shape']}, {row['length']:,} tokens: {row['reason']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    speedup = ""
+    if not pd.isna(row["speedup"]):
+        speedup = f"{row['speedup']:.2f}{TIMES} ({row['speedup_low']:.2f}\u2013{row['speedup_high']:.2f})"
+    return {
+        "what": _WHAT[row["what"]],
+        "full layers": f"{row['full_layers']:.0f}/{row['num_layers']:.0f}",
+        "pattern": row["pattern"],
+        "step, s": f"{row['seconds']:.3f} ({row['seconds_low']:.3f}\u2013{row['seconds_high']:.3f})",
+        "speed-up": speedup,
+        "ideal (predicted)": _number(row["ideal_speedup"], ".2f", TIMES),
+        "share of ideal": _number(100 * row["fraction_of_ideal"], ".0f", " %"),
+        "MFU": _number(100 * row["mfu"], ".1f", " %"),
+        "fit": _number(100 * row["fit_error"], "+.1f", " %"),
+        "memory, GiB": _number(row["peak_bytes"] / 2**30, ".1f"),
+    }
+
+
+def _number(value: float, style: str, unit: str = "") -> str:
+    return "" if pd.isna(value) else f"{value:{style}}{unit}"

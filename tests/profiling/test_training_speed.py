@@ -1,0 +1,268 @@
+"""Training steps of slices at tiny sizes on the CPU: what is computed, what is composed of it, and what is written."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from longgen.cli import app
+from longgen.cli.profile import DEFAULT_VERB
+from longgen.errors import ConfigError
+from longgen.modeling import longgen_config
+from longgen.pattern import SparsePattern
+from longgen.planner import training_flops
+from longgen.profiling import gpu
+from longgen.profiling.attention.session import Budget
+from longgen.profiling.training import session, slice
+from longgen.profiling.training.cases import SHAPES, TINY, Stack, slices, whole_models
+from longgen.profiling.training.compose import REST, composed_seconds, parts_of
+from longgen.profiling.training.records import records_of
+from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
+from longgen.reporting.claims import ledger
+from longgen.reporting.contract import KINDS
+from longgen.reporting.report import write_report
+from longgen.reporting.run import open_run
+from longgen.results import Result, load_result, save_result
+
+SMALL = SparsePattern(16, 1, 2)
+KNOWN = {REST: 0.7, "full": 1.5, "sink": 0.4, "stride-16": 0.55}
+LLAMA = SHAPES["llama2-7b"]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(session, "MOST_ROUNDS", 3)
+
+
+@pytest.fixture
+def small_patterns(monkeypatch):
+    """Patterns that leave something out at a few tokens."""
+    monkeypatch.setattr(slice, "PATTERNS", {"sink": SMALL, "stride-16": replace(SMALL, stride=4)})
+
+
+# ---------------------------------------------------------------- composition
+@pytest.mark.parametrize("num_layers", [2, 3, 5, 8])
+def test_composition_recovers_known_seconds_of_layers(num_layers):
+    stacks = slices(num_layers)
+    assert parts_of({stack: composed_seconds(KNOWN, stack) for stack in stacks}) == pytest.approx(KNOWN)
+    assert composed_seconds(KNOWN, Stack("sink", 32, 12)) == pytest.approx(0.7 + 12 * 1.5 + 20 * 0.4)
+    assert len(stacks) > len(KNOWN), "one to spare, which tells how well the parts fit"
+
+
+def test_slices_that_do_not_tell_layers_apart_are_refused():
+    with pytest.raises(ValueError, match="do not tell the seconds of full, sink and the rest apart"):
+        parts_of({Stack("sink", 8, 4): 3.0, Stack("sink", 4, 2): 1.5})
+
+
+def test_slices_have_the_ratio_of_the_whole_model():
+    assert slices(8)[1] == Stack("sink", 8, 3)
+    assert {stack.full_layers for stack in whole_models(LLAMA)} == {32, 11, 12}
+    assert Stack("sink", 8, 3).layout.full == (False, False, True, True, True, False, False, False)
+    assert Stack("sink", 32, 12).layers == {"full": 12, "sink": 20}
+    assert Stack("full", 4, 4).layers == {"full": 4}
+
+
+def fake_records(noise: float = 0.0, shape=LLAMA, length: int = 131072) -> list[dict]:
+    """Records of three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
+    seconds = {stack: [composed_seconds(KNOWN, stack) * slow for slow in (1, 2, 1 + noise)] for stack in slices(8)}
+    found = records_of(shape, length, "bfloat16", seconds, dict.fromkeys(seconds, 5), 989e12)
+    same = {"full_kernel": "sdpa-cudnn", "sparse_kernel": "triton", "note": None, "status": "measured", "reason": None}
+    return [record | same for record in found]
+
+
+def test_speedups_are_of_rounds_and_composed_ones_labelled():
+    records = fake_records()
+    by_stack = {(r["what"], r["num_layers"], r["full_layers"], r["pattern"]): r for r in records}
+    assert len(by_stack) == len(records)
+    hybrid, whole = by_stack["slice", 8, 3, "sink"], by_stack["composed model", 32, 12, "sink"]
+    assert hybrid["speedup"] == hybrid["speedup_low"] == pytest.approx((0.7 + 8 * 1.5) / (0.7 + 3 * 1.5 + 5 * 0.4))
+    assert whole["speedup"] == pytest.approx((0.7 + 32 * 1.5) / (0.7 + 12 * 1.5 + 20 * 0.4))
+    assert whole["ideal_speedup"] == pytest.approx(1.80, abs=0.01)
+    assert whole["fraction_of_ideal"] == pytest.approx(whole["speedup"] / whole["ideal_speedup"])
+    assert whole["peak_bytes"] is None and hybrid["peak_bytes"] == 5
+    assert by_stack["composed layer", 1, 1, "full"]["seconds"] == pytest.approx(1.5)
+    assert by_stack["composed layer", 1, 0, "sink"]["seconds"] == pytest.approx(0.4)
+    assert by_stack["composed rest", 0, 0, "full"]["seconds"] == pytest.approx(0.7)
+    assert by_stack["slice", 4, 0, "sink"]["speedup"] is None, "there is no full attention of that depth"
+    flops = training_flops(LLAMA, Stack("full", 32, 32).layout, SMALL, 131072)
+    full = by_stack["composed model", 32, 32, "full"]
+    assert full["mfu"] == pytest.approx(flops / (0.7 + 32 * 1.5) / 989e12)
+    assert all(abs(r["fit_error"]) < 1e-9 for r in records if r["what"] == "slice")
+
+
+# ---------------------------------------------------------------- the step
+def test_a_slice_computes_what_the_hybrid_of_its_layout_does(small_patterns):
+    """Switching layers and leaving the upper ones out gives the loss of a model that was built so."""
+    length, model = 128, TrainingSlice(TINY, 4, 128, "cpu", "float32")
+    row, losses = model.row, {}
+    for stack in slices(4):
+        model._become(stack)
+        config = slice._llama_config(TINY, stack.num_layers, length)
+        pattern = slice.PATTERNS.get(stack.pattern, SMALL)
+        built = type(model.model)(longgen_config(config, stack.layout, pattern))
+        weights = built.state_dict()
+        built.load_state_dict({name: value for name, value in model.model.state_dict().items() if name in weights})
+        with torch.no_grad():
+            logits = built(row.inputs, use_cache=False).logits
+            expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), row.targets.flatten())
+            losses[stack] = model.trainee(row, torch.tensor(float(length))).loss.item()
+        assert losses[stack] == pytest.approx(expected.item(), rel=1e-6)
+    assert len(set(losses.values())) == len(losses), "every slice sees something else"
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_trains_the_layers_of_the_slice_and_no_others(precision):
+    """In bfloat16 as on a GPU: sharded by FSDP2 over the one process."""
+    model = TrainingSlice(TINY, 4, 128, "cpu", precision)
+    weights = [layer.mlp.up_proj.weight for layer in model.model.model.layers]
+    assert {weight.dtype for weight in weights} == {torch.float32}
+    assert all(hasattr(weight, "full_tensor") == (precision == "bfloat16") for weight in weights)
+
+    def changed(stack: Stack) -> list[bool]:
+        before = [weight.detach().clone() for weight in weights]
+        assert model.step(stack).seconds > 0
+        return [not torch.equal(one, other) for one, other in zip(before, weights, strict=True)]
+
+    assert changed(Stack("full", 4, 4)) == [True] * 4
+    assert changed(Stack("sink", 2, 0)) == [True, True, False, False]
+    assert model.setup.recompute and model.model.model.layers[0].gradient_checkpointing
+
+
+def test_a_loss_that_is_no_number_fails():
+    model = TrainingSlice(TINY, 2, 64, "cpu", "float32")
+    with torch.no_grad():
+        model.model.lm_head.weight.fill_(math.nan)
+    with pytest.raises(RuntimeError, match="loss is nan"):
+        model.step(Stack("full", 2, 2))
+
+
+# ---------------------------------------------------------------- memory and time
+def test_as_many_layers_as_fit(monkeypatch):
+    def fitting(shape: str, length: int, gib: float) -> list[int]:
+        monkeypatch.setattr(slice, "available_memory", lambda processes: (int(gib * 2**30), "GPU memory"))
+        return layers_that_fit(SHAPES[shape], length, "cuda", "bfloat16", 8)
+
+    assert fitting("llama2-7b", 131072, 78.5)[0] == 8, "one H100 takes the slice at the paper's scale"
+    assert fitting("llama2-7b", 131072, 60) == [5, 4, 3, 2]
+    with pytest.raises(ValueError, match=r"2 layers are predicted to need 1\d\d GiB: there are 78 GiB of GPU memory"):
+        fitting("llama2-70b", 131072, 78)
+
+
+def run(folder, *cases, budget: float = 60, **options) -> list[dict]:
+    file = session.open_training_file(folder, "tries", "cpu")
+    session.profile_training(file, cases, "cpu", Budget(budget), **options)
+    return load_result(folder / "tries" / "kernels" / "training-speed.json").records
+
+
+def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
+    step = TrainingSlice.step
+
+    def limited(self, stack):
+        if len(self.model.model.layers) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return step(self, stack)
+
+    monkeypatch.setattr(TrainingSlice, "step", limited)
+    records = run(tmp_path, (TINY, 64), most_layers=4)
+    assert {record["note"] for record in records} == {"4 layers ran out of memory; 3 layers ran out of memory"}
+    assert max(record["num_layers"] for record in records if record["what"] == "slice") == 2
+    assert {record["status"] for record in records} == {"measured"}
+
+
+def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
+    assert [(r["status"], r["reason"], r["seconds"]) for r in run(tmp_path, (TINY, 64), (TINY, 96), budget=0)] == [
+        ("not measured", "no time left", None)
+    ] * 2
+
+    def failing(*arguments):
+        raise RuntimeError("something broke")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingSlice, "step", failing)
+        run(tmp_path, (TINY, 64))
+    before = run(tmp_path, (TINY, 96), most_layers=2)
+    assert {(r["length"], r["status"]) for r in before} == {(64, "failed"), (96, "measured")}
+    after = run(tmp_path, (TINY, 64), (TINY, 96), most_layers=2)
+    assert {record["status"] for record in after} == {"measured"}
+    assert [r for r in after if r["length"] == 96] == [r for r in before if r["length"] == 96]
+
+
+# ---------------------------------------------------------------- both commands, and what reporting makes of it
+def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
+    monkeypatch.setattr(gpu, "more_cases", lambda tiny: [(TINY, 1024)])
+    monkeypatch.setattr(session, "slices", lambda most: slices(2))
+    common = ["--device", "cpu", "--output", str(tmp_path)]
+    assert gpu.main([*common, "--only", "training"]) == 0
+    path = tmp_path / "kernels-cpu" / "kernels" / "training-speed.json"
+    before = load_result(path)
+    assert {record["length"] for record in before.records} == {512, 1024}
+    assert {record["shape"] for record in before.records} == {"tiny"}
+    done = CliRunner().invoke(app, ["profile", "train", *common, "--lengths", "512, 256", "--minutes", "1"])
+    assert done.exit_code == 0, done.output
+    assert "composed model" in done.output
+    after = load_result(path)
+    assert {record["length"] for record in after.records} == {512, 1024, 256}, "one file, which both go on with"
+    assert after.records[: len(before.records)] == before.records
+    opened = open_run("kernels-cpu", tmp_path)
+    assert sorted(opened.frame("training-speed").columns) == sorted(KINDS["training-speed"].columns)
+    write_report(opened, tmp_path / "figures", only=["training_speed"])
+    text = (tmp_path / "figures" / "training_speed.md").read_text()
+    assert "tried out" in text
+    assert "whole model, composed" in text
+    assert ledger([opened])["measured"].isna().all(), "a tiny model answers no claim"
+
+
+def test_the_other_profile_still_needs_no_verb(tmp_path):
+    for arguments in (
+        ["x.yaml", "--output", "y"],
+        ["--output", "y", "x.yaml"],
+        [DEFAULT_VERB, "x.yaml", "--output", "y"],
+    ):
+        done = CliRunner().invoke(app, ["profile", *arguments])
+        assert "x.yaml does not exist" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--shape", "qwen3-8b"], "--shape is 'qwen3-8b': allowed are llama2-7b"),
+        (["--layers", "1"], "--layers is 1: allowed are 2..16 with tiny"),
+        (["--lengths", "128K"], "--lengths is '128K': allowed are whole numbers"),
+        (["--device", "cuda:x"], "--device is 'cuda:x': allowed are cpu"),
+    ],
+)
+def test_bad_options_are_refused(options, message, tmp_path):
+    found = CliRunner().invoke(app, ["profile", "train", "--device", "cpu", "--output", str(tmp_path), *options])
+    assert isinstance(found.exception, ConfigError)
+    assert str(found.exception).startswith(message)
+    assert not list(tmp_path.iterdir())
+
+
+def write_gpu_run(folder, records: list[dict]) -> None:
+    patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
+    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
+    settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
+    result = Result("training-speed", folder.name, records, origin, settings=settings)
+    save_result(folder / "kernels" / "training-speed.json", result)
+
+
+def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):
+    write_gpu_run(tmp_path / "gpu", fake_records(noise=0.01))
+    rows = ledger([open_run("gpu", tmp_path)]).set_index(["claim", "variant"])
+    training = rows.loc["training-speedup"]
+    assert list(training.index) == ["longgen-sink", "longgen-stride", "longgen-sink-12-layers"]
+    expected = (0.7 + 32 * 1.5) / (0.7 + 12 * 1.5 + 20 * 0.4)
+    assert training.loc["longgen-sink-12-layers", "measured"] == pytest.approx(expected)
+    assert training.loc["longgen-stride", "measured"] == pytest.approx(48.7 / (0.7 + 11 * 1.5 + 21 * 0.55))
+    assert set(training["device"]) == {"Pretend GPU, composed from slices of 8 layers"}
+    assert set(training["verdict"]) == {"exceeded"}
+    assert set(training["run"]) == {"gpu"}
+    assert rows.drop("training-speedup")["measured"].isna().all()
+
+
+@pytest.mark.parametrize("change", [{"length": 65536}, {"shape": "llama2-13b"}, {"status": "failed"}])
+def test_other_lengths_and_models_do_not_answer_the_claim(tmp_path, change):
+    write_gpu_run(tmp_path / "gpu", [record | change for record in fake_records()])
+    assert set(ledger([open_run("gpu", tmp_path)])["verdict"]) == {"not measured"}
