@@ -55,6 +55,7 @@ def train(
     else:
         experiment.variant(variant)
 
+    from longgen.training.parallel.processes import leave_processes
     from longgen.training.stages import Files, train_base, train_extension
 
     use_threads(threads)
@@ -66,3 +67,4 @@ def train(
         train_base(experiment, files(tokenizer), experiment.setups[setup])
     elif model is not None and variant is not None:
         train_extension(experiment, variant, files(model), experiment.setups[setup])
+    leave_processes()

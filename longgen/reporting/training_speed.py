@@ -20,7 +20,7 @@ _WHAT = {
 }
 _MEANINGS = (
     "*Measured*: a step (forward, backward, clipping, AdamW; one row, every layer recomputed) of a slice, which is a "
-    "few layers of the model's true shape under its embeddings and LM head. *Composed*: from slices of different layers "
+    "few layers of the model's true shape under its embeddings and LM head. *Composed*: from slices of other layers "
     "follow the seconds of a layer of each kind and of the rest, and from these the whole model; *fit* is by how much "
     "their sum misses a slice's measured time. Medians over rounds, in each of which every slice ran once; speed-ups "
     "over full attention by its fastest kernel on this device, within rounds, with 95 % bootstrap intervals. *Ideal* "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +72,8 @@ def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None
     Raises:
         ArtifactError, ConfigError, TrainingError: as `longgen.training.loop.train`.
     """
-    setup, training = setup or SetupSettings(), needed(experiment.base, "base")
+    # its rows are short, and it is no hybrid: nobody shares them
+    setup, training = replace(setup or SetupSettings(), sequence_parallel=1), needed(experiment.base, "base")
     job = _Job(experiment, training, setup, files, "base", join(training, setup))
     job.check()
     torch.manual_seed(experiment.seed)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -78,8 +79,12 @@ def test_extension_learns_and_its_model_loads_anywhere(folder, plain):
         SetupSettings(micro_batch_size=2, recompute=True),
         SetupSettings(recompute=True, offload_activations=True),
         SetupSettings(offload_parameters=True),
+        pytest.param(
+            SetupSettings(compile=True),
+            marks=pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler, which torch.compile needs"),
+        ),
     ],
-    ids=["accumulated", "recomputed", "activations-offloaded", "parameters-offloaded"],
+    ids=["accumulated", "recomputed", "activations-offloaded", "parameters-offloaded", "compiled"],
 )
 def test_the_set_up_changes_the_result_by_rounding_alone(folder, plain, setup):
     weights, records = extended(folder, "other", setup=setup)

@@ -142,6 +142,8 @@ def experiment(tmp_path):
         "checkpoint_every": 10,
         "keep_checkpoints": 2,
     }
+    settings["setups"] = {"shared": {"sequence_parallel": 2}, "alone": {}}  # rows of a base model are not shared
+    settings["setup"] = "shared"
     config = experiment_file(tmp_path, settings)
     for stage, output in (("corpus", "corpus"), ("base", "rows")):
         words = ["prepare", str(config), "--stage", stage, "--output", str(tmp_path / output)]

@@ -109,6 +109,8 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
     _free_memory(device)
     notes: list[str] = []
     for num_layers in layers_that_fit(shape, length, device, precision, most_layers):
+        if notes and budget.left() < _seconds_needed(shape, length, device, num_layers):
+            raise TimeoutError(f"{'; '.join(notes)}; no time left for fewer")
         try:
             found = _time_slices(shape, num_layers, length, device, kernel, budget)
             return {"records": [record | {"note": "; ".join(notes) or None} for record in found]}

@@ -89,6 +89,12 @@ class Processes:
         return held[0]
 
 
+def leave_processes() -> None:
+    """Take leave of the other processes, if there are any."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def join_processes(setup: SetupSettings | None = None, sharded: bool = False) -> Processes:
     """Take part in the run that torchrun started, or be its only process.
 
