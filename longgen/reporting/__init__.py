@@ -21,7 +21,7 @@ FIGURE_NAMES = (
 )
 TABLE_NAMES = ("ablation", "claims")
 # Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
-KERNEL_FIGURE_NAMES = ("kernels",)
+KERNEL_FIGURE_NAMES = ("kernels", "training_by_length")
 KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed", "training_speed")
 # Those of `longgen pack`.
 PACKING_FIGURE_NAMES = ("packing",)

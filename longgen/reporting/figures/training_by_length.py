@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
+from matplotlib.lines import Line2D
 
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
@@ -18,7 +21,7 @@ COLUMNS = [
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
-_HOLLOW = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": None, "markeredgewidth": 0.9}
+_HOLLOW: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 0.9}
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
@@ -39,11 +42,10 @@ def draw(run: Run) -> Drawing:
     panels = figure.subplots(1, max(1, len(shapes)), squeeze=False)[0]
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
-        name: VariantStyle(known[variant].color, known[variant].marker, f"LongGen, {label}, composed model")
+        name: VariantStyle(known[variant].color, known[variant].marker, f"LongGen, {label}: whole model, composed")
         for name, (variant, label) in PATTERNS.items()
         if name in set(data["pattern"])
     }
-    slices = [VariantStyle(look.color, look.marker, f"{words.SEPARATOR.strip()} its slice") for look in looks.values()]
     for axes, shape in zip(panels, shapes, strict=False):
         of_shape = data[data["shape"] == shape]
         axes.axhline(1, color=known["full"].color, linewidth=0.9)
@@ -52,13 +54,13 @@ def draw(run: Run) -> Drawing:
             models, parts = rows[rows["what"] == COMPOSED_MODEL], rows[rows["what"] == SLICE]
             axes.plot(models["length"], models["ideal_speedup"], color=look.color, lw=0.8, ls=(0, (3, 2)))
             draw_lines(axes, models, "length", "speedup", look, shift)
-            draw_lines(axes, parts, "length", "speedup", look, shift * 1.06, **_HOLLOW | {"markeredgecolor": look.color})
+            draw_lines(axes, parts, "length", "speedup", look, 1.06 * shift, **_HOLLOW, markeredgecolor=look.color)
         style.length_axis(axes, of_shape["length"].to_numpy())
         axes.yaxis.set_major_formatter(words.format_ratio)
         axes.set_ylim(bottom=min(axes.get_ylim()[0], 0.9))
         axes.set_title(shape)
         axes.grid(axis="y")
     panels[0].set_ylabel("speed-up over full attention")
-    del slices
-    legend_of_variants(figure, list(looks.values()), [ideal_entry()])
+    measured = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW)
+    legend_of_variants(figure, list(looks.values()), [measured, ideal_entry()])
     return Drawing(figure, data)
