@@ -14,7 +14,7 @@ from longgen.errors import ArtifactError
 from longgen.profiling import cpu, gpu
 from longgen.profiling.attention import session
 from longgen.profiling.attention.limits import COPY
-from longgen.reporting.contract import KINDS, STATUSES
+from longgen.reporting.contract import KERNELS, KINDS, STATUSES
 from longgen.reporting.kernel_measures import FLEX, OURS, copy_bandwidth, is_try
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run
@@ -22,7 +22,7 @@ from longgen.results import Result, save_result
 from tests.reporting.fake_kernels import COPY as FAKE_COPY
 from tests.reporting.fake_kernels import DAY, GPU, write_kernel_run
 
-KERNEL_KINDS = [name for name, kind in KINDS.items() if kind.of_kernels]
+KERNEL_KINDS = [name for name, kind in KINDS.items() if kind.subject == KERNELS]
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +65,10 @@ def test_nothing_measured_is_drawn_and_written_as_such(command_run: Run, tmp_pat
 
 
 def test_such_a_run_has_neither_plan_nor_variants(kernel_run: Run, run: Run) -> None:
-    assert kernel_run.of_kernels_alone
-    assert kernel_run.has_kernels
-    assert not run.of_kernels_alone
-    assert not run.has_kernels
+    assert kernel_run.subjects == ("kernels",)
+    assert not kernel_run.is_experiment
+    assert run.subjects == ("experiment",)
+    assert run.is_experiment
     assert kernel_run.device("kernel-speed") == GPU
     assert kernel_run.days("kernel-speed", "device-limits") == DAY
     assert kernel_run.days("speed") == ""

@@ -14,7 +14,14 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES, TABLE_NAMES
+from longgen.reporting import (
+    FIGURE_NAMES,
+    KERNEL_FIGURE_NAMES,
+    KERNEL_TABLE_NAMES,
+    PACKING_FIGURE_NAMES,
+    PACKING_TABLE_NAMES,
+    TABLE_NAMES,
+)
 from longgen.reporting import report as report_module
 from longgen.reporting.drawing import FORMATS
 from longgen.reporting.figures import FIGURES
@@ -35,8 +42,9 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES]
-    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES]
+    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    kernels, packing = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES], [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
+    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *kernels, *packing]
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +73,7 @@ def test_all_files_and_no_others(drawn: Path) -> None:
         assert path.read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES])
 def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path) -> None:
     of_kernels = name in KERNEL_FIGURE_NAMES
     with paper_style():
@@ -142,7 +150,7 @@ def test_measurements_of_kernels_beside_an_experiment(tmp_path: Path, monkeypatc
     monkeypatch.setattr(report_module, "save_drawing", lambda drawing, folder, name: [folder / name])  # quicker
     write_kernel_run(write_run(tmp_path / "smoke"))
     run = open_run("smoke", tmp_path)
-    assert not run.of_kernels_alone
+    assert run.is_experiment
     assert run.variants == open_run("smoke", write_run(tmp_path / "other/smoke").parent).variants
     report = write_report(run, tmp_path / "out")
     assert not report.skipped

@@ -12,7 +12,7 @@ import yaml
 from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
 from longgen.planner import experiment_records, experiment_settings
-from longgen.reporting.contract import KINDS
+from longgen.reporting.contract import EXPERIMENT, KERNELS, KINDS
 from longgen.reporting.run import Run, open_run, published_runs
 from longgen.results import Result, save_result
 from tests.experiments import tiny_settings
@@ -22,7 +22,7 @@ from tests.reporting.fake_run import ABLATION, DEFAULTS, DEVICE, TRAINED, write_
 
 def test_frames_have_the_contracts_columns_and_the_plans_order(ablation_run: Run) -> None:
     for kind, contract in KINDS.items():
-        if not contract.of_kernels:
+        if contract.subject == EXPERIMENT:
             assert {*contract.columns, "variant"} <= set(ablation_run.frame(kind).columns)
     assert list(dict.fromkeys(ablation_run.frame("retrieval")["variant"])) == list(ABLATION)
     assert ablation_run.variants == tuple(ABLATION)
@@ -47,10 +47,12 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         run.frame(kind)
     assert str(tmp_path / "smoke" / KINDS[kind].files) in str(caught.value)
     command = "snakemake --cores all --config experiment=config/smoke.yaml"
-    if KINDS[kind].of_kernels:
+    if KINDS[kind].subject == KERNELS:
         command = "python -m longgen.profiling.gpu --name smoke" + " --only tuning" * (kind == "kernel-tuning")
     if kind == "attention-speed":
         command = "python -m longgen.profiling.cpu --name smoke"
+    if kind == "packing":
+        command = "longgen pack CONFIG --output FOLDER --result results/smoke/packing.json"
     assert f"`{command}` makes it" in str(caught.value)
 
 
