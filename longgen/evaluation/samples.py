@@ -1,4 +1,4 @@
-"""A prompt of a benchmark, with all that its scorer needs: what `prepare` writes, `predict` answers and `score` reads."""
+"""A prompt of a benchmark, with all that its scorer needs."""
 
 from __future__ import annotations
 

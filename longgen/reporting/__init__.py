@@ -21,8 +21,11 @@ FIGURE_NAMES = (
 )
 TABLE_NAMES = ("ablation", "claims")
 # Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
-KERNEL_FIGURE_NAMES = ("kernels", "training_by_length")
-KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed", "training_speed")
+KERNEL_FIGURE_NAMES = ("kernels",)
+KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")
+# Those of training steps, which `longgen profile train` timed.
+STEP_FIGURE_NAMES = ("training_by_length",)
+STEP_TABLE_NAMES = ("training_speed",)
 # Those of `longgen pack`.
 PACKING_FIGURE_NAMES = ("packing",)
 PACKING_TABLE_NAMES = ("packing_table",)

@@ -13,7 +13,7 @@ from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 # What a kind of result is about: only an experiment has a plan, variants and a part in the claims.
-EXPERIMENT, KERNELS, PACKING = "experiment", "kernels", "packing"
+EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
 _BY_WORKFLOW = "snakemake --cores all --config experiment=config/{run}.yaml"
 _BY_BENCHMARK = "python -m longgen.profiling.gpu --name {run}"
 
@@ -26,7 +26,7 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        subject: `EXPERIMENT`, `KERNELS` or `PACKING`; the records of the last two never have a variant.
+        subject: `EXPERIMENT`, `KERNELS`, `STEPS` or `PACKING`; only records of an experiment have a variant.
         measured: the columns that a record of status "measured" must fill.
     """
 
@@ -101,8 +101,8 @@ KINDS: dict[str, Kind] = {
         _TIMES,
         " --only tuning",
     ),
-    "training-speed": _kernel_kind(
-        "training-speed",
+    "training-speed": Kind(
+        "kernels/training-speed.json",
         (
             *(
                 "what",
@@ -118,6 +118,8 @@ KINDS: dict[str, Kind] = {
             *("flops", *_TIMES, "speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "mfu"),
             *("fit_error", "peak_bytes", "note", "status", "reason"),
         ),
+        "longgen profile train --name {run}",
+        STEPS,
         _TIMES,
     ),
     "attention-speed": Kind(

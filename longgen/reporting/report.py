@@ -8,12 +8,12 @@ from pathlib import Path
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, PACKING_FIGURE_NAMES
+from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, PACKING_FIGURE_NAMES, STEP_FIGURE_NAMES
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING
+from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING, STEPS
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
@@ -115,6 +115,9 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
         "kernel_table": write_kernel_table,
         "attention_speed": write_attention_speed,
+    },
+    STEPS: {
+        **dict.fromkeys(STEP_FIGURE_NAMES, write_figure),
         "training_speed": write_training_speed,
     },
     PACKING: {

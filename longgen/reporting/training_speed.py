@@ -29,6 +29,15 @@ _MEANINGS = (
 )
 
 
+def training_note(run: Run) -> str:
+    """The small print: run, device, day and dtype; and whether it is a benchmark at all."""
+    kind = "training-speed"
+    parts = [f"run {run.name}", run.device(kind), run.days(kind), str(run.settings(kind).get("dtype", ""))]
+    if run.settings(kind).get("tiny"):
+        parts.append("CPU, tried out: not a benchmark")
+    return SEPARATOR.join(part for part in parts if part)
+
+
 def training_speed_markdown(run: Run) -> str:
     """The records of kind ``training-speed`` to read, measured and composed times told apart.
 
@@ -36,12 +45,8 @@ def training_speed_markdown(run: Run) -> str:
         ArtifactError: the run has none.
     """
     rows = run.frame("training-speed")
-    settings = run.settings("training-speed")
     lines = ["# Training steps of slices of a model, and of the model composed of them", ""]
-    about = (f"run {run.name}", run.device("training-speed"), run.days("training-speed"), settings.get("dtype", ""))
-    lines += [SEPARATOR.join(word for word in about if word), ""]
-    if settings.get("tiny"):
-        lines += ["**The code was only tried out, on a CPU at tiny sizes: none of these times is a benchmark.**", ""]
+    lines += [training_note(run), ""]
     done = rows[rows["status"] == MEASURED]
     for (shape, length), part in done.groupby(["shape", "length"], sort=False):
         kernels = part.iloc[0]

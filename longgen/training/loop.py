@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import torch
 
@@ -21,7 +20,8 @@ from longgen.progress import progress_bar
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
-from longgen.training.parallel.step import Trainee
+from longgen.training.parallel.trainee import Trainee
+from longgen.training.step import StepNumbers, compute_gradients, update_weights
 
 LOG_EVERY = 10  # steps per record of the loss curve
 
@@ -52,20 +52,6 @@ class Run:
     metrics: Path | None = None
     report_to: tuple[str, ...] = ()
     utilization: Callable[[PhaseSettings, float], float | None] = _unknown
-
-
-class StepNumbers(NamedTuple):
-    """What a step showed.
-
-    Attributes:
-        loss: mean over the targets of the batch.
-        answer_accuracy: share of answers that were the most probable token; NaN without answers.
-        gradient_norm: before clipping.
-    """
-
-    loss: float
-    answer_accuracy: float
-    gradient_norm: float
 
 
 def train(
@@ -104,9 +90,9 @@ def train(
             log = _Log(run.stage, number, phase)
             for step in range(max(0, progress.step - first), phase.steps):
                 before = time.perf_counter()
-                numbers = _step(trainee, optimizers, rows, phase, step, settings, setup)
+                numbers = compute_gradients(trainee, optimizers, rows, phase, step, settings, setup)
                 _check_finite(numbers, f"{run.stage}.phases[{number}]", phase, step, progress, run.checkpoint)
-                rate = _update(optimizers, phase, step)
+                rate = update_weights(optimizers, phase, step)
                 progress.step += 1
                 progress.seconds = time.perf_counter() - started
                 seconds = time.perf_counter() - before
@@ -136,46 +122,6 @@ def train(
             first += phase.steps
     model.eval()
     return progress
-
-
-def _step(
-    trainee: Trainee,
-    optimizers: list[torch.optim.Optimizer],
-    rows: TrainingRows,
-    phase: PhaseSettings,
-    step: int,
-    settings: TrainingSettings,
-    setup: SetupSettings,
-) -> StepNumbers:
-    """Gradients of a step, clipped, in the weights."""
-    processes = trainee.processes
-    own, start = processes.rows(phase.batch_size), step * phase.batch_size
-    size = setup.micro_batch_size or len(own)
-    batches = [rows.batch(start + row, size) for row in range(own.start, own.stop, size)]
-    own_weight = torch.stack([trainee.own_weight(batch) for batch in batches]).sum().to(processes.device)
-    total_weight = processes.total(own_weight) / processes.world
-    for optimizer in optimizers:
-        optimizer.zero_grad()
-    sums = torch.zeros(3, device=processes.device)
-    for batch in batches:
-        losses = trainee(batch.to(processes.device), total_weight)
-        losses.objective.backward()
-        sums += torch.stack([losses.loss / processes.world, losses.right, losses.answers])
-    trained = [parameter for parameter in trainee.model.parameters() if parameter.requires_grad]
-    norm = torch.nn.utils.clip_grad_norm_(trained, settings.optimizer.gradient_clip)
-    if isinstance(norm, torch.distributed.tensor.DTensor):
-        norm = norm.full_tensor()
-    loss, right, answers = processes.total(sums).tolist()
-    return StepNumbers(loss, right / answers if answers else math.nan, float(norm))
-
-
-def _update(optimizers: list[torch.optim.Optimizer], phase: PhaseSettings, step: int) -> float:
-    rate = learning_rate(phase, step)
-    for optimizer in optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        optimizer.step()
-    return rate
 
 
 def _check_finite(

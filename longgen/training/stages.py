@@ -27,7 +27,7 @@ from longgen.training.export import export_model
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.loop import Run, train
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.step import Trainee
+from longgen.training.parallel.trainee import Trainee
 from longgen.training.preflight import check_memory, utilization
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

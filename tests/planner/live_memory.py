@@ -24,9 +24,10 @@ from longgen.modeling import longgen_classes, longgen_config, pieces
 from longgen.planner.job import Job
 from longgen.training.adapters import add_adapters
 from longgen.training.optimizer import make_optimizers
-from longgen.training.parallel import sharding, step
+from longgen.training.parallel import sharding
+from longgen.training.parallel import trainee as trainee_module
 from longgen.training.parallel.processes import DATA, SEQUENCE, Processes
-from longgen.training.parallel.step import Trainee
+from longgen.training.parallel.trainee import Trainee
 
 
 class LiveMemory(TorchDispatchMode):
@@ -144,7 +145,7 @@ def measure(job: Job, monkeypatch: pytest.MonkeyPatch) -> Measured:
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             yield
 
-    monkeypatch.setattr(step, "save_on_cpu", to_host)
+    monkeypatch.setattr(trainee_module, "save_on_cpu", to_host)
     monkeypatch.setattr(
         pieces,
         "_attend",

@@ -181,6 +181,15 @@ def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
     assert {record["status"] for record in records} == {"measured"}
 
 
+def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypatch):
+    """By the FLOPs of as many layers as fit, at the rate of the device."""
+    monkeypatch.setattr(session, "_peak_flops", lambda device: 1e9)
+    (record,) = run(tmp_path, (TINY, 64), budget=31)
+    assert (record["status"], record["reason"], record["seconds"]) == ("not measured", "no time left", None)
+    monkeypatch.setattr(session, "_peak_flops", lambda device: 1e15)
+    assert {record["status"] for record in run(tmp_path, (TINY, 64), budget=40, most_layers=2)} == {"measured"}
+
+
 def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
     assert [(r["status"], r["reason"], r["seconds"]) for r in run(tmp_path, (TINY, 64), (TINY, 96), budget=0)] == [
         ("not measured", "no time left", None)
@@ -217,9 +226,10 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     assert after.records[: len(before.records)] == before.records
     opened = open_run("kernels-cpu", tmp_path)
     assert sorted(opened.frame("training-speed").columns) == sorted(KINDS["training-speed"].columns)
-    write_report(opened, tmp_path / "figures", only=["training_speed"])
+    report = write_report(opened, tmp_path / "figures")
+    assert {path.name for path in report.written} >= {"training_by_length.png", "training_by_length.csv"}
     text = (tmp_path / "figures" / "training_speed.md").read_text()
-    assert "tried out" in text
+    assert "not a benchmark" in text
     assert "whole model, composed" in text
     assert ledger([opened])["measured"].isna().all(), "a tiny model answers no claim"
 
@@ -276,3 +286,13 @@ def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):
 def test_other_lengths_and_models_do_not_answer_the_claim(tmp_path, change):
     write_gpu_run(tmp_path / "gpu", [record | change for record in fake_records()])
     assert set(ledger([open_run("gpu", tmp_path)])["verdict"]) == {"not measured"}
+
+
+def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):
+    run(tmp_path, (TINY, 64), budget=0)
+    report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
+    assert not report.skipped
+    assert (tmp_path / "figures" / "training_by_length.csv").read_text().count("\n") == 1, "the header"
+    text = (tmp_path / "figures" / "training_speed.md").read_text()
+    assert "Not measured." in text
+    assert "not measured: tiny, 64 tokens: no time left" in text

@@ -20,6 +20,8 @@ from longgen.reporting import (
     KERNEL_TABLE_NAMES,
     PACKING_FIGURE_NAMES,
     PACKING_TABLE_NAMES,
+    STEP_FIGURE_NAMES,
+    STEP_TABLE_NAMES,
     TABLE_NAMES,
 )
 from longgen.reporting import report as report_module
@@ -42,8 +44,9 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
-    kernels, packing = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES], [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
+    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
+    packing = [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
     assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *kernels, *packing]
 
 

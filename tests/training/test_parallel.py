@@ -23,7 +23,7 @@ from longgen.modeling.packing import positions_in_documents
 from longgen.pattern import SparsePattern
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.step import Trainee
+from longgen.training.parallel.trainee import Trainee
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_hybrid
 

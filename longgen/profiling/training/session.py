@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from longgen.planner.gpus import gpu_of_device
-from longgen.profiling.attention.session import Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done
 from longgen.profiling.attention.workloads import PATTERNS
 from longgen.profiling.training.cases import MOST_LAYERS, Stack, slices
 from longgen.profiling.training.records import Record, describe, records_of
@@ -83,7 +83,7 @@ def profile_training(
             )
             if not done:
                 measure = partial(_measure, shape, length, device, budget, most_layers)
-                outcome = attempt(measure, (), budget, _seconds_needed(shape, length, device, most_layers))
+                outcome = attempt(measure, (), budget, SECONDS_TO_START)
                 records = outcome.pop("records", [base])
                 file.drop(base, ("shape", "length"))
                 for record in records:
@@ -92,27 +92,25 @@ def profile_training(
             bar.update()
 
 
-def _seconds_needed(shape: ModelShape, length: int, device: str, most_layers: int) -> float:
+def _seconds_needed(shape: ModelShape, length: int, device: str, num_layers: int) -> float:
     peak = _peak_flops(device)
     if peak is None:
         return SECONDS_TO_START
-    flops = sum(stack.flops(shape, length, recompute=True) for stack in slices(most_layers))
+    flops = sum(stack.flops(shape, length, recompute=True) for stack in slices(num_layers))
     return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
 
 
 def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_layers: int) -> Record:
-    """``records`` of one shape and length, with as many layers as fit."""
-    from longgen.profiling.training.slice import fastest_full_kernel, layers_that_fit
+    """``records`` of one shape and length, with as many layers as fit; another status if there is no time for these."""
+    from longgen.profiling.training.slice import layers_that_fit
 
-    precision = precision_on(device)
-    kernel = fastest_full_kernel(shape, length, device, getattr(torch, precision))
     _free_memory(device)
     notes: list[str] = []
-    for num_layers in layers_that_fit(shape, length, device, precision, most_layers):
-        if notes and budget.left() < _seconds_needed(shape, length, device, num_layers):
-            raise TimeoutError(f"{'; '.join(notes)}; no time left for fewer")
+    for num_layers in layers_that_fit(shape, length, device, precision_on(device), most_layers):
+        if budget.left() < _seconds_needed(shape, length, device, num_layers):
+            return {"status": NOT_MEASURED, "reason": "; ".join([*notes, "no time left"])}
         try:
-            found = _time_slices(shape, num_layers, length, device, kernel, budget)
+            found = _time_slices(shape, num_layers, length, device, budget)
             return {"records": [record | {"note": "; ".join(notes) or None} for record in found]}
         except torch.OutOfMemoryError:
             notes.append(f"{num_layers} layers ran out of memory")
@@ -120,12 +118,12 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
     raise ValueError("; ".join(notes))
 
 
-def _time_slices(
-    shape: ModelShape, num_layers: int, length: int, device: str, kernel: str, budget: Budget
-) -> list[Record]:
-    from longgen.profiling.training.slice import TrainingSlice
+def _time_slices(shape: ModelShape, num_layers: int, length: int, device: str, budget: Budget) -> list[Record]:
+    from longgen.profiling.training.slice import TrainingSlice, fastest_full_kernel
 
     precision = precision_on(device)
+    kernel = fastest_full_kernel(shape, length, device, getattr(torch, precision))
+    _free_memory(device)
     model = TrainingSlice(shape, num_layers, length, device, precision, kernel)
     steps = _rounds(model, slices(num_layers), budget)
     seconds = {stack: [step.seconds for step in taken] for stack, taken in steps.items()}

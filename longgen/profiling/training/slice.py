@@ -24,11 +24,11 @@ from longgen.profiling.attention.timing import time_workload
 from longgen.profiling.attention.workloads import FULL, PATTERNS, HeadShape, Workload
 from longgen.profiling.training.cases import FEWEST_LAYERS, SINK, Stack
 from longgen.shapes import ModelShape
-from longgen.training.loop import _step, _update  # the very step that training takes: a copy could differ
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.step import Trainee
+from longgen.training.parallel.trainee import Trainee
 from longgen.training.preflight import available_memory
+from longgen.training.step import compute_gradients, update_weights
 
 Precision = Literal["float32", "bfloat16"]
 LEARNING_RATE = 1e-5  # small: whatever the steps do to random weights is to stay finite
@@ -169,8 +169,8 @@ class TrainingSlice:
             torch.cuda.synchronize(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
         started = time.perf_counter()
-        numbers = _step(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
-        _update(self.optimizers, phase, 0)
+        numbers = compute_gradients(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
+        update_weights(self.optimizers, phase, 0)
         if on_gpu:
             torch.cuda.synchronize(self.device)
         seconds = time.perf_counter() - started

@@ -11,10 +11,11 @@ from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
-from longgen.reporting.kernel_measures import is_measured, kernel_note
+from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
+from longgen.reporting.training_speed import training_note
 
 COLUMNS = [
     *("what", "shape", "length", "num_layers", "full_layers", "pattern", "n"),
@@ -31,13 +32,17 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     rows = rows[rows["speedup"].notna() & (rows["full_layers"] > 0) & (rows["full_layers"] < rows["num_layers"])]
     away = (rows["full_layers"] / rows["num_layers"] - _RATIO).abs()
     nearest = away.groupby([rows[column] for column in ("what", "shape", "length", "pattern")]).transform("min")
-    return rows[away == nearest].sort_values(["shape", "pattern", "what", "length"])[COLUMNS].reset_index(drop=True)
+    order = {shape: index for index, shape in enumerate(dict.fromkeys(rows["shape"]))}  # the smaller model first
+    rows = rows[away == nearest].sort_values(
+        ["shape", "pattern", "what", "length"], key=lambda c: c.map(order) if c.name == "shape" else c
+    )
+    return rows[COLUMNS].reset_index(drop=True)
 
 
 def draw(run: Run) -> Drawing:
     """One panel per model. Raises ArtifactError if no step of training was timed."""
     data = drawn_rows(run)
-    figure = style.new_figure("Training speed-up over full attention", kernel_note(run, "training-speed"), height=2.9)
+    figure = style.new_figure("Training speed-up over full attention", training_note(run), height=2.9)
     shapes = list(dict.fromkeys(data["shape"]))
     panels = figure.subplots(1, max(1, len(shapes)), squeeze=False)[0]
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])

@@ -1,0 +1,18 @@
+"""KV reductions at inference, applied to a full-attention model: what LongGen is compared with at the same KV budget."""
+
+from longgen.evaluation.baselines.budget import METHODS, Budgeted, method_for_budget
+from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
+from longgen.evaluation.baselines.generation import Generation, generate, kept_bytes
+from longgen.evaluation.baselines.method import Method
+
+__all__ = [
+    "METHODS",
+    "Budgeted",
+    "Generation",
+    "Method",
+    "generate",
+    "kept_bytes",
+    "method_for_budget",
+    "optimise_gates",
+    "passkey_row",
+]

@@ -1,0 +1,83 @@
+"""All methods by name, and each at a given KV budget."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+from transformers import PretrainedConfig
+
+from longgen.errors import ConfigError
+from longgen.evaluation.baselines.duo_attention import DuoAttention
+from longgen.evaluation.baselines.h2o import H2O
+from longgen.evaluation.baselines.lm_infinite import LMInfinite
+from longgen.evaluation.baselines.method import Method, check_count, kv_heads_of
+from longgen.evaluation.baselines.pyramidkv import PyramidKV
+from longgen.evaluation.baselines.sink_window import SinkWindow
+from longgen.evaluation.baselines.snapkv import SnapKV
+from longgen.evaluation.baselines.streaming_llm import StreamingLLM
+from longgen.evaluation.baselines.tova import TOVA
+
+METHODS: dict[str, type[Method]] = {
+    "sink-window": SinkWindow,
+    "lm-infinite": LMInfinite,
+    "streaming-llm": StreamingLLM,
+    "snapkv": SnapKV,
+    "pyramidkv": PyramidKV,
+    "tova": TOVA,
+    "h2o": H2O,
+    "duo-attention": DuoAttention,
+}
+
+
+class Budgeted(NamedTuple):
+    """A method with sizes for a budget.
+
+    Attributes:
+        method: with its sizes.
+        kept_bytes: of keys and values per sequence, once a prompt of the length was read.
+        full_bytes: the same without reduction.
+    """
+
+    method: Method
+    kept_bytes: int
+    full_bytes: int
+
+
+def method_for_budget(
+    name: str,
+    fraction: float | Fraction,
+    length: int,
+    config: PretrainedConfig,
+    bytes_per_value: int = 2,
+    **fields: Any,
+) -> Budgeted:
+    """The method with sizes that keep as much as possible, and at most ``fraction`` of the full KV cache.
+
+    Args:
+        name: in `METHODS`.
+        fraction: of the bytes that full attention keeps, above 0 and at most 1. Floats are taken as they are written,
+            0.38 as 38/100; a `Fraction` of two byte counts is exact.
+        length: tokens of the prompt. With that of prompt and answer, nothing is evicted at fraction 1.
+        config: of the model.
+        bytes_per_value: of keys and values: 2 for 16-bit, 4 for 32-bit floats.
+        **fields: of the method, such as ``window``, or the ``gates`` that DuoAttention needs.
+
+    Raises:
+        ConfigError: unknown name or field, an impossible fraction, or less than the method needs.
+    """
+    if name not in METHODS:
+        raise ConfigError(f"method is {name!r}: allowed are {', '.join(METHODS)}")
+    check_count("length", length)
+    check_count("bytes_per_value", bytes_per_value)
+    if isinstance(fraction, bool) or not isinstance(fraction, (int, float, Fraction)) or not 0 < fraction <= 1:
+        raise ConfigError(f"fraction is {fraction!r}: allowed is above 0 and at most 1")
+    try:
+        method = METHODS[name].for_tokens(Fraction(str(fraction)) * length, length, config, **fields)
+    except TypeError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{name}: {error}") from None
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    token = 2 * head_dim * bytes_per_value
+    return Budgeted(method, method.kept_tokens(length, config) * token, length * kv_heads_of(config) * token)

@@ -1,0 +1,80 @@
+"""`Method`: a way to shrink the KV cache of a full-attention model at inference, without training it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, ClassVar, Self
+
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
+from transformers.cache_utils import Cache
+
+from longgen.errors import ConfigError
+
+# Of a cache that attends by itself: output [batch, query heads, q_len, head_dim] of the query of that shape, the softmax
+# scale and the name of a kernel for full attention.
+Attend = Callable[[torch.Tensor, float, str], torch.Tensor]
+
+ATTENTION = "longgen_reduced"
+
+
+@dataclass(frozen=True)
+class Method:
+    """Base of all methods. An instance has its sizes; what it holds while a model generates is in the cache it makes.
+
+    Attributes:
+        attention: the ``attn_implementation`` that its cache needs; None for the model's own.
+    """
+
+    attention: ClassVar[str | None] = ATTENTION
+
+    @classmethod
+    def for_tokens(cls, tokens: Fraction, length: int, config: PretrainedConfig, **fields: Any) -> Self:
+        """The method that keeps at most ``tokens`` per KV head, on average over heads and layers, of ``length``.
+
+        Raises:
+            ConfigError: so few are not enough for this method.
+        """
+        raise NotImplementedError
+
+    def kept_tokens(self, length: int, config: PretrainedConfig) -> int:
+        """Tokens kept once a prompt of ``length`` was read, summed over the KV heads of all layers."""
+        raise NotImplementedError
+
+    def make_cache(self, model: Any) -> Cache:
+        """An empty cache for one call of `longgen.evaluation.baselines.generate`."""
+        raise NotImplementedError
+
+
+def check_count(name: str, value: Any, minimum: int = 1) -> None:
+    """Raise ConfigError unless ``value`` is a whole number of at least ``minimum``."""
+    if type(value) is not int or value < minimum:
+        raise ConfigError(f"{name} is {value!r}: allowed is a whole number >= {minimum}")
+
+
+def whole_tokens(tokens: Fraction, minimum: int) -> int:
+    """``tokens`` rounded down. Raises ConfigError below ``minimum``, what a method needs at least."""
+    if tokens < minimum:
+        raise ConfigError(f"the budget is {float(tokens):.6g} tokens per KV head: this method needs at least {minimum}")
+    return int(tokens)
+
+
+def kv_heads_of(config: PretrainedConfig) -> int:
+    """KV heads of all layers together."""
+    return int(config.num_hidden_layers * config.num_key_value_heads)
+
+
+def _attention(
+    module: Any, query: torch.Tensor, key: Attend, value: None, attention_mask: None, scaling: float, **_: Any
+) -> tuple[torch.Tensor, None]:
+    return key(query, scaling, module.full_kernel).transpose(1, 2).contiguous(), None
+
+
+def no_mask(**_: Any) -> None:
+    """In place of a dense mask."""
+
+
+AttentionInterface.register(ATTENTION, _attention)
+AttentionMaskInterface.register(ATTENTION, no_mask)

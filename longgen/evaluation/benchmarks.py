@@ -1,0 +1,59 @@
+"""The benchmarks by name: which tasks they have, how their prompts are made, and how answers are scored."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longgen.errors import ConfigError
+from longgen.evaluation.samples import Sample
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """One benchmark, as its module defines it.
+
+    Attributes:
+        name: as in `BENCHMARKS`.
+        tasks: that it has.
+        prepare: (task, length, count, tokenizer, seed, data_root) -> samples.
+        score: (sample, prediction) -> scores by metric, 0 to 1.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    prepare: Callable[[str, int | None, int, Any, int, Path | None], Iterator[Sample]]
+    score: Callable[[Sample, str], dict[str, float]]
+
+
+# name -> module with TASKS, prepare and score; imported when it is asked for
+BENCHMARKS = {
+    "needle": "longgen.evaluation.needle",
+    "ruler": "longgen.evaluation.ruler",
+    "babilong": "longgen.evaluation.babilong",
+    "longbench": "longgen.evaluation.longbench",
+}
+
+
+def benchmark(name: str) -> Benchmark:
+    """The benchmark called ``name``. Raises ConfigError if there is none."""
+    if name not in BENCHMARKS:
+        raise ConfigError(f"benchmark is {name!r}: allowed are {', '.join(BENCHMARKS)}")
+    module = importlib.import_module(BENCHMARKS[name])
+
+    def score(sample: Sample, prediction: str) -> dict[str, float]:
+        found = module.score(sample, prediction)
+        return found if isinstance(found, dict) else {"score": found}
+
+    return Benchmark(name, tuple(module.TASKS), module.prepare, score)
+
+
+def check_tasks(chosen: Benchmark, tasks: list[str]) -> list[str]:
+    """``tasks``, or all of the benchmark's if there are none. Raises ConfigError for one that it has not."""
+    for task in tasks:
+        if task not in chosen.tasks:
+            raise ConfigError(f"task is {task!r}: allowed with {chosen.name} are {', '.join(chosen.tasks)}")
+    return tasks or list(chosen.tasks)

@@ -1,0 +1,7 @@
+"""LongBench v1 (Bai et al. 2023, arXiv 2308.14508): prompts, scores and averages as the benchmark's own code has them."""
+
+from longgen.evaluation.longbench.prompts import E_SETS, SETS, TASKS, prepare
+from longgen.evaluation.longbench.scoring import score
+from longgen.evaluation.longbench.summary import averages, bucket_scores, set_score
+
+__all__ = ["E_SETS", "SETS", "TASKS", "averages", "bucket_scores", "prepare", "score", "set_score"]

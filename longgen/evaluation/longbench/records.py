@@ -1,0 +1,115 @@
+"""LongBench's records, from a local folder, the hub, or the stand-in ones that are shipped."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from longgen.errors import ArtifactError
+from longgen.evaluation.longbench.sources import checked, hub_dataset, json_lines
+from longgen.evaluation.protocol import protocol
+
+DATASET = "THUDM/LongBench"
+
+
+@dataclass(frozen=True)
+class Record:
+    """A record with the keys of the official data.
+
+    Attributes:
+        input: question, query or the last example.
+        context: the long text.
+        answers: all right ones.
+        length: of input, context and answers: words, or characters in Chinese.
+        dataset: name of the set.
+        language: ``en``, ``zh``, or of the code.
+        all_classes: of a classification task.
+        _id: unique in the set.
+    """
+
+    input: str
+    context: str
+    answers: list[str]
+    length: int
+    dataset: str
+    language: str
+    all_classes: list[str] | None
+    _id: str
+
+    @property
+    def id(self) -> str:
+        """Unique in the set."""
+        return self._id
+
+
+def load_records(task: str, data_root: Path | None) -> list[Record]:
+    """All records of a set, in the order of its file.
+
+    Args:
+        task: a set, with ``_e`` for its version in LongBench-E.
+        data_root: a folder that holds ``longbench/<task>.jsonl``; ``hub:`` or ``hub:owner/name[@revision]`` for the
+            hub; None for stand-in records, which are no benchmark.
+
+    Raises:
+        ArtifactError: a file is missing or cannot be had, or a record is bad.
+    """
+    if data_root is None:
+        name, rows = "stand-in records", _stand_in(task.removesuffix("_e"))
+    elif hub := hub_dataset(data_root, DATASET):
+        name, rows = f"{hub[0]}, {task}.jsonl", _from_hub(*hub, task)
+    else:
+        path = data_root / "longbench" / f"{task}.jsonl"
+        if not path.is_file():
+            raise ArtifactError(f"{path} is missing: put the file from the data.zip of {DATASET} (Hugging Face) there")
+        with path.open("rb") as file:
+            name, rows = str(path), list(json_lines(file, str(path)))
+    records: dict[str, Record] = {}
+    for place, row in rows:
+        record = checked(Record, row, place)
+        if record.id in records:
+            raise ArtifactError(f"{place}: _id {record.id!r} occurs twice, allowed is once in a set")
+        if protocol("longbench")["sets"][task.removesuffix("_e")]["metric"] == "classification" and not record.all_classes:
+            raise ArtifactError(f"{place}: all_classes is {record.all_classes!r}, allowed are the classes of {task}")
+        records[record.id] = record
+    if not records:
+        raise ArtifactError(f"{name}: no records")
+    return list(records.values())
+
+
+def _from_hub(dataset: str, revision: str | None, task: str) -> list[tuple[str, Any]]:
+    """The set's lines in the archive of the dataset, whose loading script `datasets` no longer runs."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        archive = hf_hub_download(dataset, "data.zip", repo_type="dataset", revision=revision)
+        with zipfile.ZipFile(archive) as files, files.open(f"data/{task}.jsonl") as file:
+            return list(json_lines(file, f"{dataset}, data/{task}.jsonl"))
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        if isinstance(error, ArtifactError):
+            raise
+        raise ArtifactError(f"{dataset}: data/{task}.jsonl of data.zip cannot be had ({error})") from None
+
+
+def _stand_in(task: str) -> list[tuple[str, Any]]:
+    """Our own few records, completed: their length is counted as the benchmark counts."""
+    text = resources.files("longgen.evaluation.longbench").joinpath("stand_in.yaml").read_text("utf-8")
+    chosen = yaml.safe_load(text)[task]
+    language = protocol("longbench")["sets"][task]["language"]
+    rows = []
+    for number, row in enumerate(chosen["records"], 1):
+        words = "".join if language == "zh" else " ".join
+        whole = words([row["input"], row["context"], *row["answers"]])
+        rest = {
+            "length": len(whole) if language == "zh" else len(whole.split()),
+            "dataset": task,
+            "language": chosen.get("language", language),
+            "all_classes": chosen.get("all_classes"),
+            "_id": f"stand-in-{number}",
+        }
+        rows.append((f"stand_in.yaml, {task}, record {number}", row | rest))
+    return rows

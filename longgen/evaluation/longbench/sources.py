@@ -1,0 +1,79 @@
+"""Records of a benchmark's own data: checked, chosen, and from a folder or the Hugging Face hub."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from longgen.errors import ArtifactError, ConfigError
+from longgen.strict import build, require
+
+R = TypeVar("R")
+HUB = "hub:"
+
+
+def hub_dataset(data_root: Path, default: str) -> tuple[str, str | None] | None:
+    """Name and revision of the dataset on the hub that ``data_root`` stands for; None if it is a folder.
+
+    ``hub:`` is ``default``, ``hub:owner/name`` another dataset laid out like it, ``hub:owner/name@revision`` a fixed one.
+    """
+    if not (spelled := data_root.as_posix()).startswith(HUB):
+        return None
+    name, _, revision = spelled.removeprefix(HUB).partition("@")
+    return name or default, revision or None
+
+
+def json_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, Any]]:
+    """(place, value) of every line that is not blank.
+
+    Raises:
+        ArtifactError: a line of the file ``name`` is not JSON.
+    """
+    for number, line in enumerate(lines, 1):
+        if line.isspace():
+            continue
+        place = f"{name}, line {number}"
+        try:
+            yield place, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ArtifactError(f"{place}: not JSON ({error})") from None
+
+
+def checked(record: type[R], value: Any, place: str) -> R:
+    """``value`` as a ``record`` (a dataclass); keys that it does not have are left out.
+
+    Raises:
+        ArtifactError: a key is missing, has a value of another type, or text that UTF-8 cannot hold.
+    """
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{place}: is {type(value).__name__}, allowed is a mapping")
+    names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
+    known = {name: value[name] for name in names if name in value}
+    for name, content in known.items():
+        try:
+            json.dumps(content, ensure_ascii=False, default=str).encode()
+        except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
+            raise ArtifactError(f"{place}: {name} is not UTF-8 text ({error.reason})") from None
+    try:
+        return build(record, known, "")
+    except ConfigError as error:
+        raise ArtifactError(f"{place}: {error}") from None
+
+
+def choose(records: int, count: int | None, seed: int) -> list[int]:
+    """Indices of ``count`` of so many records, ascending; all of them if ``count`` is None or more than there are.
+
+    A larger count adds to what a smaller one chooses.
+
+    Raises:
+        ConfigError: ``count`` is less than 1.
+    """
+    if count is None or count >= records:
+        return list(range(records))
+    require(count >= 1, "count", count, "1 or more, or none for all records")
+    return sorted(np.random.default_rng(seed).permutation(records)[:count].tolist())

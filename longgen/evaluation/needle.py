@@ -1,0 +1,135 @@
+"""Needle in a haystack: one sentence at a depth of a long text, and a question that only it answers."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from longgen.config import SourceSettings
+from longgen.data.sources import load_documents
+from longgen.errors import ArtifactError, ConfigError
+from longgen.evaluation.protocol import protocol
+from longgen.evaluation.samples import Sample
+
+TASKS = ("fu", "keys")
+ESSAYS = "needle/PaulGrahamEssays"  # below the data root, *.txt, as in Kamradt's repository
+
+
+def prepare(
+    task: str,
+    length: int,
+    count: int,
+    tokenizer: Any,
+    seed: int,
+    data_root: Path | None = None,
+    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+) -> Iterator[Sample]:
+    """Prompts of one length, ``count`` for every depth.
+
+    As Kamradt's code: the haystack is cut to the length without the protocol's buffer, and the needle stands at the end
+    of the last sentence before its depth. Essays follow each other by name; there, in the order of the file system. The
+    first sample of a depth begins with the first essay, as there; the others begin anywhere (our choice).
+
+    Args:
+        task: ``fu``, or ``keys`` with another needle in every sample.
+        length: tokens of prompt and answer.
+        count: samples of every depth.
+        tokenizer: a Hugging Face tokenizer.
+        seed: of needles and places.
+        data_root: folder that holds Kamradt's essays in ``needle/PaulGrahamEssays``; None for stand-in text.
+        depths: 0 is the beginning, 1 the end.
+
+    Raises:
+        ConfigError: an unknown task, or the length leaves no room.
+        ArtifactError: there are no essays.
+    """
+    if task not in TASKS:
+        raise ConfigError(f"task is {task!r}: allowed are {', '.join(TASKS)}")
+    strings = protocol("needle")[task]
+    hay, stand_in = _haystack(tokenizer, data_root, length), data_root is None
+    periods = _periods(tokenizer)
+    for depth in depths:
+        for number in range(count):
+            # a stream per sample: what it asks depends on nothing but its place
+            generator = np.random.default_rng([seed, length, round(1000 * depth), number])
+            names = {
+                "place": str(generator.choice(strings.get("places", [""]))),
+                "value": str(generator.integers(10**6, 10**7)),
+            }
+            needle = tokenizer.encode(strings["needle"].format(**names), add_special_tokens=False)
+            room = length - strings["buffer"] - len(needle)
+            if room < 1:
+                raise ConfigError(f"length is {length}: allowed are more than {strings['buffer'] + len(needle)} tokens")
+            start = 0 if number == 0 else int(generator.integers(len(hay) - room + 1))
+            context = tokenizer.decode(_inserted(hay[start : start + room], needle, depth, periods))
+            question = strings["question"].format(**names)
+            yield Sample(
+                benchmark="needle",
+                task=task,
+                id=f"{depth:g}-{number}",
+                prompt=strings["template"].format(context=context, question=question, **names),
+                answers=[strings["answer"].format(**names)],
+                max_new_tokens=strings["max_new_tokens"],
+                length=length,
+                meta={"depth": depth, "needle": strings["needle"].format(**names), "stand_in": stand_in},
+            )
+
+
+def score(sample: Sample, prediction: str) -> dict[str, float]:
+    """Scores of an answer, 0 to 1.
+
+    Returns:
+        ``exact``: the answer occurs in the prediction, whatever its case. For ``fu`` also ``rouge1``, the published
+        score divided by 10: ROUGE-1 F of the prediction with the whole needle, words stemmed. It punishes an answer
+        that does not repeat the question, however right.
+    """
+    scores = {"exact": float(sample.answers[0].lower() in prediction.lower())}
+    if sample.task == "fu":
+        scores["rouge1"] = _rouge().score(sample.meta["needle"], prediction.strip())["rouge1"].fmeasure
+    return scores
+
+
+@functools.cache
+def _rouge() -> Any:
+    try:
+        from rouge_score.rouge_scorer import RougeScorer
+    except ImportError:
+        raise ConfigError(
+            "task fu is scored with rouge-score, which is not installed: pip install 'longgen[eval]'"
+        ) from None
+    return RougeScorer(["rouge1"], use_stemmer=True)
+
+
+def _haystack(tokenizer: Any, data_root: Path | None, length: int) -> list[int]:
+    """Token ids of the haystack, at least ``length``: the essays, again and again."""
+    if data_root is None:
+        documents = load_documents(SourceSettings("pydoc-topics"))
+    else:
+        if not (data_root / ESSAYS).is_dir():
+            raise ArtifactError(f"{data_root / ESSAYS} is no folder: put the essays of Kamradt's repository there")
+        documents = load_documents(SourceSettings("text", str(data_root / ESSAYS)))
+    tokens = _encoded(tokenizer, "".join(document.text for document in documents))
+    return (tokens * (length // len(tokens) + 1)) if len(tokens) < length else tokens
+
+
+@functools.lru_cache(maxsize=4)
+def _encoded(tokenizer: Any, text: str) -> list[int]:
+    return tokenizer.encode(text, add_special_tokens=False)
+
+
+def _periods(tokenizer: Any) -> frozenset[int]:
+    """The tokens that end a sentence: a period alone, and as it follows a word."""
+    return frozenset(tokenizer.encode(text, add_special_tokens=False)[-1] for text in (".", "a."))
+
+
+def _inserted(hay: list[int], needle: list[int], depth: float, periods: frozenset[int]) -> list[int]:
+    """``needle`` after the last sentence that ends before ``depth``; at depth 1 at the end, sentence or not."""
+    place = len(hay) if depth == 1 else int(len(hay) * depth)
+    if depth < 1:
+        while place and hay[place - 1] not in periods:
+            place -= 1
+    return hay[:place] + needle + hay[place:]

@@ -1,0 +1,145 @@
+"""Second step of a run: greedy answers of a model, in shards, each resumable to the sample."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+
+from longgen.errors import ArtifactError, ConfigError
+from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
+from longgen.evaluation.samples import Sample
+from longgen.files import read_json, write_json
+from longgen.progress import progress_bar
+from longgen.provenance import fingerprint
+
+ANSWERED_BY = "answered-by.json"
+
+# (token ids [rows, tokens], mask [rows, tokens] with 0 for padding on the left, new tokens) -> ids [rows, new tokens]
+Generate = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+
+def answers_folder(folder: Path, prompts: PromptFile) -> Path:
+    """Where the answers to a file of prompts are, below the folder of a model's answers."""
+    return folder / prompts.path.parent.name / prompts.path.stem
+
+
+def read_answers(folder: Path) -> dict[str, dict[str, Any]]:
+    """Answers by sample id, of all shards, that were given by whom `ANSWERED_BY` says.
+
+    Those of another model, and what a killed process was writing, are left out.
+    """
+    path = folder / ANSWERED_BY
+    by = fingerprint(read_json(path, "longgen benchmark predict")) if path.exists() else None
+    found: dict[str, dict[str, Any]] = {}
+    for shard in sorted(folder.glob("shard-*.jsonl")):
+        for line in shard.read_bytes().splitlines(keepends=True):
+            if line.endswith(b"\n") and (answer := json.loads(line))["by"] == by:
+                found[answer["id"]] = answer
+    return found
+
+
+def predict(
+    prompts: PromptFile,
+    tokenizer: Any,
+    generate: Generate,
+    identity: dict[str, Any],
+    folder: Path,
+    shard: int = 0,
+    shards: int = 1,
+    batch_tokens: int = 0,
+    device: torch.device | str = "cpu",
+) -> int:
+    """Answer the prompts of a shard that are not answered yet.
+
+    An answer is on disk as soon as its batch is done: a kill loses one batch, which is one sample where
+    ``batch_tokens`` is 0. Answers to prompts that changed, and all those of another ``identity``, are given anew.
+
+    Args:
+        prompts: of one task at one length.
+        tokenizer: of the model; it puts BOS before a prompt if the model wants one.
+        generate: the model's greedy continuation.
+        identity: plain data that determines the answers besides the prompts: the model's weights, how it computes.
+        folder: of this model's answers.
+        shard: number of this one, from 0; sample i belongs to shard i modulo ``shards``.
+        shards: how many.
+        batch_tokens: tokens of a batch, padding included; a longer sample is a batch of its own.
+        device: of ``generate``.
+
+    Returns:
+        how many were answered now.
+
+    Raises:
+        ConfigError: there is no such shard.
+        ArtifactError: another process is at work on it.
+    """
+    if not 0 <= shard < shards:
+        raise ConfigError(f"shard is {shard}: allowed is 0..{shards - 1}")
+    folder, by = answers_folder(folder, prompts), fingerprint(identity)
+    with _only_one(folder, shard, shards) as file:
+        write_json(folder / ANSWERED_BY, identity)
+        answered = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
+        own = [sample for number, sample in enumerate(prompts) if number % shards == shard]
+        todo = [sample for sample in own if answered.get(sample.id) != prompt_hash(sample)]
+        with progress_bar(
+            len(own), f"{prompts.path.parent.name} {prompts.path.stem}", "sample", len(own) - len(todo)
+        ) as bar:
+            for batch in _batches(todo, tokenizer, batch_tokens):
+                for sample, text in zip(batch, _answers(batch, tokenizer, generate, device), strict=True):
+                    line = {"id": sample.id, "prompt": prompt_hash(sample), "by": by, "prediction": text}
+                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                file.flush()
+                bar.update(len(batch))
+    return len(todo)
+
+
+@contextmanager
+def _only_one(folder: Path, shard: int, shards: int) -> Iterator[TextIO]:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"shard-{shard:05d}-of-{shards:05d}.jsonl"
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ArtifactError(
+                f"{path} is being written by another process: wait for it, or give another shard"
+            ) from None
+        _end_with_a_line(path)
+        yield file
+
+
+def _end_with_a_line(path: Path) -> None:
+    """Cut off what a killed process was writing."""
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    if whole < len(data):
+        with path.open("r+b") as file:
+            file.truncate(whole)
+
+
+def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterator[list[Sample]]:
+    """Samples of similar lengths together, the longest first: if memory is short, it is at the start."""
+    lengths = {sample.id: len(tokenizer(sample.prompt).input_ids) + sample.max_new_tokens for sample in samples}
+    batch: list[Sample] = []
+    for sample in sorted(samples, key=lambda sample: -lengths[sample.id]):
+        longest = lengths[batch[0].id] if batch else 0
+        if batch and ((len(batch) + 1) * longest > batch_tokens or sample.max_new_tokens != batch[0].max_new_tokens):
+            yield batch
+            batch = []
+        batch.append(sample)
+    if batch:
+        yield batch
+
+
+def _answers(batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str) -> list[str]:
+    rows = [tokenizer(sample.prompt).input_ids for sample in batch]
+    width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
+    tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
+    generated = generate(tokens, mask, batch[0].max_new_tokens)
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in generated.tolist()]

@@ -1,0 +1,128 @@
+"""First step of a run: the prompts of a task at a length, in a file that every model gets."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from longgen.errors import ArtifactError
+from longgen.evaluation.benchmarks import Benchmark
+from longgen.evaluation.protocol import protocol
+from longgen.evaluation.samples import Sample
+from longgen.files import atomic_file, read_json, write_json
+from longgen.provenance import fingerprint
+
+MADE_BY = "longgen benchmark prepare"
+
+
+@dataclass(frozen=True)
+class PromptFile:
+    """The prompts of one task at one length.
+
+    Attributes:
+        path: JSON lines, a `Sample` each; beside it, with suffix .json, what they were made from.
+        fingerprint: of their contents.
+        samples: how many.
+        stand_in: they are made of text that is not the benchmark's own.
+    """
+
+    path: Path
+    fingerprint: str
+    samples: int
+    stand_in: bool
+
+    @classmethod
+    def open(cls, path: Path) -> PromptFile:
+        """What `write_prompts` made.
+
+        Raises:
+            ArtifactError: missing or damaged.
+        """
+        manifest = read_json(path.with_suffix(".json"), MADE_BY)
+        if not path.exists():
+            raise ArtifactError(f"{path} is missing: `{MADE_BY}` makes it")
+        return cls(path, manifest["fingerprint"], manifest["samples"], manifest["stand_in"])
+
+    def __iter__(self) -> Iterator[Sample]:
+        with self.path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    yield Sample(**json.loads(line))
+                except (ValueError, TypeError) as error:
+                    raise ArtifactError(
+                        f"{self.path}:{number} is no sample ({error}): `{MADE_BY}` makes it anew"
+                    ) from None
+
+
+def prompt_hash(sample: Sample) -> str:
+    """Tells whether an answer was given to this very prompt."""
+    return hashlib.sha256(sample.prompt.encode()).hexdigest()[:16]
+
+
+def write_prompts(
+    chosen: Benchmark,
+    task: str,
+    length: int | None,
+    count: int,
+    tokenizer: Any,
+    tokenizer_fingerprint: str,
+    seed: int,
+    data_root: Path | None,
+    folder: Path,
+) -> PromptFile:
+    """Make the prompts of a task below ``folder``, unless they are there, made from the same.
+
+    Args:
+        chosen: the benchmark.
+        task: of it.
+        length: in tokens; None where prompts have a natural length.
+        count: samples, or samples per depth (`longgen.evaluation.needle`).
+        tokenizer: Hugging Face tokenizer, by which lengths are counted.
+        tokenizer_fingerprint: of its files.
+        seed: of all random choices.
+        data_root: folder of the benchmarks' own data; None for stand-in data.
+        folder: of all prompts.
+
+    Raises:
+        ArtifactError, ConfigError: as the benchmark's ``prepare``.
+    """
+    path = folder / chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
+    made_from = {
+        "benchmark": chosen.name,
+        "task": task,
+        "length": length,
+        "count": count,
+        "tokenizer": tokenizer_fingerprint,
+        "seed": seed,
+        "data": _listing(data_root),
+        "protocol": fingerprint(protocol(chosen.name)),
+    }
+    manifest = path.with_suffix(".json")
+    if manifest.exists() and path.exists() and read_json(manifest, MADE_BY)["made_from"] == made_from:
+        return PromptFile.open(path)
+    digest, samples, stand_in = hashlib.sha256(), 0, False
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root):
+            line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
+            digest.update(line.encode())
+            file.write(line)
+            samples += 1
+            stand_in |= sample.meta.get("stand_in", True)
+    described = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
+    write_json(manifest, described | {"made_from": made_from})
+    return PromptFile.open(path)
+
+
+def _listing(data_root: Path | None) -> str | None:
+    """Tells whether files below the data root changed, without reading them."""
+    if data_root is None:
+        return None
+    files = sorted(path for path in data_root.rglob("*") if path.is_file())
+    return fingerprint(
+        [(str(path.relative_to(data_root)), path.stat().st_size, path.stat().st_mtime) for path in files]
+    )
