@@ -7,7 +7,19 @@ import importlib
 import typer
 
 # verb -> module in longgen.cli; the module has a function of the verb's name, or an ``app`` with further verbs.
-VERBS = ("plan", "prepare", "pack", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
+VERBS = (
+    "plan",
+    "prepare",
+    "pack",
+    "convert",
+    "train",
+    "evaluate",
+    "benchmark",
+    "profile",
+    "figures",
+    "compare",
+    "publish",
+)
 
 
 def register_commands(app: typer.Typer) -> None:

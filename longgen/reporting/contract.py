@@ -69,6 +69,14 @@ KINDS: dict[str, Kind] = {
         "evaluation/<variant>/perplexity.json",
         ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
     ),
+    "benchmark": Kind(
+        "evaluation/<variant>/benchmark.json",
+        (
+            *("benchmark", "task", "metric", "length", "depth", "n", "score", "score_low", "score_high"),
+            "stand_in",
+        ),
+        "longgen benchmark score --run {run}",
+    ),
     "speed": Kind(
         "profile/speed.json",
         ("variant", "stage", "length", *_TIMES, "speedup", "speedup_low", "speedup_high"),
@@ -146,10 +154,10 @@ TEXT_COLUMNS = frozenset(
     {
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
-        *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note"),
+        *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
     }
 )
-FLAG_COLUMNS = frozenset({"passed", "shipped"})
+FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in"})
 
 
 def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:

@@ -51,6 +51,8 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         command = "python -m longgen.profiling.gpu --name smoke" + " --only tuning" * (kind == "kernel-tuning")
     if kind == "attention-speed":
         command = "python -m longgen.profiling.cpu --name smoke"
+    if kind == "benchmark":
+        command = "longgen benchmark score --run smoke"
     if kind == "training-speed":
         command = "longgen profile train --name smoke"
     if kind == "packing":

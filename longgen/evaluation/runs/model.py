@@ -1,0 +1,58 @@
+"""A model that answers: loaded once, greedy, with its own KV cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from longgen.errors import ArtifactError
+from longgen.evaluation.runs.predict import Generate
+from longgen.files import fingerprint_files
+
+# Our choice: a prompt is read in pieces of this many tokens, so that activations do not grow with its length.
+PREFILL_TOKENS = 8192
+
+
+def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
+    """Model and tokenizer of a folder.
+
+    Raises:
+        ArtifactError: it is no model folder.
+    """
+    if not (folder / "config.json").is_file():
+        raise ArtifactError(f"{folder} has no config.json: `longgen train` or `longgen convert` makes a model")
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+    return model, AutoTokenizer.from_pretrained(folder)
+
+
+def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """What determines the answers of a model: weights, configuration, tokenizer, and the dtype that computes."""
+    files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.json"))]
+    return {"model": fingerprint_files(files), "dtype": str(dtype).removeprefix("torch.")}
+
+
+def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
+    """Greedy continuation, whatever the model's own generation defaults say."""
+
+    @torch.no_grad()
+    def generate(tokens: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> torch.Tensor:
+        options: dict[str, Any] = {}
+        if tokens.shape[0] == 1 and tokens.shape[1] > prefill_tokens:
+            options["prefill_chunk_size"] = prefill_tokens
+        generated = model.generate(
+            tokens,
+            attention_mask=mask,
+            max_new_tokens=new_tokens,
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            pad_token_id=model.generation_config.pad_token_id or 0,
+            **options,
+        )
+        return generated[:, tokens.shape[1] :]
+
+    return generate
