@@ -1,4 +1,4 @@
-"""The base model of an experiment: a Llama of the configured shape over the byte vocabulary."""
+"""Hugging Face configs of Llamas: the base model of an experiment, and one of any shape."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from transformers import LlamaConfig
 
 from longgen.config import ModelSettings
 from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
+from longgen.shapes import ModelShape
 
 
 def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
@@ -27,4 +28,24 @@ def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
         pad_token_id=PAD_ID,
         bos_token_id=BOS_ID,
         eos_token_id=EOS_ID,
+    )
+
+
+def shape_config(shape: ModelShape, max_length: int) -> LlamaConfig:
+    """The config of a Llama with the layers of ``shape``, for measuring without its weights.
+
+    Args:
+        shape: its sizes.
+        max_length: longest sequence in tokens.
+    """
+    return LlamaConfig(
+        num_hidden_layers=shape.num_layers,
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_kv_heads,
+        head_dim=shape.head_dim,
+        vocab_size=shape.vocab_size,
+        tie_word_embeddings=shape.tie_word_embeddings,
+        max_position_embeddings=max_length,
     )

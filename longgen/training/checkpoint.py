@@ -84,8 +84,10 @@ def save_checkpoint(
         if finished.exists():  # of another run
             shutil.rmtree(finished)
         unfinished.rename(finished)
-        for old in _checkpoints(folder)[keep:]:
-            shutil.rmtree(old)
+        kept = [path for path, _ in _own_checkpoints(folder, progress.fingerprint)[:keep]]
+        for old in folder.glob("step-*"):  # those of another run too, which may have gone further
+            if old not in kept:
+                shutil.rmtree(old)
     processes.wait()
 
 
@@ -105,14 +107,11 @@ def load_checkpoint(
         ArtifactError: the checkpoint is of this run but damaged.
     """
     processes = processes or Processes()
-    found = _checkpoints(folder)
+    found = _own_checkpoints(folder, fingerprint)
     if not found:
         return Progress(fingerprint)
-    latest = found[0]
+    latest, progress = found[0]
     try:
-        progress = Progress(**json.loads((latest / PROGRESS).read_text("utf-8")))
-        if progress.fingerprint != fingerprint:
-            return Progress(fingerprint)
         _make_room(latest, model, optimizers)
         with without_warnings():
             distributed.load(
@@ -120,17 +119,29 @@ def load_checkpoint(
                 storage_reader=HuggingFaceStorageReader(str(latest)),
                 no_dist=processes.mesh is None,
             )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError, CheckpointException) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ArtifactError(
-            f"checkpoint {latest} is damaged ({reason}): delete it to go on from the one before it, or anew"
-        ) from error
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, CheckpointException) as error:
+        raise _damaged(latest, error) from error
     return progress
 
 
-def _checkpoints(folder: Path) -> list[Path]:
-    """Complete checkpoints, the latest first."""
-    return sorted((path.parent for path in folder.glob(f"step-*/{PROGRESS}")), reverse=True)
+def _own_checkpoints(folder: Path, fingerprint: str) -> list[tuple[Path, Progress]]:
+    """The complete checkpoints of a run, the latest first. Raises ArtifactError if one is damaged."""
+    found = []
+    for path in sorted(folder.glob(f"step-*/{PROGRESS}"), reverse=True):
+        try:
+            progress = Progress(**json.loads(path.read_text("utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise _damaged(path.parent, error) from error
+        if progress.fingerprint == fingerprint:
+            found.append((path.parent, progress))
+    return found
+
+
+def _damaged(checkpoint: Path, error: Exception) -> ArtifactError:
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return ArtifactError(
+        f"checkpoint {checkpoint} is damaged ({reason}): delete it to go on from the one before it, or anew"
+    )
 
 
 def _states(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> dict[str, torch.Tensor]:

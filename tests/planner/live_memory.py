@@ -17,10 +17,11 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
-from transformers import LlamaConfig, masking_utils
+from transformers import masking_utils
 
 from longgen.data.batch import Batch
 from longgen.modeling import longgen_classes, longgen_config, pieces
+from longgen.modeling.base import shape_config
 from longgen.planner.job import Job
 from longgen.training.adapters import add_adapters
 from longgen.training.optimizer import make_optimizers
@@ -120,17 +121,7 @@ class Measured:
 def measure(job: Job, monkeypatch: pytest.MonkeyPatch) -> Measured:
     """The second of two passes of ``job``, with gradients of the first and optimizer state, on its first process."""
     shape = job.shape
-    base = LlamaConfig(
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        vocab_size=shape.vocab_size,
-        tie_word_embeddings=shape.tie_word_embeddings,
-        max_position_embeddings=job.length,
-    )
+    base = shape_config(shape, job.length)
     host = SimpleNamespace(bytes=0)
 
     @contextmanager

@@ -11,6 +11,7 @@ from longgen.cli import app
 from longgen.cli.profile import DEFAULT_VERB
 from longgen.errors import ConfigError
 from longgen.modeling import longgen_config
+from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
 from longgen.planner import training_flops
 from longgen.profiling import gpu
@@ -107,7 +108,7 @@ def test_a_slice_computes_what_the_hybrid_of_its_layout_does(small_patterns):
     row, losses = model.row, {}
     for stack in slices(4):
         model._become(stack)
-        config = slice._llama_config(TINY, stack.num_layers, length)
+        config = shape_config(replace(TINY, num_layers=stack.num_layers), length)
         pattern = slice.PATTERNS.get(stack.pattern, SMALL)
         built = type(model.model)(longgen_config(config, stack.layout, pattern))
         weights = built.state_dict()

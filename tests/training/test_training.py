@@ -108,6 +108,17 @@ def test_the_last_checkpoints_are_kept_and_the_latest_is_loaded(tmp_path):
     assert load_checkpoint(tmp_path, model, optimizers, "print").step == 11
 
 
+def test_checkpoints_of_another_run_do_not_displace_those_of_this_one(tmp_path):
+    model, optimizers = _trained("adamw", 1)
+    for step in (40, 50):
+        save_checkpoint(tmp_path, model, optimizers, Progress("edited since", step), keep=2)
+    assert load_checkpoint(tmp_path, model, optimizers, "print").step == 0
+    save_checkpoint(tmp_path, model, optimizers, Progress("print", 10), keep=2)
+    save_checkpoint(tmp_path, model, optimizers, Progress("print", 20), keep=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000020"]
+    assert load_checkpoint(tmp_path, model, optimizers, "print").step == 20
+
+
 def _settings(steps: int) -> dict:
     settings = tiny_settings()
     phase = {"length": 64, "batch_size": 2, "steps": steps, "learning_rate": 3e-3, "warmup_steps": 5}

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig
+from transformers import AutoModelForCausalLM
 
 from longgen.attention import FULL_KERNELS, full_attention
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
@@ -18,6 +18,7 @@ from longgen.data.batch import Batch
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.modeling import longgen_config
+from longgen.modeling.base import shape_config
 from longgen.planner.gpus import GIB
 from longgen.planner.training import plan_training
 from longgen.profiling.attention.timing import time_workload
@@ -140,9 +141,8 @@ class TrainingSlice:
         processes = join_processes(self.setup, sharded=precision != "float32")
         self.device, self.shape = processes.device, shape
         torch.manual_seed(0)
-        config = longgen_config(
-            _llama_config(shape, num_layers, length), make_layout(num_layers, "all"), PATTERNS[SINK]
-        )
+        base = shape_config(replace(shape, num_layers=num_layers), length)
+        config = longgen_config(base, make_layout(num_layers, "all"), PATTERNS[SINK])
         with self.device:  # weights are drawn where they stay
             self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
         self.model.use_full_attention(full_kernel)
@@ -184,17 +184,3 @@ class TrainingSlice:
         for number in range(stack.num_layers):
             groups = hybrid.head_groups(number, self.shape.num_kv_heads)
             self.model.model.layers[number].self_attn.head_groups = groups
-
-
-def _llama_config(shape: ModelShape, num_layers: int, length: int) -> LlamaConfig:
-    return LlamaConfig(
-        num_hidden_layers=num_layers,
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_kv_heads,
-        head_dim=shape.head_dim,
-        vocab_size=shape.vocab_size,
-        tie_word_embeddings=shape.tie_word_embeddings,
-        max_position_embeddings=length,
-    )
