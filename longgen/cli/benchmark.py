@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longgen.cli.options import Threads, use_threads
+from longgen.config.parts import KV_REDUCTIONS
 from longgen.errors import ConfigError
+from longgen.strict import require
 
 if TYPE_CHECKING:
     from longgen.evaluation.runs.prompts import PromptFile
@@ -83,6 +85,11 @@ def predict(
     batch_tokens: Annotated[
         int, typer.Option(help="Prompts answered together, in tokens with padding; 0: one at a time.", min=0)
     ] = 0,
+    kv_method: Annotated[
+        str | None,
+        typer.Option(help=f"Reduce the KV cache of a full model: {', '.join(KV_REDUCTIONS)}.", show_default="none"),
+    ] = None,
+    kv_fraction: Annotated[float, typer.Option(help="With --kv-method: to this share of its bytes.")] = 0.38,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     threads: Threads = 0,
@@ -96,7 +103,7 @@ def predict(
     use_threads(threads)
     import torch
 
-    from longgen.evaluation.runs.model import greedy, load_model, model_identity
+    from longgen.evaluation.runs.model import greedy, load_model, model_identity, reduced
 
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     if dtype not in dtypes:
@@ -104,6 +111,10 @@ def predict(
     files = _prompt_files(prompts)
     loaded, tokenizer = load_model(model, dtypes[dtype], device)
     identity, generate = model_identity(model, dtypes[dtype]), greedy(loaded)
+    if kv_method is not None:
+        require(kv_method in KV_REDUCTIONS, "--kv-method", kv_method, ", ".join(KV_REDUCTIONS))
+        identity |= {"kv_method": kv_method, "kv_fraction": kv_fraction}
+        generate = reduced(loaded, kv_method, kv_fraction)
     given = sum(
         answer(file, tokenizer, generate, identity, output, shard, shards, batch_tokens, device) for file in files
     )

@@ -4,6 +4,7 @@ from longgen.config.experiment import Experiment, Variant, load_experiment, need
 from longgen.config.parts import (
     DataSettings,
     EvaluationSettings,
+    KvReductionSettings,
     ModelSettings,
     ProfilingSettings,
     SourceSettings,
@@ -23,6 +24,7 @@ __all__ = [
     "EvaluationSettings",
     "Experiment",
     "ExtensionSettings",
+    "KvReductionSettings",
     "LoraSettings",
     "ModelSettings",
     "OptimizerSettings",

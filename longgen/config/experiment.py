@@ -96,6 +96,11 @@ class Experiment:
             require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
         generated = any(stage.packed is None for stage in self.stages.values())
         require(self.data is not None or not (generated or self.evaluation), "data", None, "the sources of the text")
+        reduction = self.evaluation.kv_reduction if self.evaluation else None
+        if reduction is not None:
+            hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
+            chosen = reduction.budget_of
+            require(chosen in hybrids, "evaluation.kv_reduction.budget_of", chosen, f"a hybrid: {', '.join(hybrids)}")
         require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
 
     def _check_names(self) -> None:

@@ -9,6 +9,10 @@ from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.layout import HEADS, PLACEMENTS
 from longgen.strict import require
 
+# Those of `longgen.evaluation.baselines.METHODS` that need nothing but the model; these cannot be asked without
+# importing torch, and a test compares them.
+KV_REDUCTIONS = ("sink-window", "lm-infinite", "streaming-llm", "snapkv", "pyramidkv", "tova", "h2o")
+
 
 @dataclass(frozen=True)
 class SourceSettings:
@@ -94,6 +98,28 @@ class VariantSettings:
 
 
 @dataclass(frozen=True)
+class KvReductionSettings:
+    """The full model with its KV cache reduced at inference, asked for needles beside the hybrids.
+
+    Attributes:
+        methods: names in `KV_REDUCTIONS`.
+        budget_of: the variant that keeps as many bytes of KV cache.
+        samples_per_cell: needles per length and depth.
+        lengths: in tokens; null: the longest of the extension.
+    """
+
+    methods: list[str]
+    budget_of: str
+    samples_per_cell: int
+    lengths: list[int] | None = None
+
+    def __post_init__(self) -> None:
+        fits = set(self.methods) <= set(KV_REDUCTIONS) and len(set(self.methods)) == len(self.methods) > 0
+        require(fits, "methods", self.methods, f"at least one of {', '.join(KV_REDUCTIONS)}, each once")
+        require(self.samples_per_cell >= 1, "samples_per_cell", self.samples_per_cell, "a whole number >= 1")
+
+
+@dataclass(frozen=True)
 class EvaluationSettings:
     """What is asked of every fine-tuned variant. Lengths in tokens, depths as fractions of the context."""
 
@@ -105,6 +131,7 @@ class EvaluationSettings:
     perplexity_documents: int
     perplexity_bins: int = 16
     batch_size: int = 8
+    kv_reduction: KvReductionSettings | None = None
 
     def __post_init__(self) -> None:
         require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -41,19 +43,42 @@ def evaluate_retrieval(
         records as in docs/results-format.md (kind ``retrieval``), intervals are Wilson 95 %.
     """
     counts = {task: settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks}
-    total = len(settings.lengths) * len(settings.depths) * sum(counts.values())
+    return ask(partial(greedy_answers, model), text, settings, counts, settings.lengths, seed, description)
+
+
+def ask(
+    answers: Callable[[list[Sample]], list[bool]],
+    text: np.ndarray,
+    settings: EvaluationSettings,
+    counts: dict[str, int],
+    lengths: list[int],
+    seed: int,
+    description: str,
+) -> list[dict[str, Any]]:
+    """Records of kind ``retrieval`` from ``answers``, which says which samples of one length are answered rightly.
+
+    Args:
+        answers: of a batch.
+        text: held-out token ids.
+        settings: all tasks, depths and the batch size.
+        counts: samples per cell of each task that is asked. A cell's first samples are the same, however many.
+        lengths: in tokens.
+        seed: of the prompts.
+        description: label of the progress bar.
+    """
+    total = len(lengths) * len(settings.depths) * sum(counts.values())
     records = []
     with progress_bar(total, description, "sample") as bar:
-        for task_number, (task, count) in enumerate(counts.items()):
-            for length in settings.lengths:
+        for task, count in counts.items():
+            for length in lengths:
                 for depth in settings.depths:
                     # a stream per cell: a task's prompts do not change when other cells come or go
-                    generator = np.random.default_rng([seed, task_number, length, round(depth * 1000)])
+                    generator = np.random.default_rng([seed, settings.tasks.index(task), length, round(depth * 1000)])
                     samples = [TASKS[task](generator, text, length, depth) for _ in range(count)]
                     hits = 0
                     for start in range(0, count, settings.batch_size):
                         part = samples[start : start + settings.batch_size]
-                        hits += sum(greedy_answers(model, part))
+                        hits += sum(answers(part))
                         bar.update(len(part))
                     low, high = wilson_interval(hits, count)
                     cell = {"task": task, "length": length, "depth": depth, "n": count}

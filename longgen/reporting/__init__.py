@@ -20,6 +20,8 @@ FIGURE_NAMES = (
     "kv",
 )
 TABLE_NAMES = ("ablation", "claims")
+# That of an experiment whose full model was evaluated with its KV cache reduced at inference.
+REDUCTION_TABLE_NAMES = ("kv_reductions",)
 # Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
 KERNEL_FIGURE_NAMES = ("kernels",)
 KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")

@@ -11,6 +11,7 @@ from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting.contract import MEASURED
+from longgen.reporting.kv_reductions import reductions_at
 from longgen.reporting.measures import difference_interval, retrieval_by_length
 from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
 from longgen.reporting.run import Run
@@ -76,6 +77,17 @@ def _retrieval_lost(run: Run, claim: PaperClaim, variant: str, length: int) -> M
     return _needle_difference(run, "full", variant, length)
 
 
+def _reductions_beaten(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
+    """Points by which a hybrid is ahead of the best KV reduction that keeps as much."""
+    if not run.has("kv-reduction") or (hybrid := _needle_at(run, variant, length)) is None:
+        return None
+    reduced = reductions_at(run, length)
+    reduced = reduced[reduced["budget_of"] == variant]
+    if reduced.empty:
+        return None
+    return _points_ahead(hybrid, reduced.sort_values("exact", ascending=False, kind="stable").iloc[0])
+
+
 def _extension(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
     needle = _needle(run, variant)
     base = run.plan.base_length
@@ -113,16 +125,21 @@ def _needle(run: Run, variant: str) -> pd.DataFrame:
 
 def _needle_difference(run: Run, first: str, second: str, length: int) -> Measurement | None:
     """Percentage points of needle exact match by which ``first`` is ahead of ``second``."""
-    pair = []
-    for name in (first, second):
-        rows = _needle(run, name)
-        rows = rows[rows["length"] == length]
-        if rows.empty:
-            return None
-        pair.append(rows.iloc[0])
-    intervals = [(float(row["exact"]), float(row["exact_low"]), float(row["exact_high"])) for row in pair]
+    pair = [_needle_at(run, name, length) for name in (first, second)]
+    return None if pair[0] is None or pair[1] is None else _points_ahead(pair[0], pair[1])
+
+
+def _needle_at(run: Run, variant: str, length: int) -> pd.Series | None:
+    rows = _needle(run, variant)
+    rows = rows[rows["length"] == length]
+    return None if rows.empty else rows.iloc[0]
+
+
+def _points_ahead(first: pd.Series, second: pd.Series) -> Measurement:
+    """Percentage points of exact match by which ``first`` is ahead, each with its interval."""
+    intervals = [(float(row["exact"]), float(row["exact_low"]), float(row["exact_high"])) for row in (first, second)]
     value, low, high = difference_interval(*intervals)
-    return Measurement(100 * value, 100 * low, 100 * high, int(min(row["n"] for row in pair)))
+    return Measurement(100 * value, 100 * low, 100 * high, int(min(first["n"], second["n"])))
 
 
 @dataclass(frozen=True)
@@ -143,5 +160,6 @@ MEASURES: dict[str, Measure] = {
     "kv_reduction": Measure("memory", _kv_reduction),
     "retrieval_kept": Measure("retrieval", _retrieval_kept),
     "retrieval_lost": Measure("retrieval", _retrieval_lost),
+    "reductions_beaten": Measure("kv-reduction", _reductions_beaten),
     "extension": Measure("retrieval", _extension),
 }

@@ -97,7 +97,7 @@ def _variants_of(run: Run, claim: PaperClaim, paper: PaperClaims) -> list[str]:
 def _length(run: Run, claim: PaperClaim, variant: str) -> int:
     trained = run.plan.trained_length
     kind = MEASURES[claim.measure].kind
-    if kind == "retrieval" or not run.has(kind):
+    if kind not in ("speed", "memory") or not run.has(kind):
         return trained
     rows = run.frame(kind)
     rows = rows[rows["variant"] == variant]

@@ -14,6 +14,7 @@ from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, 
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 # What a kind of result is about: only an experiment has a plan, variants and a part in the claims.
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
+REDUCTIONS = "KV reductions"
 _BY_WORKFLOW = "snakemake --cores all --config experiment=config/{run}.yaml"
 _BY_BENCHMARK = "python -m longgen.profiling.gpu --name {run}"
 
@@ -26,7 +27,8 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        subject: `EXPERIMENT`, `KERNELS`, `STEPS` or `PACKING`; only records of an experiment have a variant.
+        subject: `EXPERIMENT`, `REDUCTIONS`, `KERNELS`, `STEPS` or `PACKING`. Only records of an experiment have a
+            variant.
         measured: the columns that a record of status "measured" must fill.
     """
 
@@ -68,6 +70,11 @@ KINDS: dict[str, Kind] = {
     "perplexity": Kind(
         "evaluation/<variant>/perplexity.json",
         ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
+    ),
+    "kv-reduction": Kind(
+        "kv-reduction/<method>.json",
+        (*("method", "budget_of", "kv_fraction", "task", "length", "depth", "n", "exact", "exact_low", "exact_high"),),
+        subject=REDUCTIONS,
     ),
     "benchmark": Kind(
         "evaluation/<variant>/benchmark.json",
@@ -155,6 +162,7 @@ TEXT_COLUMNS = frozenset(
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
+        *("method", "budget_of"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in"})

@@ -32,7 +32,7 @@ class PaperClaim:
 
     name: str
     claim: str
-    measure: Literal["speedup", "kv_reduction", "retrieval_kept", "retrieval_lost", "extension"]
+    measure: Literal["speedup", "kv_reduction", "retrieval_kept", "retrieval_lost", "reductions_beaten", "extension"]
     unit: str
     tolerance: float
     paper: float | None = None

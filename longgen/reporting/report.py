@@ -1,4 +1,4 @@
-"""Everything that is made from a run's results: figures, and the tables of ablation, claims, kernels and packing."""
+"""Everything that is made from a run's results: figures, tables and the claims."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING, STEPS
+from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING, REDUCTIONS, STEPS
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
+from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
@@ -66,6 +67,14 @@ def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> lis
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
 
+def write_kv_reductions(run: Run, folder: Path, name: str = "kv_reductions") -> list[Path]:
+    """Write kv_reductions.csv and kv_reductions.md. Raises ArtifactError if no reduction was evaluated."""
+    table = kv_reductions_table(run)
+    save_csv(table, folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", kv_reductions_markdown(run, table))
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
 def write_kernel_table(run: Run, folder: Path, name: str = "kernel_table") -> list[Path]:
     """Write kernel_table.csv and kernel_table.md. Raises ArtifactError if no kernel was measured."""
     table = kernel_table(run)
@@ -111,6 +120,7 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         "ablation": write_ablation,
         "claims": _write_own_claims,
     },
+    REDUCTIONS: {"kv_reductions": write_kv_reductions},
     KERNELS: {
         **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
         "kernel_table": write_kernel_table,

@@ -137,7 +137,7 @@ def _own_checkpoints(folder: Path, fingerprint: str) -> list[tuple[Path, Progres
     return found
 
 
-def _damaged(checkpoint: Path, error: Exception) -> ArtifactError:
+def _damaged(checkpoint: Path, error: BaseException) -> ArtifactError:
     reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return ArtifactError(
         f"checkpoint {checkpoint} is damaged ({reason}): delete it to go on from the one before it, or anew"

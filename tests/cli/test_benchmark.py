@@ -78,6 +78,25 @@ def test_answers_do_not_depend_on_batches(folder):
     assert len(texts[0]) == 500
 
 
+def test_a_reduced_cache_is_another_model(folder):
+    full = folder / "full"
+    model = tiny_hybrid("llama", "all", SparsePattern(16, 1, 4))
+    model.resize_token_embeddings(260)
+    model.save_pretrained(full)
+    save_byte_tokenizer(full)
+    prompts, answers = folder / "reduced-prompts", folder / "reduced"
+    asked = ["--task", "keys", "--length", 400, "--samples", 1]
+    run("prepare", "needle", "--tokenizer", full, "--output", prompts, *asked)
+    given = ["predict", full, "--prompts", prompts, "--output", answers]
+    assert "5 answers given now" in run(*given)
+    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.2)
+    assert "0 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.2)
+    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.4)
+    assert "--kv-method is 'x': allowed is sink-window" in run(*given, "--kv-method", "x", code=1)
+    hybrid = ["predict", folder / "model", "--prompts", prompts, "--output", folder / "h", "--kv-method", "tova"]
+    assert "full" in run(*hybrid, code=1)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

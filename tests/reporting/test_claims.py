@@ -73,6 +73,7 @@ def test_the_papers_numbers() -> None:
         "decode-speedup": 1.41,
         "retrieval-kept": None,
         "retrieval-lost": None,
+        "reductions-beaten": None,
         "context-extension": 32.0,
     }
 
@@ -95,7 +96,8 @@ def test_paper_scale_is_predicted_and_not_measured(run: Run) -> None:
 def test_own_scale_is_measured(run: Run) -> None:
     rows = ledger([run])
     rows = rows[rows["scale"] == f"smoke @ {TRAINED}"].set_index(["claim", "variant"])
-    assert len(rows) == 6 * 2 + 1
+    assert len(rows) == 7 * 2 + 1
+    assert set(rows.loc["reductions-beaten", "verdict"]) == {"not measured"}
     for number, variant in ((1, "longgen-sink"), (2, "longgen-stride")):
         for stage_number, stage in enumerate(("prefill", "decode", "training")):
             row = rows.loc[(f"{stage}-speedup", variant)]

@@ -20,6 +20,7 @@ from longgen.reporting import (
     KERNEL_TABLE_NAMES,
     PACKING_FIGURE_NAMES,
     PACKING_TABLE_NAMES,
+    REDUCTION_TABLE_NAMES,
     STEP_FIGURE_NAMES,
     STEP_TABLE_NAMES,
     TABLE_NAMES,
@@ -47,7 +48,7 @@ def test_the_workflow_knows_the_names_of_all_parts() -> None:
     assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
     kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
     packing = [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
-    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *kernels, *packing]
+    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_TABLE_NAMES, *kernels, *packing]
 
 
 @pytest.fixture(scope="module")

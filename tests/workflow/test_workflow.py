@@ -52,11 +52,17 @@ def clone(tmp_path_factory):
     return working_copy(tmp_path_factory.mktemp("clone"))
 
 
+def toy_settings() -> dict:
+    settings = tiny_settings()
+    settings["evaluation"]["kv_reduction"] = {"methods": ["snapkv"], "budget_of": "middle", "samples_per_cell": 1}
+    return settings
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A copy in which a toy experiment ran to its end."""
     folder = working_copy(tmp_path_factory.mktemp("finished"))
-    (folder / "toy.yaml").write_text(yaml.safe_dump(tiny_settings(), sort_keys=False))
+    (folder / "toy.yaml").write_text(yaml.safe_dump(toy_settings(), sort_keys=False))
     snakemake(folder, "--config", "experiment=toy.yaml")
     return folder
 
@@ -72,6 +78,7 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "convert": 4,
         "extend": 4,
         "evaluate": 4,
+        "reduce_kv": 5,
         "run_figures": 1,
         "all": 1,
     }
@@ -125,12 +132,15 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
     figures = finished / "paper_figures" / "tiny"
     with (figures / "ablation.csv").open() as file:
         assert [row["variant"] for row in csv.DictReader(file)] == ["full", "middle"]
-    assert {"claims.csv", "claims.md", "needle.png", "needle.pdf", "needle.csv"} <= {p.name for p in figures.iterdir()}
+    made = {path.name for path in figures.iterdir()}
+    assert {"claims.csv", "claims.md", "needle.png", "needle.pdf", "needle.csv", "kv_reductions.md"} <= made
+    with (figures / "kv_reductions.csv").open() as file:
+        assert {row["name"] for row in csv.DictReader(file)} == {"full", "middle", "snapkv"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
 
 
 def changed(finished: Path, change) -> dict[str, list[str]]:
-    settings = tiny_settings()
+    settings = toy_settings()
     change(settings)
     (finished / "toy.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
     return planned(snakemake(finished, "--dry-run", "--config", "experiment=toy.yaml"))
@@ -138,13 +148,13 @@ def changed(finished: Path, change) -> dict[str, list[str]]:
 
 def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
     jobs = changed(finished, lambda s: s["variants"]["middle"].update(placement="top"))
-    assert jobs.keys() == {"plan", "profile", "convert", "extend", "evaluate", "run_figures", "all"}
+    assert jobs.keys() == {"plan", "profile", "convert", "extend", "evaluate", "reduce_kv", "run_figures", "all"}
     assert jobs["convert"] == jobs["extend"] == jobs["evaluate"] == ["variant=middle"]
 
 
 def test_editing_the_evaluation_trains_nothing(finished):
     jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))
-    assert jobs.keys() == {"plan", "evaluate", "run_figures", "all"}
+    assert jobs.keys() == {"plan", "evaluate", "reduce_kv", "run_figures", "all"}
     assert changed(finished, lambda s: None) == {}
 
 

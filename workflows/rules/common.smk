@@ -74,6 +74,13 @@ SETUP = selected_setup()
 TRAINER = trainer(SETUP)
 
 
+EVALUATION = EXPERIMENT.evaluation
+# The KV reductions at inference that the full model is evaluated with.
+REDUCTIONS = (
+    EVALUATION.kv_reduction.methods if EVALUATION and EVALUATION.kv_reduction else []
+)
+
+
 wildcard_constraints:
     variant="|".join(EXPERIMENT.variants),
     stage="base|extension",

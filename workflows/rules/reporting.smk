@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from longgen.reporting import FIGURE_NAMES, TABLE_NAMES
+from longgen.reporting import FIGURE_NAMES, REDUCTION_TABLE_NAMES, TABLE_NAMES
 
+TABLES = TABLE_NAMES + (REDUCTION_TABLE_NAMES if REDUCTIONS else ())
 # What a configuration has no part for is not made.
 WANTED = {
     f"{RESULTS}/plan.json": True,
@@ -11,11 +12,14 @@ WANTED = {
     f"{RESULTS}/training/{{variant}}.json": True,
     f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
     f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
+    f"{RESULTS}/kv-reduction/{{method}}.json": REDUCTIONS,
     f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
 }
 RUN_RESULTS = [
-    expand(pattern, variant=VARIANTS) for pattern, part in WANTED.items() if part
+    expand(pattern, variant=VARIANTS, method=REDUCTIONS)
+    for pattern, part in WANTED.items()
+    if part
 ]
 # The figures compare what was trained, evaluated and measured.
 COMPLETE = EXPERIMENT.base and EXPERIMENT.evaluation and EXPERIMENT.profiling
@@ -29,8 +33,8 @@ rule run_figures:
         expand(
             f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURE_NAMES, suffix=["pdf", "csv"]
         ),
-        report(expand(f"{FIGURES}/{{name}}.csv", name=TABLE_NAMES), category="Tables"),
-        expand(f"{FIGURES}/{{name}}.md", name=TABLE_NAMES),
+        report(expand(f"{FIGURES}/{{name}}.csv", name=TABLES), category="Tables"),
+        expand(f"{FIGURES}/{{name}}.md", name=TABLES),
     log:
         f"{ARTIFACTS}/logs/figures.log",
     params:

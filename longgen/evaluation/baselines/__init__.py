@@ -1,4 +1,4 @@
-"""KV reductions at inference, applied to a full-attention model: what LongGen is compared with at the same KV budget."""
+"""KV reductions at inference, for a full-attention model: what LongGen is compared with at the same KV budget."""
 
 from longgen.evaluation.baselines.budget import METHODS, Budgeted, method_for_budget
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row

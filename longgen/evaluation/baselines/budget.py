@@ -74,10 +74,8 @@ def method_for_budget(
         raise ConfigError(f"fraction is {fraction!r}: allowed is above 0 and at most 1")
     try:
         method = METHODS[name].for_tokens(Fraction(str(fraction)) * length, length, config, **fields)
-    except TypeError as error:
-        raise ConfigError(f"{name}: {error}") from None
-    except ConfigError as error:
-        raise ConfigError(f"{name}: {error}") from None
+    except (TypeError, ConfigError) as error:
+        raise ConfigError(f"{name}: {error}") from error
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     token = 2 * head_dim * bytes_per_value
     return Budgeted(method, method.kept_tokens(length, config) * token, length * kv_heads_of(config) * token)

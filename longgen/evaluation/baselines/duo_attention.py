@@ -71,7 +71,5 @@ class DuoAttention(PatternedMethod):
         places = [(layer, head) for layer, gates in enumerate(self.gates) for head in range(len(gates))]
         places.sort(key=lambda place: -self.gates[place[0]][place[1]])
         chosen = set(places[: self.retrieval_heads])
-        flags = [
-            tuple((layer, head) in chosen for head in range(len(gates))) for layer, gates in enumerate(self.gates)
-        ]
+        flags = [tuple((layer, head) in chosen for head in range(len(gates))) for layer, gates in enumerate(self.gates)]
         return Hybrid(Layout(tuple(flags)), self.pattern)

@@ -10,8 +10,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from longgen.errors import ConfigError
-from longgen.evaluation.baselines.method import Method, check_count
-from longgen.evaluation.baselines.patterned import check_full
+from longgen.evaluation.baselines.method import Method, check_count, check_full
 from longgen.modeling.cache import LongGenCache
 
 
@@ -39,7 +38,7 @@ def attention_of(model: Any, name: str | None) -> Iterator[None]:
 
 
 def kept_bytes(cache: Cache) -> int:
-    """Bytes of the keys and values that a cache holds for all rows: without room not used yet, and what is beside them."""
+    """Bytes of the keys and values that a cache holds, of all rows; room that is not used yet does not count."""
     layers = [part for _, part in cache.parts()] if isinstance(cache, LongGenCache) else cache.layers
     tensors = [tensor for layer in layers for name, tensor in layer.tensors().items() if name in ("keys", "values")]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

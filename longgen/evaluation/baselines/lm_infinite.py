@@ -19,12 +19,14 @@ class LMInfinite(RepositionedMethod):
     """LM-Infinite (Han et al. 2023, arXiv 2308.16137, section 4).
 
     Every token sees the first ``sinks`` tokens and the last ``window``, its own included. What is further away than
-    ``ceiling`` is treated as if it were at that distance. Without the paper's optional top-k tokens from the middle.
+    ``ceiling`` is met as if it were at that distance. The paper's window and ceiling are both the length that the model
+    was trained with; here the window is what the budget allows, and the ceiling stays. Hence within the trained length
+    distances are true ones. Without the paper's optional top-k tokens from the middle.
 
     Attributes:
         window: tokens.
         sinks: the first tokens; 10 to 100 make little difference, the authors write.
-        ceiling: the longest distance, at least the window; None for the window, to which the authors set it.
+        ceiling: the longest distance, at least the window; None for no ceiling.
 
     Raises:
         ConfigError: not whole numbers, or too small.
@@ -42,9 +44,11 @@ class LMInfinite(RepositionedMethod):
 
     @classmethod
     def for_tokens(cls, tokens: Fraction, length: int, config: PretrainedConfig, **fields: Any) -> Self:
-        """``window`` takes what the sinks leave; a query's own token is not yet in the cache."""
+        """``window`` takes what the sinks leave, and ``ceiling`` is the model's ``max_position_embeddings``."""
         sinks = fields.get("sinks", cls.sinks)
-        return cls(whole_tokens(tokens, sinks) - sinks + 1, **fields)
+        ceiling = fields.pop("ceiling", config.max_position_embeddings)
+        window = whole_tokens(tokens, sinks) - sinks + 1  # a query's own token is not yet in the cache
+        return cls(window if ceiling is None else min(window, ceiling), ceiling=ceiling, **fields)
 
     @property
     def pattern(self) -> SparsePattern:
@@ -55,6 +59,8 @@ class LMInfinite(RepositionedMethod):
         self, query: torch.Tensor, key: torch.Tensor, at: torch.Tensor, sinks: torch.Tensor, inv_freq: torch.Tensor
     ) -> torch.Tensor:
         """Sinks at their distance, or at the ceiling."""
-        ceiling = self.window if self.ceiling is None else self.ceiling
-        at_ceiling = rotate(query, ceiling - at, inv_freq) @ rotate(key, -sinks, inv_freq).mT
-        return torch.where(at[:, None] - sinks > ceiling, at_ceiling, query @ key.mT)
+        true = query @ key.mT
+        if self.ceiling is None:
+            return true
+        at_ceiling = rotate(query, self.ceiling - at, inv_freq) @ rotate(key, -sinks, inv_freq).mT
+        return torch.where(at[:, None] - sinks > self.ceiling, at_ceiling, true)

@@ -12,9 +12,10 @@ from transformers import AttentionInterface, AttentionMaskInterface, PretrainedC
 from transformers.cache_utils import Cache
 
 from longgen.errors import ConfigError
+from longgen.modeling.configuration import hybrid_of
 
-# Of a cache that attends by itself: output [batch, query heads, q_len, head_dim] of the query of that shape, the softmax
-# scale and the name of a kernel for full attention.
+# A cache that attends by itself: takes queries [batch, query heads, q_len, head_dim], the softmax scale and the name of
+# a kernel for full attention; gives the output in the shape of the queries.
 Attend = Callable[[torch.Tensor, float, str], torch.Tensor]
 
 ATTENTION = "longgen_reduced"
@@ -64,6 +65,13 @@ def whole_tokens(tokens: Fraction, minimum: int) -> int:
 def kv_heads_of(config: PretrainedConfig) -> int:
     """KV heads of all layers together."""
     return int(config.num_hidden_layers * config.num_key_value_heads)
+
+
+def check_full(config: PretrainedConfig) -> None:
+    """Raise ConfigError unless ``config`` is of a longgen model with full attention in all heads."""
+    layout = hybrid_of(config).layout
+    if layout.num_sparse:
+        raise ConfigError(f"layout has {layout.num_full} of {layout.num_layers} layers full: KV reductions need all")
 
 
 def _attention(

@@ -12,7 +12,6 @@ from transformers.cache_utils import Cache
 from longgen.evaluation.baselines.method import Method
 from longgen.hybrid import Hybrid
 from longgen.modeling.cache import LongGenCache
-from longgen.modeling.configuration import hybrid_of
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,3 @@ class PatternedMethod(Method):
         config = copy.deepcopy(model.config)
         config.longgen = {"layout": hybrid.layout.kinds(), "pattern": hybrid.pattern.to_dict()}
         return LongGenCache(config)
-
-
-def check_full(config: PretrainedConfig) -> None:
-    """Raise ConfigError unless ``config`` is of a longgen model with full attention in all heads."""
-    from longgen.errors import ConfigError
-
-    layout = hybrid_of(config).layout
-    if layout.num_sparse:
-        raise ConfigError(f"layout has {layout.num_full} of {layout.num_layers} layers full: KV reductions need all")

@@ -5,28 +5,27 @@ from __future__ import annotations
 from dataclasses import dataclass
 from fractions import Fraction
 
-from transformers import PretrainedConfig
-
 from longgen.evaluation.baselines.method import check_count
 from longgen.evaluation.baselines.snapkv import SnapKV
 
 
-def pyramid(mean: int, num_layers: int, length: int, beta: int) -> list[int]:
+def pyramid(mean: int, num_layers: int, length: int, window: int, beta: int) -> list[int]:
     """Tokens for every layer, from the bottom up: an arithmetic sequence that falls to ``mean / beta`` at the top.
 
     Args:
         mean: tokens per layer on average.
         num_layers: layers.
-        length: the most that a layer can have; where the bottom would have more, the slope is less.
+        length: of the prompt.
+        window: tokens of it that are not chosen from; where the bottom layer would get more than the rest, the
+            slope is less.
         beta: how pointed the pyramid is.
 
     Returns:
         one number per layer, not rising, with the sum ``mean * num_layers``.
     """
-    # the authors' code gives all layers the same from half of the tokens on
-    if num_layers == 1 or 2 * mean > length:
+    if num_layers == 1 or length < 2 * mean:  # the authors' code: too much for a pyramid, and all layers get the same
         return [mean] * num_layers
-    bottom = min(Fraction(length), 2 * mean - Fraction(mean, beta))
+    bottom = min(Fraction(length - window), 2 * mean - Fraction(mean, beta))
     slope = 2 * (bottom - mean) / (num_layers - 1)
     exact = [bottom - layer * slope for layer in range(num_layers)]
     tokens = [int(value) for value in exact]
@@ -56,10 +55,6 @@ class PyramidKV(SnapKV):
         super().__post_init__()
         check_count("beta", self.beta)
 
-    def kept_tokens(self, length: int, config: PretrainedConfig) -> int:
-        """As SnapKV's: the layers sum up to the same."""
-        return super().kept_tokens(length, config)
-
     def chosen(self, layer: int, num_layers: int, length: int) -> int:
         """The layer's share of the pyramid."""
-        return pyramid(self.capacity - self.window, num_layers, length - self.window, self.beta)[layer]
+        return pyramid(self.capacity - self.window, num_layers, length, self.window, self.beta)[layer]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 # Attention scores that are held at once, in numbers (our choice): memory never grows with the square of the length.
-SCORES_AT_ONCE = 2**25
+SCORES_AT_ONCE = 2**26
 
 
 def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor:
@@ -27,18 +27,21 @@ def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torc
     grouped = query.unflatten(1, (key.shape[1], -1))
     dtype = torch.promote_types(query.dtype, torch.float32)
     mass = key.new_zeros(key.shape[:3], dtype=dtype)
-    index = torch.arange(kv_len, device=key.device)
+    positions = torch.arange(kv_len, device=key.device)
     rows = max(1, SCORES_AT_ONCE // (batch * heads * kv_len))
-    for start in range(0, q_len, rows):
-        part = grouped[:, :, :, start : start + rows]
-        own = index[kv_len - q_len + start :][: part.shape[3], None]
-        scores = torch.einsum("bhgqd,bhkd->bhgqk", part, key).to(dtype) * scale
-        mass += scores.masked_fill_(index > own, float("-inf")).softmax(-1).mean(2).sum(2)
+    for start in range(kv_len - q_len, kv_len, rows):
+        end = min(start + rows, kv_len)
+        part = grouped[:, :, :, start - kv_len + q_len : end - kv_len + q_len]
+        scores = torch.einsum("bhgqd,bhkd->bhgqk", part, key[:, :, :end]).to(dtype) * scale
+        scores.masked_fill_(positions[:end] > positions[start:end, None], float("-inf"))
+        mass[..., :end] += scores.softmax(-1).mean(2).sum(2)
     return mass
 
 
 def best_and_last(scores: torch.Tensor, best: int, length: int) -> torch.Tensor:
-    """Ascending indices of the ``best`` highest scores, and of all that come after those that are scored.
+    """Ascending indices of the ``best`` highest scores, of equal ones the first, and of all that is not scored.
+
+    Equal scores are common: pooling by the maximum makes neighbours equal.
 
     Args:
         scores: [batch, KV heads, scored], of the first tokens.
@@ -49,6 +52,7 @@ def best_and_last(scores: torch.Tensor, best: int, length: int) -> torch.Tensor:
         [batch, KV heads, best + length - scored] int64.
     """
     scored = scores.shape[-1]
-    chosen = scores.topk(best, dim=-1).indices.sort(dim=-1).values
+    ranked = scores.argsort(dim=-1, descending=True, stable=True)  # topk leaves open which of equal ones it takes
+    chosen = ranked[..., :best].sort(dim=-1).values
     last = torch.arange(scored, length, device=scores.device).expand(*scores.shape[:2], -1)
     return torch.cat([chosen, last], dim=-1)

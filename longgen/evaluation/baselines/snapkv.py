@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Self
@@ -15,7 +16,7 @@ from longgen.evaluation.baselines.method import check_count, kv_heads_of, whole_
 from longgen.evaluation.baselines.pruned import PrunedLayer, PruningMethod
 from longgen.evaluation.baselines.scores import attention_mass, best_and_last
 
-POOLINGS = {"max": F.max_pool1d, "avg": F.avg_pool1d}
+POOLINGS: dict[str, Callable[..., torch.Tensor]] = {"max": F.max_pool1d, "avg": F.avg_pool1d}
 
 
 @dataclass(frozen=True)

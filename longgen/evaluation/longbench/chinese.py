@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import logging
 import tempfile
 from typing import Any
@@ -22,7 +23,7 @@ def segment(text: str) -> list[str]:
 @functools.cache
 def _tokenizer() -> Any:
     try:
-        import jieba
+        jieba = importlib.import_module("jieba")
     except ImportError:
         raise ConfigError(
             "LongBench's Chinese sets are scored with jieba, which is not installed: pip install 'longgen[eval]'"

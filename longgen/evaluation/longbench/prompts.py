@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from longgen.evaluation.longbench.records import Record, load_records
-from longgen.evaluation.longbench.sources import choose
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
+from longgen.evaluation.sources import choose
 from longgen.strict import require
 
 SETS: tuple[str, ...] = tuple(protocol("longbench")["sets"])
-E_SETS: tuple[str, ...] = tuple(f"{name}_e" for name in SETS if protocol("longbench")["sets"][name].get("length_balanced"))
+E_SETS: tuple[str, ...] = tuple(
+    f"{name}_e" for name in SETS if protocol("longbench")["sets"][name].get("length_balanced")
+)
 TASKS = SETS + E_SETS
 # By the length of a record, in words or characters: LongBench-E's intervals (eval.py).
 BUCKETS = {"0-4k": 4000, "4-8k": 8000, "8k+": None}

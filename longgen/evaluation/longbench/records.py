@@ -11,8 +11,8 @@ from typing import Any
 import yaml
 
 from longgen.errors import ArtifactError
-from longgen.evaluation.longbench.sources import checked, hub_dataset, json_lines
 from longgen.evaluation.protocol import protocol
+from longgen.evaluation.sources import checked, hub_dataset, json_lines
 
 DATASET = "THUDM/LongBench"
 
@@ -73,7 +73,10 @@ def load_records(task: str, data_root: Path | None) -> list[Record]:
         record = checked(Record, row, place)
         if record.id in records:
             raise ArtifactError(f"{place}: _id {record.id!r} occurs twice, allowed is once in a set")
-        if protocol("longbench")["sets"][task.removesuffix("_e")]["metric"] == "classification" and not record.all_classes:
+        if (
+            protocol("longbench")["sets"][task.removesuffix("_e")]["metric"] == "classification"
+            and not record.all_classes
+        ):
             raise ArtifactError(f"{place}: all_classes is {record.all_classes!r}, allowed are the classes of {task}")
         records[record.id] = record
     if not records:
@@ -89,9 +92,9 @@ def _from_hub(dataset: str, revision: str | None, task: str) -> list[tuple[str, 
         archive = hf_hub_download(dataset, "data.zip", repo_type="dataset", revision=revision)
         with zipfile.ZipFile(archive) as files, files.open(f"data/{task}.jsonl") as file:
             return list(json_lines(file, f"{dataset}, data/{task}.jsonl"))
+    except ArtifactError:  # which is a ValueError
+        raise
     except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        if isinstance(error, ArtifactError):
-            raise
         raise ArtifactError(f"{dataset}: data/{task}.jsonl of data.zip cannot be had ({error})") from None
 
 
@@ -111,5 +114,5 @@ def _stand_in(task: str) -> list[tuple[str, Any]]:
             "all_classes": chosen.get("all_classes"),
             "_id": f"stand-in-{number}",
         }
-        rows.append((f"stand_in.yaml, {task}, record {number}", row | rest))
+        rows.append((f"stand_in.yaml, {task}, record {number}", rest | row))
     return rows

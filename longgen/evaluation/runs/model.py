@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from longgen.errors import ArtifactError
+from longgen.errors import ArtifactError, ConfigError
+from longgen.evaluation.baselines import generate as generate_reduced
+from longgen.evaluation.baselines import method_for_budget
 from longgen.evaluation.runs.predict import Generate
 from longgen.files import fingerprint_files
 
@@ -54,5 +56,24 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
             **options,
         )
         return generated[:, tokens.shape[1] :]
+
+    return generate
+
+
+def reduced(model: Any, method: str, fraction: float) -> Generate:
+    """Greedy continuation of a full model whose KV cache is reduced to ``fraction`` of its bytes at every prompt.
+
+    Raises:
+        ConfigError: an unknown method, an impossible fraction, or a model with sparse heads.
+    """
+    bytes_per_value = next(model.parameters()).element_size()
+    ends = model.generation_config.eos_token_id
+    stop = ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+    def generate(tokens: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> torch.Tensor:
+        if not bool(mask.all()):
+            raise ConfigError("--batch-tokens is set with --kv-method: allowed is 0, as prompts differ in length")
+        chosen = method_for_budget(method, fraction, tokens.shape[1], model.config, bytes_per_value)
+        return generate_reduced(model, tokens, new_tokens, chosen.method, stop).tokens
 
     return generate

@@ -120,8 +120,8 @@ def write_prompts(
 
 def _listing(data_root: Path | None) -> str | None:
     """Tells whether files below the data root changed, without reading them."""
-    if data_root is None:
-        return None
+    if data_root is None or not data_root.is_dir():
+        return None if data_root is None else str(data_root)  # a dataset on the hub
     files = sorted(path for path in data_root.rglob("*") if path.is_file())
     return fingerprint(
         [(str(path.relative_to(data_root)), path.stat().st_size, path.stat().st_mtime) for path in files]

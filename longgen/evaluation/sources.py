@@ -20,7 +20,7 @@ HUB = "hub:"
 def hub_dataset(data_root: Path, default: str) -> tuple[str, str | None] | None:
     """Name and revision of the dataset on the hub that ``data_root`` stands for; None if it is a folder.
 
-    ``hub:`` is ``default``, ``hub:owner/name`` another dataset laid out like it, ``hub:owner/name@revision`` a fixed one.
+    ``hub:`` is ``default``, ``hub:owner/name`` another dataset laid out like it; ``@revision`` may follow either.
     """
     if not (spelled := data_root.as_posix()).startswith(HUB):
         return None

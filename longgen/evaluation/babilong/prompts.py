@@ -1,0 +1,68 @@
+"""BABILong's prompts: the task's instruction and examples, the text with the facts in it, the question."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from longgen.evaluation.babilong.records import CONFIGS, Record, load_records
+from longgen.evaluation.babilong.stand_in import stand_in_records
+from longgen.evaluation.protocol import protocol
+from longgen.evaluation.samples import Sample
+from longgen.evaluation.sources import choose
+from longgen.strict import require
+
+TASKS: tuple[str, ...] = tuple(protocol("babilong")["tasks"])
+
+
+def prompt_of(task: str, context: str, question: str) -> str:
+    """The default prompt of the benchmark: with instruction, examples and post-prompt, without a chat template."""
+    strings = protocol("babilong")["tasks"][task]
+    parts = {name: strings[name] for name in ("instruction", "examples", "post_prompt")}
+    return protocol("babilong")["template"].format(context=context.strip(), question=question, **parts).strip()
+
+
+def prepare(
+    task: str, length: int | None, count: int | None, tokenizer: Any, seed: int, data_root: Path | None = None
+) -> Iterator[Sample]:
+    """Prompts of a task at one length.
+
+    Args:
+        task: one of `TASKS`.
+        length: one of `CONFIGS`, the benchmark's lengths in tokens (4096 is its ``4k``); 0 or None: facts alone. The
+            benchmark's own texts have that many thousand tokens of GPT-2 less 300, and are used as they are; stand-in
+            texts are made so that prompt and answer fit, in tokens of ``tokenizer``.
+        count: records, chosen by ``seed``; None for all.
+        tokenizer: a Hugging Face ``PreTrainedTokenizerBase``.
+        seed: of the choice, and of stand-in text.
+        data_root: see `longgen.evaluation.babilong.records.load_records`; None for stand-in records, which are no
+            benchmark.
+
+    Returns:
+        samples; ``meta`` has ``stand_in``, ``config`` and ``question``.
+
+    Raises:
+        ConfigError: there is no such task, length or count, or a stand-in does not fit the length.
+        ArtifactError: data is missing or bad.
+    """
+    require(task in TASKS, "task", task, f"one of {', '.join(TASKS)}")
+    allowed = ", ".join(f"{tokens} ({name})" for tokens, name in CONFIGS.items())
+    require((length or 0) in CONFIGS, "length", length, f"one of {allowed}")
+    config, limit = CONFIGS[length or 0], protocol("babilong")["max_new_tokens"]
+
+    def size(record: Record) -> int:
+        return len(tokenizer(prompt_of(task, record.input, record.question)).input_ids) + limit
+
+    if data_root is None:
+        records = stand_in_records(task, length or 0, size, tokenizer, seed)
+    else:
+        records = load_records(task, config, data_root)
+
+    def sample(index: int) -> Sample:
+        record = records[index]
+        meta = {"stand_in": data_root is None, "config": config, "question": record.question}
+        prompt = prompt_of(task, record.input, record.question)
+        return Sample("babilong", task, str(index), prompt, [record.target], limit, length, meta)
+
+    return map(sample, choose(len(records), count, seed))

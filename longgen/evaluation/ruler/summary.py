@@ -1,0 +1,48 @@
+"""RULER's tables from scores: by task and length, effective length, weighted averages (the official README)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from longgen.errors import ConfigError
+from longgen.evaluation.protocol import protocol
+from longgen.evaluation.ruler.tasks import TASKS
+
+
+def task_score(scores: Sequence[float]) -> float:
+    """Score of a task at one length, 0 to 100 with two decimals, from those of its samples (at least one), 0 to 1."""
+    return round(sum(scores) / len(scores) * 100, 2)
+
+
+def length_average(task_scores: Mapping[str, float]) -> float:
+    """Average at one length over the scores of all 13 tasks, 0 to 100.
+
+    Raises:
+        ConfigError: a task is missing or unknown: the average of others is not RULER's.
+    """
+    if set(task_scores) != set(TASKS):
+        raise ConfigError(f"tasks are {', '.join(task_scores)}: RULER's average is over {', '.join(TASKS)}")
+    return sum(task_scores.values()) / len(TASKS)
+
+
+def effective_length(averages: Mapping[int, float]) -> int | None:
+    """The greatest length whose average, with one decimal, reaches what Llama-2 7B has at 4K; None if none does.
+
+    Args:
+        averages: by length in tokens, 0 to 100.
+    """
+    good = [length for length, average in averages.items() if round(average, 1) >= protocol("ruler")["threshold"]]
+    return max(good, default=None)
+
+
+def weighted_averages(averages: Mapping[int, float]) -> tuple[float, float]:
+    """Averages over lengths, weighted by their rank: the longest most (``inc``), the shortest most (``dec``).
+
+    Args:
+        averages: by length in tokens (at least one), 0 to 100; the official ones are 4K, 8K, ... 128K.
+    """
+    values = [averages[length] for length in sorted(averages)]
+    weights = range(1, len(values) + 1)
+    rising = sum(weight * value for weight, value in zip(weights, values, strict=True))
+    falling = sum(weight * value for weight, value in zip(reversed(weights), values, strict=True))
+    return rising / sum(weights), falling / sum(weights)

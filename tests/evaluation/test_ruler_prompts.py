@@ -1,0 +1,191 @@
+"""RULER's prompts: lengths, depths, determinism, stand-ins, words, sentences, and what is refused."""
+
+import json
+import re
+from dataclasses import asdict
+
+import pytest
+
+from longgen.errors import ArtifactError, ConfigError
+from longgen.evaluation.ruler import TASKS, data, essays, frequent_words, niah, prepare
+from longgen.evaluation.ruler.counting import TokenCounter
+from longgen.evaluation.ruler.essays import Essays, plain_sentences
+from longgen.evaluation.ruler.tasks import find_task
+from longgen.evaluation.ruler.words import HyphenatedPairs, keys, word_lists
+from tests.evaluation.test_ruler_official import small_tokenizer, write_official_data
+
+ESSAY_TASKS = [task for task in TASKS if find_task(task).options.get("haystack") == "essay"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return small_tokenizer()
+
+
+@pytest.fixture
+def official(tmp_path, monkeypatch):
+    """A data root; its essay has plain sentences, where NLTK finds the same."""
+    write_official_data(tmp_path / "ruler")
+    monkeypatch.setattr(data, "punkt", lambda: plain_sentences)
+    return tmp_path
+
+
+def test_limits_of_answers():
+    assert {task: find_task(task).max_new_tokens for task in TASKS if "niah" not in task} == {
+        "vt": 30,
+        "cwe": 120,
+        "fwe": 50,
+        "qa_1": 32,
+        "qa_2": 32,
+    }
+    assert {find_task(task).max_new_tokens for task in TASKS if "niah" in task} == {128}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_stand_ins_say_so_and_prompts_fill_their_length(tokenizer, task):
+    """The official retreats: 500 words of an essay, 25 lines, 10 documents or words, and their like."""
+    length = 8192
+    samples = list(prepare(task, length, 4, tokenizer, 3))
+    needs_data = task in ESSAY_TASKS or task.startswith("qa")
+    assert [sample.meta["stand_in"] for sample in samples] == [needs_data] * 4
+    assert [sample.id for sample in samples] == ["0", "1", "2", "3"]
+    slack = {"niah": 3800, "qa": 8000}.get(find_task(task).family, 2200)
+    for sample in samples:
+        assert length - slack < sample.meta["tokens"] + sample.max_new_tokens <= length
+        assert sample.length == length
+        json.dumps(asdict(sample))
+
+
+@pytest.mark.parametrize("task", ["niah_single_2", "vt", "cwe", "fwe", "qa_2"])
+def test_same_seed_same_samples_another_seed_others(tokenizer, task):
+    def made(seed, count):
+        return [asdict(sample) for sample in prepare(task, 6000, count, tokenizer, seed)]
+
+    assert made(5, 2) == made(5, 3)[:2]
+    assert made(5, 2) != made(6, 2)
+
+
+def test_needles_stand_at_their_depths(tokenizer, official):
+    depths = []
+    for task in ("niah_single_1", "niah_multikey_2", "niah_multivalue"):
+        for sample in prepare(task, 6000, 10, tokenizer, 2, official):
+            for answer, depth in zip(sample.answers, sample.meta["depths"], strict=True):
+                assert sample.prompt.count(answer) == 1
+                place = round(depth * len(sample.prompt))
+                assert f": {answer}." in sample.prompt[place - 2 : place + 50]
+                depths.append(depth)
+    assert min(depths) < 0.2
+    assert max(depths) > 0.8
+
+
+def test_needles_of_an_essay_stand_between_sentences_at_40_depths(tokenizer, official):
+    assert (len(niah.DEPTHS), niah.DEPTHS[0], niah.DEPTHS[1], niah.DEPTHS[-1]) == (40, 0, 3, 100)
+    for sample in prepare("niah_multikey_1", 6000, 5, tokenizer, 2, official):
+        context = sample.prompt.split("afterwards.\n")[1].split("\nWhat is")[0]
+        before = [part.strip() for part in re.split(r"One of the special .+? is: \d{7}\.", context)[:-1]]
+        assert len(before) == 4
+        # at 100 % a needle follows the last sentence, which may have been cut
+        assert sum(not part.endswith(".") for part in before if part) <= 1
+
+
+def test_variables_of_the_example_are_not_those_asked_for(tokenizer):
+    samples = list(prepare("vt", 4096, 3, tokenizer, 42))
+    assert len({sample.prompt.split("Question:")[0] for sample in samples}) == 3, "a new example for every prompt"
+    for sample in samples:
+        assert sample.prompt.count("they are: ") == 2
+        assert sample.meta["depths"] == sorted(sample.meta["depths"])
+        assert sample.meta["depths"][0] > sample.prompt.index("they are: ") / len(sample.prompt)
+        assert {len(answer) for answer in sample.answers} == {5}
+
+
+def test_common_and_frequent_words_are_the_most_frequent(tokenizer):
+    for sample in prepare("cwe", 8192, 2, tokenizer, 4):
+        listed = re.findall(r"\d+\. (.+?)(?= \d+\.|\n)", sample.prompt.split("Memorize")[-1])
+        assert sorted(sample.answers) == sorted(sorted(set(listed), key=listed.count)[-10:])
+        assert {listed.count(answer) for answer in sample.answers} == {30}
+    for sample in prepare("fwe", 8192, 2, tokenizer, 4):
+        words = sample.prompt.split("coded words. ")[1].split("\n")[0].split(" ")
+        assert words.count("...") > words.count(sample.answers[0])
+        ranked = sorted({*words} - {"..."}, key=words.count, reverse=True)
+        assert {words.count(answer) for answer in sample.answers} == {words.count(word) for word in ranked[:3]}
+
+
+def test_long_lists_of_words_take_them_from_the_greater_list(tokenizer, official):
+    lists = {name: words[:20] for name, words in word_lists().items()}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("longgen.evaluation.ruler.words.word_lists", lambda: lists)
+        (sample,) = prepare("cwe", 8192, 1, tokenizer, 1, official)
+        assert not sample.meta["stand_in"]
+        (other,) = prepare("cwe", 8192, 1, tokenizer, 1)
+        assert other.meta["stand_in"]
+
+
+def test_essay_sentences_of_a_part_are_those_of_the_whole():
+    text = 'One, two.  Three four five! Six.\nSeven "eight." Nine'
+    every = Essays(text, plain_sentences)
+    every.sentences(60)
+    for count in range(1, 40):
+        fresh = Essays(text, plain_sentences).sentences(count)
+        assert every.sentences(count) == fresh
+        assert len(" ".join(fresh).split()) == count
+
+
+def test_essay_sentences_with_nltk():
+    punkt = pytest.importorskip("nltk.tokenize.punkt")
+    splitter = punkt.PunktSentenceTokenizer().span_tokenize
+    text = 'He said "no." Then (as if!) he left... at 5 p.m. today. I. Asimov knew; "who?" asked all. End." So on.'
+    every = Essays(text, splitter)
+    every.sentences(200)
+    for count in range(1, 60):
+        assert every.sentences(count) == Essays(text, splitter).sentences(count)
+
+
+def test_without_nltk_the_error_says_what_to_install(tmp_path, monkeypatch, tokenizer):
+    write_official_data(tmp_path / "ruler")
+
+    def missing(name):
+        raise ImportError(name)
+
+    monkeypatch.setattr(essays.importlib, "import_module", missing)
+    with pytest.raises(ConfigError, match="pip install nltk"):
+        list(prepare("niah_single_2", 8192, 1, tokenizer, 1, tmp_path))
+
+
+def test_pairs_of_words_are_sorted_as_strings():
+    adjectives, nouns = ["blue", "blue-eyed", "ad hoc", "bluer", "Early", "blue"], ["eyed-x", "x", "CD", "bird", "x"]
+    pairs = HyphenatedPairs(adjectives, nouns)
+    assert [pairs[index] for index in range(len(pairs))] == sorted({f"{a}-{n}" for a in adjectives for n in nouns})
+    assert len(keys()) == 910 * 6786
+
+
+@pytest.mark.parametrize(
+    ("task", "length", "count", "seed", "message"),
+    [
+        ("niah", 4096, 1, 1, "allowed with ruler are niah_single_1"),
+        ("vt", 100, 1, 1, "length is 100"),
+        ("vt", 4096, -1, 1, "count is -1"),
+        ("vt", 4096, 1, -1, "seed is -1"),
+        ("qa_2", 8192, 71, 1, "at most 70"),
+        ("niah_single_2", 512, 1, 1, "greater length"),
+    ],
+)
+def test_what_cannot_be_is_refused(tokenizer, official, task, length, count, seed, message):
+    with pytest.raises(ConfigError, match=message):
+        list(prepare(task, length, count, tokenizer, seed, official))
+
+
+def test_coded_text_too_short_for_its_question_is_refused(tokenizer):
+    with pytest.raises(ConfigError, match="greater length"):
+        list(frequent_words.draws(find_task("fwe"), 300, 1, TokenCounter(tokenizer), 1, data.RulerData(None)))
+
+
+def test_missing_and_damaged_files_are_named(tokenizer, tmp_path):
+    with pytest.raises(ArtifactError, match=r"squad\.json does not exist"):
+        list(prepare("qa_1", 4096, 1, tokenizer, 1, tmp_path))
+    (tmp_path / "ruler").mkdir()
+    (tmp_path / "ruler" / "hotpotqa.json").write_text("version https://git-lfs")
+    with pytest.raises(ArtifactError, match=r"hotpotqa\.json is not JSON"):
+        list(prepare("qa_2", 4096, 1, tokenizer, 1, tmp_path))
+    (tmp_path / "ruler" / "hotpotqa.json").write_text('[{"question": "?"}]')
+    with pytest.raises(ArtifactError, match=r"hotpotqa\.json has not the schema"):
+        list(prepare("qa_2", 4096, 1, tokenizer, 1, tmp_path))
