@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longgen.cli.options import Threads, use_threads
-from longgen.config.parts import KV_REDUCTIONS
 from longgen.errors import ConfigError
+from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
 if TYPE_CHECKING:

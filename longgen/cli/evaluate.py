@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options import Config, Threads, VariantName, use_threads
-from longgen.config.parts import KV_REDUCTIONS
+from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
 

@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS
 from longgen.strict import require
-
-# Those of `longgen.evaluation.baselines.METHODS` that need nothing but the model; these cannot be asked without
-# importing torch, and a test compares them.
-KV_REDUCTIONS = ("sink-window", "lm-infinite", "streaming-llm", "snapkv", "pyramidkv", "tova", "h2o")
 
 
 @dataclass(frozen=True)
@@ -102,7 +99,7 @@ class KvReductionSettings:
     """The full model with its KV cache reduced at inference, asked for needles beside the hybrids.
 
     Attributes:
-        methods: names in `KV_REDUCTIONS`.
+        methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
         budget_of: the variant that keeps as many bytes of KV cache.
         samples_per_cell: needles per length and depth.
         lengths: in tokens; null: the longest of the extension.

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from longgen.config.parts import KV_REDUCTIONS
 from longgen.evaluation.baselines import METHODS
+from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.reporting.claims import ledger
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.measures import difference_interval
