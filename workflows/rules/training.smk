@@ -66,6 +66,8 @@ rule extend:
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
     threads: 1
+    # before evaluations that could run: the last one to be extended would keep one core waiting
+    priority: 1
     resources:
         setup=SETUP,
         trainer=TRAINER,
