@@ -65,9 +65,9 @@ rule extend:
         result=f"{RESULTS}/training/{{variant}}.json",
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
-    threads: 1
     # before evaluations that could run: the last one to be extended would keep one core waiting
     priority: 1
+    threads: 1
     resources:
         setup=SETUP,
         trainer=TRAINER,
