@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longgen.cli.options import Threads, use_threads
-from longgen.errors import ConfigError
+from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -21,7 +21,9 @@ app = typer.Typer(
     help="Benchmarks by their own rules: prepare the prompts once, let every model answer them, score the answers.",
 )
 
-Prompts = Annotated[Path, typer.Option(help="Folder of `longgen benchmark prepare`.")]
+Prompts = Annotated[
+    list[Path], typer.Option(help="Folder of `longgen benchmark prepare`, or its index; repeat for several.")
+]
 Answers = Annotated[Path, typer.Option(help="Folder of a model's answers.")]
 
 
@@ -36,9 +38,16 @@ def prepare(
     ] = None,
     task: Annotated[list[str] | None, typer.Option(help="Repeat for several.", show_default="all")] = None,
     samples: Annotated[int, typer.Option(help="Of every task and length (needle: and depth).", min=1)] = 100,
+    depth: Annotated[
+        list[float] | None,
+        typer.Option(help="needle: where it stands, 0 to 1; repeat for several.", show_default="0, 0.25 ... 1"),
+    ] = None,
     data_root: Annotated[
         str | None,
         typer.Option(help="Folder with the benchmarks' own data; see their docs.", show_default="stand-in data"),
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Write here which files were asked for.", show_default="none")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all random choices.", min=0)] = 0,
 ) -> None:
@@ -51,12 +60,15 @@ def prepare(
     from transformers import AutoTokenizer
 
     from longgen.evaluation.benchmarks import benchmark, check_tasks
-    from longgen.evaluation.runs.prompts import write_prompts
+    from longgen.evaluation.runs.prompts import write_index, write_prompts
     from longgen.progress import progress_bar
     from longgen.provenance import fingerprint
 
     chosen = benchmark(name)
     tasks = check_tasks(chosen, task or [])
+    require(not depth or name == "needle", "--depth", depth, "with needle alone")
+    require(all(0 <= each <= 1 for each in depth or []), "--depth", depth, "within 0..1")
+    options = {"depths": depth} if depth else {}
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
     except (OSError, ValueError) as error:
@@ -69,8 +81,12 @@ def prepare(
     with progress_bar(len(tasks) * len(lengths), f"{name} prompts", "file") as bar:
         for each in tasks:
             for tokens in lengths:
-                made.append(write_prompts(chosen, each, tokens, samples, loaded, identity, seed, root, output))
+                made.append(
+                    write_prompts(chosen, each, tokens, samples, loaded, identity, seed, root, output, **options)
+                )
                 bar.update()
+    if index is not None:
+        write_index(index, made)
     kind = "stand-in data" if any(file.stand_in for file in made) else "the benchmark's data"
     print(f"{output / name}: {sum(file.samples for file in made):,} prompts in {len(made)} files, of {kind}")
 
@@ -89,7 +105,12 @@ def predict(
         str | None,
         typer.Option(help=f"Reduce the KV cache of a full model: {', '.join(KV_REDUCTIONS)}.", show_default="none"),
     ] = None,
-    kv_fraction: Annotated[float, typer.Option(help="With --kv-method: to this share of its bytes.")] = 0.38,
+    kv_budget: Annotated[
+        str, typer.Option(help="With --kv-method: to this share of its bytes, or to those of the hybrid in a folder.")
+    ] = "0.38",
+    kv_gates: Annotated[
+        Path | None, typer.Option(help="With --kv-method duo-attention: file of `longgen gates`.", show_default="none")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="bfloat16, float16 or float32.")] = "float32",
     device: Annotated[str, typer.Option(help="cpu, or cuda.")] = "cpu",
     threads: Threads = 0,
@@ -103,18 +124,22 @@ def predict(
     use_threads(threads)
     import torch
 
-    from longgen.evaluation.runs.model import greedy, load_model, model_identity, reduced
+    from longgen.evaluation.runs.model import greedy, load_model, model_identity
+    from longgen.evaluation.runs.prompts import read_prompts
 
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     if dtype not in dtypes:
         raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(dtypes)}")
-    files = _prompt_files(prompts)
+    files = [file for each in prompts for file in read_prompts(each)]
     loaded, tokenizer = load_model(model, dtypes[dtype], device)
     identity, generate = model_identity(model, dtypes[dtype]), greedy(loaded)
     if kv_method is not None:
+        from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
+
         require(kv_method in KV_REDUCTIONS, "--kv-method", kv_method, ", ".join(KV_REDUCTIONS))
-        identity |= {"kv_method": kv_method, "kv_fraction": kv_fraction}
-        generate = reduced(loaded, kv_method, kv_fraction)
+        budget, gates = KvBudget.parse(kv_budget), None
+        identity["kv_reduction"] = reduced_identity(kv_method, budget, gates)
+        generate = reduced(loaded, kv_method, budget, gates)
     given = sum(
         answer(file, tokenizer, generate, identity, output, shard, shards, batch_tokens, device) for file in files
     )
@@ -125,60 +150,104 @@ def predict(
 def score(
     prompts: Prompts,
     answers: Annotated[Path, typer.Option(help="Folder of a model's answers, of `longgen benchmark predict`.")],
-    result: Annotated[Path, typer.Option(help="Results file to write.")],
-    run: Annotated[str, typer.Option(help="Name of the run that the result is part of.")],
+    output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")],
+    run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")],
     variant: Annotated[str, typer.Option(help="Name of the model in it.")],
 ) -> None:
-    """Score the answers to all prompts of a folder, with 95 % bootstrap intervals over samples."""
+    """Score the answers to all prompts, with 95 % intervals over samples, and the benchmarks' own averages."""
     from longgen.evaluation.benchmarks import benchmark
-    from longgen.evaluation.runs.scoring import score_answers
+    from longgen.evaluation.runs.prompts import read_prompts
+    from longgen.evaluation.runs.scoring import score_answers, score_records, summary_records
     from longgen.provenance import provenance
     from longgen.results import Result, check_run_name, save_result
 
     check_run_name(run)
-    records: list[dict[str, Any]] = []
-    inputs = {}
-    files = _prompt_files(prompts)
-    for file in files:
-        records += score_answers(benchmark(file.path.parent.name), file, answers)
-        inputs[f"{file.path.parent.name}/{file.path.stem}"] = file.fingerprint
-    settings = {"answers": _answered_by(files[0], answers)}
-    save_result(result, Result("benchmark", run, records, provenance(settings, 0, inputs=inputs), variant, settings))
-    _print_scores(records)
+    files = [file for each in prompts for file in read_prompts(each)]
+    scores: list[dict[str, Any]] = []
+    summaries: list[dict[str, Any]] = []
+    for name in dict.fromkeys(file.benchmark for file in files):
+        chosen = benchmark(name)
+        scored = score_answers(chosen, [file for file in files if file.benchmark == name], answers)
+        scores += score_records(chosen, scored)
+        summaries += summary_records(chosen, scored)
+    answered_by = _answered_by(files, answers)
+    reduction = answered_by.get("kv_reduction", {"method": "none", "budget_of": "none"})
+    who = {key: reduction[key] for key in ("method", "budget_of")}
+    settings = {"answers": answered_by}
+    origin = provenance(settings, 0, inputs={f"{file.benchmark}/{file.path.stem}": file.fingerprint for file in files})
+    for kind, name, records in (("benchmark", "scores", scores), ("benchmark-summary", "summary", summaries)):
+        result = Result(kind, run, [record | who for record in records], origin, variant, settings)
+        save_result(output / f"{name}.json", result)
+    _print_scores(scores)
+    _print_summaries(summaries)
 
 
-def _prompt_files(folder: Path) -> list[PromptFile]:
-    from longgen.evaluation.runs.prompts import PromptFile
-
-    paths = sorted(folder.rglob("*.jsonl"))
-    if not paths:
-        raise ConfigError(f"--prompts is '{folder}', which holds no prompts: `longgen benchmark prepare` makes them")
-    return [PromptFile.open(path) for path in paths]
-
-
-def _answered_by(file: PromptFile, answers: Path) -> dict[str, Any]:
+def _answered_by(files: list[PromptFile], answers: Path) -> dict[str, Any]:
     from longgen.evaluation.runs.predict import ANSWERED_BY, answers_folder
     from longgen.files import read_json
 
-    return read_json(answers_folder(answers, file) / ANSWERED_BY, "longgen benchmark predict")
+    found = [read_json(answers_folder(answers, file) / ANSWERED_BY, "longgen benchmark predict") for file in files]
+    for file, identity in zip(files, found, strict=True):
+        if identity != found[0]:
+            other = f"{file.benchmark}/{file.path.stem}"
+            raise ArtifactError(
+                f"{answers}: {other} was not answered by the model that answered {files[0].benchmark}/"
+                f"{files[0].path.stem}: `longgen benchmark predict` answers all anew"
+            )
+    return found[0]
 
 
 def _print_scores(records: list[dict[str, Any]]) -> None:
+    names = ("benchmark", "task", "metric")
+    rows = [
+        (
+            *(record[name] for name in names),
+            "" if record["length"] is None else f"{record['length']:,}",
+            "" if record["depth"] is None else f"{record['depth']:g}",
+            str(record["n"]),
+            f"{100 * record['score']:.1f}",
+            f"{100 * record['score_low']:.1f}-{100 * record['score_high']:.1f}",
+        )
+        for record in records
+    ]
+    _print_table(names, ("length", "depth", "n", "score", "95 % interval"), rows, records)
+
+
+def _print_summaries(records: list[dict[str, Any]]) -> None:
+    names = ("benchmark", "summary")
+    rows = [
+        (
+            *(record[name] for name in names),
+            "all" if record["length"] is None else f"{record['length']:,}",
+            str(record["n"]),
+            _summary_value(record),
+            "" if record["value_low"] is None else f"{record['value_low']:.1f}-{record['value_high']:.1f}",
+        )
+        for record in records
+    ]
+    if rows:
+        _print_table(names, ("length", "n", "value", "95 % interval"), rows, records)
+
+
+def _summary_value(record: dict[str, Any]) -> str:
+    if record["value"] is None:
+        return "none"
+    return f"{record['value']:,} tokens" if record["unit"] == "tokens" else f"{record['value']:.1f}"
+
+
+def _print_table(
+    names: tuple[str, ...], numbers: tuple[str, ...], rows: list[tuple[str, ...]], records: list[dict[str, Any]]
+) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
 
     stand_in = any(record["stand_in"] for record in records)
-    caption = "made of stand-in data: no scores of the benchmarks" if stand_in else None
-    table = Table(caption=caption, box=box.SIMPLE)
-    for column in ("benchmark", "task", "metric"):
+    table = Table(caption="made of stand-in data: no scores of the benchmarks" if stand_in else None, box=box.SIMPLE)
+    for column in names:
         table.add_column(column, no_wrap=True)
-    for column in ("length", "depth", "n", "score", "95 % interval"):
+    for column in numbers:
         table.add_column(column, justify="right", no_wrap=True)
-    for record in records:
-        interval = f"{100 * record['score_low']:.1f}-{100 * record['score_high']:.1f}"
-        length = "" if record["length"] is None else f"{record['length']:,}"
-        depth = "" if record["depth"] is None else f"{record['depth']:g}"
-        place = (record["benchmark"], record["task"], record["metric"], length, depth, str(record["n"]))
-        table.add_row(*place, f"{100 * record['score']:.1f}", interval)
+    for row in rows:
+        table.add_row(*row)
     Console(width=None if Console().is_terminal else 120).print(table)

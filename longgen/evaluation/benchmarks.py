@@ -5,11 +5,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from longgen.errors import ConfigError
 from longgen.evaluation.samples import Sample
+from longgen.evaluation.summaries import Summarise
 
 
 @dataclass(frozen=True)
@@ -19,17 +18,19 @@ class Benchmark:
     Attributes:
         name: as in `BENCHMARKS`.
         tasks: that it has.
-        prepare: (task, length, count, tokenizer, seed, data_root) -> samples.
+        prepare: (task, length, count, tokenizer, seed, data_root) -> samples; needle takes ``depths`` as well.
         score: (sample, prediction) -> scores by metric, 0 to 1.
+        summarise: its own averages.
     """
 
     name: str
     tasks: tuple[str, ...]
-    prepare: Callable[[str, int | None, int, Any, int, Path | None], Iterator[Sample]]
+    prepare: Callable[..., Iterator[Sample]]
     score: Callable[[Sample, str], dict[str, float]]
+    summarise: Summarise
 
 
-# name -> module with TASKS, prepare and score; imported when it is asked for
+# name -> module with TASKS, prepare, score and summarise; imported when it is asked for
 BENCHMARKS = {
     "needle": "longgen.evaluation.needle",
     "ruler": "longgen.evaluation.ruler",
@@ -48,7 +49,7 @@ def benchmark(name: str) -> Benchmark:
         found = module.score(sample, prediction)
         return found if isinstance(found, dict) else {"score": found}
 
-    return Benchmark(name, tuple(module.TASKS), module.prepare, score)
+    return Benchmark(name, tuple(module.TASKS), module.prepare, score, module.summarise)
 
 
 def check_tasks(chosen: Benchmark, tasks: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from longgen.data.sources import load_documents
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
+from longgen.evaluation.summaries import Cell, Summary
 
 TASKS = ("fu", "keys")
 ESSAYS = "needle/PaulGrahamEssays"  # below the data root, *.txt, as in Kamradt's repository
@@ -91,6 +92,18 @@ def score(sample: Sample, prediction: str) -> dict[str, float]:
     if sample.task == "fu":
         scores["rouge1"] = _rouge().score(sample.meta["needle"], prediction.strip())["rouge1"].fmeasure
     return scores
+
+
+def summarise(means: Mapping[Cell, float]) -> list[Summary]:
+    """Means over depths of every length, and over the whole grid, by task and metric: Fu et al.'s overall score."""
+    found = []
+    for task, metric in dict.fromkeys((cell.task, cell.metric) for cell in means):
+        of_task = [cell for cell in means if (cell.task, cell.metric) == (task, metric)]
+        for length in [*sorted({cell.length or 0 for cell in of_task}), None]:
+            cells = tuple(cell for cell in of_task if length in (None, cell.length))
+            value = 100 * sum(means[cell] for cell in cells) / len(cells)
+            found.append(Summary(f"{task} {metric}", length, cells, value))
+    return found
 
 
 @functools.cache

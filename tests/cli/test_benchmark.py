@@ -2,7 +2,9 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from longgen.cli import app
@@ -30,7 +32,7 @@ def run(*words, code: int = 0) -> str:
 
 
 def test_prompts_answers_scores(folder):
-    prompts, answers, result = folder / "prompts", folder / "answers", folder / "result.json"
+    prompts, answers, results = folder / "prompts", folder / "answers", folder / "results"
     asked = [
         "prepare",
         "needle",
@@ -47,20 +49,29 @@ def test_prompts_answers_scores(folder):
     assert "20 prompts in 2 files, of stand-in data" in printed
     given = ["predict", folder / "model", "--prompts", prompts, "--output", answers, "--batch-tokens", 1500]
     assert "10 answers given now" in run(*given, "--shard", 0, "--shards", 2)
-    scored = ["score", "--prompts", prompts, "--answers", answers, "--result", result, "--run", "x", "--variant", "v"]
+    scored = ["score", "--prompts", prompts, "--answers", answers, "--output", results, "--run", "x", "--variant", "v"]
     assert "5 of 10 prompts are not answered" in run(*scored, code=1)
-    assert not result.exists()
+    assert not results.exists()
     assert "10 answers given now" in run(*given)
     first = {path: path.read_text() for path in answers.rglob("shard-*")}
     assert "0 answers given now" in run(*given)
     assert {path: path.read_text() for path in answers.rglob("shard-*")} == first
     assert "no scores of the benchmarks" in run(*scored)
-    written = json.loads(result.read_text())
+    written = json.loads((results / "scores.json").read_text())
     assert (written["kind"], written["run"], written["variant"]) == ("benchmark", "x", "v")
     assert len(written["records"]) == 10
     for record in written["records"]:
         assert (record["n"], record["score"], record["stand_in"]) == (2, 0.0, True)
         assert record["score_high"] > 0.5, "two wrong answers prove little"
+    own = written["records"][0]["kv_fraction"]
+    assert 0 < own < 1
+    summary = json.loads((results / "summary.json").read_text())
+    assert (summary["kind"], summary["variant"]) == ("benchmark-summary", "v")
+    assert {(each["summary"], each["length"]) for each in summary["records"]} == {
+        ("keys exact", 400),
+        ("keys exact", 500),
+        ("keys exact", None),
+    }
     assert set(written["provenance"]["inputs"]) == {"needle/keys-400", "needle/keys-500"}
 
 
@@ -89,12 +100,66 @@ def test_a_reduced_cache_is_another_model(folder):
     run("prepare", "needle", "--tokenizer", full, "--output", prompts, *asked)
     given = ["predict", full, "--prompts", prompts, "--output", answers]
     assert "5 answers given now" in run(*given)
-    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.2)
-    assert "0 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.2)
-    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-fraction", 0.4)
+    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.2)
+    assert "0 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.2)
+    assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.4)
     assert "--kv-method is 'x': allowed is sink-window" in run(*given, "--kv-method", "x", code=1)
     hybrid = ["predict", folder / "model", "--prompts", prompts, "--output", folder / "h", "--kv-method", "tova"]
     assert "full" in run(*hybrid, code=1)
+    # as many bytes as the hybrid keeps, whatever the prompt's length
+    as_hybrid = [*given, "--kv-method", "tova", "--kv-budget", folder / "model"]
+    assert "5 answers given now" in run(*as_hybrid)
+    kept = kv_fractions(answers)
+    assert kv_fractions(folder / "h") == {}
+    run("predict", folder / "model", "--prompts", prompts, "--output", folder / "h")
+    own = kv_fractions(folder / "h")
+    assert own.keys() == kept.keys()
+    for sample, fraction in own.items():
+        assert 0 < fraction - 0.01 < kept[sample] <= fraction < 1
+    results = folder / "reduced-results"
+    scored = ["score", "--prompts", prompts, "--answers", answers, "--output", results, "--run", "x"]
+    run(*scored, "--variant", "full")
+    for name in ("scores", "summary"):
+        for record in json.loads((results / f"{name}.json").read_text())["records"]:
+            assert (record["method"], record["budget_of"]) == ("tova", "model")
+            assert record["kv_fraction"] == pytest.approx(np.mean(list(kept.values())), abs=0.01)
+    assert "--kv-budget is 'x': allowed is a fraction or the folder" in run(
+        *given, "--kv-method", "tova", "--kv-budget", "x", code=1
+    )
+
+
+def kv_fractions(answers) -> dict[str, float]:
+    """Of the newest answers, by sample."""
+    lines = [json.loads(line) for path in answers.rglob("shard-*") for line in path.read_text().splitlines()]
+    return {line["id"]: line["kv_fraction"] for line in lines}
+
+
+def newline_model(base, newline: int, second: int):
+    """``base``, which now always likes a newline best, and ``second`` next."""
+
+    class Head(torch.nn.Module):
+        def forward(self, states):
+            scores = torch.zeros(*states.shape[:-1], base.config.vocab_size)
+            scores[..., newline], scores[..., second] = 2.0, 1.0
+            return scores
+
+    base.lm_head = Head()
+    return base
+
+
+@pytest.mark.parametrize("way", ["greedy", "reduced"])
+def test_an_answer_ends_at_the_stop_which_is_not_its_first_token(way):
+    from longgen.evaluation.runs.model import greedy
+    from longgen.evaluation.runs.predict import PromptBatch
+    from longgen.evaluation.runs.reduced import KvBudget, reduced
+
+    model = newline_model(tiny_hybrid("llama", "all", SparsePattern(16, 1, 4)), newline=10, second=65)
+    generate = greedy(model) if way == "greedy" else reduced(model, "snapkv", KvBudget.parse("0.9"))
+    prompt = torch.arange(1, 41)[None]
+    stopped = generate(PromptBatch(prompt, torch.ones_like(prompt), 6, (10,)))
+    assert stopped.tokens.tolist() == [[65, 10]]
+    assert generate(PromptBatch(prompt, torch.ones_like(prompt), 3)).tokens.tolist() == [[10, 10, 10]]
+    assert stopped.kv_fraction == pytest.approx(1.0 if way == "greedy" else 0.9)
 
 
 @pytest.mark.parametrize(

@@ -15,9 +15,9 @@ from transformers import AutoTokenizer
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark, check_tasks
-from longgen.evaluation.runs.predict import answers_folder, predict, read_answers
+from longgen.evaluation.runs.predict import Generated, answers_folder, predict, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, write_prompts
-from longgen.evaluation.runs.scoring import score_answers
+from longgen.evaluation.runs.scoring import score_answers, score_records
 
 MODEL = {"weights": "one"}
 
@@ -34,12 +34,16 @@ def made(folder, tokenizer, **changes) -> PromptFile:
     return write_prompts(benchmark("needle"), tokenizer=tokenizer, folder=folder / "prompts", **(asked | changes))
 
 
+def scores(prompts: PromptFile, folder: Path) -> list[dict]:
+    return score_records(benchmark("needle"), score_answers(benchmark("needle"), [prompts], folder))
+
+
 def reader(tokenizer, log: Path | None = None, seconds: float = 0.0):
     """Answers as a perfect model would: it finds the key in the prompt. Writes to ``log`` what it is asked."""
 
-    def generate(tokens, mask, new_tokens):
-        rows = []
-        for row, real in zip(tokens, mask, strict=True):
+    def generate(batch):
+        rows, new_tokens = [], batch.max_new_tokens
+        for row, real in zip(batch.tokens, batch.mask, strict=True):
             assert real.tolist() == sorted(real.tolist()), "padding stands left"
             text = tokenizer.decode(row[real.bool()])
             place = text.rsplit("The pass key of ", 1)[1].removesuffix(" is")
@@ -49,7 +53,7 @@ def reader(tokenizer, log: Path | None = None, seconds: float = 0.0):
                 with log.open("a") as file:
                     file.write(place + "\n")
             time.sleep(seconds)
-        return torch.tensor(rows)
+        return Generated(torch.tensor(rows), 0.25)
 
     return generate
 
@@ -76,7 +80,7 @@ def test_answers_and_scores(tmp_path, tokenizer, batch_tokens):
         predict(prompts, tokenizer, reader(tokenizer), MODEL, tmp_path / "a", shard, 3, batch_tokens)
     counts = [len(path.read_text().splitlines()) for path in sorted((tmp_path / "a").rglob("shard-*"))]
     assert counts == [4, 3, 3]
-    records = score_answers(benchmark("needle"), prompts, tmp_path / "a")
+    records = scores(prompts, tmp_path / "a")
     assert [record["depth"] for record in records] == [0.0, 0.25, 0.5, 0.75, 1.0]
     for record in records:
         assert (record["score"], record["n"], record["metric"], record["stand_in"]) == (1.0, 2, "exact", True)
@@ -94,9 +98,9 @@ def test_only_what_is_missing_or_changed_is_answered_again(tmp_path, tokenizer):
     lines[3] = json.dumps(changed | {"prompt": "Yes. " + changed["prompt"]})
     prompts.path.write_text("\n".join(lines) + "\n")
     with pytest.raises(ArtifactError, match="1 of 10 prompts are not answered"):
-        score_answers(benchmark("needle"), prompts, tmp_path / "a")
+        scores(prompts, tmp_path / "a")
     assert predict(prompts, tokenizer, generate, MODEL, tmp_path / "a") == 1
-    assert len(score_answers(benchmark("needle"), prompts, tmp_path / "a")) == 5
+    assert len(scores(prompts, tmp_path / "a")) == 5
     # another model answers all, and the first one's answers are not taken for its
     other = {"weights": "other"}
     assert predict(prompts, tokenizer, generate, other, tmp_path / "a", 0, 2) == 5
@@ -148,12 +152,12 @@ def test_two_processes_never_write_one_shard(tmp_path, tokenizer):
     prompts = made(tmp_path, tokenizer)
     refused = []
 
-    def generate(tokens, mask, new_tokens):
+    def generate(batch):
         if not refused:
             with pytest.raises(ArtifactError, match="being written by another process") as caught:
                 predict(prompts, tokenizer, generate, MODEL, tmp_path / "a")
             refused.append(caught)
-        return reader(tokenizer)(tokens, mask, new_tokens)
+        return reader(tokenizer)(batch)
 
     predict(prompts, tokenizer, generate, MODEL, tmp_path / "a")
     assert len(refused) == 1
@@ -169,5 +173,5 @@ def test_bad_input(tmp_path, tokenizer):
     with pytest.raises(ConfigError, match="task is 'x': allowed with needle are fu, keys"):
         check_tasks(benchmark("needle"), ["x"])
     with pytest.raises(ArtifactError, match="10 of 10 prompts are not answered"):
-        score_answers(benchmark("needle"), prompts, tmp_path / "none")
+        scores(prompts, tmp_path / "none")
     assert replace(prompts, samples=1).samples == 1

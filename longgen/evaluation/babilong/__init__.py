@@ -3,6 +3,6 @@
 from longgen.evaluation.babilong.prompts import TASKS, prepare
 from longgen.evaluation.babilong.records import CONFIGS
 from longgen.evaluation.babilong.scoring import score
-from longgen.evaluation.babilong.summary import accuracy, average
+from longgen.evaluation.babilong.summary import accuracy, average, summarise
 
-__all__ = ["CONFIGS", "TASKS", "accuracy", "average", "prepare", "score"]
+__all__ = ["CONFIGS", "TASKS", "accuracy", "average", "prepare", "score", "summarise"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from longgen.evaluation.protocol import protocol
+from longgen.evaluation.summaries import Cell, Summary
 from longgen.strict import require
 
 
@@ -28,3 +29,15 @@ def average(accuracies: Mapping[str, float]) -> float | None:
     if any(task not in accuracies for task in tasks):
         return None
     return sum(accuracies[task] for task in tasks) / len(tasks)
+
+
+def summarise(means: Mapping[Cell, float]) -> list[Summary]:
+    """`average` at every length at which it exists."""
+    found = []
+    for length in dict.fromkeys(cell.length for cell in means):
+        here = {cell.task: cell for cell in means if cell.length == length}
+        value = average({task: accuracy([means[cell]]) for task, cell in here.items()})
+        if value is not None:
+            cells = tuple(here[task] for task in protocol("babilong")["averaged"])
+            found.append(Summary("average", length, cells, value))
+    return found

@@ -46,7 +46,12 @@ def kept_bytes(cache: Cache) -> int:
 
 @torch.no_grad()
 def generate(
-    model: Any, input_ids: torch.Tensor, max_new_tokens: int, method: Method, stop: Collection[int] = ()
+    model: Any,
+    input_ids: torch.Tensor,
+    max_new_tokens: int,
+    method: Method,
+    stop: Collection[int] = (),
+    min_new_tokens: int = 0,
 ) -> Generation:
     """Greedy continuations, with the KV cache reduced by ``method``.
 
@@ -56,6 +61,7 @@ def generate(
         max_new_tokens: at most so many new tokens.
         method: how the cache is reduced.
         stop: token ids that end a row, such as that of the end of text; the row is then filled with it.
+        min_new_tokens: so many tokens are none of ``stop``, whatever their scores.
 
     Returns:
         new tokens, and the bytes kept of the prompt.
@@ -76,7 +82,10 @@ def generate(
         while len(new) < max_new_tokens:
             logits = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
             kept = kept if new else kept_bytes(cache)
-            following = logits[:, -1].argmax(-1, keepdim=True)
+            scores = logits[:, -1]
+            if len(new) < min_new_tokens:
+                scores = scores.index_fill(-1, ends, -torch.inf)
+            following = scores.argmax(-1, keepdim=True)
             if new:
                 following = torch.where(torch.isin(tokens, ends), tokens, following)
             new.append(following)

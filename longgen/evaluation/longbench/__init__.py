@@ -2,6 +2,6 @@
 
 from longgen.evaluation.longbench.prompts import E_SETS, SETS, TASKS, prepare
 from longgen.evaluation.longbench.scoring import score
-from longgen.evaluation.longbench.summary import averages, bucket_scores, set_score
+from longgen.evaluation.longbench.summary import averages, set_score, summarise
 
-__all__ = ["E_SETS", "SETS", "TASKS", "averages", "bucket_scores", "prepare", "score", "set_score"]
+__all__ = ["E_SETS", "SETS", "TASKS", "averages", "prepare", "score", "set_score", "summarise"]

@@ -1,14 +1,12 @@
-"""LongBench's numbers for tables: percent of a set, by LongBench-E's intervals, and by category."""
+"""LongBench's numbers for tables: percent of a set, and by category."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-import numpy as np
-
-from longgen.evaluation.longbench.prompts import BUCKETS
 from longgen.evaluation.protocol import protocol
+from longgen.evaluation.summaries import Cell, Summary
 from longgen.strict import require
 
 
@@ -20,20 +18,6 @@ def set_score(scores: Sequence[float]) -> float:
     """
     require(len(scores) > 0, "scores", list(scores), "one or more")
     return round(100 * sum(scores) / len(scores), 2)
-
-
-def bucket_scores(scores: Sequence[float], buckets: Sequence[str]) -> dict[str, float]:
-    """Mean of every interval of LongBench-E in percent, to two decimals, as ``eval.py --e`` prints it.
-
-    Args:
-        scores: of one set.
-        buckets: of the same samples, ``meta["bucket"]``.
-
-    Returns:
-        by interval; one without samples is left out (eval.py prints NaN).
-    """
-    parts = {name: [s for s, b in zip(scores, buckets, strict=True) if b == name] for name in BUCKETS}
-    return {name: round(100 * float(np.mean(part)), 2) for name, part in parts.items() if part}
 
 
 def averages(scores: Mapping[str, float], language: Literal["en", "zh"]) -> dict[str, float]:
@@ -60,3 +44,31 @@ def averages(scores: Mapping[str, float], language: Literal["en", "zh"]) -> dict
     if means and len(means) == len(members):
         means["average"] = sum(means.values()) / len(means)
     return means
+
+
+def summarise(means: Mapping[Cell, float]) -> list[Summary]:
+    """`averages` of LongBench in English (``en: ...``) and Chinese (``zh: ...``), and of LongBench-E (``e: ...``)."""
+    found = []
+    for length in dict.fromkeys(cell.length for cell in means):
+        here = [cell for cell in means if cell.length == length and cell.metric == "score"]
+        parts: tuple[tuple[str, Literal["en", "zh"], bool], ...] = (
+            ("en", "en", False),
+            ("zh", "zh", False),
+            ("e", "en", True),
+        )
+        for prefix, language, balanced in parts:
+            cells = tuple(cell for cell in here if cell.task.endswith("_e") == balanced)
+            of_sets = {cell.task: set_score([means[cell]]) for cell in cells}
+            for name, value in (averages(of_sets, language) if of_sets else {}).items():
+                behind = _sets_of(name, language)
+                counted = tuple(cell for cell in cells if cell.task.removesuffix("_e") in behind)
+                found.append(Summary(f"{prefix}: {name}", length, counted, value))
+    return found
+
+
+def _sets_of(category: str, language: str) -> set[str]:
+    return {
+        name
+        for name, rules in protocol("longbench")["sets"].items()
+        if rules["language"] in (language, "code") and category in (rules["category"], "average")
+    }

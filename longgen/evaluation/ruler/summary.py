@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from longgen.errors import ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.ruler.tasks import TASKS
+from longgen.evaluation.summaries import Cell, Summary
 
 
 def task_score(scores: Sequence[float]) -> float:
@@ -46,3 +47,22 @@ def weighted_averages(averages: Mapping[int, float]) -> tuple[float, float]:
     rising = sum(weight * value for weight, value in zip(weights, values, strict=True))
     falling = sum(weight * value for weight, value in zip(reversed(weights), values, strict=True))
     return rising / sum(weights), falling / sum(weights)
+
+
+def summarise(means: Mapping[Cell, float]) -> list[Summary]:
+    """The README's numbers; of lengths at which a task is missing, none."""
+    averages: dict[int, float] = {}
+    cells: dict[int, tuple[Cell, ...]] = {}
+    for length in sorted({cell.length or 0 for cell in means}):
+        here = {cell.task: cell for cell in means if cell.length == length}
+        if set(here) == set(TASKS):
+            averages[length] = length_average({task: task_score([means[cell]]) for task, cell in here.items()})
+            cells[length] = tuple(here.values())
+    if not averages:
+        return []
+    found = [Summary("average", length, cells[length], average) for length, average in averages.items()]
+    everything = tuple(cell for of_length in cells.values() for cell in of_length)
+    rising, falling = weighted_averages(averages)
+    found.append(Summary("weighted-increasing", None, everything, rising))
+    found.append(Summary("weighted-decreasing", None, everything, falling))
+    return [*found, Summary("effective-length", None, everything, effective_length(averages), "tokens")]

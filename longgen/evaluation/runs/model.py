@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
-from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.baselines import generate as generate_reduced
-from longgen.evaluation.baselines import method_for_budget
-from longgen.evaluation.runs.predict import Generate
+from longgen.errors import ArtifactError
+from longgen.evaluation.baselines import kept_bytes
+from longgen.evaluation.baselines.method import kv_heads_of
+from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import fingerprint_files
+from longgen.modeling.cache import LongGenCache
 
 # Our choice: a prompt is read in pieces of this many tokens, so that activations do not grow with its length.
 PREFILL_TOKENS = 8192
@@ -36,44 +37,61 @@ def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     return {"model": fingerprint_files(files), "dtype": str(dtype).removeprefix("torch.")}
 
 
+def full_kv_bytes(model: Any, length: int) -> int:
+    """Bytes of keys and values of one sequence of ``length`` tokens, were all heads full."""
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * kv_heads_of(config) * length * head_dim * next(model.parameters()).element_size()
+
+
+def end_tokens(model: Any) -> list[int]:
+    """The tokens at which the model itself ends an answer."""
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [] if ends is None else [ends]
+
+
 def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
     """Greedy continuation, whatever the model's own generation defaults say."""
 
     @torch.no_grad()
-    def generate(tokens: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> torch.Tensor:
+    def generate(batch: PromptBatch) -> Generated:
+        rows, width = batch.tokens.shape
         options: dict[str, Any] = {}
-        if tokens.shape[0] == 1 and tokens.shape[1] > prefill_tokens:
+        if rows == 1 and width > prefill_tokens:
             options["prefill_chunk_size"] = prefill_tokens
+        cache = LongGenCache(model.config) if hasattr(model, "attention_kernels") else None
+        after_prompt = _AfterPrompt(cache)
         generated = model.generate(
-            tokens,
-            attention_mask=mask,
-            max_new_tokens=new_tokens,
+            batch.tokens,
+            attention_mask=batch.mask,
+            max_new_tokens=batch.max_new_tokens,
+            min_new_tokens=1 if batch.stop else None,
+            eos_token_id=[*end_tokens(model), *batch.stop] or None,
             do_sample=False,
             temperature=None,
             top_p=None,
             top_k=None,
             pad_token_id=model.generation_config.pad_token_id or 0,
+            past_key_values=cache,
+            stopping_criteria=StoppingCriteriaList([after_prompt]),
             **options,
         )
-        return generated[:, tokens.shape[1] :]
+        fraction = None
+        if after_prompt.kept_bytes is not None and bool(batch.mask.all()):  # slots for padded rows are no measure
+            fraction = after_prompt.kept_bytes / (rows * full_kv_bytes(model, width))
+        return Generated(generated[:, width:], fraction)
 
     return generate
 
 
-def reduced(model: Any, method: str, fraction: float) -> Generate:
-    """Greedy continuation of a full model whose KV cache is reduced to ``fraction`` of its bytes at every prompt.
+class _AfterPrompt(StoppingCriteria):
+    """Never stops; notes how much the cache holds when the first new token is there."""
 
-    Raises:
-        ConfigError: an unknown method, an impossible fraction, or a model with sparse heads.
-    """
-    bytes_per_value = next(model.parameters()).element_size()
-    ends = model.generation_config.eos_token_id
-    stop = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    def __init__(self, cache: LongGenCache | None) -> None:
+        self.cache = cache
+        self.kept_bytes: int | None = None
 
-    def generate(tokens: torch.Tensor, mask: torch.Tensor, new_tokens: int) -> torch.Tensor:
-        if not bool(mask.all()):
-            raise ConfigError("--batch-tokens is set with --kv-method: allowed is 0, as prompts differ in length")
-        chosen = method_for_budget(method, fraction, tokens.shape[1], model.config, bytes_per_value)
-        return generate_reduced(model, tokens, new_tokens, chosen.method, stop).tokens
-
-    return generate
+    def __call__(self, input_ids: torch.Tensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        if self.kept_bytes is None and self.cache is not None:
+            self.kept_bytes = kept_bytes(self.cache)
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)

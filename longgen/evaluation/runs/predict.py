@@ -6,8 +6,9 @@ import fcntl
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import torch
 
@@ -20,13 +21,42 @@ from longgen.provenance import fingerprint
 
 ANSWERED_BY = "answered-by.json"
 
-# (token ids [rows, tokens], mask [rows, tokens] with 0 for padding on the left, new tokens) -> ids [rows, new tokens]
-Generate = Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+
+@dataclass(frozen=True)
+class PromptBatch:
+    """Prompts that are answered together.
+
+    Attributes:
+        tokens: [rows, tokens] int64.
+        mask: [rows, tokens] int64, 0 for padding, which stands left.
+        max_new_tokens: of an answer.
+        stop: token ids that end an answer besides the model's own; with any, an answer has one token at least.
+    """
+
+    tokens: torch.Tensor
+    mask: torch.Tensor
+    max_new_tokens: int
+    stop: tuple[int, ...] = ()
+
+
+class Generated(NamedTuple):
+    """Greedy answers.
+
+    Attributes:
+        tokens: [rows, at most max_new_tokens] int64.
+        kv_fraction: bytes of the KV cache after the prompts, over those of full attention; None if not measured.
+    """
+
+    tokens: torch.Tensor
+    kv_fraction: float | None = None
+
+
+Generate = Callable[[PromptBatch], Generated]
 
 
 def answers_folder(folder: Path, prompts: PromptFile) -> Path:
     """Where the answers to a file of prompts are, below the folder of a model's answers."""
-    return folder / prompts.path.parent.name / prompts.path.stem
+    return folder / prompts.benchmark / prompts.path.stem
 
 
 def read_answers(folder: Path) -> dict[str, dict[str, Any]]:
@@ -86,12 +116,17 @@ def predict(
         answered = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
         own = [sample for number, sample in enumerate(prompts) if number % shards == shard]
         todo = [sample for sample in own if answered.get(sample.id) != prompt_hash(sample)]
-        with progress_bar(
-            len(own), f"{prompts.path.parent.name} {prompts.path.stem}", "sample", len(own) - len(todo)
-        ) as bar:
+        with progress_bar(len(own), f"{prompts.benchmark} {prompts.path.stem}", "sample", len(own) - len(todo)) as bar:
             for batch in _batches(todo, tokenizer, batch_tokens):
-                for sample, text in zip(batch, _answers(batch, tokenizer, generate, device), strict=True):
-                    line = {"id": sample.id, "prompt": prompt_hash(sample), "by": by, "prediction": text}
+                texts, fraction = _answers(batch, tokenizer, generate, device)
+                for sample, text in zip(batch, texts, strict=True):
+                    line: dict[str, Any] = {
+                        "id": sample.id,
+                        "prompt": prompt_hash(sample),
+                        "by": by,
+                        "prediction": text,
+                    }
+                    line["kv_fraction"] = fraction
                     file.write(json.dumps(line, ensure_ascii=False) + "\n")
                 file.flush()
                 bar.update(len(batch))
@@ -128,7 +163,7 @@ def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterat
     batch: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: -lengths[sample.id]):
         longest = lengths[batch[0].id] if batch else 0
-        if batch and ((len(batch) + 1) * longest > batch_tokens or sample.max_new_tokens != batch[0].max_new_tokens):
+        if batch and ((len(batch) + 1) * longest > batch_tokens or _limits(sample) != _limits(batch[0])):
             yield batch
             batch = []
         batch.append(sample)
@@ -136,10 +171,21 @@ def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterat
         yield batch
 
 
-def _answers(batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str) -> list[str]:
+def _limits(sample: Sample) -> tuple[int, str | None]:
+    """What the answers of a batch share."""
+    return sample.max_new_tokens, sample.meta.get("stop")
+
+
+def _answers(
+    batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str
+) -> tuple[list[str], float | None]:
     rows = [tokenizer(sample.prompt).input_ids for sample in batch]
     width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
     tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    generated = generate(tokens, mask, batch[0].max_new_tokens)
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in generated.tolist()]
+    max_new_tokens, text = _limits(batch[0])
+    # as LongBench's pred.py: a text's last token, since tokenizers may put a space before it
+    stop = () if text is None else (tokenizer.encode(text, add_special_tokens=False)[-1],)
+    generated = generate(PromptBatch(tokens, mask, max_new_tokens, stop))
+    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in generated.tokens.tolist()]
+    return texts, generated.kv_fraction

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longgen.errors import ArtifactError
+from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
@@ -36,6 +37,11 @@ class PromptFile:
     samples: int
     stand_in: bool
 
+    @property
+    def benchmark(self) -> str:
+        """Name of the benchmark."""
+        return self.path.parent.name
+
     @classmethod
     def open(cls, path: Path) -> PromptFile:
         """What `write_prompts` made.
@@ -59,9 +65,35 @@ class PromptFile:
                     ) from None
 
 
+def write_index(path: Path, files: list[PromptFile]) -> None:
+    """Write which files of prompts belong together, with their fingerprints."""
+    listed = [{"path": os.path.relpath(file.path, path.parent), "fingerprint": file.fingerprint} for file in files]
+    write_json(path, {"prompts": listed})
+
+
+def read_prompts(path: Path) -> list[PromptFile]:
+    """All prompts below a folder, or those of a file that `write_index` wrote.
+
+    Raises:
+        ConfigError: there are none.
+        ArtifactError: a file is missing or damaged.
+    """
+    if path.is_file():
+        listed = read_json(path, MADE_BY)
+        if not isinstance(listed, dict) or "prompts" not in listed:
+            raise ConfigError(f"--prompts is '{path}', which lists no prompts: `{MADE_BY} --index` makes such a file")
+        paths = [path.parent / each["path"] for each in listed["prompts"]]
+    else:
+        paths = sorted(path.rglob("*.jsonl"))
+    if not paths:
+        raise ConfigError(f"--prompts is '{path}', which holds no prompts: `{MADE_BY}` makes them")
+    return [PromptFile.open(each) for each in paths]
+
+
 def prompt_hash(sample: Sample) -> str:
-    """Tells whether an answer was given to this very prompt."""
-    return hashlib.sha256(sample.prompt.encode()).hexdigest()[:16]
+    """Tells whether an answer was given to this very prompt, under the same limits."""
+    asked = [sample.prompt, sample.max_new_tokens, sample.meta.get("stop")]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
 def write_prompts(
@@ -74,6 +106,7 @@ def write_prompts(
     seed: int,
     data_root: Path | None,
     folder: Path,
+    **options: Any,
 ) -> PromptFile:
     """Make the prompts of a task below ``folder``, unless they are there, made from the same.
 
@@ -87,6 +120,7 @@ def write_prompts(
         seed: of all random choices.
         data_root: folder of the benchmarks' own data; None for stand-in data.
         folder: of all prompts.
+        **options: of the benchmark's ``prepare``: ``depths`` of needles.
 
     Raises:
         ArtifactError, ConfigError: as the benchmark's ``prepare``.
@@ -101,13 +135,14 @@ def write_prompts(
         "seed": seed,
         "data": _listing(data_root),
         "protocol": fingerprint(protocol(chosen.name)),
+        "options": options,
     }
     manifest = path.with_suffix(".json")
     if manifest.exists() and path.exists() and read_json(manifest, MADE_BY)["made_from"] == made_from:
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root):
+        for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root, **options):
             line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
             digest.update(line.encode())
             file.write(line)

@@ -1,8 +1,10 @@
-"""Last step of a run: scores of the answers, with intervals, as records of a results file."""
+"""Last step of a run: scores of the answers and the benchmarks' own averages, as records of results files."""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +14,86 @@ from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.runs.predict import answers_folder, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
+from longgen.evaluation.summaries import Cell, estimates
 from longgen.statistics import bootstrap_interval, wilson_interval
 
 
-def score_answers(chosen: Benchmark, prompts: PromptFile, folder: Path) -> list[dict[str, Any]]:
-    """Records of kind ``benchmark`` (docs/results-format.md): a mean over samples for every metric, and depth if any.
+@dataclass
+class Scored:
+    """Scores of a benchmark's samples by cell.
+
+    Attributes:
+        scores: 0 to 1.
+        kv_fractions: share of the full KV cache that was kept, where it was measured.
+        stand_ins: cells made of stand-in data.
+    """
+
+    scores: dict[Cell, list[float]] = field(default_factory=lambda: defaultdict(list))
+    kv_fractions: dict[Cell, list[float]] = field(default_factory=lambda: defaultdict(list))
+    stand_ins: set[Cell] = field(default_factory=set)
+
+
+def score_answers(chosen: Benchmark, files: Iterable[PromptFile], folder: Path) -> Scored:
+    """Score the answers to all prompts.
 
     Args:
         chosen: the benchmark.
-        prompts: of one task at one length.
+        files: its prompts; each of one task at one length.
         folder: of the model's answers.
 
     Raises:
         ArtifactError: prompts are not answered yet.
     """
-    answers = read_answers(answers_folder(folder, prompts))
-    scores: dict[tuple[float | None, str], list[float]] = defaultdict(list)
-    missing = 0
-    for sample in prompts:
-        answer = answers.get(sample.id)
-        if answer is None or answer["prompt"] != prompt_hash(sample):
-            missing += 1
-            continue
-        task, length = sample.task, sample.length
-        for metric, value in chosen.score(sample, answer["prediction"]).items():
-            scores[sample.meta.get("depth"), metric].append(value)
-    if missing:
-        raise ArtifactError(
-            f"{answers_folder(folder, prompts)}: {missing} of {prompts.samples} prompts are not answered: "
-            "`longgen benchmark predict` goes on where it was"
-        )
+    scored = Scored()
+    for prompts in files:
+        answers = read_answers(answers_folder(folder, prompts))
+        missing = 0
+        for sample in prompts:
+            answer = answers.get(sample.id)
+            if answer is None or answer["prompt"] != prompt_hash(sample):
+                missing += 1
+                continue
+            for metric, value in chosen.score(sample, answer["prediction"]).items():
+                cell = Cell(sample.task, sample.length, sample.meta.get("depth"), metric)
+                scored.scores[cell].append(value)
+                if answer["kv_fraction"] is not None:
+                    scored.kv_fractions[cell].append(answer["kv_fraction"])
+                if prompts.stand_in:
+                    scored.stand_ins.add(cell)
+        if missing:
+            raise ArtifactError(
+                f"{answers_folder(folder, prompts)}: {missing} of {prompts.samples} prompts are not answered: "
+                "`longgen benchmark predict` goes on where it was"
+            )
+    return scored
+
+
+def score_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
+    """Records of kind ``benchmark`` (docs/results-format.md), without who answered: a mean over samples per cell."""
     records = []
-    for (depth, metric), values in scores.items():
+    for cell, values in scored.scores.items():
         low, high = _interval(values)
-        place = {"benchmark": chosen.name, "task": task, "length": length, "depth": depth, "metric": metric}
         result = {"n": len(values), "score": float(np.mean(values)), "score_low": low, "score_high": high}
-        records.append(place | result | {"stand_in": prompts.stand_in})
+        measured = {"stand_in": cell in scored.stand_ins, "kv_fraction": _mean(scored.kv_fractions.get(cell, []))}
+        records.append({"benchmark": chosen.name, **cell._asdict(), **result, **measured})
     return records
+
+
+def summary_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
+    """Records of kind ``benchmark-summary``, without who answered: the benchmark's own averages."""
+    records = []
+    for each in estimates(scored.scores, chosen.summarise):
+        fractions = [share for cell in each.summary.cells for share in scored.kv_fractions.get(cell, [])]
+        what = {"benchmark": chosen.name, "summary": each.summary.name, "length": each.summary.length, "n": each.n}
+        value = {"value": each.summary.value, "value_low": each.low, "value_high": each.high}
+        stand_in = any(cell in scored.stand_ins for cell in each.summary.cells)
+        measured = {"unit": each.summary.unit, "stand_in": stand_in, "kv_fraction": _mean(fractions)}
+        records.append(what | value | measured)
+    return records
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
 
 
 def _interval(values: list[float]) -> tuple[float, float]:

@@ -1,0 +1,109 @@
+"""A full model that answers with its KV cache reduced at inference, to as much as a hybrid keeps."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from longgen.errors import ConfigError
+from longgen.evaluation.baselines import generate as generate_reduced
+from longgen.evaluation.baselines import method_for_budget
+from longgen.evaluation.runs.model import end_tokens, full_kv_bytes
+from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.modeling.configuration import hybrid_of
+from longgen.planner import kv_cache_bytes
+from longgen.provenance import fingerprint
+from longgen.shapes import ModelShape
+
+Gates = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True)
+class KvBudget:
+    """How much of its KV cache a full model keeps.
+
+    Attributes:
+        of: name of the hybrid whose bytes are kept, or the fraction as text.
+        share: of the bytes; None with ``hybrid``.
+        hybrid: its config.json.
+    """
+
+    of: str
+    share: Fraction | None = None
+    hybrid: Path | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> KvBudget:
+        """A fraction such as 0.38, or the folder of a hybrid.
+
+        Raises:
+            ConfigError: neither.
+        """
+        path = Path(text) / "config.json"
+        if path.is_file():
+            return cls(path.resolve().parent.name, hybrid=path)
+        try:
+            share = Fraction(text)
+        except ValueError:
+            raise ConfigError(f"--kv-budget is {text!r}: allowed is a fraction or the folder of a hybrid") from None
+        if not 0 < share <= 1:
+            raise ConfigError(f"--kv-budget is {text}: allowed is above 0 and at most 1")
+        return cls(text, share=share)
+
+    def identity(self) -> Any:
+        """Plain data that tells budgets apart."""
+        return str(self.share) if self.hybrid is None else fingerprint(json.loads(self.hybrid.read_text()))
+
+    def fraction(self, length: int) -> Fraction:
+        """Share of the full cache's bytes after a prompt of ``length`` tokens.
+
+        Raises:
+            ConfigError: the folder holds no model of ours.
+        """
+        if self.hybrid is None:
+            assert self.share is not None
+            return self.share
+        shape, hybrid = ModelShape.from_hf_config(self.hybrid), hybrid_of(AutoConfig.from_pretrained(self.hybrid))
+        kept = kv_cache_bytes(shape, hybrid.layout, hybrid.pattern, length)
+        tokens = shape.num_layers * shape.num_kv_heads * length
+        return Fraction(kept, tokens * 2 * shape.head_dim * 2)
+
+
+def reduced_identity(method: str, budget: KvBudget, gates: Gates | None) -> dict[str, Any]:
+    """What determines the answers besides the model; ``method`` and ``budget_of`` name it in results."""
+    learnt = None if gates is None else fingerprint(gates)
+    return {"method": method, "budget_of": budget.of, "budget": budget.identity(), "gates": learnt}
+
+
+def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = None) -> Generate:
+    """Greedy continuation of a full model whose KV cache is reduced at every prompt.
+
+    Args:
+        model: longgen's, all heads full.
+        method: a name in `longgen.evaluation.baselines.METHODS`.
+        budget: how much is kept.
+        gates: of DuoAttention, which needs them (`longgen gates`).
+
+    Raises:
+        ConfigError: an unknown method, an impossible budget, or a model with sparse heads.
+    """
+    size = next(model.parameters()).element_size()
+    fields = {} if gates is None else {"gates": gates}
+
+    def generate(batch: PromptBatch) -> Generated:
+        if not bool(batch.mask.all()):
+            raise ConfigError("--batch-tokens is set with --kv-method: allowed is 0, as prompts differ in length")
+        rows, width = batch.tokens.shape
+        chosen = method_for_budget(method, budget.fraction(width), width, model.config, size, **fields)
+        stop = [*end_tokens(model), *batch.stop]
+        given = generate_reduced(
+            model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=1 if batch.stop else 0
+        )
+        return Generated(given.tokens, given.kept_bytes / (rows * full_kv_bytes(model, width)))
+
+    return generate
