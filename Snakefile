@@ -16,6 +16,7 @@ include: "workflows/rules/common.smk"
 include: "workflows/rules/data.smk"
 include: "workflows/rules/training.smk"
 include: "workflows/rules/evaluation.smk"
+include: "workflows/rules/benchmarks.smk"
 include: "workflows/rules/profiling.smk"
 include: "workflows/rules/reporting.smk"
 

@@ -1,5 +1,12 @@
 """The configuration of an experiment, as dataclasses."""
 
+from longgen.config.benchmarks import (
+    BenchmarksSettings,
+    LongTextSettings,
+    ReducedSettings,
+    ShortContextSettings,
+    SuiteSettings,
+)
 from longgen.config.experiment import Experiment, Variant, load_experiment, needed
 from longgen.config.parts import (
     DataSettings,
@@ -20,18 +27,23 @@ from longgen.config.training import (
 )
 
 __all__ = [
+    "BenchmarksSettings",
     "DataSettings",
     "EvaluationSettings",
     "Experiment",
     "ExtensionSettings",
     "KvReductionSettings",
+    "LongTextSettings",
     "LoraSettings",
     "ModelSettings",
     "OptimizerSettings",
     "PhaseSettings",
     "ProfilingSettings",
+    "ReducedSettings",
     "SetupSettings",
+    "ShortContextSettings",
     "SourceSettings",
+    "SuiteSettings",
     "TrainingSettings",
     "Variant",
     "VariantSettings",

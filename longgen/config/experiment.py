@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from longgen.config.benchmarks import BenchmarksSettings
 from longgen.config.parts import DataSettings, EvaluationSettings, ModelSettings, ProfilingSettings, VariantSettings
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
@@ -46,6 +47,7 @@ class Experiment:
         base: how the base model is trained, unless it is a checkpoint.
         evaluation: null: not evaluated.
         profiling: null: not measured.
+        benchmarks: null: none is asked.
         setups: by name, processes and how they share the work of training.
         setup: the one that is used unless another is asked for.
         seed: of all random choices.
@@ -61,6 +63,7 @@ class Experiment:
     base: TrainingSettings | None = None
     evaluation: EvaluationSettings | None = None
     profiling: ProfilingSettings | None = None
+    benchmarks: BenchmarksSettings | None = None
     setups: dict[str, SetupSettings] = field(default_factory=lambda: {"default": SetupSettings()})
     setup: str = "default"
     seed: int = 0
@@ -101,6 +104,10 @@ class Experiment:
             hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
             chosen = reduction.budget_of
             require(chosen in hybrids, "evaluation.kv_reduction.budget_of", chosen, f"a hybrid: {', '.join(hybrids)}")
+        asked = self.benchmarks.kv_reduction if self.benchmarks else None
+        for index, name in enumerate(asked.budgets_of if asked else ()):
+            hybrid = name in self.variants and self.variant(name).layout.num_sparse > 0
+            require(hybrid, f"benchmarks.kv_reduction.budgets_of[{index}]", name, "a hybrid")
         require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
 
     def _check_names(self) -> None:
@@ -220,6 +227,7 @@ def _check_names_in_registries(experiment: Experiment) -> None:
         for index, phase in enumerate(stage.phases):
             for kind in phase.mixture:
                 require(kind in DOCUMENTS, f"{name}.phases[{index}].mixture", kind, ", ".join(DOCUMENTS))
+    _check_suites(experiment)
     if experiment.evaluation is None:
         return
     for index, task in enumerate(experiment.evaluation.tasks):
@@ -227,3 +235,17 @@ def _check_names_in_registries(experiment: Experiment) -> None:
     for index, length in enumerate(experiment.evaluation.lengths):
         allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
         require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)
+
+
+def _check_suites(experiment: Experiment) -> None:
+    from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
+
+    for name, suite in (experiment.benchmarks.suites if experiment.benchmarks else {}).items():
+        key = f"benchmarks.suites.{name}"
+        require(name in BENCHMARKS, "benchmarks.suites", name, ", ".join(BENCHMARKS))
+        for index, task in enumerate(suite.tasks or ()):
+            require(task in benchmark(name).tasks, f"{key}.tasks[{index}]", task, ", ".join(benchmark(name).tasks))
+        deep = suite.depths is None or name == "needle"
+        require(deep, f"{key}.depths", suite.depths, "null: needles alone have depths")
+        natural = name in ("longbench", "babilong")
+        require(suite.lengths is not None or natural, f"{key}.lengths", None, "at least one length")

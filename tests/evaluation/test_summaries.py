@@ -97,4 +97,9 @@ def test_intervals_cover_the_doubt_of_samples_and_kv_is_averaged():
     assert found["value_high"] - found["value"] == pytest.approx(half, rel=0.2)
     assert (found["kv_fraction"], found["stand_in"]) == (0.4, True)
     certain = estimates({cell: [1.0] * 5}, benchmark("needle").summarise)
-    assert [(each.low, each.high) for each in certain] == [(100, 100)] * 2
+    for each in certain:
+        assert each.high == each.summary.value == 100
+        assert 50 < each.low < 80, "five right answers leave doubt"
+    assert [(each.low, each.high) for each in estimates({cell: [0.4] * 5}, benchmark("needle").summarise)] == [
+        (pytest.approx(40), pytest.approx(40))
+    ] * 2

@@ -13,11 +13,17 @@ WANTED = {
     f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
     f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
     f"{RESULTS}/kv-reduction/{{method}}.json": REDUCTIONS,
+    f"{RESULTS}/benchmarks/{{variant}}/scores.json": SUITES,
+    f"{RESULTS}/benchmarks/full/{{reduced}}/scores.json": REDUCED,
+    f"{RESULTS}/benchmarks/{{variant}}/long-text.json": BENCHMARKS
+    and BENCHMARKS.long_text,
+    f"{RESULTS}/benchmarks/{{variant}}/short-context.json": BENCHMARKS
+    and BENCHMARKS.short_context,
     f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
 }
 RUN_RESULTS = [
-    expand(pattern, variant=VARIANTS, method=REDUCTIONS)
+    expand(pattern, variant=VARIANTS, method=REDUCTIONS, reduced=REDUCED)
     for pattern, part in WANTED.items()
     if part
 ]

@@ -142,12 +142,15 @@ def write_prompts(
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root, **options):
-            line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
-            digest.update(line.encode())
-            file.write(line)
-            samples += 1
-            stand_in |= sample.meta.get("stand_in", True)
+        try:
+            for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root, **options):
+                line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
+                digest.update(line.encode())
+                file.write(line)
+                samples += 1
+                stand_in |= sample.meta.get("stand_in", True)
+        except ConfigError as error:
+            raise ConfigError(f"{chosen.name}, task {task}: {error}") from None
     described = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
     write_json(manifest, described | {"made_from": made_from})
     return PromptFile.open(path)

@@ -1,0 +1,125 @@
+"""The part of an experiment's configuration about benchmarks: which are asked, by which models, and how they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from longgen.evaluation.names import KV_REDUCTIONS
+from longgen.strict import require
+
+
+@dataclass(frozen=True)
+class SuiteSettings:
+    """What is asked of one benchmark (`longgen benchmark prepare`).
+
+    Attributes:
+        samples: of every task and length; of needles also of every depth.
+        lengths: of prompt and answer, in tokens; null: prompts have their natural length.
+        tasks: null: all.
+        depths: of needles, 0 to 1; null: five of them.
+        data_root: folder of the benchmark's own data, or ``hub:``; null: stand-in data, whose scores are none.
+    """
+
+    samples: int
+    lengths: list[int] | None = None
+    tasks: list[str] | None = None
+    depths: list[float] | None = None
+    data_root: str | None = None
+
+    def __post_init__(self) -> None:
+        require(self.samples >= 1, "samples", self.samples, "a whole number >= 1")
+        for name in ("lengths", "tasks", "depths"):
+            value = getattr(self, name)
+            fits = value is None or (len(value) > 0 and len(set(value)) == len(value))
+            require(fits, name, value, "null, or at least one, each once")
+
+
+@dataclass(frozen=True)
+class ReducedSettings:
+    """The full model with its KV cache reduced at inference, answering the same prompts.
+
+    Attributes:
+        methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
+        budgets_of: variants; as many bytes as each keeps.
+    """
+
+    methods: list[str]
+    budgets_of: list[str]
+
+    def __post_init__(self) -> None:
+        fits = set(self.methods) <= set(KV_REDUCTIONS) and len(set(self.methods)) == len(self.methods) > 0
+        require(fits, "methods", self.methods, f"at least one of {', '.join(KV_REDUCTIONS)}, each once")
+        fits = len(set(self.budgets_of)) == len(self.budgets_of) > 0
+        require(fits, "budgets_of", self.budgets_of, "at least one hybrid, each once")
+
+
+@dataclass(frozen=True)
+class LongTextSettings:
+    """Perplexity by position on long text (`longgen perplexity`).
+
+    Attributes:
+        length: of every document, in tokens.
+        documents: how many.
+        bins: of positions.
+        text: folder or file of documents, or ``hub:`` for PG-19; null: stand-in text.
+    """
+
+    length: int
+    documents: int
+    bins: int = 32
+    text: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("length", "documents", "bins"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+
+
+@dataclass(frozen=True)
+class ShortContextSettings:
+    """Short contexts through lm-eval (`longgen short-context`).
+
+    Attributes:
+        tasks: null: the usual ones.
+        limit: samples of every task; null: all.
+        data_root: as in `SuiteSettings`.
+        batch_size: questions at a time.
+    """
+
+    tasks: list[str] | None = None
+    limit: int | None = None
+    data_root: str | None = None
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class BenchmarksSettings:
+    """Benchmarks by their own rules, for every variant.
+
+    Attributes:
+        suites: by name in `longgen.evaluation.benchmarks.BENCHMARKS`.
+        kv_reduction: baselines; null: none.
+        long_text: null: not evaluated.
+        short_context: null: not evaluated.
+        dtype: that computes.
+        device: that computes.
+        shards: jobs that share a model's prompts.
+        batch_tokens: tokens of prompts that are answered together; 0: one at a time.
+    """
+
+    suites: dict[str, SuiteSettings] = field(default_factory=dict)
+    kv_reduction: ReducedSettings | None = None
+    long_text: LongTextSettings | None = None
+    short_context: ShortContextSettings | None = None
+    dtype: Literal["bfloat16", "float16", "float32"] = "float32"
+    device: Literal["cpu", "cuda"] = "cpu"
+    shards: int = 1
+    batch_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        require(self.shards >= 1, "shards", self.shards, "a whole number >= 1")
+        require(self.batch_tokens >= 0, "batch_tokens", self.batch_tokens, "a whole number >= 0")
+        some = self.suites or self.long_text or self.short_context
+        require(bool(some), "suites", self.suites, "at least one, unless long_text or short_context is given")
+        reduced = self.kv_reduction is None or bool(self.suites)
+        require(reduced, "kv_reduction", self.kv_reduction, "null without suites")

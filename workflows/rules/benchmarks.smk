@@ -1,0 +1,200 @@
+"""Benchmarks by their own rules: prompts are made once, every model answers all of them, and answers are scored apart."""
+
+from pathlib import Path
+
+from longgen.evaluation.names import KV_REDUCTIONS
+
+BENCHMARKS = EXPERIMENT.benchmarks
+SUITES = BENCHMARKS.suites if BENCHMARKS else {}
+SHARDS = range(BENCHMARKS.shards if BENCHMARKS else 0)
+# (method, budget) of the full model with its KV cache reduced, for the budgets of variants of this invocation.
+REDUCED = (
+    [
+        f"{method}-as-{budget}"
+        for method in BENCHMARKS.kv_reduction.methods
+        for budget in BENCHMARKS.kv_reduction.budgets_of
+        if budget in VARIANTS
+    ]
+    if BENCHMARKS and BENCHMARKS.kv_reduction
+    else []
+)
+INDEXES = expand(f"{ARTIFACTS}/prompts/{{suite}}.json", suite=SUITES)
+
+
+def options(**given):
+    """Options of a command from names and values; a list repeats its option, and None leaves it out."""
+    words = []
+    for name, value in given.items():
+        for each in (
+            value if isinstance(value, list) else [] if value is None else [value]
+        ):
+            words.append(f"--{name.replace('_', '-')} {each}")
+    return " ".join(words)
+
+
+# What is there, made from the same, is kept: another length makes prompts of that length alone.
+rule prompts:
+    input:
+        [] if CHECKPOINT else rules.corpus.output.tokenizer,
+    output:
+        f"{ARTIFACTS}/prompts/{{suite}}.json",
+    log:
+        f"{ARTIFACTS}/logs/prompts-{{suite}}.log",
+    wildcard_constraints:
+        suite="|".join(SUITES) or "none",
+    params:
+        folder=subpath(output[0], parent=True),
+        tokenizer=lambda wildcards, input: CHECKPOINT or Path(input[0]).parent,
+        asked=lambda wildcards: options(
+            length=SUITES[wildcards.suite].lengths,
+            task=SUITES[wildcards.suite].tasks,
+            samples=SUITES[wildcards.suite].samples,
+            depth=SUITES[wildcards.suite].depths,
+            data_root=SUITES[wildcards.suite].data_root,
+            seed=EXPERIMENT.seed,
+        ),
+    shell:
+        "longgen benchmark prepare {wildcards.suite} --tokenizer {params.tokenizer} {params.asked}"
+        " --output {params.folder} --index {output} 2> >(tee {log} >&2)"
+
+
+COMPUTING = (
+    options(dtype=BENCHMARKS.dtype, device=BENCHMARKS.device) if BENCHMARKS else ""
+)
+
+
+# All benchmarks in one process: it starts and loads the model once. Answers that are there stay, and so they are no
+# output that Snakemake would delete; `longgen benchmark predict` knows which are still good.
+rule answer:
+    input:
+        model=rules.extend.output.model,
+        prompts=INDEXES,
+    output:
+        touch(f"{ARTIFACTS}/answers/{{variant}}/shard-{{shard}}.done"),
+    log:
+        f"{ARTIFACTS}/logs/answer-{{variant}}-{{shard}}.log",
+    threads: 1
+    params:
+        folder=subpath(output[0], parent=True),
+        shards=len(SHARDS),
+        computing=options(batch_tokens=BENCHMARKS.batch_tokens) if BENCHMARKS else "",
+        dtype=COMPUTING,
+        prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
+    shell:
+        "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
+        " --shard {wildcards.shard} --shards {params.shards} {params.computing} {params.dtype}"
+        " --threads {threads} 2> >(tee {log} >&2)"
+
+
+# The full model, asked the same with its KV cache reduced at inference to the bytes of a hybrid.
+rule answer_reduced:
+    input:
+        model=f"{ARTIFACTS}/models/full",
+        hybrid=f"{ARTIFACTS}/models/{{budget}}",
+        prompts=INDEXES,
+    output:
+        touch(
+            f"{ARTIFACTS}/answers-reduced/{{method}}-as-{{budget}}/shard-{{shard}}.done"
+        ),
+    log:
+        f"{ARTIFACTS}/logs/answer-{{method}}-as-{{budget}}-{{shard}}.log",
+    wildcard_constraints:
+        method="|".join(KV_REDUCTIONS),
+        budget="|".join(EXPERIMENT.variants),
+    threads: 1
+    params:
+        folder=subpath(output[0], parent=True),
+        shards=len(SHARDS),
+        dtype=COMPUTING,
+        prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
+    shell:
+        "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
+        " --kv-method {wildcards.method} --kv-budget {input.hybrid}"
+        " --shard {wildcards.shard} --shards {params.shards} {params.dtype}"
+        " --threads {threads} 2> >(tee {log} >&2)"
+
+
+rule score:
+    input:
+        answers=expand(
+            f"{ARTIFACTS}/answers/{{variant}}/shard-{{shard}}.done",
+            shard=SHARDS,
+            allow_missing=True,
+        ),
+        prompts=INDEXES,
+    output:
+        scores=f"{RESULTS}/benchmarks/{{variant}}/scores.json",
+        summary=f"{RESULTS}/benchmarks/{{variant}}/summary.json",
+    log:
+        f"{ARTIFACTS}/logs/score-{{variant}}.log",
+    params:
+        run=RUN,
+        variant=lambda wildcards: wildcards.get("variant", "full"),
+        answers=lambda wildcards, input: Path(input.answers[0]).parent,
+        folder=subpath(output.scores, parent=True),
+        prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
+    shell:
+        "longgen benchmark score {params.prompts} --answers {params.answers} --output {params.folder}"
+        " --run {params.run} --variant {params.variant} 2> >(tee {log} >&2)"
+
+
+use rule score as score_reduced with:
+    input:
+        answers=expand(
+            f"{ARTIFACTS}/answers-reduced/{{reduced}}/shard-{{shard}}.done",
+            shard=SHARDS,
+            allow_missing=True,
+        ),
+        prompts=INDEXES,
+    output:
+        scores=f"{RESULTS}/benchmarks/full/{{reduced}}/scores.json",
+        summary=f"{RESULTS}/benchmarks/full/{{reduced}}/summary.json",
+    log:
+        f"{ARTIFACTS}/logs/score-{{reduced}}.log",
+
+
+rule long_text:
+    input:
+        model=rules.extend.output.model,
+    output:
+        f"{RESULTS}/benchmarks/{{variant}}/long-text.json",
+    log:
+        f"{ARTIFACTS}/logs/long-text-{{variant}}.log",
+    threads: 1
+    params:
+        run=RUN,
+        dtype=COMPUTING,
+        asked=(
+            options(**vars(BENCHMARKS.long_text), seed=EXPERIMENT.seed)
+            if BENCHMARKS and BENCHMARKS.long_text
+            else ""
+        ),
+    shell:
+        "longgen perplexity {input.model} {params.asked} {params.dtype} --result {output} --run {params.run}"
+        " --variant {wildcards.variant} --threads {threads} 2> >(tee {log} >&2)"
+
+
+rule short_context:
+    input:
+        model=rules.extend.output.model,
+    output:
+        f"{RESULTS}/benchmarks/{{variant}}/short-context.json",
+    log:
+        f"{ARTIFACTS}/logs/short-context-{{variant}}.log",
+    threads: 1
+    params:
+        run=RUN,
+        dtype=COMPUTING,
+        asked=(
+            options(
+                task=BENCHMARKS.short_context.tasks,
+                limit=BENCHMARKS.short_context.limit,
+                data_root=BENCHMARKS.short_context.data_root,
+                batch_size=BENCHMARKS.short_context.batch_size,
+            )
+            if BENCHMARKS and BENCHMARKS.short_context
+            else ""
+        ),
+    shell:
+        "longgen short-context {input.model} {params.asked} {params.dtype} --result {output} --run {params.run}"
+        " --variant {wildcards.variant} --threads {threads} 2> >(tee {log} >&2)"
