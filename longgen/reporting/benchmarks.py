@@ -52,7 +52,7 @@ def short_labels(rows: pd.DataFrame) -> tuple[dict[str, str], str]:
     for row in reduced.to_dict("records"):
         labels[row["model"]] = f"reduced: {row['method']}" + (f", {row['budget_of']}" if len(budgets) > 1 else "")
     target = budgets[0] if len(budgets) == 1 else "the variant named"
-    return labels, f"reduced: the full model's KV cache, to the bytes of {target}" if budgets else ""
+    return labels, f"reduced: full, to the bytes of {target}" if budgets else ""
 
 
 def in_order(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
