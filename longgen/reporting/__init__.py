@@ -22,6 +22,9 @@ FIGURE_NAMES = (
 TABLE_NAMES = ("ablation", "claims")
 # That of an experiment whose full model was evaluated with its KV cache reduced at inference.
 REDUCTION_TABLE_NAMES = ("kv_reductions",)
+# Those of benchmarks: needle, RULER, BABILong, LongBench, long text and short contexts.
+BENCHMARK_FIGURE_NAMES = ("benchmark_needle", "ruler_by_length", "long_text")
+BENCHMARK_TABLE_NAMES = ("benchmark_scores", "benchmark_summary", "short_context")
 # Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
 KERNEL_FIGURE_NAMES = ("kernels",)
 KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")

@@ -12,9 +12,12 @@ from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, 
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
-# What a kind of result is about: only an experiment has a plan, variants and a part in the claims.
+# What a kind of result is about: only an experiment has a plan and a part in the claims.
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
 REDUCTIONS = "KV reductions"
+BENCHMARKS = "benchmarks"
+# Those whose records are of a variant each, with or without a plan.
+OF_VARIANTS = (EXPERIMENT, BENCHMARKS)
 _BY_WORKFLOW = "snakemake --cores all --config experiment=config/{run}.yaml"
 _BY_BENCHMARK = "python -m longgen.profiling.gpu --name {run}"
 
@@ -27,8 +30,7 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        subject: `EXPERIMENT`, `REDUCTIONS`, `KERNELS`, `STEPS` or `PACKING`. Only records of an experiment have a
-            variant.
+        subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS` or `PACKING`.
         measured: the columns that a record of status "measured" must fill.
     """
 
@@ -45,6 +47,8 @@ def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...],
 
 _TIMES = ("n", "seconds", "seconds_low", "seconds_high")
 _RATES = ("flops_per_second", "bytes_per_second")
+_SCORES = ("n", "score", "score_low", "score_high")
+_BUDGET = ("method", "budget_of", "kv_fraction")
 
 # docs/results-format.md explains every column.
 KINDS: dict[str, Kind] = {
@@ -77,12 +81,31 @@ KINDS: dict[str, Kind] = {
         subject=REDUCTIONS,
     ),
     "benchmark": Kind(
-        "evaluation/<variant>/benchmark.json",
+        "benchmarks/<variant>/scores.json",
+        (*("benchmark", "task", "metric", "length", "depth"), *_SCORES, "stand_in", *_BUDGET),
+        "longgen benchmark score ... --run {run}",
+        BENCHMARKS,
+    ),
+    "benchmark-summary": Kind(
+        "benchmarks/<variant>/summary.json",
+        (*("benchmark", "summary", "length", "n", "value", "value_low", "value_high", "unit", "stand_in"), *_BUDGET),
+        "longgen benchmark score ... --run {run}",
+        BENCHMARKS,
+    ),
+    "long-text": Kind(
+        "benchmarks/<variant>/long-text.json",
         (
-            *("benchmark", "task", "metric", "length", "depth", "n", "score", "score_low", "score_high"),
-            "stand_in",
+            *("source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high"),
+            *("perplexity", "stand_in"),
         ),
-        "longgen benchmark score --run {run}",
+        "longgen perplexity ... --run {run}",
+        BENCHMARKS,
+    ),
+    "short-context": Kind(
+        "benchmarks/<variant>/short-context.json",
+        ("task", "metric", "num_fewshot", *_SCORES, "stand_in"),
+        "longgen short-context ... --run {run}",
+        BENCHMARKS,
     ),
     "speed": Kind(
         "profile/speed.json",
@@ -162,7 +185,7 @@ TEXT_COLUMNS = frozenset(
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
-        *("method", "budget_of"),
+        *("method", "budget_of", "summary"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in"})

@@ -8,12 +8,20 @@ from pathlib import Path
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES, PACKING_FIGURE_NAMES, STEP_FIGURE_NAMES
+from longgen.reporting import (
+    BENCHMARK_FIGURE_NAMES,
+    BENCHMARK_TABLE_NAMES,
+    FIGURE_NAMES,
+    KERNEL_FIGURE_NAMES,
+    PACKING_FIGURE_NAMES,
+    STEP_FIGURE_NAMES,
+)
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
+from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import EXPERIMENT, KERNELS, PACKING, REDUCTIONS, STEPS
+from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, KERNELS, PACKING, REDUCTIONS, STEPS
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
@@ -75,6 +83,14 @@ def write_kv_reductions(run: Run, folder: Path, name: str = "kv_reductions") -> 
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
 
+def write_benchmark_table(run: Run, folder: Path, name: str) -> list[Path]:
+    """Write the table ``name`` of `BENCHMARK_TABLES`. Raises ArtifactError if the run has no such results."""
+    table, text = BENCHMARK_TABLES[name](run)
+    save_csv(table, folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", text)
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
 def write_kernel_table(run: Run, folder: Path, name: str = "kernel_table") -> list[Path]:
     """Write kernel_table.csv and kernel_table.md. Raises ArtifactError if no kernel was measured."""
     table = kernel_table(run)
@@ -121,6 +137,10 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         "claims": _write_own_claims,
     },
     REDUCTIONS: {"kv_reductions": write_kv_reductions},
+    BENCHMARKS: {
+        **dict.fromkeys(BENCHMARK_FIGURE_NAMES, write_figure),
+        **dict.fromkeys(BENCHMARK_TABLE_NAMES, write_benchmark_table),
+    },
     KERNELS: {
         **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
         "kernel_table": write_kernel_table,

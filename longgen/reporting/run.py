@@ -12,7 +12,7 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-from longgen.reporting.contract import EXPERIMENT, KINDS, check_columns
+from longgen.reporting.contract import EXPERIMENT, KINDS, OF_VARIANTS, check_columns
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 
 
@@ -68,7 +68,7 @@ class Run:
 
     @cached_property
     def subjects(self) -> tuple[str, ...]:
-        """What it has results of: an experiment, kernels, a packing. A run without any is an experiment to be."""
+        """What it has results of: an experiment, benchmarks, kernels, ... A run without any is an experiment to be."""
         return tuple(sorted({kind.subject for name, kind in KINDS.items() if self.has(name)})) or (EXPERIMENT,)
 
     @property
@@ -89,7 +89,7 @@ class Run:
         return ArtifactError(f"{path} is missing: `{command}` makes it")
 
     def frame(self, kind: str) -> pd.DataFrame:
-        """All records of ``kind``; those of an experiment in the order of the variants, with a ``variant`` column.
+        """All records of ``kind``; those of variants in the order of `variants`, with a ``variant`` column.
 
         Raises:
             ArtifactError: no such results file, or its records break the contract (`check_columns`).
@@ -97,7 +97,7 @@ class Run:
         if not self.has(kind):
             raise self.missing(kind)
         frame = self._frame(kind)
-        if KINDS[kind].subject != EXPERIMENT:
+        if KINDS[kind].subject not in OF_VARIANTS:
             return frame
         order = {name: index for index, name in enumerate(self.variants)}
         rank = frame["variant"].map(lambda name: order.get(name, len(order)))
@@ -137,7 +137,8 @@ class Run:
         planned = list(self.plan.variants) if self.has("plan") else ["full"]
         found = {
             name
-            for kind in ("retrieval", "perplexity", "speed", "memory", "training")
+            for kind, contract in KINDS.items()
+            if contract.subject in OF_VARIANTS
             for result in self._of_kind(kind)
             for name in [result.variant, *(record.get("variant") for record in result.records)]
             if name is not None
@@ -174,7 +175,7 @@ class Run:
         frames = []
         for result in self._of_kind(kind):
             rows = pd.DataFrame(result.records)
-            if "variant" not in rows and KINDS[kind].subject == EXPERIMENT:
+            if "variant" not in rows and KINDS[kind].subject in OF_VARIANTS:
                 rows.insert(0, "variant", result.variant or "base")
             frames.append(rows)
         frame = pd.concat([rows for rows in frames if len(rows)], ignore_index=True)

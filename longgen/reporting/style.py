@@ -87,7 +87,10 @@ _KNOWN: dict[str, tuple[str, str]] = {
     "top-1-3": ("#E69F00", "^"),
     "interleaved-1-3": ("#882255", "p"),
 }
-_SPARE = (("#44AA99", "h"), ("#AA4499", "*"), ("#DDCC77", "H"), ("#117733", "d"), ("#88CCEE", "8"), ("#661100", "."))
+_SPARE = (
+    *(("#44AA99", "h"), ("#AA4499", "d"), ("#DDCC77", "H"), ("#117733", "8"), ("#88CCEE", "s"), ("#661100", "o")),
+    *(("#CC6677", "D"), ("#BBBBBB", "^"), ("#EE3377", "v"), ("#994F00", "p")),
+)
 
 
 def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:

@@ -5,17 +5,19 @@ from pathlib import Path
 import pytest
 
 from longgen.reporting.run import Run, open_run
+from tests.reporting.fake_benchmarks import write_benchmarks
 from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import ABLATION, write_run
 
 
 @pytest.fixture(scope="session")
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of runs: smoke (the default variants), whole-ablation (ten), kernels-gpu (no experiment). Read only."""
+    """Runs, read only: smoke (the default variants), whole-ablation (ten); no experiments: kernels-gpu, benchmarked."""
     folder = tmp_path_factory.mktemp("results")
     write_run(folder / "smoke")
     write_run(folder / "whole-ablation", ABLATION)
     write_kernel_run(folder / "kernels-gpu")
+    write_benchmarks(folder / "benchmarked")
     return folder
 
 
@@ -32,3 +34,8 @@ def ablation_run(results: Path) -> Run:
 @pytest.fixture(scope="session")
 def kernel_run(results: Path) -> Run:
     return open_run("kernels-gpu", results)
+
+
+@pytest.fixture(scope="session")
+def benchmark_run(results: Path) -> Run:
+    return open_run("benchmarked", results)

@@ -88,7 +88,6 @@ def write_run(folder: Path, variants: dict = DEFAULTS, name: str = "smoke", dirt
         save(f"training/{variant}.json", "training", _training_records("extension", number), variant)
         save(f"evaluation/{variant}/retrieval.json", "retrieval", _retrieval_records(number), variant)
         save(f"evaluation/{variant}/perplexity.json", "perplexity", _perplexity_records(number), variant)
-        save(f"evaluation/{variant}/benchmark.json", "benchmark", _benchmark_records(number), variant)
     save("profile/speed.json", "speed", _speed_records(numbers))
     save("profile/memory.json", "memory", _memory_records(names, variants))
     return folder
@@ -188,12 +187,6 @@ def _perplexity_records(number: int) -> list[dict]:
             place | {"nll": nll, "nll_low": nll - 0.02, "nll_high": nll + 0.025, "perplexity": math.exp(nll)}
         )
     return records
-
-
-def _benchmark_records(number: int) -> list[dict]:
-    score = round(0.9 - 0.1 * number, 3)
-    place = {"benchmark": "needle", "task": "keys", "metric": "exact", "length": TRAINED, "depth": 0.5, "n": 20}
-    return [place | {"score": score, "score_low": score - 0.05, "score_high": score + 0.05, "stand_in": True}]
 
 
 def _speed_records(numbers: dict[str, int]) -> list[dict]:

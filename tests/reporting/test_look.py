@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from longgen.reporting import FIGURE_NAMES, KERNEL_FIGURE_NAMES
+from longgen.reporting import BENCHMARK_FIGURE_NAMES, FIGURE_NAMES, KERNEL_FIGURE_NAMES
 from longgen.reporting.drawing import settle_layout
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.run import Run
@@ -43,9 +43,10 @@ def drawn_words(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
 
 EXPERIMENTS = [(name, which) for name in FIGURE_NAMES for which in ("run", "ablation_run")]
 KERNELS = [(name, "kernel_run") for name in KERNEL_FIGURE_NAMES]
+BENCHMARKS = [(name, "benchmark_run") for name in BENCHMARK_FIGURE_NAMES]
 
 
-@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS])
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS])
 def test_words_are_inside_and_apart(
     name: str, which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -77,7 +78,7 @@ def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     assert any(axes.get_ylabel() for axes in figure.axes) or name == "speedup"
 
 
-@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS])
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS, *BENCHMARKS])
 def test_data_has_no_prediction_under_a_measured_name(name: str, which: str, request: pytest.FixtureRequest) -> None:
     data = FIGURES[name](request.getfixturevalue(which)).data
     assert isinstance(data, pd.DataFrame)

@@ -15,6 +15,8 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
 from longgen.reporting import (
+    BENCHMARK_FIGURE_NAMES,
+    BENCHMARK_TABLE_NAMES,
     FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     KERNEL_TABLE_NAMES,
@@ -45,10 +47,12 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    assert list(FIGURES) == [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    others = [*KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    assert list(FIGURES) == [*FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
+    benchmarks = [*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES]
     kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
     packing = [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
-    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_TABLE_NAMES, *kernels, *packing]
+    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_TABLE_NAMES, *benchmarks, *kernels, *packing]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import yaml
 from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
 from longgen.planner import experiment_records, experiment_settings
-from longgen.reporting.contract import EXPERIMENT, KERNELS, KINDS
+from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, KERNELS, KINDS
 from longgen.reporting.run import Run, open_run, published_runs
 from longgen.results import Result, save_result
 from tests.experiments import tiny_settings
@@ -51,8 +51,9 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         command = "python -m longgen.profiling.gpu --name smoke" + " --only tuning" * (kind == "kernel-tuning")
     if kind == "attention-speed":
         command = "python -m longgen.profiling.cpu --name smoke"
-    if kind == "benchmark":
-        command = "longgen benchmark score --run smoke"
+    if KINDS[kind].subject == BENCHMARKS:
+        verb = {"long-text": "perplexity", "short-context": "short-context"}.get(kind, "benchmark score")
+        command = f"longgen {verb} ... --run smoke"
     if kind == "training-speed":
         command = "longgen profile train --name smoke"
     if kind == "packing":
