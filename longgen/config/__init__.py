@@ -3,6 +3,7 @@
 from longgen.config.experiment import Experiment, Variant, load_experiment, needed
 from longgen.config.parts import (
     DataSettings,
+    DuoAttentionSettings,
     EvaluationSettings,
     KvReductionSettings,
     ModelSettings,
@@ -21,6 +22,7 @@ from longgen.config.training import (
 
 __all__ = [
     "DataSettings",
+    "DuoAttentionSettings",
     "EvaluationSettings",
     "Experiment",
     "ExtensionSettings",

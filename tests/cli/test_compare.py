@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting.ablation import COLUMNS
+from longgen.reporting.comparison import COLUMNS
 from tests.reporting.fake_run import ABLATION, DEFAULTS, kv_fraction, write_run
 
 

@@ -20,8 +20,8 @@ from longgen.pattern import dense_pairs
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.pattern import ROLES, roles
-from longgen.reporting.figures.ratio_ablation import pareto_front
 from longgen.reporting.figures.training import smooth
+from longgen.reporting.measures import pareto_front
 from longgen.reporting.run import Run
 from longgen.reporting.style import FULL, paper_style, variant_styles
 from tests.reporting import fake_run

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from longgen.reporting import FIGURE_NAMES, REDUCTION_TABLE_NAMES, TABLE_NAMES
 
-TABLES = TABLE_NAMES + (REDUCTION_TABLE_NAMES if REDUCTIONS else ())
+TABLES = TABLE_NAMES + (REDUCTION_TABLE_NAMES if BUDGETS else ())
 # What a configuration has no part for is not made.
 WANTED = {
     f"{RESULTS}/plan.json": True,
@@ -12,15 +12,13 @@ WANTED = {
     f"{RESULTS}/training/{{variant}}.json": True,
     f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
     f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
-    f"{RESULTS}/kv-reduction/{{method}}.json": REDUCTIONS,
     f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
 }
 RUN_RESULTS = [
-    expand(pattern, variant=VARIANTS, method=REDUCTIONS)
-    for pattern, part in WANTED.items()
-    if part
+    expand(pattern, variant=VARIANTS) for pattern, part in WANTED.items() if part
 ]
+RUN_RESULTS += expand(f"{RESULTS}/kv-reduction/{{variant}}.json", variant=BUDGETS)
 # The figures compare what was trained, evaluated and measured.
 COMPLETE = EXPERIMENT.base and EXPERIMENT.evaluation and EXPERIMENT.profiling
 
