@@ -66,7 +66,8 @@ def _reductions(run: Run) -> list[dict]:
 def readable_comparison(table: pd.DataFrame, mark: str) -> pd.DataFrame:
     """The table as text for readers, as `readable_table` makes it, saying of every row what it is."""
     readable, reduced = readable_table(table, mark), table["what"] == REDUCED
-    readable["variant"] = table["variant"].where(~reduced, table["variant"] + ", " + table["method"])
+    methods = table["method"].where(reduced, "").astype(str)
+    readable["variant"] = table["variant"] + methods.where(~reduced, ", " + methods)
     readable.insert(1, "what", table["what"])
-    readable.insert(2, "budget of", table["budget_of"].fillna(""))
+    readable.insert(2, "budget of", table["budget_of"].where(reduced, "").astype(str))
     return readable
