@@ -31,4 +31,4 @@ localrules:
 rule all:
     default_target: True
     input:
-        rules.run_figures.output if COMPLETE else RUN_RESULTS,
+        rules.run_figures.output if FIGURES_MADE or TABLES_MADE else RUN_RESULTS,

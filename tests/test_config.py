@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from longgen.config import Experiment, load_experiment
+from longgen.config import DuoAttentionSettings, Experiment, KvReductionSettings, load_experiment
 from longgen.errors import ConfigError
 from tests.experiments import experiment_file, tiny_settings
 
@@ -50,6 +50,39 @@ def test_the_tiny_experiment(tmp_path: Path) -> None:
     assert ends.layout.full == (True, False, False, False, False, True)
     assert (ends.pattern.stride, ends.placement) == (4, "ends")
     assert (full.layout.num_sparse, full.pattern_name) == (0, "none")
+
+
+REDUCTION = {"methods": ["snapkv", "duo-attention"], "budgets_of": ["middle", "ends"], "samples_per_cell": 1}
+
+
+def test_kv_reductions(tmp_path: Path) -> None:
+    experiment = load_experiment(experiment_file(tmp_path, changed("evaluation.kv_reduction", REDUCTION)))
+    assert experiment.evaluation is not None
+    found = experiment.evaluation.kv_reduction
+    assert found == KvReductionSettings(["snapkv", "duo-attention"], ["middle", "ends"], 1, ["needle"], None)
+    assert found.duo_attention == DuoAttentionSettings(steps=2000, learning_rate=0.02), "the authors'"
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"methods": ["h3o"]}, "methods is ['h3o']: allowed is at least one of sink-window, lm-infinite, "),
+        ({"methods": []}, "methods is []: allowed is at least one of sink-window"),
+        ({"methods": ["tova", "tova"]}, "methods is ['tova', 'tova']: allowed is at least one of sink-window"),
+        ({"budgets_of": ["full"]}, "budgets_of is ['full']: allowed is at least one of middle, ends, none, each once"),
+        ({"budgets_of": "middle"}, "budgets_of is 'middle': allowed is a list"),
+        ({"tasks": ["multikey"]}, "tasks is ['multikey']: allowed is at least one of needle, each once"),
+        ({"samples_per_cell": 0}, "samples_per_cell is 0: allowed is a whole number >= 1"),
+        ({"duo_attention": {"steps": 0}}, "duo_attention.steps is 0: allowed is a whole number >= 1"),
+        ({"duo_attention": {"learning_rate": 0.0}}, "duo_attention.learning_rate is 0.0: allowed is a number > 0"),
+        ({"duo_attention": {"length": 64}}, "duo_attention.length is 64: allowed is null, or 192..256"),
+        ({"duo_attention": {"length": 512}}, "duo_attention.length is 512: allowed is null, or 192..256"),
+        ({"duo_attention": {"pattern": "x"}}, "duo_attention.pattern is 'x': allowed is null, sink, stride"),
+    ],
+)
+def test_bad_kv_reductions_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    found = refusal(tmp_path, changed("evaluation.kv_reduction", REDUCTION | asked))
+    assert found.removeprefix("evaluation.").startswith(f"kv_reduction.{message}")
 
 
 def test_whole_numbers_stand_for_numbers(tmp_path: Path) -> None:

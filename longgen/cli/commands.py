@@ -13,6 +13,7 @@ VERBS = (
     "pack",
     "convert",
     "train",
+    "gates",
     "evaluate",
     "benchmark",
     "profile",

@@ -1,4 +1,4 @@
-"""`longgen compare`: the ablation tables of cached runs, in the terminal."""
+"""`longgen compare`: ratio, placement, pattern and baselines of cached runs side by side, in the terminal."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import typer
 from longgen.cli.figures import Results
 from longgen.errors import ConfigError
 from longgen.reporting import need_report_packages
+from longgen.strict import require
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,12 +23,22 @@ if TYPE_CHECKING:
 
 def compare(
     run: Annotated[list[str], typer.Argument(help="Runs: NAME for results/NAME, or published/NAME.")],
+    by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMPARISON",
+            help="Only what an ablation sets side by side: ratio, placement, pattern, or baseline (KV reductions at "
+            "inference among them); repeat for several tables.",
+            show_default="all rows",
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of rows instead.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead.")] = False,
     results: Results = Path("results"),
 ) -> None:
     """Compare the variants of one or several runs: quality with 95 % intervals and cost, the best values bold.
 
+    Beside the trained variants stands the full one with its KV cache reduced at inference, where that was evaluated.
     All values are measured; what was not measured is empty.
     """
     if as_json and as_csv:
@@ -35,18 +46,29 @@ def compare(
     need_report_packages()
     import pandas as pd
 
-    from longgen.reporting.ablation import ablation_table
+    from longgen.reporting.comparison import comparison_table
+    from longgen.reporting.families import COMPARISONS, side_by_side
     from longgen.reporting.run import open_run
 
+    for name in by or []:
+        require(name in COMPARISONS, "--by", name, ", ".join(COMPARISONS))
     runs = [open_run(name, results) for name in dict.fromkeys(run)]
-    tables = {opened.name: ablation_table(opened) for opened in runs}
+    tables: list[tuple[Run, str, pd.DataFrame]] = []
     for opened in runs:
-        if tables[opened.name].empty:
+        table = comparison_table(opened)
+        if table.empty:
             raise opened.missing("retrieval")
+        chosen = {name: side_by_side(table, name) for name in dict.fromkeys(by)} if by else {"": table}
+        tables += [(opened, name, rows) for name, rows in chosen.items()]
     if as_json or as_csv:
         # object columns: concatenating an all-empty column must not change another run's numbers
-        rows = pd.concat([table.astype(object).assign(run=name) for name, table in tables.items()], ignore_index=True)
-        rows = rows[["run", *rows.columns.drop("run")]]
+        named = [
+            table.astype(object).assign(run=opened.name, **({"by": name} if name else {}))
+            for opened, name, table in tables
+        ]
+        rows = pd.concat(named, ignore_index=True)
+        first = [column for column in ("run", "by") if column in rows]
+        rows = rows[[*first, *rows.columns.drop(first)]]
         if as_csv:
             rows.to_csv(sys.stdout, index=False, lineterminator="\n")
         else:
@@ -56,9 +78,9 @@ def compare(
 
     console = Console()
     if not console.is_terminal:
-        console.width = 200  # a pipe or a log has no width: do not fold cells
-    for opened in runs:
-        console.print(_rich_table(opened, tables[opened.name]))
+        console.width = 240  # a pipe or a log has no width: do not fold cells
+    for opened, name, table in tables:
+        console.print(_rich_table(opened, name, table))
 
 
 def _plain(value: object) -> object:
@@ -66,21 +88,24 @@ def _plain(value: object) -> object:
     return value.item()  # type: ignore[attr-defined]
 
 
-def _rich_table(run: Run, table: pd.DataFrame) -> Table:
+def _rich_table(run: Run, comparison: str, table: pd.DataFrame) -> Table:
     from rich.table import Table
 
-    from longgen.reporting.ablation import readable_table
+    from longgen.reporting.comparison import readable_comparison
     from longgen.reporting.words import format_length
 
     rich_table = Table(
-        title=f"{run.name}: {run.model_name} at {format_length(run.plan.trained_length)} tokens",
+        title=f"{run.name}: {run.model_name} at {format_length(run.plan.trained_length)} tokens"
+        + (f", by {comparison}" if comparison else ""),
         caption="measured, with 95 % intervals; KV cache and speed-ups relative to full attention",
     )
-    readable = readable_table(table, "[bold]{}[/bold]")
+    readable = readable_comparison(table, "[bold]{}[/bold]")
     for heading in readable.columns:
         # columns without any measurement take no room
         if (readable[heading] != "").any():
-            rich_table.add_column(heading, justify="left" if heading in ("variant", "full layers") else "right")
+            rich_table.add_column(
+                heading, justify="left" if heading in ("variant", "what", "budget of", "full layers") else "right"
+            )
     shown = readable.loc[:, (readable != "").any()]
     for row in shown.itertuples(index=False):
         rich_table.add_row(*row)

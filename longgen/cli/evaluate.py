@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options import Config, Threads, VariantName, use_threads
-from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
 
@@ -17,32 +16,37 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Folder of the model.")],
     variant: VariantName,
     corpus: Annotated[Path, typer.Option(help="Folder of the prepared corpus; its held-out text is used.")],
-    output: Annotated[Path, typer.Option(help="Folder for retrieval.json and perplexity.json, or for METHOD.json.")],
-    kv_reduction: Annotated[
+    output: Annotated[Path, typer.Option(help="Folder for retrieval.json and perplexity.json, or for HYBRID.json.")],
+    kv_budget_of: Annotated[
         str | None,
         typer.Option(
-            metavar="METHOD",
-            help="Ask the full variant for needles with its KV cache reduced at inference, to the bytes of a hybrid: "
-            f"{', '.join(KV_REDUCTIONS)}.",
+            metavar="HYBRID",
+            help="Evaluate the full variant with its KV cache reduced at inference to the bytes of this hybrid, by all "
+            "methods of `evaluation.kv_reduction`.",
             show_default="no reduction",
         ),
+    ] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="With --kv-budget-of: file of `longgen gates`, for duo-attention.")
     ] = None,
     threads: Threads = 0,
 ) -> None:
     """Needle grid, multi-key needles and variable tracking by exact match, and perplexity by position."""
-    from longgen.config import load_experiment
+    from longgen.config import load_experiment, needed
 
     experiment = load_experiment(config)
     experiment.variant(variant)
 
-    if kv_reduction is not None:
-        require(kv_reduction in KV_REDUCTIONS, "--kv-reduction", kv_reduction, ", ".join(KV_REDUCTIONS))
-        require(variant == "full", "--variant", variant, "full with --kv-reduction")
+    if kv_budget_of is not None:
+        reduction = needed(needed(experiment.evaluation, "evaluation").kv_reduction, "evaluation.kv_reduction")
+        require(kv_budget_of in reduction.budgets_of, "--kv-budget-of", kv_budget_of, ", ".join(reduction.budgets_of))
+        require(variant == "full", "--variant", variant, "full with --kv-budget-of")
+    require(gates is None or kv_budget_of is not None, "--gates", gates, "given with --kv-budget-of alone")
 
-    from longgen.evaluation.run import evaluate_kv_reduction, evaluate_variant
+    from longgen.evaluation.run import evaluate_kv_reductions, evaluate_variant
 
     use_threads(threads)
-    if kv_reduction is not None:
-        evaluate_kv_reduction(experiment, kv_reduction, model, corpus, output)
+    if kv_budget_of is not None:
+        evaluate_kv_reductions(experiment, kv_budget_of, model, corpus, gates, output)
     else:
         evaluate_variant(experiment, variant, model, corpus, output)

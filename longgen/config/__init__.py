@@ -10,6 +10,7 @@ from longgen.config.benchmarks import (
 from longgen.config.experiment import Experiment, Variant, load_experiment, needed
 from longgen.config.parts import (
     DataSettings,
+    DuoAttentionSettings,
     EvaluationSettings,
     KvReductionSettings,
     ModelSettings,
@@ -29,6 +30,7 @@ from longgen.config.training import (
 __all__ = [
     "BenchmarksSettings",
     "DataSettings",
+    "DuoAttentionSettings",
     "EvaluationSettings",
     "Experiment",
     "ExtensionSettings",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from longgen.config.parts import check_choice
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -48,10 +49,7 @@ class ReducedSettings:
     budgets_of: list[str]
 
     def __post_init__(self) -> None:
-        fits = set(self.methods) <= set(KV_REDUCTIONS) and len(set(self.methods)) == len(self.methods) > 0
-        require(fits, "methods", self.methods, f"at least one of {', '.join(KV_REDUCTIONS)}, each once")
-        fits = len(set(self.budgets_of)) == len(self.budgets_of) > 0
-        require(fits, "budgets_of", self.budgets_of, "at least one hybrid, each once")
+        check_choice("methods", self.methods, KV_REDUCTIONS)
 
 
 @dataclass(frozen=True)

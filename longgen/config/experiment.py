@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longgen.config.benchmarks import BenchmarksSettings
-from longgen.config.parts import DataSettings, EvaluationSettings, ModelSettings, ProfilingSettings, VariantSettings
+from longgen.config.parts import (
+    DataSettings,
+    EvaluationSettings,
+    ModelSettings,
+    ProfilingSettings,
+    VariantSettings,
+    check_choice,
+)
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
 from longgen.layout import Layout, make_layout
@@ -99,16 +106,20 @@ class Experiment:
             require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
         generated = any(stage.packed is None for stage in self.stages.values())
         require(self.data is not None or not (generated or self.evaluation), "data", None, "the sources of the text")
+        self._check_reductions()
+        require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
+
+    def _check_reductions(self) -> None:
+        hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
+        asked = self.benchmarks.kv_reduction if self.benchmarks else None
+        if asked is not None:
+            check_choice("benchmarks.kv_reduction.budgets_of", asked.budgets_of, hybrids)
         reduction = self.evaluation.kv_reduction if self.evaluation else None
         if reduction is not None:
-            hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
-            chosen = reduction.budget_of
-            require(chosen in hybrids, "evaluation.kv_reduction.budget_of", chosen, f"a hybrid: {', '.join(hybrids)}")
-        asked = self.benchmarks.kv_reduction if self.benchmarks else None
-        for index, name in enumerate(asked.budgets_of if asked else ()):
-            hybrid = name in self.variants and self.variant(name).layout.num_sparse > 0
-            require(hybrid, f"benchmarks.kv_reduction.budgets_of[{index}]", name, "a hybrid")
-        require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
+            key, duo = "evaluation.kv_reduction", reduction.duo_attention
+            check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
+            fits, allowed = duo.pattern is None or duo.pattern in self.patterns, f"null, {', '.join(self.patterns)}"
+            require(fits, f"{key}.duo_attention.pattern", duo.pattern, allowed)
 
     def _check_names(self) -> None:
         folded: dict[str, str] = {}
@@ -235,6 +246,10 @@ def _check_names_in_registries(experiment: Experiment) -> None:
     for index, length in enumerate(experiment.evaluation.lengths):
         allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
         require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)
+    reduction, longest = experiment.evaluation.kv_reduction, experiment.extension.max_length
+    row = reduction.duo_attention.length if reduction else None
+    key, allowed = "evaluation.kv_reduction.duo_attention.length", f"null, or {SHORTEST_LENGTH}..{longest}"
+    require(row is None or SHORTEST_LENGTH <= row <= longest, key, row, allowed)
 
 
 def _check_suites(experiment: Experiment) -> None:

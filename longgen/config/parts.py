@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS
 from longgen.strict import require
+
+
+def check_choice(key: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
+    """Raise ConfigError unless ``chosen`` are one or several of ``allowed``, each once."""
+    fits = set(chosen) <= set(allowed) and len(set(chosen)) == len(chosen) > 0
+    require(fits, key, chosen, f"at least one of {', '.join(allowed)}, each once")
 
 
 @dataclass(frozen=True)
@@ -95,24 +102,55 @@ class VariantSettings:
 
 
 @dataclass(frozen=True)
+class DuoAttentionSettings:
+    """How DuoAttention's gates are learned on the full model (`longgen.evaluation.baselines.optimise_gates`).
+
+    Steps and learning rate are the authors' (arXiv 2410.10819), who learn on lengths from 1,000 tokens to 32,000. The
+    others are our choice.
+
+    Attributes:
+        steps: of AdamW.
+        length: tokens per row; null: the longest of the extension.
+        batch_size: rows per step.
+        learning_rate: it does not change.
+        pattern: of streaming heads, a name under ``patterns``; null: the authors' 64 sink and 256 recent tokens.
+    """
+
+    steps: int = 2000
+    length: int | None = None
+    batch_size: int = 1
+    learning_rate: float = 0.02
+    pattern: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size"):
+            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
+
+
+@dataclass(frozen=True)
 class KvReductionSettings:
-    """The full model with its KV cache reduced at inference, asked for needles beside the hybrids.
+    """The full model with its KV cache reduced at inference, asked what the hybrids are asked.
 
     Attributes:
         methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
-        budget_of: the variant that keeps as many bytes of KV cache.
-        samples_per_cell: needles per length and depth.
+        budgets_of: hybrids; every method keeps as many bytes of KV cache as each of them. The pipeline takes those
+            that it trains.
+        samples_per_cell: needles per length and depth; of other tasks as many as the hybrids get.
+        tasks: those of ``evaluation.tasks`` that are asked.
         lengths: in tokens; null: the longest of the extension.
+        duo_attention: for the method of that name.
     """
 
     methods: list[str]
-    budget_of: str
+    budgets_of: list[str]
     samples_per_cell: int
+    tasks: list[str] = field(default_factory=lambda: ["needle"])
     lengths: list[int] | None = None
+    duo_attention: DuoAttentionSettings = field(default_factory=DuoAttentionSettings)
 
     def __post_init__(self) -> None:
-        fits = set(self.methods) <= set(KV_REDUCTIONS) and len(set(self.methods)) == len(self.methods) > 0
-        require(fits, "methods", self.methods, f"at least one of {', '.join(KV_REDUCTIONS)}, each once")
+        check_choice("methods", self.methods, KV_REDUCTIONS)
         require(self.samples_per_cell >= 1, "samples_per_cell", self.samples_per_cell, "a whole number >= 1")
 
 
@@ -136,6 +174,8 @@ class EvaluationSettings:
         require(fits, "depths", self.depths, "at least one number, all within 0..1")
         for name in ("samples_per_cell", "task_samples", "perplexity_documents", "perplexity_bins", "batch_size"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
+        if self.kv_reduction is not None:
+            check_choice("kv_reduction.tasks", self.kv_reduction.tasks, self.tasks)
 
 
 @dataclass(frozen=True)

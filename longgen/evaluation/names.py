@@ -1,4 +1,6 @@
 """Names for those who must not import torch: the command line's help, and the configuration."""
 
-# The KV reductions of `longgen.evaluation.baselines.METHODS` that need nothing but the model; a test compares them.
-KV_REDUCTIONS = ("sink-window", "lm-infinite", "streaming-llm", "snapkv", "pyramidkv", "tova", "h2o")
+# Of the KV reductions in `longgen.evaluation.baselines.METHODS`, the one that needs gates, learned on the model.
+DUO_ATTENTION = "duo-attention"
+# All of them; a test compares.
+KV_REDUCTIONS = ("sink-window", "lm-infinite", "streaming-llm", "snapkv", "pyramidkv", "tova", "h2o", DUO_ATTENTION)

@@ -1,7 +1,8 @@
-"""Needles for the full model with its KV cache reduced at inference: what the paper compares hybrids with."""
+"""The full model with its KV cache reduced at inference: what the paper compares hybrids with."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
@@ -9,46 +10,67 @@ import numpy as np
 import torch
 
 from longgen.config import Experiment, needed
+from longgen.errors import ConfigError
 from longgen.evaluation.baselines import generate, method_for_budget
+from longgen.evaluation.baselines.gates_file import Gates
+from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
 from longgen.planner import experiment_shape, kv_cache_bytes
 
-TASK = "needle"
 
-
-def evaluate_reduction(
-    model: Any, text: np.ndarray, experiment: Experiment, method: str, description: str
+def evaluate_reductions(
+    model: Any, text: np.ndarray, experiment: Experiment, budget_of: str, gates: Gates | None
 ) -> list[dict[str, Any]]:
-    """Exact match with as many bytes of KV cache as a hybrid keeps, on the prompts that the hybrids get.
+    """Exact match of every method with as many bytes of KV cache as a hybrid keeps, on the prompts that hybrids get.
 
     Args:
         model: the full variant, extended like the hybrids.
         text: held-out token ids.
-        experiment: ``evaluation.kv_reduction`` says whose budget, at which lengths, and how many samples.
-        method: a name in `longgen.evaluation.baselines.METHODS`.
-        description: label of the progress bar.
+        experiment: ``evaluation.kv_reduction`` says which methods, tasks, lengths, and how many samples.
+        budget_of: the hybrid.
+        gates: of the model, for `duo-attention`.
 
     Returns:
         records as in docs/results-format.md (kind ``kv-reduction``).
+
+    Raises:
+        ConfigError: gates are missing, or the hybrid keeps less than a method needs.
     """
     settings = needed(experiment.evaluation, "evaluation")
     asked = needed(settings.kv_reduction, "evaluation.kv_reduction")
-    shape, hybrid, full = experiment_shape(experiment), experiment.variant(asked.budget_of), experiment.variant("full")
-    kept: dict[int, float] = {}
-
-    def answers(samples: list[Sample]) -> list[bool]:
-        prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64)).to(model.device)
-        length, count = prompts.shape[1], len(samples[0].answer)
-        budget = Fraction(
-            *(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=4) for v in (hybrid, full))
-        )
-        chosen = method_for_budget(method, budget, length, model.config, bytes_per_value=4)
-        kept[length + count] = chosen.kept_bytes / chosen.full_bytes
-        new = generate(model, prompts, count, chosen.method).tokens.cpu().numpy()
-        return [bool((answer == sample.answer).all()) for answer, sample in zip(new, samples, strict=True)]
-
+    if DUO_ATTENTION in asked.methods and gates is None:
+        raise ConfigError(f"methods has {DUO_ATTENTION}: it needs gates, which `longgen gates` learns")
+    counts = {task: asked.samples_per_cell if task == "needle" else settings.task_samples for task in asked.tasks}
     lengths = asked.lengths or [experiment.extension.max_length]
-    records = ask(answers, text, settings, {TASK: asked.samples_per_cell}, lengths, experiment.seed, description)
-    described = {"method": method, "budget_of": asked.budget_of}
-    return [described | record | {"kv_fraction": kept[record["length"]]} for record in records]
+    records = []
+    for method in asked.methods:
+        fields = gates._asdict() if gates is not None and method == DUO_ATTENTION else {}
+        answers = _Answers(model, experiment, budget_of, method, fields)
+        for record in ask(answers, text, settings, counts, lengths, experiment.seed, f"{method} as {budget_of}"):
+            share = {"kv_fraction": answers.kept[record["length"]]}
+            records.append({"method": method, "budget_of": budget_of} | record | share)
+    return records
+
+
+@dataclass
+class _Answers:
+    """Says which samples a method answers rightly; ``kept`` gathers the share of the KV cache by length of context."""
+
+    model: Any
+    experiment: Experiment
+    budget_of: str
+    method: str
+    fields: dict[str, Any]
+    kept: dict[int, float] = field(default_factory=dict)
+
+    def __call__(self, samples: list[Sample]) -> list[bool]:
+        prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64))
+        length, count = prompts.shape[1], len(samples[0].answer)
+        shape, variants = experiment_shape(self.experiment), map(self.experiment.variant, (self.budget_of, "full"))
+        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=4) for v in variants))
+        config = self.model.config
+        chosen = method_for_budget(self.method, budget, length, config, bytes_per_value=4, **self.fields)
+        self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
+        new = generate(self.model, prompts.to(self.model.device), count, chosen.method).tokens.cpu().numpy()
+        return [bool((answer == sample.answer).all()) for answer, sample in zip(new, samples, strict=True)]

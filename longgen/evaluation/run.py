@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
 
 from longgen.config import Experiment, needed
-from longgen.data.corpus import load_corpus
+from longgen.data.corpus import Corpus, load_corpus
 from longgen.errors import ArtifactError
+from longgen.evaluation.baselines.gates_file import read_gates, save_gates, weights_fingerprint
 from longgen.evaluation.perplexity import evaluate_perplexity
-from longgen.evaluation.reduction import evaluate_reduction
+from longgen.evaluation.recall_gates import learn_gates
+from longgen.evaluation.reduction import evaluate_reductions
 from longgen.evaluation.retrieval import evaluate_retrieval
-from longgen.files import fingerprint_files
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
 
@@ -32,31 +32,52 @@ def evaluate_variant(
     opened = _open(experiment, model_folder, corpus_folder)
     seed = experiment.seed
     for kind, measure in (("retrieval", evaluate_retrieval), ("perplexity", evaluate_perplexity)):
-        records = measure(opened.model, opened.text, asked, seed, f"{kind} {variant}")
+        records = measure(opened.model, opened.corpus.heldout, asked, seed, f"{kind} {variant}")
         result = Result(kind, experiment.name, records, opened.origin, variant, opened.settings)
         save_result(output / f"{kind}.json", result)
 
 
-def evaluate_kv_reduction(
-    experiment: Experiment, method: str, model_folder: Path, corpus_folder: Path, output: Path
+def evaluate_kv_reductions(
+    experiment: Experiment, budget_of: str, model_folder: Path, corpus_folder: Path, gates: Path | None, output: Path
 ) -> None:
-    """Evaluate the full model in ``model_folder`` with a reduced KV cache and write ``<method>.json`` to ``output``.
+    """Evaluate the full model in ``model_folder``, its KV cache reduced to what the hybrid ``budget_of`` keeps.
+
+    Args:
+        experiment: its ``evaluation.kv_reduction`` names the methods.
+        budget_of: one of the ``budgets_of`` there.
+        model_folder: the full variant, extended.
+        corpus_folder: its held-out text is used.
+        gates: file of `learn_model_gates`, for duo-attention.
+        output: folder of the results file ``<budget_of>.json``.
+
+    Raises:
+        ArtifactError: the model, the corpus or the gates are missing or damaged, or the gates are of another model.
+        ConfigError: the configuration has no ``evaluation.kv_reduction``, or gates are needed and not given.
+    """
+    learned = None if gates is None else read_gates(gates, model_folder)
+    opened = _open(experiment, model_folder, corpus_folder)
+    records = evaluate_reductions(opened.model, opened.corpus.heldout, experiment, budget_of, learned)
+    result = Result("kv-reduction", experiment.name, records, opened.origin, settings=opened.settings)
+    save_result(output / f"{budget_of}.json", result)
+
+
+def learn_model_gates(experiment: Experiment, model_folder: Path, corpus_folder: Path, output: Path) -> None:
+    """Learn DuoAttention's gates of the full model in ``model_folder`` and write them to the file ``output``.
 
     Raises:
         ArtifactError: the model or the corpus is missing or damaged.
         ConfigError: the configuration has no ``evaluation.kv_reduction``.
     """
     opened = _open(experiment, model_folder, corpus_folder)
-    records = evaluate_reduction(opened.model, opened.text, experiment, method, f"needle {method}")
-    result = Result("kv-reduction", experiment.name, records, opened.origin, settings=opened.settings)
-    save_result(output / f"{method}.json", result)
+    learned = learn_gates(opened.model, opened.corpus.train, experiment)
+    save_gates(output, learned, model_folder, opened.origin)
 
 
 class _Opened(NamedTuple):
     """What an evaluation starts from."""
 
     model: Any
-    text: np.ndarray
+    corpus: Corpus
     settings: dict[str, Any]
     origin: dict[str, Any]
 
@@ -67,6 +88,6 @@ def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _O
     corpus = load_corpus(corpus_folder)
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
     settings = experiment.section("evaluation")
-    inputs = {"model": fingerprint_files(sorted(model_folder.glob("*.safetensors"))), "corpus": corpus.fingerprint}
+    inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}
     origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
-    return _Opened(model, corpus.heldout, settings, origin)
+    return _Opened(model, corpus, settings, origin)

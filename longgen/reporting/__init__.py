@@ -15,6 +15,7 @@ FIGURE_NAMES = (
     "perplexity",
     "training",
     "ratio_ablation",
+    "pareto",
     "speedup",
     "speed_by_length",
     "kv",

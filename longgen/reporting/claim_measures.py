@@ -11,7 +11,7 @@ from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting.contract import MEASURED
-from longgen.reporting.kv_reductions import reductions_at
+from longgen.reporting.kv_reductions import pooled_reductions
 from longgen.reporting.measures import difference_interval, retrieval_by_length
 from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
 from longgen.reporting.run import Run
@@ -81,8 +81,8 @@ def _reductions_beaten(run: Run, claim: PaperClaim, variant: str, length: int) -
     """Points by which a hybrid is ahead of the best KV reduction that keeps as much."""
     if not run.has("kv-reduction") or (hybrid := _needle_at(run, variant, length)) is None:
         return None
-    reduced = reductions_at(run, length)
-    reduced = reduced[reduced["budget_of"] == variant]
+    reduced = pooled_reductions(run)
+    reduced = reduced[(reduced["length"] == length) & (reduced["task"] == "needle") & (reduced["budget_of"] == variant)]
     if reduced.empty:
         return None
     return _points_ahead(hybrid, reduced.sort_values("exact", ascending=False, kind="stable").iloc[0])

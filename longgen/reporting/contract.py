@@ -76,7 +76,7 @@ KINDS: dict[str, Kind] = {
         ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
     ),
     "kv-reduction": Kind(
-        "kv-reduction/<method>.json",
+        "kv-reduction/<budget_of>.json",
         (*("method", "budget_of", "kv_fraction", "task", "length", "depth", "n", "exact", "exact_low", "exact_high"),),
         subject=REDUCTIONS,
     ),

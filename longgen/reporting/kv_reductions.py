@@ -1,86 +1,103 @@
-"""The table `kv_reductions`: a hybrid, and the full model with as little KV cache by reduction at inference."""
+"""The table `kv_reductions`: hybrids, and the full model with as little KV cache by reduction at inference."""
 
 from __future__ import annotations
 
 import pandas as pd
 
-from longgen.reporting.measures import difference_interval, pool, retrieval_by_length
+from longgen.reporting.measures import TASK_TITLES, difference_interval, pool, retrieval_by_length, task_order
 from longgen.reporting.run import Run
 from longgen.reporting.words import TO, format_length, variant_label
 
 _EXACT = ("exact", "exact_low", "exact_high")
-COLUMNS = [
-    *("length", "name", "reduced", "kv_fraction", "n", *_EXACT),
-    *("behind_hybrid", "behind_hybrid_low", "behind_hybrid_high"),
-]
+_BEHIND = ("behind_hybrid", "behind_hybrid_low", "behind_hybrid_high")
+COLUMNS = ["length", "budget_of", "task", "name", "reduced", "kv_fraction", "n", *_EXACT, *_BEHIND]
 
 
-def reductions_at(run: Run, length: int) -> pd.DataFrame:
-    """Needle exact match of every method at a length, pooled over depths; columns of `pool`, and ``kv_fraction``."""
-    rows = run.frame("kv-reduction")
-    rows = rows[(rows["length"] == length) & (rows["task"] == "needle")]
-    return pool(rows, ["method", "budget_of", "kv_fraction"])
+def pooled_reductions(run: Run) -> pd.DataFrame:
+    """Exact match of every method, budget, task and length, pooled over depths; columns of `pool`."""
+    return pool(run.frame("kv-reduction"), ["method", "budget_of", "task", "length", "kv_fraction"])
 
 
 def kv_reductions_table(run: Run) -> pd.DataFrame:
-    """A row for full attention, for the hybrid whose budget is kept, and for every method, the best first.
+    """By length, budget and task: a row for the hybrid whose budget is kept, for full attention, and for every method.
+
+    Budgets are in the order of the plan. Methods are in the order of their first task's exact match, the best first.
 
     Returns:
         The columns `COLUMNS`: ``reduced`` is true of methods; ``behind_hybrid`` is the hybrid's exact match minus the
-        row's, with the interval of two independent proportions.
+        row's, with the interval of two independent proportions, missing where the hybrid was not asked.
 
     Raises:
-        ArtifactError: the run has no such results, or none of the models that they are compared with.
+        ArtifactError: the run has no such results, or no trained model was evaluated or measured.
     """
-    rows = []
-    retrieval = retrieval_by_length(run)
-    needle = retrieval[retrieval["task"] == "needle"]
-    for length in sorted(set(run.frame("kv-reduction")["length"])):
-        reduced = reductions_at(run, int(length)).rename(columns={"method": "name"}).assign(reduced=True)
-        here = needle[needle["length"] == length].set_index("variant")
-        memory = run.frame("memory").set_index(["variant", "length"])["kv_fraction"]
-        (hybrid,) = set(reduced["budget_of"])
-        trained = [
-            {"name": name, "reduced": False, "kv_fraction": memory.get((name, length)), **here.loc[name]}
-            for name in ("full", hybrid)
-        ]
-        found = pd.concat([reduced, pd.DataFrame(trained)]).assign(length=length)
-        best = [float(here.loc[hybrid, column]) for column in _EXACT]
-        for row in found.sort_values("exact", ascending=False, kind="stable").to_dict("records"):
-            if row["name"] != hybrid:
-                own = [float(row[column]) for column in _EXACT]
-                behind = difference_interval((best[0], best[1], best[2]), (own[0], own[1], own[2]))
-                row |= dict(zip(COLUMNS[-3:], behind, strict=True))
-            rows.append(row)
-    return pd.DataFrame(rows, columns=COLUMNS)
+    reduced = pooled_reductions(run).rename(columns={"method": "name"}).assign(reduced=True)
+    trained = retrieval_by_length(run).rename(columns={"variant": "name"}).assign(reduced=False)
+    trained = trained.merge(
+        run.frame("memory")[["variant", "length", "kv_fraction"]].rename(columns={"variant": "name"}), how="left"
+    )
+    tables = []
+    for length in sorted(set(reduced["length"])):
+        for budget_of in [name for name in run.variants if name in set(reduced["budget_of"])]:
+            methods = reduced[(reduced["length"] == length) & (reduced["budget_of"] == budget_of)]
+            tasks = task_order(methods) if len(methods) else []
+            first = methods[methods["task"] == tasks[0]] if tasks else methods
+            best_first = list(first.sort_values("exact", ascending=False, kind="stable")["name"])
+            for task in tasks:
+                here = pd.concat([trained[trained["length"] == length], methods])
+                here = here[here["task"] == task].set_index("name")
+                rows = here.loc[[name for name in (budget_of, "full", *best_first) if name in here.index]]
+                rows = rows.reset_index().assign(length=length, budget_of=budget_of)
+                tables.append(_beside_hybrid(rows, budget_of))
+    return pd.concat(tables, ignore_index=True)[COLUMNS]
+
+
+def _beside_hybrid(rows: pd.DataFrame, hybrid: str) -> pd.DataFrame:
+    """With columns by how much each row is behind the hybrid."""
+    intervals = {row["name"]: tuple(row[column] for column in _EXACT) for row in rows.to_dict("records")}
+    behind = [
+        difference_interval(intervals[hybrid], intervals[name])
+        if hybrid in intervals and name != hybrid
+        else (float("nan"),) * len(_BEHIND)
+        for name in rows["name"]
+    ]
+    return rows.assign(**dict(zip(_BEHIND, zip(*behind, strict=True), strict=True)))
 
 
 def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
-    """The table to read, with what is compared."""
-    cells = [
-        {
-            "tokens": format_length(row["length"]),
-            "model": f"full, reduced: {row['name']}" if row["reduced"] else variant_label(row["name"]),
-            "KV cache": f"{100 * row['kv_fraction']:.1f} %",
-            "needle, exact match": f"{row['exact']:.2f} ({row['exact_low']:.2f}{TO}{row['exact_high']:.2f})",
-            "n": int(row["n"]),
-            "hybrid ahead by, points": ""
+    """The table to read: a row per model and budget, its tasks side by side, and what is compared."""
+    cells: dict[tuple, dict[str, str]] = {}
+    samples: dict[str, set[int]] = {}
+    for row in table.to_dict("records"):
+        title = TASK_TITLES.get(row["task"], row["task"])
+        samples.setdefault(title, set()).add(int(row["n"]))
+        cell = cells.setdefault(
+            (row["length"], row["budget_of"], row["name"]),
+            {
+                "tokens": format_length(row["length"]),
+                "budget of": variant_label(row["budget_of"]),
+                "model": f"full, reduced: {row['name']}" if row["reduced"] else variant_label(row["name"]),
+                "KV cache": "" if pd.isna(row["kv_fraction"]) else f"{100 * row['kv_fraction']:.1f} %",
+            },
+        )
+        cell[title] = f"{row['exact']:.2f} ({row['exact_low']:.2f}{TO}{row['exact_high']:.2f})"
+        cell[f"{title}: hybrid ahead by"] = (
+            ""
             if pd.isna(row["behind_hybrid"])
             else f"{100 * row['behind_hybrid']:.0f} "
-            f"({100 * row['behind_hybrid_low']:.0f} to {100 * row['behind_hybrid_high']:.0f})",
-        }
-        for row in table.to_dict("records")
-    ]
+            f"({100 * row['behind_hybrid_low']:.0f} to {100 * row['behind_hybrid_high']:.0f})"
+        )
+    counts = "; ".join(f"{title}, n = {', '.join(map(str, sorted(found)))}" for title, found in samples.items())
     return "\n".join(
         [
-            "# A hybrid against KV reduction at inference",
+            "# Hybrids against KV reduction at inference",
             "",
             f"Run {run.name}; {run.device('kv-reduction')}; {run.days('kv-reduction')}. The full model, extended like "
-            "the hybrid, reads the prompt and then keeps as many bytes of KV cache as the hybrid does; every method "
-            "gets the prompts that the hybrid got, or the first of them. 95 % intervals. snapkv and pyramidkv see the "
-            "question before they choose what to keep.",
+            "the hybrids, reads the prompt and then keeps as many bytes of KV cache as the hybrid of the group does; "
+            f"every method gets the prompts that the hybrid got, or the first of them. Exact match ({counts}), and by "
+            "how many points the hybrid is ahead, with 95 % intervals. snapkv and pyramidkv see the question before "
+            "they choose what to keep; duo-attention alone has learned something on this model, its gates.",
             "",
-            pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True),
+            pd.DataFrame(list(cells.values())).fillna("").to_markdown(index=False, disable_numparse=True),
             "",
         ]
     )

@@ -55,17 +55,20 @@ class LabelledPoint:
     look: VariantStyle
 
 
-def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> list[Annotation]:
+def label_points(
+    axes: Axes, points: Sequence[LabelledPoint], unlabelled: Sequence[LabelledPoint] = ()
+) -> list[Annotation]:
     """Write each style's label beside its point; a label that had to move away gets a thin line to its point.
 
-    Call it last: axis limits must be final.
+    Call it last: axis limits must be final. ``unlabelled`` points are kept clear of labels too.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()  # the layout decides where the points are
+    gap = np.array([-3, 0, 3, 0]) * figure.dpi / 72  # between labels on a line, or they read as one
     scale, inside = figure.dpi / 72, np.array(axes.get_window_extent(renderer).extents)
-    obstacles = np.array([box for point in points for box in _obstacles(axes, point, scale)])
+    obstacles = np.array([box for point in [*points, *unlabelled] for box in _obstacles(axes, point, scale)])
     # boxes[i, j]: where label i would be at place j; costs alike
     boxes = np.array([_boxes(axes, point, scale, renderer) for point in points])
     areas = _overlap(boxes, boxes)
@@ -75,7 +78,7 @@ def label_points(axes: Axes, points: Sequence[LabelledPoint]) -> list[Annotation
     chosen = np.argmin(costs, axis=1)
     for _ in range(3):  # each label gives way to the others, until they agree
         for index in range(len(points)):
-            others = np.delete(boxes[np.arange(len(points)), chosen], index, axis=0)
+            others = np.delete(boxes[np.arange(len(points)), chosen], index, axis=0) + gap
             crowded = 10 * _overlap(boxes[index][:, None], others).sum(axis=-1) / areas[index]
             chosen[index] = np.argmin(costs[index] + crowded)
     return [_write(axes, point, _PLACES[place]) for point, place in zip(points, chosen, strict=True)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 
 from longgen.reporting.run import Run
@@ -88,3 +89,10 @@ def with_ideal(run: Run, speed: pd.DataFrame) -> pd.DataFrame:
     """``speed`` rows (kind ``speed``) with a column ``ideal_speedup`` from the plan."""
     keys = zip(speed["variant"], speed["stage"], speed["length"], strict=True)
     return speed.assign(ideal_speedup=[ideal_speedup(run, *key) for key in keys])
+
+
+def pareto_front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
+    """Indices of the points that no other beats in both (lower cost, higher quality), by rising cost."""
+    order = np.lexsort((-quality, cost))
+    best = np.maximum.accumulate(np.concatenate([[-np.inf], quality[order]]))[:-1]
+    return order[quality[order] > best]

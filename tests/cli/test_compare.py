@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting.ablation import COLUMNS
+from longgen.reporting.comparison import COLUMNS
+from tests.reporting.fake_reductions import KEPT, write_reductions
 from tests.reporting.fake_run import ABLATION, DEFAULTS, kv_fraction, write_run
 
 
@@ -56,6 +57,52 @@ def test_csv(results: Path) -> None:
     rows = pd.read_csv(io.StringIO(call(results, "smoke", "--csv")))
     assert list(rows.columns) == ["run", *COLUMNS]
     assert list(rows["variant"]) == list(DEFAULTS)
+
+
+def test_reductions_stand_beside_what_was_trained(results: Path) -> None:
+    write_reductions(results / "smoke")
+    rows = json.loads(call(results, "smoke", "--json"))
+    assert [row["what"] for row in rows] == ["trained"] * 4 + ["reduced at inference"] * 4
+    names = [(row["variant"], row["method"], row["budget_of"]) for row in rows[3:7]]
+    assert names == [
+        ("all-sparse", None, None),
+        ("full", "snapkv", "longgen-sink"),  # the best of a budget first
+        ("full", "tova", "longgen-sink"),
+        ("full", "tova", "longgen-stride"),
+    ]
+    snapkv = rows[4]
+    assert (snapkv["needle_exact"], snapkv["multikey_exact"], snapkv["needle_n"]) == (0.6, 0.15, 20)
+    assert (snapkv["kv_fraction"], snapkv["full_layers"]) == (KEPT["longgen-sink"], 6)
+    assert snapkv["perplexity"] is snapkv["prefill_speedup"] is None, "never measured"
+    output = call(results, "smoke")
+    assert "full, snapkv" in output
+    assert "reduced at inference" in output
+
+
+@pytest.mark.parametrize(
+    ("by", "variants"),
+    [
+        ("ratio", ["full", "middle-1-2", "longgen-sink", "middle-1-6", "all-sparse"]),
+        ("placement", ["full", "longgen-sink", "ends-1-3", "bottom-1-3", "top-1-3", "interleaved-1-3"]),
+        ("pattern", ["full", "longgen-sink", "longgen-stride"]),
+        ("baseline", ["full", "longgen-sink", "all-sparse", *["full"] * 4]),
+    ],
+)
+def test_by_ablation(results: Path, by: str, variants: list[str]) -> None:
+    write_reductions(results / "published/all")
+    rows = json.loads(call(results, "published/all", "--json", "--by", by))
+    assert [row["variant"] for row in rows] == variants
+    assert {row["by"] for row in rows} == {by}
+
+
+def test_several_ablations_are_several_tables(results: Path) -> None:
+    output = call(results, "published/all", "--by", "pattern", "--by", "placement")
+    first, second = output.split("tokens, by placement")
+    assert "by pattern" in first
+    assert "longgen-stride" in first
+    assert "longgen-stride" not in second
+    with pytest.raises(ConfigError, match="--by is 'size': allowed is ratio, placement, pattern, baseline"):
+        call(results, "smoke", "--by", "size")
 
 
 def test_errors(results: Path) -> None:

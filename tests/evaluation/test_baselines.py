@@ -265,7 +265,7 @@ REPOSITIONED = {
 @pytest.mark.parametrize("name", REPOSITIONED)
 @pytest.mark.parametrize("at_once", [2**26, 2000])
 def test_sinks_are_met_at_the_distances_of_the_definition(name, at_once, monkeypatch):
-    monkeypatch.setattr(repositioned, "SCORES_AT_ONCE", at_once)  # the second: strips of a few tokens
+    monkeypatch.setattr(repositioned, "scores_at_once", lambda _: at_once)  # the second: strips of a few tokens
     method, distance = REPOSITIONED[name]
     model, x = full_model(), tokens(70)
     expected = by_distance(model, x, distance)
@@ -428,7 +428,7 @@ def test_scores_computed_in_strips_are_the_same(monkeypatch):
     key = torch.randn(2, 2, 50, 16, generator=generator, dtype=torch.float64)
     whole = scores.attention_mass(query, key, 0.3)
     assert float(whole.sum()) == pytest.approx(2 * 2 * 30)  # every query gives away 1
-    monkeypatch.setattr(scores, "SCORES_AT_ONCE", 4 * 2 * 50 * 7)
+    monkeypatch.setattr(scores, "scores_at_once", lambda _: 4 * 2 * 50 * 7)
     torch.testing.assert_close(scores.attention_mass(query, key, 0.3), whole)
 
 

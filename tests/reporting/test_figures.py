@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ from longgen.pattern import dense_pairs
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.pattern import ROLES, roles
-from longgen.reporting.figures.ratio_ablation import pareto_front
 from longgen.reporting.figures.training import smooth
-from longgen.reporting.run import Run
+from longgen.reporting.measures import pareto_front
+from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import FULL, paper_style, variant_styles
 from tests.reporting import fake_run
+from tests.reporting.fake_reductions import write_reductions
 from tests.reporting.fake_run import (
     ABLATION,
     BASE,
@@ -40,6 +42,7 @@ from tests.reporting.fake_run import (
     ideal,
     kv_fraction,
     speedup,
+    write_run,
 )
 
 LABELS = {
@@ -301,6 +304,40 @@ def test_ratio_ablation(ablation_run: Run) -> None:
     assert memory.get_xlabel().startswith("KV cache, share of full attention")
     assert speed.get_xlabel().startswith("prefill speed-up")
     assert memory.get_ylabel().startswith("needle exact match")
+
+
+def test_pareto(tmp_path: Path) -> None:
+    write_reductions(write_run(tmp_path / "smoke", ABLATION))
+    drawing = draw("pareto", open_run("smoke", tmp_path))
+    memory, time = panels(drawing.figure)
+    rows = drawing.data.to_dict("records")
+    assert len(rows) == len(ABLATION) + 4
+    drawn = [[bar.lines[0].get_xydata()[0].tolist() for bar in axes.containers] for axes in (memory, time)]
+    assert drawn[0] == [[row["kv_fraction"], row["needle_exact"]] for row in rows]
+    measured = [row for row in rows if row["what"] == "trained"]
+    assert drawn[1] == [[row["prefill_time"], row["needle_exact"]] for row in measured], "reductions have no time"
+    for number, row in enumerate(measured):
+        assert row["variant"] == list(ABLATION)[number]
+        quality = np.mean([exact(number, 0, TRAINED, depth) for depth in DEPTHS])
+        costs = kv_fraction(row["variant"], TRAINED), 1 / speedup(number, 0, TRAINED)
+        assert (row["needle_exact"], row["kv_fraction"], row["prefill_time"]) == pytest.approx((quality, *costs))
+        if number:
+            ratio = speedup(number, 0, TRAINED)
+            assert ends(time.containers[number], axis=0)[0] == pytest.approx([1 / (ratio + 0.072), 1 / (ratio - 0.06)])
+    reduced = {(row["budget_of"], row["method"]): row["needle_exact"] for row in rows[len(ABLATION) :]}
+    assert reduced["longgen-sink", "snapkv"] == 0.6
+    front = {row["variant"] for row in measured if row["kv_fraction_front"]}
+    assert front == {"full", "longgen-sink", "middle-1-6", "middle-1-2", "all-sparse"}
+    best = [(row["method"], row["budget_of"]) for row in rows[len(ABLATION) :] if row["kv_fraction_front"]]
+    assert best == [("snapkv", "longgen-sink")]
+    colors = {row["family"]: bar.lines[0].get_color() for row, bar in zip(rows, memory.containers, strict=True)}
+    families = ("full", "reference", "pattern", "all-sparse", "ratio", "placement", "reduction")
+    assert tuple(colors) == families
+    assert len(set(colors.values())) == len(families)
+    variants = [variant_styles(ABLATION)[name].label for name in ABLATION]
+    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "snapkv", "tova"]), "each once"
+    assert sorted(text.get_text() for text in time.texts) == sorted(variants)
+    assert len(legend(drawing.figure)) == len(families) + 1
 
 
 def test_pareto_front() -> None:

@@ -1,8 +1,8 @@
-"""The full model with its KV cache reduced at inference beside a hybrid: table and claim, value by value."""
+"""The full model with its KV cache reduced at inference beside hybrids: table and claim, value by value."""
 
-import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from longgen.evaluation.baselines import METHODS
@@ -12,74 +12,104 @@ from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reduction
 from longgen.reporting.measures import difference_interval
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run
-from longgen.results import Result, save_result
 from longgen.statistics import wilson_interval
-from tests.reporting.fake_run import DEPTHS, TRAINED, exact, kv_fraction, write_run
+from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
+from tests.reporting.fake_run import DEFAULTS, DEPTHS, TASKS, TRAINED, exact, kv_fraction, write_run
 
-FOUND = {"snapkv": [2, 3, 1, 4, 2], "tova": [0, 0, 1, 0, 3]}  # of 4 needles at each depth
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    folder = write_run(tmp_path / "smoke")
-    origin = json.loads((folder / "plan.json").read_text())["provenance"]
-    for method, hits in FOUND.items():
-        records = []
-        for depth, count in zip(DEPTHS, hits, strict=True):
-            low, high = wilson_interval(count, 4)
-            cell = {"task": "needle", "length": TRAINED, "depth": depth, "n": 4, "exact": count / 4}
-            named = {"method": method, "budget_of": "longgen-sink", "kv_fraction": 0.37}
-            records.append(named | cell | {"exact_low": low, "exact_high": high})
-        save_result(folder / f"kv-reduction/{method}.json", Result("kv-reduction", "smoke", records, origin))
-    return open_run("smoke", tmp_path)
+PUBLISHED = Path(__file__).parents[2] / "results"
 
 
-def hybrid_and_full() -> list[float]:
-    return [sum(exact(number, 0, TRAINED, depth) for depth in DEPTHS) / len(DEPTHS) for number in (1, 0)]
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("results")
+    write_reductions(write_run(folder / "smoke"))
+    return open_run("smoke", folder)
 
 
-def test_the_table_has_every_method_beside_the_models_that_were_trained(run: Run) -> None:
-    table = kv_reductions_table(run).set_index("name")
-    hybrid, full = hybrid_and_full()
-    assert set(table.index) == {"full", "longgen-sink", *FOUND}
-    assert list(table["exact"]) == sorted(table["exact"], reverse=True)
-    assert table.loc["longgen-sink", "exact"] == pytest.approx(hybrid)
-    assert table.loc["full", "exact"] == pytest.approx(full)
-    assert table.loc["longgen-sink", "kv_fraction"] == pytest.approx(kv_fraction("longgen-sink", TRAINED))
-    assert table.loc["longgen-sink", ["behind_hybrid"]].isna().all()
-    for method, hits in FOUND.items():
-        row = table.loc[method]
-        assert (row["exact"], row["n"], row["kv_fraction"]) == (sum(hits) / 20, 20, 0.37)
-        assert (row["exact_low"], row["exact_high"]) == pytest.approx(wilson_interval(sum(hits), 20))
-        assert row["behind_hybrid"] == pytest.approx(hybrid - sum(hits) / 20)
-        assert row["behind_hybrid_low"] < row["behind_hybrid"] < row["behind_hybrid_high"]
+def trained(variant: str, task: str) -> float:
+    number, which = list(DEFAULTS).index(variant), TASKS.index(task)
+    depths = DEPTHS if task == "needle" else (0.5,)
+    return sum(exact(number, which, TRAINED, depth) for depth in depths) / len(depths)
+
+
+def test_the_table_has_hybrid_full_and_every_method_by_budget_and_task(run: Run) -> None:
+    table = kv_reductions_table(run)
+    groups = {key: list(rows["name"]) for key, rows in table.groupby(["budget_of", "task"], sort=False)}
+    assert groups == {
+        ("longgen-sink", "needle"): ["longgen-sink", "full", "snapkv", "tova"],
+        ("longgen-sink", "multikey"): ["longgen-sink", "full", "snapkv", "tova"],  # the order of the needle's
+        ("longgen-stride", "needle"): ["longgen-stride", "full", "tova", "snapkv"],
+    }
+    for row in table.to_dict("records"):
+        hybrid = trained(row["budget_of"], row["task"])
+        if row["reduced"]:
+            hits, n = sum(FOUND[row["budget_of"]][row["task"]][row["name"]]), SAMPLES * len(DEPTHS)
+            assert (row["exact"], row["n"], row["kv_fraction"]) == (hits / n, n, KEPT[row["budget_of"]])
+            assert (row["exact_low"], row["exact_high"]) == pytest.approx(wilson_interval(hits, n))
+        else:
+            assert row["exact"] == pytest.approx(trained(row["name"], row["task"]))
+            assert row["kv_fraction"] == pytest.approx(kv_fraction(row["name"], TRAINED))
+        if row["name"] == row["budget_of"]:
+            assert pd.isna(row["behind_hybrid"])
+        else:
+            assert row["behind_hybrid"] == pytest.approx(hybrid - row["exact"])
+            assert row["behind_hybrid_low"] < row["behind_hybrid"] < row["behind_hybrid_high"]
+
+
+def test_a_row_of_the_text_has_all_tasks(run: Run) -> None:
     text = kv_reductions_markdown(run, kv_reductions_table(run))
-    assert "full, reduced: snapkv" in text
-    assert "LongGen (sink)" in text
-    assert "37.0 %" in text
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    heading, _, *rows = lines
+    assert heading[4:] == [
+        *("needle in a haystack", "needle in a haystack: hybrid ahead by"),
+        *("multi-key needle", "multi-key needle: hybrid ahead by"),
+    ]
+    assert len(rows) == 8
+    snapkv = rows[2]
+    assert snapkv[:4] == ["2K", "LongGen (sink)", "full, reduced: snapkv", "37.0 %"]
+    assert snapkv[4].startswith("0.60 (")
+    assert snapkv[6].startswith("0.15 (")
+    assert rows[6][6:] == ["", ""], "not asked at this budget"
+    assert "needle in a haystack, n = 20, 100; multi-key needle, n = 20" in text
 
 
-def test_the_claim_compares_with_the_best_method(run: Run) -> None:
+def test_a_hybrid_that_was_not_evaluated_leaves_its_reductions_there(tmp_path: Path) -> None:
+    folder = write_reductions(write_run(tmp_path / "smoke"))
+    (folder / "evaluation/longgen-stride/retrieval.json").unlink()
+    table = kv_reductions_table(open_run("smoke", tmp_path))
+    rows = table[table["budget_of"] == "longgen-stride"]
+    assert list(rows["name"]) == ["full", "tova", "snapkv"]
+    assert rows["behind_hybrid"].isna().all()
+
+
+def test_the_published_runs_first_format_is_still_read() -> None:
+    run = open_run("published/smoke-cpu-reductions", PUBLISHED)
+    table = kv_reductions_table(run)
+    assert list(table["name"][:3]) == ["longgen-sink", "full", "snapkv"]
+    assert "full, reduced: streaming-llm" in kv_reductions_markdown(run, table)
+
+
+def test_the_claim_compares_with_the_best_method_of_the_hybrids_budget_on_needles(run: Run) -> None:
     rows = ledger([run]).set_index(["scale", "claim", "variant"]).loc[f"smoke @ {TRAINED}", "reductions-beaten"]
-    hybrid, _ = hybrid_and_full()
-    best = sum(FOUND["snapkv"]) / 20
-    row = rows.loc["longgen-sink"]
-    assert row["measured"] == pytest.approx(100 * (hybrid - best))
-    interval = difference_interval(
-        (hybrid, *wilson_interval(round(hybrid * 100), 100)), (best, *wilson_interval(12, 20))
-    )
-    assert (row["interval_low"], row["interval_high"]) == pytest.approx((100 * interval[1], 100 * interval[2]))
-    assert row["verdict"] == ("reproduced" if interval[1] >= 0 else "not reached")
-    assert rows.loc["longgen-stride", "verdict"] == "not measured", "another budget"
+    for hybrid, best, n in (("longgen-sink", 12, 20), ("longgen-stride", 17, 20)):
+        found, row = trained(hybrid, "needle"), rows.loc[hybrid]
+        assert row["measured"] == pytest.approx(100 * (found - best / n))
+        own = (found, *wilson_interval(round(found * 100), 100))
+        interval = difference_interval(own, (best / n, *wilson_interval(best, n)))
+        assert (row["interval_low"], row["interval_high"]) == pytest.approx((100 * interval[1], 100 * interval[2]))
+        assert row["verdict"] == ("reproduced" if interval[1] >= 0 else "not reached")
 
 
 def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> None:
-    report = write_report(run, tmp_path / "with")
-    assert {path.name for path in report.written} >= {"kv_reductions.csv", "kv_reductions.md", "needle.png"}
-    plain = open_run("plain", write_run(tmp_path / "plain").parent)
-    write_report(plain, tmp_path / "with")
-    assert not (tmp_path / "with" / "kv_reductions.csv").exists()
+    report = write_report(run, tmp_path, ["kv_reductions"])
+    assert {path.name for path in report.written} == {"kv_reductions.csv", "kv_reductions.md"}
+    plain = open_run("plain", write_run(tmp_path / "runs/plain").parent)
+    for name in DEFAULTS:
+        for kind in ("retrieval", "perplexity", "benchmark"):
+            (plain.folder / f"evaluation/{name}/{kind}.json").unlink()
+    write_report(open_run("plain", tmp_path / "runs"), tmp_path)
+    assert not (tmp_path / "kv_reductions.csv").exists()
 
 
-def test_the_configuration_knows_the_methods_that_need_no_training() -> None:
-    assert set(METHODS) - {"duo-attention"} == set(KV_REDUCTIONS)
+def test_the_configuration_knows_the_methods() -> None:
+    assert tuple(KV_REDUCTIONS) == tuple(METHODS)

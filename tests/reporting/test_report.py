@@ -120,9 +120,9 @@ def test_only(run: Run, tmp_path: Path) -> None:
 
 NEEDS = {
     "profile/speed.json": {"ratio_ablation", "speedup", "speed_by_length"},
-    "profile/memory.json": {"ratio_ablation", "kv"},
+    "profile/memory.json": {"ratio_ablation", "pareto", "kv"},
     "training": {"training"},
-    "evaluation": {"needle", "retrieval", "perplexity", "ratio_ablation"},
+    "evaluation": {"needle", "retrieval", "perplexity", "ratio_ablation", "pareto"},
     "plan.json": set(PARTS),
 }
 

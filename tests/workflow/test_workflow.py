@@ -54,7 +54,14 @@ def clone(tmp_path_factory):
 
 def toy_settings() -> dict:
     settings = tiny_settings()
-    settings["evaluation"]["kv_reduction"] = {"methods": ["snapkv"], "budget_of": "middle", "samples_per_cell": 1}
+    settings["evaluation"]["tasks"].append("multikey")
+    settings["evaluation"]["kv_reduction"] = {
+        "methods": ["snapkv", "duo-attention"],
+        "budgets_of": ["ends", "middle"],  # ends is not trained by default
+        "tasks": ["needle", "multikey"],
+        "samples_per_cell": 1,
+        "duo_attention": {"steps": 1, "length": 192, "pattern": "sink"},
+    }
     return settings
 
 
@@ -78,13 +85,18 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "convert": 4,
         "extend": 4,
         "evaluate": 4,
-        "reduce_kv": 5,
+        "gates": 1,
+        "reduce_kv": 1,
         "run_figures": 1,
         "all": 1,
     }
     everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
     assert len(everything["extend"]) == 11
-    assert len(everything["base"]) == 1
+    assert len(everything["base"]) == len(everything["gates"]) == 1
+    assert everything["reduce_kv"] == ["variant=longgen-sink", "variant=middle-1-6", "variant=middle-1-2"]
+    some = planned(snakemake(clone, "--dry-run", "--config", "select=full,all-sparse"))
+    assert "run_figures" in some
+    assert not {"gates", "reduce_kv"} & some.keys(), "no hybrid whose budget is asked for"
 
 
 @pytest.mark.parametrize("name", ["llama2-7b", "llama2-70b"])
@@ -135,7 +147,9 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
     made = {path.name for path in figures.iterdir()}
     assert {"claims.csv", "claims.md", "needle.png", "needle.pdf", "needle.csv", "kv_reductions.md"} <= made
     with (figures / "kv_reductions.csv").open() as file:
-        assert {row["name"] for row in csv.DictReader(file)} == {"full", "middle", "snapkv"}
+        rows = list(csv.DictReader(file))
+    assert {row["name"] for row in rows} == {"full", "middle", "snapkv", "duo-attention"}
+    assert {(row["budget_of"], row["task"]) for row in rows} == {("middle", "needle"), ("middle", "multikey")}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
 
 
@@ -153,7 +167,7 @@ def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
 
 
 def test_editing_the_evaluation_trains_nothing(finished):
-    jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))
+    jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))  # and learns no gates
     assert jobs.keys() == {"plan", "evaluate", "reduce_kv", "run_figures", "all"}
     assert changed(finished, lambda s: None) == {}
 

@@ -6,6 +6,8 @@ from longgen.evaluation.names import KV_REDUCTIONS
 
 BENCHMARKS = EXPERIMENT.benchmarks
 SUITES = BENCHMARKS.suites if BENCHMARKS else {}
+LONG_TEXT = BENCHMARKS and BENCHMARKS.long_text
+SHORT_CONTEXT = BENCHMARKS and BENCHMARKS.short_context
 SHARDS = range(BENCHMARKS.shards if BENCHMARKS else 0)
 # (method, budget) of the full model with its KV cache reduced, for the budgets of variants of this invocation.
 REDUCED = (
@@ -164,11 +166,7 @@ rule long_text:
     params:
         run=RUN,
         dtype=COMPUTING,
-        asked=(
-            options(**vars(BENCHMARKS.long_text), seed=EXPERIMENT.seed)
-            if BENCHMARKS and BENCHMARKS.long_text
-            else ""
-        ),
+        asked=(options(**vars(LONG_TEXT), seed=EXPERIMENT.seed) if LONG_TEXT else ""),
     shell:
         "longgen perplexity {input.model} {params.asked} {params.dtype} --result {output} --run {params.run}"
         " --variant {wildcards.variant} --threads {threads} 2> >(tee {log} >&2)"
@@ -187,12 +185,12 @@ rule short_context:
         dtype=COMPUTING,
         asked=(
             options(
-                task=BENCHMARKS.short_context.tasks,
-                limit=BENCHMARKS.short_context.limit,
-                data_root=BENCHMARKS.short_context.data_root,
-                batch_size=BENCHMARKS.short_context.batch_size,
+                task=SHORT_CONTEXT.tasks,
+                limit=SHORT_CONTEXT.limit,
+                data_root=SHORT_CONTEXT.data_root,
+                batch_size=SHORT_CONTEXT.batch_size,
             )
-            if BENCHMARKS and BENCHMARKS.short_context
+            if SHORT_CONTEXT
             else ""
         ),
     shell:

@@ -4,6 +4,7 @@ from snakemake.exceptions import WorkflowError
 
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
+from longgen.evaluation.names import DUO_ATTENTION
 from longgen.provenance import fingerprint
 
 for key in config:
@@ -74,11 +75,9 @@ SETUP = selected_setup()
 TRAINER = trainer(SETUP)
 
 
-EVALUATION = EXPERIMENT.evaluation
-# The KV reductions at inference that the full model is evaluated with.
-REDUCTIONS = (
-    EVALUATION.kv_reduction.methods if EVALUATION and EVALUATION.kv_reduction else []
-)
+# How the full model is evaluated with its KV cache reduced at inference, and to the bytes of which hybrids.
+REDUCTION = EXPERIMENT.evaluation and EXPERIMENT.evaluation.kv_reduction
+BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_of]
 
 
 wildcard_constraints:

@@ -18,24 +18,54 @@ rule evaluate:
         " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"
 
 
-# The full model with its KV cache reduced at inference, to the bytes of a hybrid.
-rule reduce_kv:
+# What DuoAttention learns on the full model.
+rule gates:
     input:
         model=f"{ARTIFACTS}/models/full",
         corpus=rules.corpus.output.manifest,
     output:
-        f"{RESULTS}/kv-reduction/{{method}}.json",
+        f"{ARTIFACTS}/gates.json",
     log:
-        f"{ARTIFACTS}/logs/kv-reduction-{{method}}.log",
+        f"{ARTIFACTS}/logs/gates.log",
+    # its reductions take longer than an evaluation: not last
+    priority: 1
+    threads: 1
+    params:
+        config=CONFIG,
+        settings=fingerprint(
+            [str(REDUCTION and REDUCTION.duo_attention), settings("patterns", "seed")]
+        ),
+        corpus=subpath(input.corpus, parent=True),
+    shell:
+        "longgen gates {params.config} --model {input.model} --corpus {params.corpus} --output {output}"
+        " --threads {threads} 2> >(tee {log} >&2)"
+
+
+# The full model with its KV cache reduced at inference, to the bytes of a hybrid. All methods in one process: starting
+# takes about as long as one of them.
+rule reduce_kv:
+    input:
+        model=f"{ARTIFACTS}/models/full",
+        corpus=rules.corpus.output.manifest,
+        gates=(
+            rules.gates.output
+            if REDUCTION and DUO_ATTENTION in REDUCTION.methods
+            else []
+        ),
+    output:
+        f"{RESULTS}/kv-reduction/{{variant}}.json",
+    log:
+        f"{ARTIFACTS}/logs/kv-reduction-{{variant}}.log",
+    priority: 1
     threads: 1
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
-        budget=lambda wildcards: variant_settings(
-            EXPERIMENT.evaluation.kv_reduction.budget_of
-        ),
+        budget=lambda wildcards: variant_settings(wildcards.variant),
+        gates=lambda wildcards, input: f"--gates {input.gates}" if input.gates else "",
         corpus=subpath(input.corpus, parent=True),
         folder=subpath(output[0], parent=True),
     shell:
-        "longgen evaluate {params.config} --variant full --kv-reduction {wildcards.method} --model {input.model}"
-        " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"
+        "longgen evaluate {params.config} --variant full --kv-budget-of {wildcards.variant} {params.gates}"
+        " --model {input.model} --corpus {params.corpus} --output {params.folder} --threads {threads}"
+        " 2> >(tee {log} >&2)"

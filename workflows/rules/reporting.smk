@@ -1,8 +1,5 @@
-from pathlib import Path
-
 from longgen.reporting import FIGURE_NAMES, REDUCTION_TABLE_NAMES, TABLE_NAMES
 
-TABLES = TABLE_NAMES + (REDUCTION_TABLE_NAMES if REDUCTIONS else ())
 # What a configuration has no part for is not made.
 WANTED = {
     f"{RESULTS}/plan.json": True,
@@ -12,35 +9,54 @@ WANTED = {
     f"{RESULTS}/training/{{variant}}.json": True,
     f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
     f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
-    f"{RESULTS}/kv-reduction/{{method}}.json": REDUCTIONS,
+    f"{RESULTS}/kv-reduction/{{budget}}.json": BUDGETS,
     f"{RESULTS}/benchmarks/{{variant}}/scores.json": SUITES,
     f"{RESULTS}/benchmarks/full/{{reduced}}/scores.json": REDUCED,
-    f"{RESULTS}/benchmarks/{{variant}}/long-text.json": BENCHMARKS
-    and BENCHMARKS.long_text,
-    f"{RESULTS}/benchmarks/{{variant}}/short-context.json": BENCHMARKS
-    and BENCHMARKS.short_context,
+    f"{RESULTS}/benchmarks/{{variant}}/long-text.json": LONG_TEXT,
+    f"{RESULTS}/benchmarks/{{variant}}/short-context.json": SHORT_CONTEXT,
     f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
 }
 RUN_RESULTS = [
-    expand(pattern, variant=VARIANTS, method=REDUCTIONS, reduced=REDUCED)
+    expand(pattern, variant=VARIANTS, budget=BUDGETS, reduced=REDUCED)
     for pattern, part in WANTED.items()
     if part
 ]
-# The figures compare what was trained, evaluated and measured.
+# The figures of an experiment compare what was trained, evaluated and measured; those of benchmarks stand by themselves.
 COMPLETE = EXPERIMENT.base and EXPERIMENT.evaluation and EXPERIMENT.profiling
+# Benchmarks whose own averages there are: those of some tasks alone would be none.
+AVERAGED = [name for name in SUITES if name == "needle" or SUITES[name].tasks is None]
+OF_BENCHMARKS = {
+    "benchmark_needle": "needle" in SUITES,
+    "ruler_by_length": "ruler" in AVERAGED,
+    "long_text": LONG_TEXT,
+}
+TABLES_OF_BENCHMARKS = {
+    "benchmark_scores": SUITES,
+    "benchmark_summary": AVERAGED,
+    "short_context": SHORT_CONTEXT,
+}
+FIGURES_MADE = [
+    *(FIGURE_NAMES if COMPLETE else ()),
+    *(name for name, part in OF_BENCHMARKS.items() if part),
+]
+TABLES_MADE = [
+    *(TABLE_NAMES if COMPLETE else ()),
+    *(REDUCTION_TABLE_NAMES if COMPLETE and BUDGETS else ()),
+    *(name for name, part in TABLES_OF_BENCHMARKS.items() if part),
+]
 
 
 rule run_figures:
     input:
         RUN_RESULTS,
     output:
-        report(expand(f"{FIGURES}/{{name}}.png", name=FIGURE_NAMES), category="Figures"),
+        report(expand(f"{FIGURES}/{{name}}.png", name=FIGURES_MADE), category="Figures"),
         expand(
-            f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURE_NAMES, suffix=["pdf", "csv"]
+            f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURES_MADE, suffix=["pdf", "csv"]
         ),
-        report(expand(f"{FIGURES}/{{name}}.csv", name=TABLES), category="Tables"),
-        expand(f"{FIGURES}/{{name}}.md", name=TABLES),
+        report(expand(f"{FIGURES}/{{name}}.csv", name=TABLES_MADE), category="Tables"),
+        expand(f"{FIGURES}/{{name}}.md", name=TABLES_MADE),
     log:
         f"{ARTIFACTS}/logs/figures.log",
     params:

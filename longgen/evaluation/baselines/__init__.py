@@ -2,12 +2,14 @@
 
 from longgen.evaluation.baselines.budget import METHODS, Budgeted, method_for_budget
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
+from longgen.evaluation.baselines.gates_file import Gates, read_gates, save_gates
 from longgen.evaluation.baselines.generation import Generation, generate, kept_bytes
 from longgen.evaluation.baselines.method import Method
 
 __all__ = [
     "METHODS",
     "Budgeted",
+    "Gates",
     "Generation",
     "Method",
     "generate",
@@ -15,4 +17,6 @@ __all__ = [
     "method_for_budget",
     "optimise_gates",
     "passkey_row",
+    "read_gates",
+    "save_gates",
 ]

@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.method import Method, kv_heads_of
-from longgen.evaluation.baselines.scores import SCORES_AT_ONCE
+from longgen.evaluation.baselines.scores import scores_at_once
 from longgen.hybrid import Sight
 from longgen.modeling.cache.exact import SparseCacheLayer
 from longgen.modeling.pieces import Piece
@@ -108,7 +108,7 @@ class RepositionedMethod(Method):
         query = query.unflatten(1, (key.shape[1], -1))
         output = torch.empty_like(query)
         window = min(pattern.local_blocks, len(positions))
-        rows = min(window, max(1, SCORES_AT_ONCE // (batch * heads * (sinks + 2 * window))))
+        rows = min(window, max(1, scores_at_once(query.device) // (batch * heads * (sinks + 2 * window))))
         for start in range(0, q_len, rows):
             strip = slice(start, min(start + rows, q_len))
             part, at = query[:, :, :, strip], new[strip]

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import torch
 
-# Attention scores that are held at once, in numbers (our choice): memory never grows with the square of the length.
-SCORES_AT_ONCE = 2**26
+
+def scores_at_once(device: torch.device) -> int:
+    """How many attention scores are held at once (our choice): memory never grows with the square of the length.
+
+    On a CPU they had better stay within its caches; a GPU wants few, large steps.
+    """
+    return 2**23 if device.type == "cpu" else 2**26
 
 
 def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torch.Tensor:
@@ -28,7 +33,7 @@ def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torc
     dtype = torch.promote_types(query.dtype, torch.float32)
     mass = key.new_zeros(key.shape[:3], dtype=dtype)
     positions = torch.arange(kv_len, device=key.device)
-    rows = max(1, SCORES_AT_ONCE // (batch * heads * kv_len))
+    rows = max(1, scores_at_once(query.device) // (batch * heads * kv_len))
     for start in range(kv_len - q_len, kv_len, rows):
         end = min(start + rows, kv_len)
         part = grouped[:, :, :, start - kv_len + q_len : end - kv_len + q_len]

@@ -12,6 +12,7 @@ from longgen.reporting import style, words
 from longgen.reporting.ablation import ablation_table
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.labels import LabelledPoint, label_points
+from longgen.reporting.measures import pareto_front
 from longgen.reporting.run import Run
 
 COLUMNS = [
@@ -19,13 +20,6 @@ COLUMNS = [
     *("needle_exact_high", "needle_n", "kv_fraction"),
     *("prefill_speedup", "prefill_speedup_low", "prefill_speedup_high"),
 ]
-
-
-def pareto_front(cost: np.ndarray, quality: np.ndarray) -> np.ndarray:
-    """Indices of the points that no other beats in both (lower cost, higher quality), by rising cost."""
-    order = np.lexsort((-quality, cost))
-    best = np.maximum.accumulate(np.concatenate([[-np.inf], quality[order]]))[:-1]
-    return order[quality[order] > best]
 
 
 def draw(run: Run) -> Drawing:

@@ -1,0 +1,61 @@
+"""DuoAttention's gates for a byte-level model: learned on the needles that it was trained to find."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from longgen.config import DuoAttentionSettings, Experiment, needed
+from longgen.data.documents import ANSWER_WEIGHT, needles_document
+from longgen.evaluation.baselines.duo_attention import STREAMING
+from longgen.evaluation.baselines.gates import optimise_gates
+from longgen.evaluation.baselines.gates_file import Gates
+from longgen.progress import progress_bar
+
+
+def needle_row(generator: np.random.Generator, text: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
+    """Needles in text, asked for at its end, as in training; what `passkey_row` is for models of language.
+
+    Args:
+        generator: of all randomness.
+        text: token ids to hide them in.
+        length: tokens of the row.
+
+    Returns:
+        token ids [length] int64, and [length] bool: the tokens whose next one is part of an answer. Their states must
+        not move (our choice: the authors compare those of the answers, one later).
+    """
+    tokens, weights = needles_document(generator, text, length + 1)
+    return tokens[:-1].astype(np.int64), weights[1:] == ANSWER_WEIGHT
+
+
+def learn_gates(model: Any, text: np.ndarray, experiment: Experiment) -> Gates:
+    """The gates of the full model, by ``evaluation.kv_reduction.duo_attention``.
+
+    Args:
+        model: the full variant, extended; its weights are not changed.
+        text: token ids of the training text.
+        experiment: also says the seed.
+    """
+    evaluation = needed(experiment.evaluation, "evaluation")
+    asked = needed(evaluation.kv_reduction, "evaluation.kv_reduction").duo_attention
+    pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
+    length = asked.length or experiment.extension.max_length
+    batches = _batches(asked, text, length, experiment.seed)
+    return Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
+
+
+def _batches(
+    asked: DuoAttentionSettings, text: np.ndarray, length: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    with progress_bar(asked.steps, "gates", "step") as bar:
+        for step in range(asked.steps):
+            # a stream per row: what it holds depends on nothing but its place
+            generators = [np.random.default_rng([seed, step, row]) for row in range(asked.batch_size)]
+            rows = [needle_row(generator, text, length) for generator in generators]
+            tokens, answers = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+            yield tokens, answers
+            bar.update()

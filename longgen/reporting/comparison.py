@@ -1,0 +1,73 @@
+"""What `longgen compare` prints: all that was trained, and the full model with its KV cache reduced at inference."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
+from longgen.reporting.ablation import INTERVAL, TASK_COLUMNS, ablation_table, readable_table
+from longgen.reporting.families import REDUCTION, families
+from longgen.reporting.kv_reductions import pooled_reductions
+from longgen.reporting.run import Run
+
+TRAINED, REDUCED = "trained", "reduced at inference"
+COLUMNS = ["variant", "what", "family", "method", "budget_of", *ABLATION_COLUMNS[1:]]
+
+
+def comparison_table(run: Run) -> pd.DataFrame:
+    """The rows of `ablation_table`, then one per method and budget of the KV reductions, the best of a budget first.
+
+    Returns:
+        The columns `COLUMNS`: ``what`` is `TRAINED` or `REDUCED`, ``family`` a key of `longgen.reporting.families`;
+        ``method`` and ``budget_of`` are those of a reduction, whose ``variant`` is full. At the trained length, and
+        only what was measured; of a reduction neither perplexity nor speed ever is.
+
+    Raises:
+        ArtifactError: plan.json is missing.
+    """
+    trained = ablation_table(run)
+    own = families(run.plan)
+    rows = [{"what": TRAINED, "family": own[row["variant"]]} | row for row in trained.to_dict("records")]
+    return pd.DataFrame([*rows, *_reductions(run)], columns=COLUMNS).astype({"needle_n": "Int64"})
+
+
+def _reductions(run: Run) -> list[dict]:
+    if not run.has("kv-reduction"):
+        return []
+    length, layers = run.plan.trained_length, run.plan.model["num_layers"]
+    rows: dict[tuple[str, str], dict] = {}
+    pooled = pooled_reductions(run)
+    for found in pooled[pooled["length"] == length].to_dict("records"):
+        key = found["budget_of"], found["method"]
+        row = rows.setdefault(
+            key,
+            {
+                "variant": "full",
+                "what": REDUCED,
+                "family": REDUCTION,
+                "method": found["method"],
+                "budget_of": found["budget_of"],
+                "full_layers": layers,
+                "num_layers": layers,
+                "placement": "none",
+                "pattern": "none",
+                "length": length,
+                "kv_fraction": found["kv_fraction"],
+            },
+        )
+        column = TASK_COLUMNS.get(found["task"])
+        if column:
+            row |= {f"{column}_exact{end}": found[f"exact{end}"] for end in INTERVAL}
+            row |= {"needle_n": found["n"]} if column == "needle" else {}
+    budgets = {name: index for index, name in enumerate(run.variants)}
+    return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], -row.get("needle_exact", 0)))
+
+
+def readable_comparison(table: pd.DataFrame, mark: str) -> pd.DataFrame:
+    """The table as text for readers, as `readable_table` makes it, saying of every row what it is."""
+    readable, reduced = readable_table(table, mark), table["what"] == REDUCED
+    methods = table["method"].where(reduced, "").astype(str)
+    readable["variant"] = table["variant"] + methods.where(~reduced, ", " + methods)
+    readable.insert(1, "what", table["what"])
+    readable.insert(2, "budget of", table["budget_of"].where(reduced, "").astype(str))
+    return readable
