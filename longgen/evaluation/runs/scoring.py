@@ -12,7 +12,7 @@ from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.runs.predict import answers_folder, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
-from longgen.statistics import bootstrap_interval, wilson_interval
+from longgen.statistics import score_interval
 
 
 def score_answers(chosen: Benchmark, prompts: PromptFile, folder: Path) -> list[dict[str, Any]]:
@@ -44,15 +44,8 @@ def score_answers(chosen: Benchmark, prompts: PromptFile, folder: Path) -> list[
         )
     records = []
     for (depth, metric), values in scores.items():
-        low, high = _interval(values)
+        low, high = score_interval(values)
         place = {"benchmark": chosen.name, "task": task, "length": length, "depth": depth, "metric": metric}
         result = {"n": len(values), "score": float(np.mean(values)), "score_low": low, "score_high": high}
         records.append(place | result | {"stand_in": prompts.stand_in})
     return records
-
-
-def _interval(values: list[float]) -> tuple[float, float]:
-    """95 %: Wilson's where answers are right or wrong, as resampling equal answers shows no doubt; else bootstrap."""
-    if set(values) <= {0.0, 1.0}:
-        return wilson_interval(int(sum(values)), len(values))
-    return bootstrap_interval(values)
