@@ -74,13 +74,14 @@ def requests(network):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
-def test_likelihoods_are_those_of_lm_eval(network, tokenizer, requests, batch_size):
+def test_likelihoods_are_those_of_lm_eval(network, tokenizer, requests, batch_size, caplog):
     options = {"tokenizer": tokenizer, "batch_size": batch_size, "max_length": 128}
     # of one input with continuations of different lengths, its cache of logits takes the wrong positions
     expected = HFLM(network, logits_cache=False, **options)._loglikelihood_tokens(requests, disable_tqdm=True)
     found = LongGenLM(network, **options)._loglikelihood_tokens(requests, disable_tqdm=True)
     assert [greedy for _, greedy in found] == [greedy for _, greedy in expected]
     assert [greedy for _, greedy in found].count(True) == 2
+    assert f"1 of {len(requests)} prompts lose their start: 128 tokens" in caplog.text
     torch.testing.assert_close([value for value, _ in found], [value for value, _ in expected], rtol=1e-5, atol=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from typing import Any
 
@@ -14,6 +15,8 @@ from longgen.modeling import BASE_FAMILIES
 from longgen.progress import progress_bar
 from longgen.strict import require
 from longgen.training.loss import CHUNK_TOKENS
+
+logger = logging.getLogger(__name__)
 
 
 @register_model("longgen")
@@ -65,6 +68,11 @@ class LongGenLM(HFLM):
                 len(continuation) <= self.max_length, "continuation", len(continuation), f"{self.max_length} tokens"
             )
             by_input[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
+        cut = sum(len(context) + len(continuation) > self.max_length + 1 for _, context, continuation in requests)
+        if cut:
+            logger.warning(
+                "%d of %d prompts lose their start: %d tokens are allowed", cut, len(requests), self.max_length
+            )
         inputs = sorted(by_input, key=lambda tokens: (-len(tokens), tokens))  # what does not fit fails at once
         answers: dict[int, tuple[float, bool]] = {}
         size = override_bs or self.batch_size
