@@ -30,3 +30,13 @@ def bootstrap_interval(
     estimates = getattr(np, statistic)(data[draws], axis=1)
     low, high = np.percentile(estimates, [2.5, 97.5])
     return float(low), float(high)
+
+
+def score_interval(values: Sequence[float]) -> tuple[float, float]:
+    """95 % interval of the mean of scores (at least one) of samples.
+
+    Wilson's where samples are right or wrong, as resampling equal answers shows no doubt; else bootstrap.
+    """
+    if set(values) <= {0.0, 1.0}:
+        return wilson_interval(int(sum(values)), len(values))
+    return bootstrap_interval(values)

@@ -7,6 +7,7 @@ import importlib
 import typer
 
 # verb -> module in longgen.cli; the module has a function of the verb's name, or an ``app`` with further verbs.
+# In Python's names a dash is an underscore.
 VERBS = (
     "plan",
     "prepare",
@@ -16,6 +17,7 @@ VERBS = (
     "gates",
     "evaluate",
     "benchmark",
+    "short-context",
     "profile",
     "figures",
     "compare",
@@ -26,8 +28,9 @@ VERBS = (
 def register_commands(app: typer.Typer) -> None:
     """Add every verb to ``app``."""
     for verb in VERBS:
-        module = importlib.import_module(f"longgen.cli.{verb}")
+        name = verb.replace("-", "_")
+        module = importlib.import_module(f"longgen.cli.{name}")
         if hasattr(module, "app"):
             app.add_typer(module.app, name=verb)
         else:
-            app.command(verb)(getattr(module, verb))
+            app.command(verb)(getattr(module, name))

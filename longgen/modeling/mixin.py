@@ -107,6 +107,7 @@ class LongGenMixin:
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> Any:
         """As the base model's. A `LongGenCache` is made where one is wanted and none is given.
@@ -120,6 +121,8 @@ class LongGenMixin:
             past_key_values: a `LongGenCache`, or without padding any cache that keeps all tokens.
             inputs_embeds: [batch, q_len, hidden size], instead of ``input_ids``.
             use_cache: default as the config says, but not while training.
+            logits_to_keep: how many of the last tokens get logits, or which ones; 0 for all. `generate` asks for one,
+                but only of a model that names this argument.
             **kwargs: as the base model's. ``cu_seq_lens_q`` and ``max_length_q`` say where packed documents stand, as
                 for flash attention (`DataCollatorWithFlattening`), and spare finding out from ``position_ids``.
 
@@ -145,6 +148,7 @@ class LongGenMixin:
                 position_ids=position_ids,
                 inputs_embeds=inputs_embeds,
                 use_cache=False,
+                logits_to_keep=logits_to_keep,
                 packed=packed,
                 **kwargs,
             )
@@ -173,6 +177,7 @@ class LongGenMixin:
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
+            logits_to_keep=logits_to_keep,
             **kwargs,
         )
 

@@ -15,7 +15,7 @@ from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.runs.predict import answers_folder, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
 from longgen.evaluation.summaries import Cell, estimates
-from longgen.statistics import bootstrap_interval, wilson_interval
+from longgen.statistics import score_interval
 
 
 @dataclass
@@ -72,7 +72,7 @@ def score_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
     """Records of kind ``benchmark`` (docs/results-format.md), without who answered: a mean over samples per cell."""
     records = []
     for cell, values in scored.scores.items():
-        low, high = _interval(values)
+        low, high = score_interval(values)
         result = {"n": len(values), "score": float(np.mean(values)), "score_low": low, "score_high": high}
         measured = {"stand_in": cell in scored.stand_ins, "kv_fraction": _mean(scored.kv_fractions.get(cell, []))}
         records.append({"benchmark": chosen.name, **cell._asdict(), **result, **measured})
@@ -94,10 +94,3 @@ def summary_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
-
-
-def _interval(values: list[float]) -> tuple[float, float]:
-    """95 %: Wilson's where answers are right or wrong, as resampling equal answers shows no doubt; else bootstrap."""
-    if set(values) <= {0.0, 1.0}:
-        return wilson_interval(int(sum(values)), len(values))
-    return bootstrap_interval(values)

@@ -1,0 +1,14 @@
+"""lm-eval's own command line, with our model: ``python -m longgen.evaluation.short_context --model longgen ...``.
+
+lm-eval 0.4.13 finds no models by entry points: somebody has to import ours.
+"""
+
+from longgen.evaluation.short_context import need_lm_eval
+
+if __name__ == "__main__":
+    need_lm_eval()
+    from lm_eval.__main__ import cli_evaluate
+
+    import longgen.evaluation.short_context.model  # noqa: F401
+
+    cli_evaluate()

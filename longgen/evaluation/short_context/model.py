@@ -1,0 +1,108 @@
+"""Our models in lm-eval: its Hugging Face model, without the logits of whole prompts in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lm_eval.api.registry import register_model
+from lm_eval.models.huggingface import HFLM
+
+from longgen.modeling import BASE_FAMILIES
+from longgen.progress import progress_bar
+from longgen.strict import require
+from longgen.training.loss import CHUNK_TOKENS
+
+logger = logging.getLogger(__name__)
+
+
+@register_model("longgen")
+class LongGenLM(HFLM):
+    """lm-eval's ``hf`` for hybrids and their base families: the same numbers, less memory.
+
+    Tokenisation, rolling windows and generation are `HFLM`'s. It computes the logits of every token of a batch, 4 GB in
+    float32 for one prompt of 32K tokens and a vocabulary of 32,000, and uses those of the continuations; here hidden
+    states of continuations alone go through the language-model head, `CHUNK_TOKENS` at a time.
+    """
+
+    def __init__(self, pretrained: Any, batch_size: int | str = 1, **options: Any) -> None:
+        """See `HFLM`.
+
+        Args:
+            pretrained: folder, hub id, or a loaded model.
+            batch_size: rows computed together; ``auto`` is not supported.
+            **options: as of `HFLM`.
+
+        Raises:
+            ConfigError: another batch size, mixed precision, or a model of another family.
+        """
+        mixed = options.get("mixed_precision_dtype")
+        require(mixed is None, "mixed_precision_dtype", mixed, "none: dtype is that of weights and activations")
+        require(str(batch_size).isdigit() and int(batch_size) > 0, "batch_size", batch_size, "a number from 1 up")
+        super().__init__(pretrained, batch_size=batch_size, **options)
+        # others may do more to hidden states than their head does, such as scaling
+        family = self.config.model_type.removeprefix("longgen_")
+        require(family in BASE_FAMILIES, "model_type", self.config.model_type, f"a hybrid, {', '.join(BASE_FAMILIES)}")
+
+    @torch.no_grad()
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str] | None, list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        """Log-probability of every continuation in nats, and whether it is the greedy one.
+
+        Args:
+            requests: (text to cache the answer by, tokens of the context, tokens of the continuation); too long ones
+                lose tokens on the left, as with `HFLM`.
+            disable_tqdm: no progress bar.
+            override_bs: rows computed together; None for the model's batch size.
+        """
+        by_input: dict[tuple[int, ...], list[int]] = defaultdict(list)  # choices of one token share their input
+        for index, (_, context, continuation) in enumerate(requests):
+            require(
+                len(continuation) <= self.max_length, "continuation", len(continuation), f"{self.max_length} tokens"
+            )
+            by_input[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
+        cut = sum(len(context) + len(continuation) > self.max_length + 1 for _, context, continuation in requests)
+        if cut:
+            logger.warning(
+                "%d of %d prompts lose their start: %d tokens are allowed", cut, len(requests), self.max_length
+            )
+        inputs = sorted(by_input, key=lambda tokens: (-len(tokens), tokens))  # what does not fit fails at once
+        answers: dict[int, tuple[float, bool]] = {}
+        size = override_bs or self.batch_size
+        quiet = disable_tqdm or override_bs is not None or self.rank != 0
+        with progress_bar(len(requests), "likelihoods", "request", quiet=quiet) as bar:
+            for start in range(0, len(inputs), size):
+                batch = inputs[start : start + size]
+                for tokens, hidden in zip(batch, self._hidden_states(batch), strict=True):
+                    for index in by_input[tokens]:
+                        text, _, continuation = requests[index]
+                        answers[index] = self._score(
+                            hidden[len(tokens) - len(continuation) : len(tokens)], continuation
+                        )
+                        if text is not None:  # windows of a rolling likelihood are parts of an answer
+                            self.cache_hook.add_partial("loglikelihood", text, answers[index])
+                        bar.update()
+        return [answers[index] for index in range(len(requests))]
+
+    def _hidden_states(self, batch: list[tuple[int, ...]]) -> torch.Tensor:
+        """Last hidden states [rows, tokens, hidden size]. Padding stands right, where causal attention never looks."""
+        rows = [torch.tensor(tokens, device=self.device) for tokens in batch]
+        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        return self.model.model(input_ids=padded, use_cache=False).last_hidden_state
+
+    def _score(self, hidden: torch.Tensor, continuation: list[int]) -> tuple[float, bool]:
+        """From hidden states [tokens of the continuation, hidden size], each of the token before."""
+        targets = torch.tensor(continuation, device=hidden.device)
+        found, right = [], []
+        for states, wanted in zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True):
+            scores = F.log_softmax(self.model.lm_head(states), dim=-1, dtype=self.softmax_dtype)
+            found.append(scores.gather(1, wanted[:, None]))
+            right.append(scores.argmax(-1) == wanted)
+        return float(torch.cat(found).sum()), bool(torch.cat(right).all())
