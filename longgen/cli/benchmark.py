@@ -10,7 +10,7 @@ import typer
 
 from longgen.cli.options import Threads, use_threads
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.names import KV_REDUCTIONS
+from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
 from longgen.strict import require
 
 if TYPE_CHECKING:
@@ -122,22 +122,27 @@ def predict(
     from longgen.evaluation.runs.predict import predict as answer
 
     use_threads(threads)
-    import torch
-
-    from longgen.evaluation.runs.model import greedy, load_model, model_identity
+    from longgen.evaluation.runs.model import DTYPES, greedy, load_model, model_identity
     from longgen.evaluation.runs.prompts import read_prompts
 
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if dtype not in dtypes:
-        raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(dtypes)}")
+    if dtype not in DTYPES:
+        raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(DTYPES)}")
     files = [file for each in prompts for file in read_prompts(each)]
-    loaded, tokenizer = load_model(model, dtypes[dtype], device)
-    identity, generate = model_identity(model, dtypes[dtype]), greedy(loaded)
+    loaded, tokenizer = load_model(model, DTYPES[dtype], device)
+    identity, generate = model_identity(model, DTYPES[dtype]), greedy(loaded)
     if kv_method is not None:
+        from longgen.evaluation.baselines import read_gates
         from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
 
         require(kv_method in KV_REDUCTIONS, "--kv-method", kv_method, ", ".join(KV_REDUCTIONS))
-        budget, gates = KvBudget.parse(kv_budget), None
+        require(
+            (kv_gates is not None) == (kv_method == DUO_ATTENTION),
+            "--kv-gates",
+            None if kv_gates is None else str(kv_gates),
+            f"a file of `longgen gates` with {DUO_ATTENTION}, none without",
+        )
+        budget = KvBudget.parse(kv_budget)
+        gates = None if kv_gates is None else read_gates(kv_gates, model)
         identity["kv_reduction"] = reduced_identity(kv_method, budget, gates)
         generate = reduced(loaded, kv_method, budget, gates)
     given = sum(

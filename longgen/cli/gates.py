@@ -13,8 +13,14 @@ from longgen.cli.options import Config, Threads, use_threads
 def gates(
     config: Config,
     model: Annotated[Path, typer.Option(help="Folder of the full variant, extended.")],
-    corpus: Annotated[Path, typer.Option(help="Folder of the prepared corpus; its training text is used.")],
     output: Annotated[Path, typer.Option(help="File to write, such as gates.json.")],
+    corpus: Annotated[
+        Path | None,
+        typer.Option(
+            help="For `evaluation.kv_reduction`: folder of the prepared corpus; its training text is used.",
+            show_default="for `benchmarks.kv_reduction`, on pass keys in the model's own tokens",
+        ),
+    ] = None,
     threads: Threads = 0,
 ) -> None:
     """Learn which heads of a full model need all tokens, for duo-attention; the model itself does not change."""
@@ -22,7 +28,12 @@ def gates(
 
     experiment = load_experiment(config)
 
-    from longgen.evaluation.run import learn_model_gates
-
     use_threads(threads)
-    learn_model_gates(experiment, model, corpus, output)
+    if corpus is None:
+        from longgen.evaluation.passkey_gates import learn_passkey_gates
+
+        learn_passkey_gates(experiment, model, output)
+    else:
+        from longgen.evaluation.run import learn_model_gates
+
+        learn_model_gates(experiment, model, corpus, output)

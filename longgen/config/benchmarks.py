@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from longgen.config.parts import check_choice
+from longgen.config.parts import DuoAttentionSettings, check_choice
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -43,10 +43,12 @@ class ReducedSettings:
     Attributes:
         methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
         budgets_of: variants; as many bytes as each keeps.
+        duo_attention: for the method of that name.
     """
 
     methods: list[str]
     budgets_of: list[str]
+    duo_attention: DuoAttentionSettings = field(default_factory=DuoAttentionSettings)
 
     def __post_init__(self) -> None:
         check_choice("methods", self.methods, KV_REDUCTIONS)

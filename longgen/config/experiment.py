@@ -111,15 +111,13 @@ class Experiment:
 
     def _check_reductions(self) -> None:
         hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
-        asked = self.benchmarks.kv_reduction if self.benchmarks else None
-        if asked is not None:
-            check_choice("benchmarks.kv_reduction.budgets_of", asked.budgets_of, hybrids)
-        reduction = self.evaluation.kv_reduction if self.evaluation else None
-        if reduction is not None:
-            key, duo = "evaluation.kv_reduction", reduction.duo_attention
-            check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
-            fits, allowed = duo.pattern is None or duo.pattern in self.patterns, f"null, {', '.join(self.patterns)}"
-            require(fits, f"{key}.duo_attention.pattern", duo.pattern, allowed)
+        for part in ("benchmarks", "evaluation"):
+            reduction = getattr(getattr(self, part), "kv_reduction", None)
+            if reduction is not None:
+                key, pattern = f"{part}.kv_reduction", reduction.duo_attention.pattern
+                check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
+                fits, allowed = pattern is None or pattern in self.patterns, f"null, {', '.join(self.patterns)}"
+                require(fits, f"{key}.duo_attention.pattern", pattern, allowed)
 
     def _check_names(self) -> None:
         folded: dict[str, str] = {}

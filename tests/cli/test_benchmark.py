@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.pattern import SparsePattern
+from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_hybrid
 
 
@@ -126,6 +127,42 @@ def test_a_reduced_cache_is_another_model(folder):
     assert "--kv-budget is 'x': allowed is a fraction or the folder" in run(
         *given, "--kv-method", "tova", "--kv-budget", "x", code=1
     )
+
+
+def test_gates_are_learned_on_pass_keys_and_used(folder, tmp_path):
+    settings = tiny_settings()
+    reduction = {"methods": ["duo-attention"], "budgets_of": ["middle"]}
+    reduction["duo_attention"] = {"steps": 2, "length": 6000, "pattern": "sink", "learning_rate": 0.1}
+    settings["benchmarks"] = {
+        "suites": {"needle": {"samples": 1, "lengths": [400], "tasks": ["keys"], "depths": [0.5]}},
+        "kv_reduction": reduction,
+    }
+    full, gates = tmp_path / "full", tmp_path / "gates.json"
+    model = tiny_hybrid("llama", "all", SparsePattern(16, 1, 4))
+    model.resize_token_embeddings(260)
+    model.save_pretrained(full)
+    save_byte_tokenizer(full)
+    outcome = CliRunner().invoke(
+        app, ["gates", str(experiment_file(tmp_path, settings)), "--model", str(full), "--output", str(gates)]
+    )
+    assert outcome.exit_code == 0, outcome.output
+    written = json.loads(gates.read_text())
+    assert [len(layer) for layer in written["gates"]] == [model.config.num_key_value_heads] * len(written["gates"])
+    assert {0 < gate < 1 for layer in written["gates"] for gate in layer} == {True}, "two steps down from 1"
+    prompts = tmp_path / "prompts"
+    asked = ["--task", "keys", "--length", 400, "--samples", 1, "--depth", 0.5, "--index", tmp_path / "index.json"]
+    run("prepare", "needle", "--tokenizer", full, "--output", prompts, *asked)
+    given = ["predict", full, "--prompts", tmp_path / "index.json", "--output", tmp_path / "a"]
+    given += ["--kv-method", "duo-attention", "--kv-budget", 0.9]
+    assert "--kv-gates is None: allowed is a file of `longgen gates` with duo-attention" in run(*given, code=1)
+    assert "1 answers given now" in run(*given, "--kv-gates", gates)
+    (fraction,) = kv_fractions(tmp_path / "a").values()
+    assert 0.5 < fraction <= 0.9
+    other = tmp_path / "other"
+    model.lm_head.weight.data += 1
+    model.save_pretrained(other)
+    save_byte_tokenizer(other)
+    assert "has gates of the weights" in run("predict", other, *given[2:], "--kv-gates", gates, code=1)
 
 
 def kv_fractions(answers) -> dict[str, float]:

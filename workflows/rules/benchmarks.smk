@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from longgen.evaluation.names import KV_REDUCTIONS
+from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
 
 BENCHMARKS = EXPERIMENT.benchmarks
 SUITES = BENCHMARKS.suites if BENCHMARKS else {}
@@ -88,12 +88,40 @@ rule answer:
         " --threads {threads} 2> >(tee {log} >&2)"
 
 
+# What DuoAttention learns on the full model, on pass keys in its own tokens.
+rule passkey_gates:
+    input:
+        f"{ARTIFACTS}/models/full",
+    output:
+        f"{ARTIFACTS}/passkey-gates.json",
+    log:
+        f"{ARTIFACTS}/logs/passkey-gates.log",
+    threads: 1
+    params:
+        config=CONFIG,
+        settings=fingerprint(
+            [
+                str(
+                    BENCHMARKS
+                    and BENCHMARKS.kv_reduction
+                    and BENCHMARKS.kv_reduction.duo_attention
+                ),
+                settings("patterns", "seed"),
+            ]
+        ),
+    shell:
+        "longgen gates {params.config} --model {input} --output {output} --threads {threads} 2> >(tee {log} >&2)"
+
+
 # The full model, asked the same with its KV cache reduced at inference to the bytes of a hybrid.
 rule answer_reduced:
     input:
         model=f"{ARTIFACTS}/models/full",
         hybrid=f"{ARTIFACTS}/models/{{budget}}",
         prompts=INDEXES,
+        gates=lambda wildcards: (
+            rules.passkey_gates.output if wildcards.method == DUO_ATTENTION else []
+        ),
     output:
         touch(
             f"{ARTIFACTS}/answers-reduced/{{method}}-as-{{budget}}/shard-{{shard}}.done"
@@ -108,10 +136,13 @@ rule answer_reduced:
         folder=subpath(output[0], parent=True),
         shards=len(SHARDS),
         dtype=COMPUTING,
+        gates=lambda wildcards, input: (
+            f"--kv-gates {input.gates}" if input.gates else ""
+        ),
         prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
     shell:
         "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
-        " --kv-method {wildcards.method} --kv-budget {input.hybrid}"
+        " --kv-method {wildcards.method} --kv-budget {input.hybrid} {params.gates}"
         " --shard {wildcards.shard} --shards {params.shards} {params.dtype}"
         " --threads {threads} 2> >(tee {log} >&2)"
 

@@ -17,6 +17,7 @@ from longgen.modeling.cache import LongGenCache
 
 # Our choice: a prompt is read in pieces of this many tokens, so that activations do not grow with its length.
 PREFILL_TOKENS = 8192
+DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:

@@ -11,16 +11,14 @@ from typing import Any
 from transformers import AutoConfig
 
 from longgen.errors import ConfigError
+from longgen.evaluation.baselines import Gates, method_for_budget
 from longgen.evaluation.baselines import generate as generate_reduced
-from longgen.evaluation.baselines import method_for_budget
 from longgen.evaluation.runs.model import end_tokens, full_kv_bytes
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.modeling.configuration import hybrid_of
 from longgen.planner import kv_cache_bytes
 from longgen.provenance import fingerprint
 from longgen.shapes import ModelShape
-
-Gates = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,7 @@ class KvBudget:
 
 def reduced_identity(method: str, budget: KvBudget, gates: Gates | None) -> dict[str, Any]:
     """What determines the answers besides the model; ``method`` and ``budget_of`` name it in results."""
-    learnt = None if gates is None else fingerprint(gates)
+    learnt = None if gates is None else fingerprint([gates.gates, gates.pattern.to_dict()])
     return {"method": method, "budget_of": budget.of, "budget": budget.identity(), "gates": learnt}
 
 
@@ -93,7 +91,7 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
         ConfigError: an unknown method, an impossible budget, or a model with sparse heads.
     """
     size = next(model.parameters()).element_size()
-    fields = {} if gates is None else {"gates": gates}
+    fields = {} if gates is None else gates._asdict()
 
     def generate(batch: PromptBatch) -> Generated:
         if not bool(batch.mask.all()):

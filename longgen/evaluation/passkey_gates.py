@@ -1,0 +1,59 @@
+"""DuoAttention's gates for a model of language: learned on pass keys in text, as the authors do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from longgen.config import DuoAttentionSettings, Experiment, SourceSettings, needed
+from longgen.data.sources import load_documents
+from longgen.evaluation.baselines.duo_attention import STREAMING
+from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
+from longgen.evaluation.baselines.gates_file import Gates, save_gates, weights_fingerprint
+from longgen.evaluation.runs.model import DTYPES, load_model
+from longgen.progress import progress_bar
+from longgen.provenance import provenance
+
+# What every machine has (our choice); the authors' rows are of books.
+TEXT = SourceSettings("pydoc-topics")
+
+
+def learn_passkey_gates(experiment: Experiment, model_folder: Path, output: Path) -> None:
+    """Learn the gates of the full model in a folder, by ``benchmarks.kv_reduction``, and write them to a file.
+
+    Raises:
+        ArtifactError: it is no model folder.
+        ConfigError: the configuration has no ``benchmarks.kv_reduction``, or rows are too short for the pass keys.
+    """
+    benchmarks = needed(experiment.benchmarks, "benchmarks")
+    asked = needed(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
+    pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
+    model, tokenizer = load_model(model_folder, DTYPES[benchmarks.dtype], benchmarks.device)
+    batches = _batches(asked, tokenizer, asked.length or experiment.extension.max_length, experiment.seed)
+    learned = Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
+    inputs = {"model": weights_fingerprint(model_folder)}
+    settings = experiment.section("benchmarks")
+    origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
+    save_gates(output, learned, model_folder, origin)
+
+
+def _batches(
+    asked: DuoAttentionSettings, tokenizer: Any, length: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def encode(text: str) -> np.ndarray:
+        return np.asarray(tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
+
+    text = encode("\n".join(document.text for document in load_documents(TEXT)))
+    text = np.tile(text, length // len(text) + 1)
+    with progress_bar(asked.steps, "gates", "step") as bar:
+        for step in range(asked.steps):
+            # a stream per row: what it holds depends on nothing but its place
+            generators = [np.random.default_rng([seed, step, row]) for row in range(asked.batch_size)]
+            rows = [passkey_row(generator, text, encode, length) for generator in generators]
+            tokens, recited = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+            yield tokens, recited
+            bar.update()
