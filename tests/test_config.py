@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from longgen.config import DuoAttentionSettings, Experiment, KvReductionSettings, load_experiment
+from longgen.config import DuoAttentionSettings, Experiment, KvReductionSettings, SuiteSettings, load_experiment
 from longgen.errors import ConfigError
 from tests.experiments import experiment_file, tiny_settings
 
 MISSING = object()
+ROOT = Path(__file__).parents[1]
 
 
 def changed(key: str, value: Any) -> dict[str, Any]:
@@ -83,6 +84,57 @@ def test_kv_reductions(tmp_path: Path) -> None:
 def test_bad_kv_reductions_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
     found = refusal(tmp_path, changed("evaluation.kv_reduction", REDUCTION | asked))
     assert found.removeprefix("evaluation.").startswith(f"kv_reduction.{message}")
+
+
+BENCHMARKS = {
+    "suites": {"needle": {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0, 1]}},
+    "kv_reduction": {"methods": ["snapkv"], "budgets_of": ["middle"]},
+}
+
+
+def test_benchmarks(tmp_path: Path) -> None:
+    found = load_experiment(experiment_file(tmp_path, changed("benchmarks", BENCHMARKS))).benchmarks
+    assert found is not None
+    assert found.suites == {"needle": SuiteSettings(1, [512], ["keys"], [0.0, 1.0])}
+    assert (found.dtype, found.device, found.shards, found.long_text) == ("float32", "cpu", 1, None)
+    for name in ("llama2-7b", "benchmarks-offline"):
+        loaded = load_experiment(ROOT / "config" / f"{name}.yaml").benchmarks
+        assert loaded is not None
+        assert list(loaded.suites) == ["needle", "ruler", "babilong", "longbench"]
+        stand_in = {suite.data_root for suite in loaded.suites.values()} == {None}
+        assert stand_in == (name == "benchmarks-offline")
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"suites": {}}, "suites is {}: allowed is at least one, unless long_text or short_context is given"),
+        ({"suites": {"mmlu": {"samples": 1}}}, "suites is 'mmlu': allowed is needle, ruler, babilong, longbench"),
+        ({"suites": {"ruler": {"samples": 1}}}, "suites.ruler.lengths is None: allowed is at least one length"),
+        ({"suites": {"ruler": {"samples": 0, "lengths": [512]}}}, "suites.ruler.samples is 0: allowed is a whole"),
+        (
+            {"suites": {"ruler": {"samples": 1, "lengths": [512], "tasks": ["vt", "qa_9"]}}},
+            "suites.ruler.tasks[1] is 'qa_9': allowed is niah_single_1, ",
+        ),
+        (
+            {"suites": {"babilong": {"samples": 1, "depths": [0]}}},
+            "suites.babilong.depths is [0.0]: allowed is null: needles alone have depths",
+        ),
+        (
+            {"suites": {"longbench": {"samples": 1, "tasks": []}}},
+            "suites.longbench.tasks is []: allowed is null, or at",
+        ),
+        (
+            {"kv_reduction": {"methods": ["snapkv"], "budgets_of": ["full"]}},
+            "kv_reduction.budgets_of is ['full']: allowed is at least one of middle, ends, none",
+        ),
+        ({"shards": 0}, "shards is 0: allowed is a whole number >= 1"),
+        ({"dtype": "int8"}, "dtype is 'int8': allowed is one of 'bfloat16', 'float16', 'float32'"),
+        ({"long_text": {"length": 0, "documents": 1}}, "long_text.length is 0: allowed is a whole number >= 1"),
+    ],
+)
+def test_bad_benchmarks_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
+    assert refusal(tmp_path, changed("benchmarks", BENCHMARKS | asked)).startswith(f"benchmarks.{message}")
 
 
 def test_whole_numbers_stand_for_numbers(tmp_path: Path) -> None:

@@ -62,6 +62,14 @@ def toy_settings() -> dict:
         "samples_per_cell": 1,
         "duo_attention": {"steps": 1, "length": 192, "pattern": "sink"},
     }
+    settings["benchmarks"] = {
+        "suites": {
+            "needle": {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]},
+            "longbench": {"samples": 1, "tasks": ["samsum", "lcc_e"]},
+        },
+        "kv_reduction": {"methods": ["snapkv"], "budgets_of": ["ends", "middle"]},
+        "long_text": {"length": 512, "documents": 2, "bins": 4},
+    }
     return settings
 
 
@@ -104,7 +112,11 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
     words = ["--dry-run", "--printshellcmds", "--config", f"experiment=config/{name}.yaml", "setup=64-gpus"]
     output = snakemake(clone, *words)
     jobs = {rule: len(wildcards) for rule, wildcards in planned(output).items()}
-    assert jobs == {"pack": 1, "plan": 1, "convert": 3, "extend": 3, "all": 1}
+    trained = {"pack": 1, "plan": 1, "convert": 3, "extend": 3, "all": 1}
+    # 8 shards of 3 models, and of 8 methods on the full one
+    asked = {"prompts": 4, "answer": 24, "answer_reduced": 64, "score": 3, "score_reduced": 8, "passkey_gates": 1}
+    asked |= {"long_text": 3, "short_context": 3, "run_figures": 1}
+    assert jobs == trained | (asked if name == "llama2-7b" else {})
     assert output.count("torchrun --standalone --nproc-per-node 64 -m longgen.training") >= 3
     assert "--setup 64-gpus --variant longgen-sink" in output
     assert f"longgen convert meta-llama/L{name[1:5]}-2-{name[7:]}-hf" in output
@@ -150,7 +162,23 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
         rows = list(csv.DictReader(file))
     assert {row["name"] for row in rows} == {"full", "middle", "snapkv", "duo-attention"}
     assert {(row["budget_of"], row["task"]) for row in rows} == {("middle", "needle"), ("middle", "multikey")}
+    assert {"benchmark_needle.png", "long_text.png", "benchmark_scores.md", "benchmark_summary.md"} <= made
+    with (figures / "benchmark_scores.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["variant"], row["method"], row["budget_of"]) for row in rows} == {
+        ("full", "none", "none"),
+        ("full", "snapkv", "middle"),
+        ("middle", "none", "none"),
+    }
+    assert {row["task"] for row in rows} == {"keys", "samsum", "lcc_e"}
+    assert {row["stand_in"] for row in rows} == {"True"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
+
+
+def test_asking_one_benchmark_more_answers_only_that(finished):
+    jobs = changed(finished, lambda s: s["benchmarks"]["suites"]["needle"].update(lengths=[512, 600]))
+    assert jobs.keys() == {"prompts", "answer", "answer_reduced", "score", "score_reduced", "run_figures", "all"}
+    assert jobs["prompts"] == ["suite=needle"]
 
 
 def changed(finished: Path, change) -> dict[str, list[str]]:
@@ -162,7 +190,10 @@ def changed(finished: Path, change) -> dict[str, list[str]]:
 
 def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
     jobs = changed(finished, lambda s: s["variants"]["middle"].update(placement="top"))
-    assert jobs.keys() == {"plan", "profile", "convert", "extend", "evaluate", "reduce_kv", "run_figures", "all"}
+    again = {"plan", "profile", "convert", "extend", "evaluate", "reduce_kv", "run_figures", "all"}
+    again |= {"answer", "score", "answer_reduced", "score_reduced", "long_text"}
+    assert jobs.keys() == again
+    assert jobs["answer"] == ["variant=middle, shard=0"]
     assert jobs["convert"] == jobs["extend"] == jobs["evaluate"] == ["variant=middle"]
 
 
