@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from longgen.cli.options import Threads, use_threads
+from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.errors import ConfigError
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
@@ -101,16 +101,13 @@ def predict(
     from longgen.evaluation.runs.predict import predict as answer
 
     use_threads(threads)
-    import torch
 
     from longgen.evaluation.runs.model import greedy, load_model, model_identity, reduced
 
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if dtype not in dtypes:
-        raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(dtypes)}")
+    chosen = torch_dtype(dtype)
     files = _prompt_files(prompts)
-    loaded, tokenizer = load_model(model, dtypes[dtype], device)
-    identity, generate = model_identity(model, dtypes[dtype]), greedy(loaded)
+    loaded, tokenizer = load_model(model, chosen, device)
+    identity, generate = model_identity(model, chosen), greedy(loaded)
     if kv_method is not None:
         require(kv_method in KV_REDUCTIONS, "--kv-method", kv_method, ", ".join(KV_REDUCTIONS))
         identity |= {"kv_method": kv_method, "kv_fraction": kv_fraction}

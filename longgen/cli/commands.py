@@ -15,6 +15,7 @@ VERBS = (
     "train",
     "evaluate",
     "benchmark",
+    "perplexity",
     "profile",
     "figures",
     "compare",

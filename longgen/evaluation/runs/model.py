@@ -11,11 +11,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.baselines import generate as generate_reduced
 from longgen.evaluation.baselines import method_for_budget
+from longgen.evaluation.likelihood import PREFILL_TOKENS
 from longgen.evaluation.runs.predict import Generate
 from longgen.files import fingerprint_files
-
-# Our choice: a prompt is read in pieces of this many tokens, so that activations do not grow with its length.
-PREFILL_TOKENS = 8192
+from longgen.modeling.mixin import LongGenMixin
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
@@ -34,6 +33,11 @@ def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """What determines the answers of a model: weights, configuration, tokenizer, and the dtype that computes."""
     files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.json"))]
     return {"model": fingerprint_files(files), "dtype": str(dtype).removeprefix("torch.")}
+
+
+def attention_kernels(model: Any) -> dict[str, str]:
+    """Which of our code computes attention, for a result's provenance; nothing where the model is no hybrid."""
+    return model.attention_kernels() if isinstance(model, LongGenMixin) else {}
 
 
 def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
