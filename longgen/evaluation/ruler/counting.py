@@ -33,8 +33,8 @@ class TokenCounter:
     """``len(tokenizer.tokenize(text))``, which is what the official code counts: without special tokens.
 
     Texts are cut into words and these into pieces, at places that no token of the vocabulary reaches across. What is
-    likely to come again is remembered with its length: pieces, and words that a text has several times. That lengths
-    add up is checked on the first texts; if not, texts are tokenised whole.
+    likely to come again is remembered with its length: pieces, and words that come a second time. That lengths add up
+    is checked on the first texts; if not, texts are tokenised whole.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -51,17 +51,19 @@ class TokenCounter:
         self._checks_left = CHECKED_TEXTS
         self._words: dict[str, int] = {}
         self._pieces: dict[str, int] = {}
+        self._seen: set[str] = set()
 
     def __call__(self, text: str) -> int:
         """Tokens of ``text``."""
         if not self._adds_up:
             return self._whole(text)
-        if len(self._words) + len(self._pieces) > CACHE_ENTRIES:
-            self._words.clear()
-            self._pieces.clear()
+        for memory in (self._words, self._pieces, self._seen):
+            if len(memory) > CACHE_ENTRIES:
+                memory.clear()
         first, *words = SPACE.split(text)
         counts = Counter(words)
-        once = [word for word, count in counts.items() if count == 1 and word not in self._words]
+        once = {word for word, count in counts.items() if count == 1}.difference(self._words, self._seen)
+        self._seen |= once
         for word in once:
             del counts[word]
         pieces = Counter(itertools.chain.from_iterable(map(self._inside.split, map(" ".__add__, once))))
