@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from longgen.cli.options import Threads, use_threads
+from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
 from longgen.strict import require
@@ -122,14 +122,13 @@ def predict(
     from longgen.evaluation.runs.predict import predict as answer
 
     use_threads(threads)
-    from longgen.evaluation.runs.model import DTYPES, greedy, load_model, model_identity
+    from longgen.evaluation.runs.model import greedy, load_model, model_identity
     from longgen.evaluation.runs.prompts import read_prompts
 
-    if dtype not in DTYPES:
-        raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(DTYPES)}")
+    chosen = torch_dtype(dtype)
     files = [file for each in prompts for file in read_prompts(each)]
-    loaded, tokenizer = load_model(model, DTYPES[dtype], device)
-    identity, generate = model_identity(model, DTYPES[dtype]), greedy(loaded)
+    loaded, tokenizer = load_model(model, chosen, device)
+    identity, generate = model_identity(model, chosen), greedy(loaded)
     if kv_method is not None:
         from longgen.evaluation.baselines import read_gates
         from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity

@@ -17,6 +17,7 @@ VERBS = (
     "gates",
     "evaluate",
     "benchmark",
+    "perplexity",
     "short-context",
     "profile",
     "figures",

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import torch
+
     from longgen.pattern import SparsePattern
 
 Config = Annotated[Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)]
@@ -63,6 +65,18 @@ def use_threads(threads: int) -> None:
         import torch
 
         torch.set_num_threads(threads)
+
+
+def torch_dtype(name: str) -> torch.dtype:
+    """What ``--dtype`` names. Raises ConfigError if it is none that models compute in."""
+    import torch
+
+    from longgen.errors import ConfigError
+
+    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+    if name not in dtypes:
+        raise ConfigError(f"--dtype is {name!r}: allowed are {', '.join(dtypes)}")
+    return dtypes[name]
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from longgen.cli.options import Threads, use_threads
-from longgen.errors import ConfigError
+from longgen.cli.options import Threads, torch_dtype, use_threads
 
 
 def short_context(
@@ -49,7 +48,6 @@ def short_context(
     need_lm_eval()
     quiet_lm_eval()
     use_threads(threads)
-    import torch
 
     from longgen.evaluation.runs.model import load_model, model_identity
     from longgen.evaluation.short_context.model import LongGenLM
@@ -58,15 +56,13 @@ def short_context(
     from longgen.evaluation.sources import HUB
     from longgen.provenance import provenance
 
-    dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-    if dtype not in dtypes:
-        raise ConfigError(f"--dtype is {dtype!r}: allowed are {', '.join(dtypes)}")
+    chosen = torch_dtype(dtype)
     names = list(dict.fromkeys(task or DEFAULT_TASKS))
     loaded = load_tasks(names, num_fewshot, data_root)
-    network, tokenizer = load_model(model, dtypes[dtype], device)
+    network, tokenizer = load_model(model, chosen, device)
     asked = LongGenLM(network, tokenizer=tokenizer, batch_size=batch_size)
     records, prompts = evaluate_short_context(asked, loaded, limit)
-    identity = model_identity(model, dtypes[dtype])
+    identity = model_identity(model, chosen)
     settings = {
         "data": {None: "stand-in", HUB: "hub"}.get(data_root, "folder"),
         "versions": {name: each.VERSION for name, each in loaded.tasks.items()},

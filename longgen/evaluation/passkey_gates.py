@@ -14,7 +14,7 @@ from longgen.data.sources import load_documents
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
 from longgen.evaluation.baselines.gates_file import Gates, save_gates, weights_fingerprint
-from longgen.evaluation.runs.model import DTYPES, load_model
+from longgen.evaluation.runs.model import load_model
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 
@@ -32,7 +32,7 @@ def learn_passkey_gates(experiment: Experiment, model_folder: Path, output: Path
     benchmarks = needed(experiment.benchmarks, "benchmarks")
     asked = needed(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
     pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
-    model, tokenizer = load_model(model_folder, DTYPES[benchmarks.dtype], benchmarks.device)
+    model, tokenizer = load_model(model_folder, getattr(torch, benchmarks.dtype), benchmarks.device)
     batches = _batches(asked, tokenizer, asked.length or experiment.extension.max_length, experiment.seed)
     learned = Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
     inputs = {"model": weights_fingerprint(model_folder)}

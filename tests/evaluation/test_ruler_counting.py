@@ -1,5 +1,7 @@
 """Counting tokens piece by piece gives what tokenising the whole text gives, with every kind of tokenizer."""
 
+import random
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,6 +100,27 @@ def test_pieces_add_up_for_any_text_without_a_check(kind, text):
     assert count(text) == count(text) == len(KINDS[kind].tokenize(text))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_that_never_come_again_are_counted_and_not_remembered(kind):
+    count, generator = TokenCounter(KINDS[kind]), random.Random(0)
+    for _ in range(4):
+        numbers = [str(generator.randrange(10**6, 10**9)) for _ in range(200)]
+        text = " ".join(f"magic {number}.\nOne 12345678" for number in numbers)
+        assert count(text) == len(KINDS[kind].tokenize(text))
+    remembered = {piece.strip() for piece in count._pieces}
+    assert not remembered & set(numbers)
+    assert remembered & {"magic", ".\nOne", "1"} or not count._adds_up
+
+
+def test_truncation_that_others_left_on_does_not_matter():
+    tokenizer = gpt2()
+    count = TokenCounter(tokenizer)
+    for start in (0, 3000, 6000):
+        assert len(tokenizer(TEXT, truncation=True, max_length=7).input_ids) == 7
+        text = TEXT[start : start + 3000] + f" {start + 10**7}"
+        assert count(text) == len(tokenizer.tokenize(text)) > 7
+
+
 def test_places_follow_the_vocabulary():
     apart = {kind: TokenCounter(tokenizer) for kind, tokenizer in KINDS.items()}
     assert not apart["unaware_of_words"]._adds_up
@@ -129,7 +152,7 @@ def test_the_cache_is_bounded(monkeypatch):
     for start in range(0, 4000, 200):
         text = TEXT[start : start + 200]
         assert count(text) == len(KINDS["gpt2"].tokenize(text))
-    assert len(count._words) < 150
+    assert max(map(len, (count._words, count._pieces, count._seen))) < 150
 
 
 @given(budget=st.integers(0, 400), step=st.integers(1, 30), cost=st.integers(1, 9))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import re
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
+
+import numpy as np
 
 # A single space, which tokens hardly ever reach across. It comes first in the pattern: so it is found fast.
 SPACE = re.compile(r" (?<=\S )(?=\S)")
@@ -22,13 +26,15 @@ SPELLING = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 CACHE_ENTRIES = 1 << 18
 CHECKED_TEXTS = 2
+LONG_NUMBER = 6  # digits
 
 
 class TokenCounter:
     """``len(tokenizer.tokenize(text))``, which is what the official code counts: without special tokens.
 
-    Texts are cut into words and these into pieces, at places that no token of the vocabulary reaches across, and the
-    lengths of both are remembered. That they add up is checked on the first texts; if not, texts are tokenised whole.
+    Texts are cut into words and these into pieces, at places that no token of the vocabulary reaches across. What is
+    likely to come again is remembered with its length: pieces, and words that come a second time. That lengths add up
+    is checked on the first texts; if not, texts are tokenised whole.
 
     Args:
         tokenizer: a Hugging Face tokenizer.
@@ -45,17 +51,29 @@ class TokenCounter:
         self._checks_left = CHECKED_TEXTS
         self._words: dict[str, int] = {}
         self._pieces: dict[str, int] = {}
+        self._seen: set[str] = set()
 
     def __call__(self, text: str) -> int:
         """Tokens of ``text``."""
         if not self._adds_up:
             return self._whole(text)
-        if len(self._words) > CACHE_ENTRIES:
-            self._words.clear()
-            self._pieces.clear()
+        for memory in (self._words, self._pieces, self._seen):
+            if len(memory) > CACHE_ENTRIES:
+                memory.clear()
         first, *words = SPACE.split(text)
-        self._learn(set(words).difference(self._words))
-        total = self._whole(first) + sum(map(self._words.__getitem__, words))
+        counts = Counter(words)
+        once = {word for word, count in counts.items() if count == 1}.difference(self._words, self._seen)
+        self._seen |= once
+        for word in once:
+            del counts[word]
+        pieces = Counter(itertools.chain.from_iterable(map(self._inside.split, map(" ".__add__, once))))
+        numbers = [piece for piece, count in pieces.items() if count == 1 and _is_long_number(piece)]
+        for number in numbers:
+            del pieces[number]
+        self._learn(set(counts).difference(self._words), pieces)
+        total = self._whole(first) - self._whole("x") + sum(self._each(["x" + "".join(numbers)]))
+        for found, known in ((counts, self._words), (pieces, self._pieces)):
+            total += sum(map(operator.mul, found.values(), map(known.__getitem__, found)))
         if self._checks_left:
             self._checks_left -= 1
             self._adds_up = total == self._whole(text)
@@ -64,18 +82,28 @@ class TokenCounter:
     def _whole(self, text: str) -> int:
         return len(self._tokenizer.tokenize(text))
 
-    def _learn(self, words: set[str]) -> None:
+    def _learn(self, words: Iterable[str], pieces: Iterable[str]) -> None:
         cut = {word: self._inside.split(f" {word}") for word in words}
-        new = list(set(itertools.chain.from_iterable(cut.values())).difference(self._pieces))
+        new = list(set(itertools.chain(pieces, *cut.values())).difference(self._pieces))
         # a piece is tokenised behind something that it cannot merge with: first words may be treated otherwise
         behind = ["0" if piece[0].isalpha() else "x" for piece in new]
         before = {anchor: self._whole(anchor) for anchor in set(behind)}
-        for piece, anchor, tokens in zip(new, behind, self._each(map(str.__add__, behind, new)), strict=True):
+        for piece, anchor, tokens in zip(new, behind, self._each(list(map(operator.add, behind, new))), strict=True):
             self._pieces[piece] = tokens - before[anchor]
-        for word, pieces in cut.items():
-            self._words[word] = sum(map(self._pieces.__getitem__, pieces))
+        for word, parts in cut.items():
+            self._words[word] = sum(map(self._pieces.__getitem__, parts))
 
-    def _each(self, texts: Iterable[str]) -> Iterable[int]:
-        if getattr(self._tokenizer, "is_fast", False):
-            return map(len, self._tokenizer.backend_tokenizer.encode_batch(list(texts), add_special_tokens=False))
-        return map(self._whole, texts)
+    def _each(self, texts: list[str]) -> Iterable[int]:
+        """Tokens of every text, just after a call of `_whole`, which ends truncation that others may have left on.
+
+        A fast tokenizer takes all texts at once, and tells of every token whose it is.
+        """
+        if not getattr(self._tokenizer, "is_fast", False):
+            return map(self._whole, texts)
+        encoded = self._tokenizer.backend_tokenizer.encode(texts, is_pretokenized=True, add_special_tokens=False)
+        return np.bincount(encoded.word_ids, minlength=len(texts)).tolist() if texts else []
+
+
+def _is_long_number(piece: str) -> bool:
+    """Such come once and hardly ever again: those of a text are tokenised together, and not remembered."""
+    return piece[0] == " " and piece[-LONG_NUMBER:].isdigit()

@@ -11,13 +11,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, 
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import kept_bytes
 from longgen.evaluation.baselines.method import kv_heads_of
+from longgen.evaluation.likelihood import PREFILL_TOKENS
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import fingerprint_files
 from longgen.modeling.cache import LongGenCache
-
-# Our choice: a prompt is read in pieces of this many tokens, so that activations do not grow with its length.
-PREFILL_TOKENS = 8192
-DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+from longgen.modeling.mixin import LongGenMixin
 
 
 def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]:
@@ -36,6 +34,11 @@ def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """What determines the answers of a model: weights, configuration, tokenizer, and the dtype that computes."""
     files = [*sorted(folder.glob("*.safetensors")), *sorted(folder.glob("*.json"))]
     return {"model": fingerprint_files(files), "dtype": str(dtype).removeprefix("torch.")}
+
+
+def attention_kernels(model: Any) -> dict[str, str]:
+    """Which of our code computes attention, for a result's provenance; nothing where the model is no hybrid."""
+    return model.attention_kernels() if isinstance(model, LongGenMixin) else {}
 
 
 def full_kv_bytes(model: Any, length: int) -> int:
@@ -60,7 +63,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         options: dict[str, Any] = {}
         if rows == 1 and width > prefill_tokens:
             options["prefill_chunk_size"] = prefill_tokens
-        cache = LongGenCache(model.config) if hasattr(model, "attention_kernels") else None
+        cache = LongGenCache(model.config) if isinstance(model, LongGenMixin) else None
         after_prompt = _AfterPrompt(cache)
         generated = model.generate(
             batch.tokens,

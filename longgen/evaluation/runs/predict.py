@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import torch
 
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ConfigError
+from longgen.evaluation.runs.line_files import append_to, read_lines, write_line
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
 from longgen.evaluation.samples import Sample
 from longgen.files import read_json, write_json
@@ -66,12 +64,8 @@ def read_answers(folder: Path) -> dict[str, dict[str, Any]]:
     """
     path = folder / ANSWERED_BY
     by = fingerprint(read_json(path, "longgen benchmark predict")) if path.exists() else None
-    found: dict[str, dict[str, Any]] = {}
-    for shard in sorted(folder.glob("shard-*.jsonl")):
-        for line in shard.read_bytes().splitlines(keepends=True):
-            if line.endswith(b"\n") and (answer := json.loads(line))["by"] == by:
-                found[answer["id"]] = answer
-    return found
+    shards = sorted(folder.glob("shard-*.jsonl"))
+    return {answer["id"]: answer for shard in shards for answer in read_lines(shard) if answer["by"] == by}
 
 
 def predict(
@@ -111,7 +105,8 @@ def predict(
     if not 0 <= shard < shards:
         raise ConfigError(f"shard is {shard}: allowed is 0..{shards - 1}")
     folder, by = answers_folder(folder, prompts), fingerprint(identity)
-    with _only_one(folder, shard, shards) as file:
+    path = folder / f"shard-{shard:05d}-of-{shards:05d}.jsonl"
+    with append_to(path, "wait for it, or give another shard") as file:
         write_json(folder / ANSWERED_BY, identity)
         answered = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
         own = [sample for number, sample in enumerate(prompts) if number % shards == shard]
@@ -127,34 +122,10 @@ def predict(
                         "prediction": text,
                     }
                     line["kv_fraction"] = fraction
-                    file.write(json.dumps(line, ensure_ascii=False) + "\n")
+                    write_line(file, line)
                 file.flush()
                 bar.update(len(batch))
     return len(todo)
-
-
-@contextmanager
-def _only_one(folder: Path, shard: int, shards: int) -> Iterator[TextIO]:
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"shard-{shard:05d}-of-{shards:05d}.jsonl"
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ArtifactError(
-                f"{path} is being written by another process: wait for it, or give another shard"
-            ) from None
-        _end_with_a_line(path)
-        yield file
-
-
-def _end_with_a_line(path: Path) -> None:
-    """Cut off what a killed process was writing."""
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        with path.open("r+b") as file:
-            file.truncate(whole)
 
 
 def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterator[list[Sample]]:
