@@ -56,5 +56,5 @@ def test_errors(words, message, tmp_path):
 def test_help_names_every_verb():
     command = [sys.executable, "-c", "from longgen.cli import main; main()", "--help"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    verbs = ("plan", "prepare", "convert", "train", "evaluate", "profile", "figures", "compare", "publish")
+    verbs = ("plan", "prepare", "convert", "train", "gates", "evaluate", "profile", "figures", "compare", "publish")
     assert all(verb in text for verb in verbs)
