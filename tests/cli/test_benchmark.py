@@ -66,20 +66,8 @@ def test_prompts_answers_scores(folder):
 
 def test_answers_do_not_depend_on_batches(folder):
     prompts = folder / "few"
-    run(
-        "prepare",
-        "needle",
-        "--tokenizer",
-        folder / "model",
-        "--output",
-        prompts,
-        "--task",
-        "fu",
-        "--length",
-        420,
-        "--samples",
-        60,
-    )
+    asked = ["--task", "fu", "--length", 420, "--samples", 12]
+    run("prepare", "needle", "--tokenizer", folder / "model", "--output", prompts, *asked)
     texts = []
     for name, tokens in (("alone", 0), ("together", 4000)):
         run("predict", folder / "model", "--prompts", prompts, "--output", folder / name, "--batch-tokens", tokens)

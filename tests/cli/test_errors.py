@@ -8,7 +8,6 @@ import pytest
 from longgen.cli import main
 from tests.experiments import experiment_file
 
-
 COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
 
 
