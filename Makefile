@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
+IN_PARALLEL ?= -n logical --maxprocesses 4
 EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 export PATH := $(CURDIR)/$(BIN):$(PATH)
@@ -23,9 +24,10 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
 
+# the tests of a file stay in one process, which makes what they share once; in the order of tests/conftest.py
 test: setup  ## the tests; Triton kernels in its interpreter, which needs a process of its own
-	$(BIN)/python -m pytest
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/kernels
+	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile --no-loadscope-reorder
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest $(IN_PARALLEL) --dist worksteal tests/kernels
 
 gate: setup  ## compile every kernel for GPUs that need not be there; TRITON=3.6.0 for another version of Triton
 	$(if $(TRITON),$(BIN)/python -m pip install --quiet --no-deps --target .triton-$(TRITON) triton==$(TRITON))

@@ -4,3 +4,8 @@ import os
 
 # Tiny tensors: more threads only wait for each other. Set before torch is imported, and inherited by subprocesses.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest folder first: several processes end together if what is begun last is short."""
+    items.sort(key=lambda item: item.path.parent.name != "workflow")

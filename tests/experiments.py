@@ -7,6 +7,10 @@ from typing import Any
 
 import yaml
 
+from longgen.config import load_experiment
+from longgen.data.corpus import build_corpus, load_corpus
+from longgen.data.rows import build_rows
+
 
 def tiny_settings() -> dict[str, Any]:
     """A fresh mapping, free to be changed: 6 layers, blocks of 8 tokens, extension from 64 to 256 tokens."""
@@ -52,3 +56,12 @@ def experiment_file(folder: Path, settings: dict[str, Any] | None = None) -> Pat
     path = folder / "tiny.yaml"
     path.write_text(yaml.safe_dump(settings or tiny_settings(), sort_keys=False), encoding="utf-8")
     return path
+
+
+def prepare_base(config: Path) -> None:
+    """Make the folders ``corpus`` and ``rows``, those of the base model, beside the experiment's file ``config``."""
+    experiment = load_experiment(config)
+    corpus = config.parent / "corpus"
+    build_corpus(experiment.data, corpus)
+    text = load_corpus(corpus)
+    build_rows(experiment.base, text.train, text.fingerprint, experiment.seed, "base", config.parent / "rows")

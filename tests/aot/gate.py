@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import multiprocessing
+import os
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from typing import NamedTuple
 
 import torch
@@ -118,13 +121,21 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every dtype, head_dim, pattern and mode")
     parser.add_argument("--capability", type=int, choices=sorted(SHARED_MEMORY), action="append")
     parser.add_argument("--only", help="variants whose description has this in it")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that compile; as many as cores")
     arguments = parser.parse_args()
     start, count, failed = time.perf_counter(), 0, 0
-    for capability in arguments.capability or sorted(SHARED_MEMORY):
-        for variant in variants(arguments.all):
-            if arguments.only and arguments.only not in str(variant):
-                continue
-            for compiled in compile_variant(variant, capability):
+    tasks = [
+        (variant, capability)
+        for capability in arguments.capability or sorted(SHARED_MEMORY)
+        for variant in variants(arguments.all)
+        if not arguments.only or arguments.only in str(variant)
+    ]
+    with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("spawn")) as pool:
+        # in the order of the tasks, whichever is done first
+        for (variant, capability), launched in zip(
+            tasks, pool.map(compile_variant, *zip(*tasks, strict=True)), strict=True
+        ):
+            for compiled in launched:
                 found = problems(compiled, variant, capability)
                 count, failed = count + 1, failed + bool(found)
                 cores = "+".join(compiled.tensor_cores) or "-"

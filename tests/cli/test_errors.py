@@ -5,13 +5,10 @@ import sys
 
 import pytest
 
+from longgen.cli import main
 from tests.experiments import experiment_file
 
-
-def longgen(*words: object) -> tuple[int, str]:
-    command = [sys.executable, "-c", "from longgen.cli import main; main()", *map(str, words)]
-    outcome = subprocess.run(command, capture_output=True, text=True)
-    return outcome.returncode, outcome.stderr
+COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
 
 
 @pytest.mark.parametrize(
@@ -43,18 +40,26 @@ def longgen(*words: object) -> tuple[int, str]:
         (["profile", "NONE", "--output", "OUT"], "none does not exist: give the path of a configuration"),
     ],
 )
-def test_errors(words, message, tmp_path):
+def test_errors(words, message, tmp_path, monkeypatch, capsys):
     places = {"CONFIG": experiment_file(tmp_path), "NONE": tmp_path / "none", "OUT": tmp_path / "out"}
-    code, error = longgen(*[places.get(word, word) for word in words])
-    assert code == 2
+    monkeypatch.setattr(sys, "argv", ["longgen", *(str(places.get(word, word)) for word in words)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    error = capsys.readouterr().err
     assert error.startswith("longgen: error: ")
     assert message in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "out").exists()
 
 
+def test_a_process_ends_so_too(tmp_path):
+    command = [*COMMAND, "convert", str(tmp_path / "none"), str(tmp_path / "out")]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert (outcome.returncode, len(outcome.stderr.strip().splitlines())) == (2, 1)
+
+
 def test_help_names_every_verb():
-    command = [sys.executable, "-c", "from longgen.cli import main; main()", "--help"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     verbs = ("plan", "prepare", "convert", "train", "gates", "evaluate", "profile", "figures", "compare", "publish")
     assert all(verb in text for verb in verbs)

@@ -1,8 +1,6 @@
 """LongLoRA's shifted groups of tokens against a dense float64 mask; trained so, evaluated in full."""
 
 import copy
-import os
-import socket
 
 import pytest
 import torch
@@ -16,6 +14,7 @@ from longgen.modeling.packing import positions_in_documents
 from longgen.modeling.shifted import attended_pairs, group_borders, shifted_attention, unshifted_heads
 from longgen.training.parallel.ulysses import SequenceParallel
 from tests.modeling.models import FAMILIES, tiny_hybrid, tokens
+from tests.processes import ranks
 
 DOCUMENTS = [13, 1, 34, 16]
 
@@ -166,10 +165,8 @@ def test_what_cannot_be_is_refused():
             model(x, **options)
 
 
-def share_a_row(rank: int, world: int, port: int, failures) -> None:
+def share_a_row(rank: int, report, world: int) -> None:
     """One process of a row whose tokens are shared: its part of the loss, and the sum of all gradients."""
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=world)
     for documents, recompute in ((None, False), (DOCUMENTS, True)):
         model, x = trainee("qwen3"), tokens(64, 2 if documents is None else 1)
@@ -194,18 +191,10 @@ def share_a_row(rank: int, world: int, port: int, failures) -> None:
             dist.all_reduce(parameter.grad)
             error = float((parameter.grad - wanted.grad).abs().max() / wanted.grad.abs().max())
             if not error < 1e-4:
-                failures.put(f"packed {documents is not None}, rank {rank}: gradient of {name} is off by {error:.1e}")
-    failures.put(rank)
+                report(f"packed {documents is not None}, rank {rank}: gradient of {name} is off by {error:.1e}")
+    report(rank)
     dist.destroy_process_group()
 
 
 def test_processes_that_share_a_row_compute_what_one_computes():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    failures = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    torch.multiprocessing.start_processes(share_a_row, (2, port, failures), 2, start_method="spawn")
-    found = []
-    while not failures.empty():
-        found.append(failures.get())
-    assert sorted(found, key=str) == [0, 1]
+    assert sorted(ranks(share_a_row, 2, 2), key=str) == [0, 1]

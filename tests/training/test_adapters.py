@@ -1,8 +1,6 @@
 """LoRA adapters: what is trained, what they merge into, and that two processes compute what one computes."""
 
 import copy
-import os
-import socket
 import sys
 
 import pytest
@@ -16,6 +14,7 @@ from longgen.config import LoraSettings
 from longgen.errors import ConfigError
 from longgen.training.adapters import add_adapters, base_name, merged_weight, reset_adapters
 from tests.modeling.models import tiny_base, tiny_hybrid, tokens
+from tests.processes import ranks
 
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
@@ -137,10 +136,8 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def share_weights(rank: int, port: int, failures) -> None:
+def share_weights(rank: int, report) -> None:
     """One of two processes, which takes one of two rows; then compared with both rows in one process."""
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     dist.init_process_group("gloo", rank=rank, world_size=2)
     mesh = init_device_mesh("cpu", (2,))
     # 3 rows of A, or 1, cannot be shared out evenly
@@ -164,7 +161,7 @@ def share_weights(rank: int, port: int, failures) -> None:
         reset_adapters(shared, 5)
         for (name, got), want in zip(shared.named_parameters(), alone.parameters(), strict=True):
             if not torch.equal(whole(got.detach()), want):
-                failures.put(f"{name} begins otherwise")
+                report(f"{name} begins otherwise")
         optimizers = [torch.optim.AdamW(trainable(model), lr=0.01) for model in (shared, alone)]
         for step in range(2):  # A has a gradient from the second on, as B is 0 before
             x = tokens(40, seed=step)
@@ -174,29 +171,21 @@ def share_weights(rank: int, port: int, failures) -> None:
             for (name, got), want in zip(shared.named_parameters(), alone.parameters(), strict=True):
                 if want.grad is None or got.grad is None:
                     if not (want.grad is got.grad is None) or want.requires_grad:
-                        failures.put(f"{name} has a gradient in one of them only, or none and should")
+                        report(f"{name} has a gradient in one of them only, or none and should")
                     continue
                 error = (whole(got.grad) - want.grad).abs().max() / want.grad.abs().max().clamp(min=1e-3)
                 if not error < 1e-3:
-                    failures.put(f"step {step}: gradient of {name} is off by {error:.1e}")
+                    report(f"step {step}: gradient of {name} is off by {error:.1e}")
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
         for name, want in merged_state(alone).items():
             got = merged_weight(shared, name)
             if not torch.allclose(got, want, rtol=1e-2, atol=1e-3):
-                failures.put(f"merged {name} is off by {(got - want).abs().max():.1e}")
-    failures.put(rank)
+                report(f"merged {name} is off by {(got - want).abs().max():.1e}")
+    report(rank)
     dist.destroy_process_group()
 
 
 def test_processes_that_share_the_weights_compute_what_one_computes(peft):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    failures = torch.multiprocessing.get_context("spawn").SimpleQueue()
-    torch.multiprocessing.start_processes(share_weights, (port, failures), 2, start_method="spawn")
-    found = []
-    while not failures.empty():
-        found.append(failures.get())
-    assert sorted(found, key=str) == [0, 1]
+    assert sorted(ranks(share_weights, 2), key=str) == [0, 1]

@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from longgen.config import SetupSettings
+from longgen.config import SetupSettings, load_experiment
 from longgen.data.long.batches import DocumentRows
 from longgen.data.long.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
@@ -21,7 +19,9 @@ from longgen.training import export as export_module
 from longgen.training import preflight
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.parallel import trainee as trainee_module
+from longgen.training.parallel.processes import leave_processes
 from longgen.training.stages import train_extension
+from tests.processes import ranks
 from tests.training.extensions import BATCH, LENGTH, STEPS, experiment_of, extended, extension_settings, files, prepared
 
 
@@ -279,17 +279,18 @@ def test_a_damaged_model_is_named(folder):
         load_weights(empty_model(broken)[0], broken, torch.device("cpu"))
 
 
+def extend_together(rank: int, report, config: Path) -> None:
+    experiment = load_experiment(config)
+    train_extension(experiment, "middle", files(config.parent, "middle", "both"), experiment.setups["two"])
+    leave_processes()
+
+
 def test_two_processes_extend_on_packed_rows_as_one_does(folder, plain):
     given = extension_settings(dtype="float32")
     given["setups"] = {"two": {"processes": 2, "sequence_parallel": 2, "recompute": True, "micro_batch_size": 2}}
     given["setup"] = "two"
     experiment_of(folder, given)
-    words = ["--stage", "extension", "--variant", "middle", "--threads", "1"]
-    paths = {"rows": "rows", "model": "middle", "output": "both", "result": "both.json", "checkpoint": "both-steps"}
-    words += [word for key, value in paths.items() for word in (f"--{key}", str(folder / value))]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command = [*launcher, "-m", "longgen.training", str(folder / "extension.yaml"), *words]
-    subprocess.run(command, check=True, capture_output=True, cwd=Path(__file__).parents[2])
+    ranks(extend_together, 2, folder / "extension.yaml")
     result = json.loads((folder / "both.json").read_text())
     for record, expected in zip(result["records"], plain[1], strict=True):
         assert record["loss"] == pytest.approx(expected["loss"], abs=1e-5)

@@ -4,7 +4,6 @@ import copy
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -12,7 +11,6 @@ import time
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 
 from longgen.attention import PackedDocuments
@@ -24,8 +22,9 @@ from longgen.pattern import SparsePattern
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes, join_processes
 from longgen.training.parallel.trainee import Trainee
-from tests.experiments import experiment_file, tiny_settings
+from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.modeling.models import tiny_hybrid
+from tests.processes import command, finished, ranks
 
 STAGGERED = SparsePattern(4, 1, 2, 5, staggered=True)
 # family, layout, pattern, lengths of packed documents, set-up; a set-up's rows per pass where documents are packed: 1
@@ -62,9 +61,7 @@ def alone(model, batch: Batch, total) -> torch.Tensor:
     return weighted_loss(hidden, model.lm_head.weight, batch.targets, batch.weights, total)[0]
 
 
-def work(rank: int, world: int, sequence: int, port: int, failures) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(world)}
+def work(rank: int, report, world: int, sequence: int) -> None:
     phase = PhaseSettings(LENGTH, BATCH, 1, 1.0, {"text": 1.0})
     for family, layout, pattern, lengths, options in CASES:
         setup = SetupSettings(world, sequence, 1 if lengths else None, **options)
@@ -87,25 +84,13 @@ def work(rank: int, world: int, sequence: int, port: int, failures) -> None:
         for (name, parameter), wanted in zip(model.named_parameters(), reference.parameters(), strict=True):
             gradient = parameter.grad.full_tensor()
             errors[name] = (gradient - wanted.grad).abs().max() / wanted.grad.abs().max()
-        failures.put((family, layout, {name: float(error) for name, error in errors.items() if not error <= 1e-6}))
+        report((family, layout, {name: float(error) for name, error in errors.items() if not error <= 1e-6}))
     dist.destroy_process_group()
 
 
-@pytest.fixture
-def unused_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
-
-
 @pytest.mark.parametrize(("world", "sequence"), [(2, 2), (2, 1), (4, 4), (4, 2)])
-def test_loss_and_gradients_equal_those_of_one_process(world, sequence, unused_port):
-    context = multiprocessing.get_context("spawn")
-    failures = context.SimpleQueue()
-    multiprocessing.start_processes(work, (world, sequence, unused_port, failures), world, start_method="spawn")
-    found = []
-    while not failures.empty():
-        found.append(failures.get())
+def test_loss_and_gradients_equal_those_of_one_process(world, sequence):
+    found = ranks(work, world, world, sequence)
     assert len(found) == world * len(CASES)
     assert [failure for failure in found if failure[2]] == []
 
@@ -145,32 +130,22 @@ def experiment(tmp_path):
     settings["setups"] = {"shared": {"sequence_parallel": 2}, "alone": {}}  # rows of a base model are not shared
     settings["setup"] = "shared"
     config = experiment_file(tmp_path, settings)
-    for stage, output in (("corpus", "corpus"), ("base", "rows")):
-        words = ["prepare", str(config), "--stage", stage, "--output", str(tmp_path / output)]
-        subprocess.run(
-            [
-                sys.executable,
-                "-c",
-                "from longgen.cli import main; main()",
-                *words,
-                "--corpus",
-                str(tmp_path / "corpus"),
-            ],
-            check=True,
-        )
+    prepare_base(config)
     return config
 
 
-def training(config, name: str, processes: int) -> list[str]:
+def words(config, name: str) -> list[str]:
+    """Of `longgen train`."""
     folder = config.parent
-    launcher = [sys.executable, "-m", "longgen.training"]
-    if processes > 1:
-        torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(processes)]
-        launcher = [*torchrun, "--standalone", "-m", "longgen.training"]
     paths = {"--rows": "rows", "--tokenizer": "corpus/tokenizer", "--output": name}
     paths |= {"--result": f"{name}.json", "--checkpoint": f"{name}-checkpoint"}
-    words = [word for key, value in paths.items() for word in (key, str(folder / value))]
-    return [*launcher, str(config), "--stage", "base", "--threads", "1", *words]
+    options = [word for key, value in paths.items() for word in (key, str(folder / value))]
+    return [str(config), "--stage", "base", "--threads", "1", *options]
+
+
+def torchrun(config, name: str) -> list[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    return [*launcher, "-m", "longgen.training", *words(config, name)]
 
 
 def losses(config, name: str) -> list[float]:
@@ -179,17 +154,17 @@ def losses(config, name: str) -> list[float]:
 
 def test_several_processes_train_as_one_and_take_over_from_each_other(experiment):
     folder = experiment.parent
-    subprocess.run(training(experiment, "alone", 1), check=True, capture_output=True)
-    subprocess.run(training(experiment, "both", 2), check=True, capture_output=True)
+    finished(command, "train", *words(experiment, "alone"))
+    subprocess.run(torchrun(experiment, "both"), check=True, capture_output=True)
     # killed when two processes had written checkpoints, gone on with by one
-    process = subprocess.Popen(training(experiment, "handed", 2), stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(torchrun(experiment, "handed"), stderr=subprocess.DEVNULL, start_new_session=True)
     while process.poll() is None and not list(folder.glob("handed-checkpoint/step-*/progress.json")):
         time.sleep(0.01)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (folder / "handed").exists()
-    subprocess.run(training(experiment, "handed", 1), check=True, capture_output=True)
+    finished(command, "train", *words(experiment, "handed"))
     wanted = load_file(folder / "alone" / "model.safetensors")
     for name in ("both", "handed"):
         assert losses(experiment, name) == pytest.approx(losses(experiment, "alone"), abs=1e-5)

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -21,6 +19,7 @@ from longgen.training.loss import weighted_loss
 from longgen.training.optimizer import OPTIMIZERS, learning_rate, make_optimizers
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base, tokens
+from tests.processes import command, finished, started
 
 
 @pytest.mark.parametrize("chunk", [7, 4096])
@@ -131,7 +130,8 @@ def _settings(steps: int) -> dict:
     return settings
 
 
-def _command(folder, config, name: str) -> list[str]:
+def _words(folder, config, name: str) -> list:
+    """Of the command."""
     options = {
         "--stage": "base",
         "--rows": folder / "rows",
@@ -141,29 +141,27 @@ def _command(folder, config, name: str) -> list[str]:
         "--checkpoint": folder / f"{name}-checkpoint",
         "--threads": "1",
     }
-    words = [str(word) for pair in options.items() for word in pair]
-    return [sys.executable, "-c", "from longgen.cli import main; main()", "train", str(config), *words]
+    return ["train", config, *(word for pair in options.items() for word in pair)]
 
 
 def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
     """A real SIGKILL at three moments of the run; then weights and loss curve equal those of a run left alone."""
     config = experiment_file(tmp_path, _settings(45))
     _prepare(tmp_path, config)
-    subprocess.run(_command(tmp_path, config, "alone"), check=True, capture_output=True)
+    finished(command, *_words(tmp_path, config, "alone"))
 
-    command = _command(tmp_path, config, "killed")
+    words = _words(tmp_path, config, "killed")
     kills = 0
     for minimum in (10, 30, 50):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        while process.poll() is None and _step_of(tmp_path / "killed-checkpoint") < minimum:
+        process = started(command, *words)
+        while process.is_alive() and _step_of(tmp_path / "killed-checkpoint") < minimum:
             time.sleep(0.005)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            kills += 1
-        process.wait()
+        process.kill()
+        process.join()
+        kills += process.exitcode == -signal.SIGKILL
         assert not (tmp_path / "killed" / "config.json").exists(), "no model before the end"
     assert kills == 3
-    subprocess.run(command, check=True, capture_output=True)
+    finished(command, *words)
 
     alone, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
     assert all(torch.equal(alone[key], killed[key]) for key in alone)
@@ -197,7 +195,7 @@ def _step_of(checkpoint) -> int:
 def test_training_lowers_the_loss(tmp_path):
     config = experiment_file(tmp_path, _settings(60))
     _prepare(tmp_path, config)
-    subprocess.run(_command(tmp_path, config, "model"), check=True, capture_output=True)
+    finished(command, *_words(tmp_path, config, "model"))
     records = json.loads((tmp_path / "model.json").read_text())["records"]
     assert records[-1]["loss"] < 0.8 * records[0]["loss"]
     assert load_experiment(config).base.phases[0].steps == 60

@@ -1,0 +1,71 @@
+"""Processes for tests, forked from one that has imported what they need: a fresh interpreter takes seconds to do so."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import torch
+import torch.distributed.fsdp
+import torch.multiprocessing
+
+import longgen.cli
+import longgen.training.stages  # for the processes, and transformers with it
+
+FORKSERVER = multiprocessing.get_context("forkserver")
+FORKSERVER.set_forkserver_preload([__name__])
+
+
+def started(function: Callable[..., object], *arguments: Any) -> BaseProcess:
+    """A process that computes ``function(*arguments)``, both of which can be pickled."""
+    process = FORKSERVER.Process(target=_on_one_thread, args=(function, *arguments))
+    process.start()
+    return process
+
+
+def finished(function: Callable[..., object], *arguments: Any) -> None:
+    """Wait for a process that must end well."""
+    process = started(function, *arguments)
+    process.join()
+    assert process.exitcode == 0
+
+
+def command(*words: object) -> None:
+    """`longgen` with these words; ends the process."""
+    longgen.cli.app([str(word) for word in words])
+
+
+def ranks(function: Callable[..., object], world: int, *arguments: Any) -> list[Any]:
+    """What ``world`` processes report that may join a process group.
+
+    Each computes ``function(rank, report, *arguments)`` and calls ``report`` with what can be pickled.
+
+    Raises:
+        torch.multiprocessing.ProcessRaisedException: one of them failed; the others are ended.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    reports = FORKSERVER.SimpleQueue()
+    given = (world, port, reports, function, arguments)
+    torch.multiprocessing.start_processes(_as_rank, given, world, start_method="forkserver")
+    found = []
+    while not reports.empty():
+        found.append(reports.get())
+    return found
+
+
+def _as_rank(
+    rank: int, world: int, port: int, reports: Any, function: Callable[..., object], arguments: tuple[Any, ...]
+) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(world)}
+    _on_one_thread(function, rank, reports.put, *arguments)
+
+
+def _on_one_thread(function: Callable[..., object], *arguments: Any) -> None:
+    torch.set_num_threads(1)
+    function(*arguments)
