@@ -1,5 +1,7 @@
 """The experiment of this invocation, and what every rule asks of it."""
 
+import shlex
+
 from snakemake.exceptions import WorkflowError
 
 from longgen.config import load_experiment
@@ -67,6 +69,16 @@ def settings(*sections):
 def variant_settings(name):
     """Fingerprint of one resolved variant: editing another one changes nothing here."""
     return fingerprint(str(EXPERIMENT.variant(name)))
+
+
+def options(**given):
+    """Options of a command from names and values; a list repeats its option, and None leaves it out."""
+    words = []
+    for name, value in given.items():
+        for each in value if isinstance(value, list) else [value]:
+            if each is not None:
+                words.append(f"--{name.replace('_', '-')} {shlex.quote(str(each))}")
+    return " ".join(words)
 
 
 VARIANTS = selected_variants()
