@@ -105,7 +105,7 @@ def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> No
     assert {path.name for path in report.written} == {"kv_reductions.csv", "kv_reductions.md"}
     plain = open_run("plain", write_run(tmp_path / "runs/plain").parent)
     for name in DEFAULTS:
-        for kind in ("retrieval", "perplexity", "benchmark"):
+        for kind in ("retrieval", "perplexity"):
             (plain.folder / f"evaluation/{name}/{kind}.json").unlink()
     write_report(open_run("plain", tmp_path / "runs"), tmp_path)
     assert not (tmp_path / "kv_reductions.csv").exists()

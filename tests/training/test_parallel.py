@@ -2,12 +2,11 @@
 
 import copy
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -157,12 +156,15 @@ def test_several_processes_train_as_one_and_take_over_from_each_other(experiment
     finished(command, "train", *words(experiment, "alone"))
     subprocess.run(torchrun(experiment, "both"), check=True, capture_output=True)
     # killed when two processes had written checkpoints, gone on with by one
-    process = subprocess.Popen(torchrun(experiment, "handed"), stderr=subprocess.DEVNULL, start_new_session=True)
+    process = psutil.Popen(torchrun(experiment, "handed"), stderr=subprocess.DEVNULL)
     while process.poll() is None and not list(folder.glob("handed-checkpoint/step-*/progress.json")):
         time.sleep(0.01)
     assert process.poll() is None
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    # torchrun's workers are in sessions of their own: they would go on, and write another checkpoint
+    everyone = [process, *process.children(recursive=True)]
+    for each in everyone:
+        each.kill()
+    psutil.wait_procs(everyone)
     assert not (folder / "handed").exists()
     finished(command, "train", *words(experiment, "handed"))
     wanted = load_file(folder / "alone" / "model.safetensors")
