@@ -23,17 +23,6 @@ REDUCED = (
 INDEXES = expand(f"{ARTIFACTS}/prompts/{{suite}}.json", suite=SUITES)
 
 
-def options(**given):
-    """Options of a command from names and values; a list repeats its option, and None leaves it out."""
-    words = []
-    for name, value in given.items():
-        for each in (
-            value if isinstance(value, list) else [] if value is None else [value]
-        ):
-            words.append(f"--{name.replace('_', '-')} {each}")
-    return " ".join(words)
-
-
 # What is there, made from the same, is kept: another length makes prompts of that length alone.
 rule prompts:
     input:

@@ -71,6 +71,17 @@ def variant_settings(name):
     return fingerprint(str(EXPERIMENT.variant(name)))
 
 
+def options(**given):
+    """Options of a command from names and values; a list repeats its option, and None leaves it out."""
+    words = []
+    for name, value in given.items():
+        for each in (
+            value if isinstance(value, list) else [] if value is None else [value]
+        ):
+            words.append(f"--{name.replace('_', '-')} {each}")
+    return " ".join(words)
+
+
 VARIANTS = selected_variants()
 # A resource of the rules and no param: by which processes a model was trained is no reason to train it again.
 SETUP = selected_setup()
