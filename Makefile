@@ -6,9 +6,10 @@ CORES ?= all
 IN_PARALLEL ?= -n logical --maxprocesses 4
 EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
+REPORT ?= report.html
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run test gate lint figures clean
+.PHONY: help setup run report test gate lint figures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +24,9 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
+
+report: run  ## the run as one page to browse offline: report.html, or REPORT=path
+	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT) --report $(REPORT)
 
 # the tests of a file stay in one process, which makes what they share once; in the order of tests/conftest.py
 test: setup  ## the tests; Triton kernels in its interpreter, which needs a process of its own

@@ -4,12 +4,17 @@ snakemake --cores all                                   the smoke run (config/sm
 snakemake --cores all --config select=all               the same with every variant: the whole ablation
 snakemake --cores all --config experiment=my.yaml       another configuration
 snakemake --cores all --config setup=NAME               another of its set-ups of processes for training
+snakemake --cores all --report report.html              a finished run as one page to browse offline
 snakemake --cores all figures                           redraw every published figure from its tracked results
 """
 
 from snakemake.utils import min_version
 
 min_version("9.6")
+
+
+# What `--report` says of the whole run; what it says of a figure or table is beside it.
+report: "workflows/report/workflow.rst"
 
 
 include: "workflows/rules/common.smk"

@@ -1,4 +1,4 @@
-"""`longgen profile`: speed and memory of an experiment's variants; `longgen profile train`: training steps on a GPU."""
+"""`longgen profile`: speed and memory of variants; `profile train`: training steps; `profile compare`: two runs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from longgen.cli.options import Config, use_threads
+from longgen.cli.profile_compare import compare_two
 from longgen.errors import ConfigError
 
 DEFAULT_VERB = "experiment"
@@ -26,8 +27,10 @@ class _DefaultVerb(TyperGroup):
 app = typer.Typer(
     cls=_DefaultVerb,
     no_args_is_help=True,
-    help="Measure: the variants of an experiment (`longgen profile CONFIG`), or training at a true model's shapes.",
+    help="Measure: the variants of an experiment (`longgen profile CONFIG`), or training at a true model's shapes; or "
+    "compare what was measured.",
 )
+app.command("compare")(compare_two)
 
 
 @app.command(DEFAULT_VERB)

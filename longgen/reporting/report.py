@@ -27,6 +27,8 @@ from longgen.reporting.figures import FIGURES
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.packing_table import packing_markdown, packing_table
+from longgen.reporting.page import write_page
+from longgen.reporting.results_page import results_page
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
 from longgen.reporting.training_speed import training_speed_markdown
@@ -73,6 +75,11 @@ def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> lis
     save_csv(table, folder / f"{name}.csv")
     _write_text(folder / f"{name}.md", claims_markdown(table))
     return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
+def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: Path, page: Path) -> None:
+    """Write ``page`` on all published ``runs`` (at least one); see `results_page` for the others."""
+    _write_text(page, results_page(runs, ledger(runs), tables, figures, page))
 
 
 def write_kv_reductions(run: Run, folder: Path, name: str = "kv_reductions") -> list[Path]:
@@ -163,13 +170,14 @@ def parts_of(run: Run) -> list[str]:
     return [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
 
 
-def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:
+def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool = False) -> Report:
     """Make all figures and tables that the run has results for.
 
     Args:
         run: the results.
         folder: where to write; files of a part that cannot be made (any more) are removed, so that no stale one stays.
         only: names in `PARTS`; none means `parts_of` the run.
+        pages: write tables as HTML too; where there is such a page, it is written anew in any case.
 
     Raises:
         ConfigError: a name in ``only`` is unknown.
@@ -191,11 +199,13 @@ def write_report(run: Run, folder: Path, only: Collection[str] = ()) -> Report:
         _remove(folder, name)
     if not report.written:
         raise ArtifactError(next(iter(report.skipped.values())))
+    tables = [path for path in report.written if path.suffix == ".md"]
+    report.written += [write_page(path) for path in tables if pages or path.with_suffix(".html").exists()]
     return report
 
 
 def _remove(folder: Path, name: str) -> None:
-    for extension in (*FORMATS, "md"):
+    for extension in (*FORMATS, "md", "html"):
         (folder / f"{name}.{extension}").unlink(missing_ok=True)
 
 

@@ -1,20 +1,32 @@
 """The pipeline as a user meets it: planned jobs, a real run at toy size, reruns, published figures."""
 
+import base64
 import csv
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from html import unescape
 from pathlib import Path
 
 import pytest
 import yaml
 
+from longgen.reporting import (
+    BENCHMARK_FIGURE_NAMES,
+    BENCHMARK_TABLE_NAMES,
+    FIGURE_NAMES,
+    REDUCTION_TABLE_NAMES,
+    TABLE_NAMES,
+)
 from tests.experiments import tiny_settings
 from tests.training.extensions import extension_settings, packing, prepared
+from tests.workflow.browser import NAMES, browser, opened
 
 ROOT = Path(__file__).parents[2]
+CAPTIONS = ROOT / "workflows" / "report"
 
 
 def snakemake(folder: Path, *words: str, check: bool = True) -> str:
@@ -142,7 +154,7 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_no
 
 def test_published_figures_are_redrawn_from_tracked_results_alone(clone):
     assert planned(snakemake(clone, "--dry-run", "figures")) == {"figures": [""]}
-    published = sorted((clone / "paper_figures" / "published").rglob("*.csv"))
+    published = [*(clone / "paper_figures" / "published").rglob("*.csv"), clone / "docs" / "results.md"]
     assert len(published) > 10
     before = {path: path.read_bytes() for path in published}
     for path in published:
@@ -173,6 +185,62 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
     assert {row["task"] for row in rows} == {"keys", "samsum", "lcc_e"}
     assert {row["stand_in"] for row in rows} == {"True"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
+
+
+@pytest.fixture(scope="module")
+def report(finished):
+    """The report of the toy run; made while its configuration is still the one it ran with."""
+    snakemake(finished, "--config", "experiment=toy.yaml", "--report", "report.html")
+    return finished / "report.html"
+
+
+def shown(report: Path) -> dict[str, dict]:
+    """Name -> what the report holds of that figure or table."""
+    found = re.search(r'<script id="results">\s*var results = (.*);', report.read_text(encoding="utf-8"))
+    return {Path(path).name: result for path, result in json.loads(found[1]).items()}
+
+
+def test_the_report_holds_every_figure_and_table_with_its_caption(finished, report):
+    made = {path.name for path in (finished / "paper_figures" / "tiny").iterdir()}
+    results = shown(report)
+    assert set(results) == {name for name in made if name.endswith((".png", ".html"))}
+    assert {"needle.png", "long_text.png", "claims.html", "kv_reductions.html"} <= set(results)
+    for name, result in results.items():
+        title, _, _, *caption = (CAPTIONS / name).with_suffix(".rst").read_text().splitlines()
+        assert result["labels"] == {"title": title}
+        assert " ".join(caption) == unescape(re.sub(r"<.*?>", "", " ".join(result["caption"].split())))
+        data = base64.b64decode(result["data_uri"].partition("base64,")[2])
+        assert data == (finished / "paper_figures" / "tiny" / name).read_bytes()
+    assert "Stand-in data are no benchmark." in report.read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(browser() is None, reason=f"none of {', '.join(NAMES)} is on the PATH: `apt install chromium`")
+def test_a_browser_without_a_network_shows_the_report_without_an_error(report, tmp_path):
+    script = """
+    const loaded = {};
+    for (const [path, result] of Object.entries(results)) {
+      if (!result.mime_type.startsWith("image/")) continue;
+      const image = new Image();
+      await new Promise((done) => { image.onload = image.onerror = done; image.src = result.data_uri; });
+      loaded[path.split("/").pop()] = image.naturalWidth;
+    }
+    const table = Object.keys(results).find((path) => path.endsWith("claims.html"));
+    app.setView({content: "html", contentPath: results[table].data_uri, resultPath: table, navbarMode: "resultinfo"});
+    await new Promise((done) => setTimeout(done, 100));
+    return {loaded, described: document.querySelector("#app").innerText};
+    """
+    told = opened(report, script, tmp_path)
+    assert told["problems"] == told["fetched"] == []
+    loaded = told["answer"]["loaded"]
+    assert loaded.keys() == {name for name in shown(report) if name.endswith(".png")}
+    assert min(loaded.values()) > 500, "a picture is broken or empty"
+    assert "neither confirm nor refute the paper" in told["answer"]["described"]
+    assert (tmp_path / "screenshot.png").stat().st_size > 20_000
+
+
+def test_every_figure_and_table_of_the_pipeline_has_a_caption():
+    names = {*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_TABLE_NAMES, *BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES}
+    assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*names, "workflow"}
 
 
 def test_asking_one_benchmark_more_answers_only_that(finished):

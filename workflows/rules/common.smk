@@ -1,6 +1,7 @@
 """The experiment of this invocation, and what every rule asks of it."""
 
 import shlex
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
@@ -85,6 +86,20 @@ VARIANTS = selected_variants()
 # A resource of the rules and no param: by which processes a model was trained is no reason to train it again.
 SETUP = selected_setup()
 TRAINER = trainer(SETUP)
+
+
+CAPTIONS = Path(workflow.basedir) / "workflows" / "report"
+
+
+def in_report(name, suffix, category):
+    """A file that `snakemake --report` shows, with its caption, under the title that the caption begins with."""
+    caption = CAPTIONS / f"{name}.rst"
+    return report(
+        f"{FIGURES}/{name}.{suffix}",
+        caption=str(caption),
+        category=category,
+        labels={"title": caption.read_text(encoding="utf-8").splitlines()[0]},
+    )
 
 
 # How the full model is evaluated with its KV cache reduced at inference, and to the bytes of which hybrids.

@@ -51,23 +51,23 @@ rule run_figures:
     input:
         RUN_RESULTS,
     output:
-        report(expand(f"{FIGURES}/{{name}}.png", name=FIGURES_MADE), category="Figures"),
+        [in_report(name, "png", "Figures") for name in FIGURES_MADE],
+        [in_report(name, "html", "Tables") for name in TABLES_MADE],
         expand(
             f"{FIGURES}/{{name}}.{{suffix}}", name=FIGURES_MADE, suffix=["pdf", "csv"]
         ),
-        report(expand(f"{FIGURES}/{{name}}.csv", name=TABLES_MADE), category="Tables"),
-        expand(f"{FIGURES}/{{name}}.md", name=TABLES_MADE),
+        expand(f"{FIGURES}/{{name}}.{{suffix}}", name=TABLES_MADE, suffix=["csv", "md"]),
     log:
         f"{ARTIFACTS}/logs/figures.log",
     params:
         run=RUN,
     shell:
-        "longgen figures {params.run} 2> >(tee {log} >&2)"
+        "longgen figures {params.run} --html 2> >(tee {log} >&2)"
 
 
-# No output files: always redraws everything below paper_figures/published from results/published, and nothing else.
+# No output files: always redraws everything below paper_figures/published, and docs/results.md, from results/published.
 rule figures:
     log:
         "artifacts/logs/published-figures.log",
     shell:
-        "longgen figures --all-published 2> >(tee {log} >&2)"
+        "longgen figures --all-published --page docs/results.md 2> >(tee {log} >&2)"

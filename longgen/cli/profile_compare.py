@@ -1,0 +1,101 @@
+"""`longgen profile compare`: two cached profiles side by side, in the terminal."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from textwrap import shorten
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longgen.cli.figures import Results
+from longgen.reporting import need_report_packages
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from longgen.reporting.profile_comparison import Comparison
+
+
+def compare_two(
+    a: Annotated[str, typer.Argument(help="The earlier run: NAME for results/NAME, or published/NAME.")],
+    b: Annotated[str, typer.Argument(help="The run to judge.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of tables instead.")] = False,
+    results: Results = Path("results"),
+) -> None:
+    """Show what two runs measured of speed and memory side by side, and what is faster or slower in B.
+
+    Only a difference beyond both 95 % intervals counts as one. All values are measured.
+    """
+    need_report_packages()
+    from longgen.reporting.profile_comparison import compare_profiles
+    from longgen.reporting.run import open_run
+
+    comparisons = compare_profiles(open_run(a, results), open_run(b, results))
+    if as_json:
+        print(json.dumps([_plain(comparison) for comparison in comparisons], indent=1))
+        return
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console.width = 240  # a pipe or a log has no width: do not fold cells
+    for comparison in comparisons:
+        console.print(_table(comparison))
+        for line in _notes(comparison):
+            console.print(line, markup=False, highlight=False)
+        console.print()
+
+
+def _plain(comparison: Comparison) -> dict[str, object]:
+    rows = json.loads(comparison.rows.to_json(orient="records", double_precision=15))
+    named = {name: value for name, value in asdict(comparison.quantity).items() if name in ("kind", "column")}
+    only = dict(zip(("only_in_a", "only_in_b"), comparison.only, strict=True))
+    origins = dict(zip(("a", "b"), comparison.origins, strict=True))
+    return named | origins | {"cautions": list(comparison.cautions)} | only | {"rows": rows}
+
+
+def _table(comparison: Comparison) -> Table:
+    from rich.table import Table
+
+    quantity, rows = comparison.quantity, comparison.rows
+    # what is the same in all rows needs no column
+    keys = [key for key in quantity.keys if rows[key].nunique() > 1]
+    same = [f"{key} {rows[key].iloc[0]}" for key in quantity.keys if key not in keys]
+    table = Table(title=", ".join([f"{quantity.kind}: {quantity.column}", *same]))
+    for heading in keys:
+        table.add_column(heading, justify="right" if rows[heading].dtype.kind in "if" else "left")
+    for heading in ("A", "B", "B / A"):
+        table.add_column(heading, justify="right")
+    table.add_column("B is")
+    for row in rows.to_dict("records"):
+        cells = [_cell(quantity.meaning, *(row[f"{run}{end}"] for end in ("", "_low", "_high"))) for run in ("a", "b")]
+        ratio = _cell("ratio", row["ratio"], row["ratio_low"], row["ratio_high"])
+        table.add_row(*(f"{row[key]}" for key in keys), *cells, ratio, row["verdict"])
+    return table
+
+
+def _cell(meaning: str, value: float, low: float, high: float) -> str:
+    """A value with its interval if it has one: times in milliseconds, ratios with two decimals, bytes as they are."""
+    from longgen.reporting.words import TO, format_bytes
+
+    def show(number: float) -> str:
+        if meaning == "bytes":
+            return format_bytes(number)
+        return f"{1e3 * number:.4g}" if meaning == "time" else f"{number:.2f}"
+
+    unit = " ms" if meaning == "time" else ""
+    return f"{show(value)}{unit}" + ("" if low != low else f" ({show(low)}{TO}{show(high)})")  # NaN: no interval
+
+
+def _notes(comparison: Comparison) -> list[str]:
+    counts = comparison.rows["verdict"].value_counts()
+    summary = ", ".join(f"{count} {word}" for word, count in counts.items() if word)
+    lines = [f"{name} = {origin}" for name, origin in zip("AB", comparison.origins, strict=True)]
+    lines.append(f"B: {summary}" if summary else "no verdict: these values have no interval")
+    if any(comparison.only):
+        lines.append(f"left out: {comparison.only[0]} row(s) that only A has, {comparison.only[1]} that only B has")
+    # long lists are whole in --json
+    return lines + [shorten(f"differs too: {caution}", 160, placeholder=" ...") for caution in comparison.cautions]

@@ -1,0 +1,178 @@
+"""Two cached profiles side by side, row by row: what became faster or slower from one to the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from longgen.errors import ArtifactError
+from longgen.reporting.contract import MEASURED
+from longgen.reporting.run import Run
+
+# Where the larger value is the slower or faster one, or merely the larger one.
+_WORDS = {"time": ("faster", "slower"), "speed-up": ("slower", "faster"), "bytes": ("smaller", "larger")}
+NO_DIFFERENCE, SAME = "no difference shown", "same"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column that can be compared.
+
+    Attributes:
+        kind: of the results that hold it.
+        column: its name; its interval is in ``<column>_low`` and ``<column>_high``, if there are such columns.
+        keys: columns that together name a row.
+        meaning: ``time`` (seconds), ``speed-up`` (over full attention in the same run) or ``bytes``.
+        exact: whether the value is the same whenever it is measured: any difference counts.
+    """
+
+    kind: str
+    column: str
+    keys: tuple[str, ...]
+    meaning: str
+    exact: bool = False
+
+
+_KERNEL = ("stage", "shape", "num_heads", "num_kv_heads", "head_dim", "dtype", "length", "batch", "pattern")
+_STEP = ("what", "shape", "length", "num_layers", "full_layers", "pattern", "dtype")
+QUANTITIES = (
+    Quantity("speed", "seconds", ("variant", "stage", "length"), "time"),
+    Quantity("speed", "speedup", ("variant", "stage", "length"), "speed-up"),
+    Quantity("memory", "kv_bytes", ("variant", "length"), "bytes", exact=True),
+    Quantity("kernel-speed", "seconds", (*_KERNEL, "implementation"), "time"),
+    Quantity("attention-speed", "seconds", ("length", "pattern", "stage"), "time"),
+    Quantity("attention-speed", "speedup", ("length", "pattern", "stage"), "speed-up"),
+    Quantity("training-speed", "seconds", _STEP, "time"),
+    Quantity("training-speed", "speedup", _STEP, "speed-up"),
+    Quantity("training-speed", "peak_bytes", _STEP, "bytes"),
+)
+PROFILE_KINDS = tuple(dict.fromkeys(quantity.kind for quantity in QUANTITIES))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of two runs.
+
+    Attributes:
+        quantity: which.
+        rows: the quantity's keys; ``a`` and ``b`` with ``_low`` and ``_high`` each; ``ratio`` (b over a) with
+            ``ratio_low`` and ``ratio_high``; ``verdict`` on b. Missing numbers are NaN.
+        origins: where either run's numbers are from, in words: run, machine, commit, day.
+        cautions: what else differs between the two measurements.
+        only: number of rows that only the first and only the second run has.
+    """
+
+    quantity: Quantity
+    rows: pd.DataFrame
+    origins: tuple[str, str]
+    cautions: tuple[str, ...]
+    only: tuple[int, int]
+
+
+def compare_profiles(first: Run, second: Run) -> list[Comparison]:
+    """Everything of `QUANTITIES` that both runs measured.
+
+    The ratio's interval goes from the lower end of b over the upper end of a to the upper end of b over the lower end
+    of a (our choice: wider than need be). So it leaves out 1 exactly where the two intervals do not overlap, and only
+    then the verdict names a difference.
+
+    Raises:
+        ArtifactError: the two have no row of any profile in common, or one names a row twice.
+    """
+    found = [
+        _compare(quantity, first, second)
+        for quantity in QUANTITIES
+        if first.has(quantity.kind) and second.has(quantity.kind)
+    ]
+    if not any(len(comparison.rows) for comparison in found):
+        held = "; ".join(f"{run.folder} holds {_kinds(run) or 'none'}" for run in (first, second))
+        allowed = ", ".join(PROFILE_KINDS)
+        raise ArtifactError(f"nothing was profiled in both runs: {held}; compared are the same rows of {allowed}")
+    return [comparison for comparison in found if len(comparison.rows)]
+
+
+def _kinds(run: Run) -> str:
+    return ", ".join(kind for kind in PROFILE_KINDS if run.has(kind))
+
+
+def _compare(quantity: Quantity, first: Run, second: Run) -> Comparison:
+    ours, theirs = (_values(quantity, run, name) for run, name in ((first, "a"), (second, "b")))
+    keys = list(quantity.keys)
+    rows = ours.merge(theirs, on=keys, how="inner")
+    rows["ratio"] = rows["b"] / rows["a"]
+    rows["ratio_low"] = rows["b_low"] / rows["a_high"]
+    rows["ratio_high"] = rows["b_high"] / rows["a_low"]
+    rows["verdict"] = [_verdict(quantity, row) for row in rows.to_dict("records")]
+    origins = (_origin(first, quantity.kind), _origin(second, quantity.kind))
+    only = (len(ours) - len(rows), len(theirs) - len(rows))
+    return Comparison(quantity, rows, origins, _cautions(first, second, quantity.kind), only)
+
+
+def _values(quantity: Quantity, run: Run, name: str) -> pd.DataFrame:
+    """Keys and ``name``, ``name_low``, ``name_high`` of what was measured."""
+    rows = run.frame(quantity.kind)
+    if "status" in rows:
+        rows = rows[rows["status"] == MEASURED]
+    rows = rows[rows[quantity.column].notna()]
+    if quantity.meaning == "speed-up":  # full attention over itself says nothing
+        rows = rows[(rows["speedup_low"] != 1) | (rows["speedup_high"] != 1)]
+    keys = list(quantity.keys)
+    twice = rows[rows.duplicated(keys)]
+    if len(twice):
+        row = ", ".join(f"{key} {twice.iloc[0][key]}" for key in keys)
+        raise ArtifactError(f"{run.folder} holds two results of kind {quantity.kind} for {row}: allowed is one")
+    renamed = {f"{quantity.column}{end}": f"{name}{end}" for end in ("", "_low", "_high")}
+    return rows.reindex(columns=[*keys, *renamed]).rename(columns=renamed)
+
+
+def _verdict(quantity: Quantity, row: Mapping[Any, Any]) -> str:
+    """What b is beside a; empty where nothing says how much the values vary."""
+    less, more = _WORDS[quantity.meaning]
+    if quantity.exact:
+        return SAME if row["a"] == row["b"] else more if row["ratio"] > 1 else less
+    if pd.isna(row["ratio_low"]):
+        return ""
+    if row["ratio_low"] > 1:
+        return more
+    return less if row["ratio_high"] < 1 else NO_DIFFERENCE
+
+
+def _provenance(run: Run, kind: str) -> dict[str, Any]:
+    return next(result.provenance for result in run.results if result.kind == kind and result.records)
+
+
+def _origin(run: Run, kind: str) -> str:
+    origin = _provenance(run, kind)
+    dirty = "" if origin.get("git_dirty") is False else " with uncommitted changes"
+    threads = (origin.get("device") or {}).get("threads")
+    machine = run.device(kind) + (f", {threads} thread(s)" if threads else "")
+    commit = str(origin.get("git_commit") or "unknown")[:12]
+    return f"{run.name}: {machine}; commit {commit}{dirty}; {run.days(kind)}"
+
+
+def _cautions(first: Run, second: Run, kind: str) -> tuple[str, ...]:
+    """In words, what a difference may come from besides the commit."""
+    ours, theirs = (_provenance(run, kind) for run in (first, second))
+    differing = {
+        **_pairs(ours.get("device"), theirs.get("device"), "machine's "),
+        **_pairs(ours.get("packages"), theirs.get("packages"), "version of "),
+        **_pairs(first.settings(kind), second.settings(kind), "setting "),
+    }
+    return tuple(f"{name}: {a} and {b}" for name, (a, b) in differing.items() if a != b)
+
+
+def _pairs(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:
+    """Dotted name -> the two values."""
+    flat = [dict(_flat(values or {}, prefix)) for values in (first, second)]
+    return {name: (flat[0].get(name), flat[1].get(name)) for name in sorted({*flat[0], *flat[1]})}
+
+
+def _flat(values: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,197 @@
+"""docs/results.md: on one page, for readers on the web, what all published runs measured, and what nobody did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from longgen.evaluation.benchmarks import BENCHMARKS
+from longgen.reporting.benchmarks import STAND_IN, is_stand_in
+from longgen.reporting.claims import VERDICTS, scale_name
+from longgen.reporting.claims_text import CAUTION, format_value
+from longgen.reporting.contract import KINDS, MEASURED
+from longgen.reporting.paper import PaperClaim, paper_claims
+from longgen.reporting.run import Run
+from longgen.reporting.words import SEPARATOR
+
+TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
+# Not what was measured: predictions, and where files are from.
+_NO_MEASUREMENTS = ("plan", "publication", "corpus")
+# Kind -> its name for readers, where it is another one.
+_IN_WORDS = {
+    "attention-speed": "speed of sparse attention without Triton",
+    "benchmark-summary": "the benchmarks' averages",
+    "kv-reduction": "KV reduction at inference",
+    "packing": "packing of long documents",
+}
+# Kind -> what a reader may look for and not find.
+_SOUGHT = {
+    "kernel-speed": "the Triton kernels on a GPU",
+    "training-speed": "training steps at the true sizes of a large model",
+    "long-text": "perplexity of long documents by position, on PG-19 or another text of that kind",
+    "short-context": "benchmarks of short contexts, such as MMLU",
+}
+_HEAD = """# What was measured
+
+Written by `make figures` from [the tracked results]({results}), not by hand.
+
+LongGen ([arXiv 2410.01485](https://arxiv.org/abs/2410.01485)) makes a hybrid of a pretrained language model: some
+layers keep full attention, the others see only the beginning of the text (the sink), a window, and strided blocks if
+asked for. That saves time, and much of the KV cache, the memory that grows with the length of the text. A needle is a
+fact hidden in a long text, for which the model is asked."""
+_LEGEND = """Values are the lowest and the highest of the runs; {ledger} has each of them with its 95 % interval, and
+the rule of the verdicts. *Predicted* is what the planner computes from counted operations and bytes. *Not reached*
+means smaller, or too uncertain to tell."""
+
+
+def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[Path], figures: Path, page: Path) -> str:
+    """The page as Markdown.
+
+    Args:
+        runs: all published runs.
+        ledger: that of all of them (`longgen.reporting.claims.ledger`).
+        tables: the Markdown tables that were made of them, below ``figures``/<name of the run>.
+        figures: the folder of the figures of all runs.
+        page: where the text will be: links are relative to it.
+    """
+    place = page.parent
+
+    def link(text: str, path: Path) -> str:
+        return f"[{text}]({Path(os.path.relpath(path, place)).as_posix()})"
+
+    rows = [
+        {
+            "run": link(run.name.rpartition("/")[2], figures / run.name),
+            "what": _what(run),
+            "measured on": _origin(run),
+            "tables": ", ".join(link(path.stem, path) for path in tables if path.parent == figures / run.name),
+        }
+        for run in runs
+    ]
+    lines = [
+        _HEAD.format(results=Path(os.path.relpath(runs[0].folder.parent, place)).as_posix()),
+        "",
+        "## The paper's claims",
+        "",
+        _at_paper_scale(ledger),
+        "",
+        _claims_table(ledger),
+        "",
+        CAUTION,
+        "",
+        _LEGEND.format(ledger=link("the ledger", figures / "published" / "claims.md")),
+        "",
+        "## Where and when",
+        "",
+        _table(rows),
+        "",
+        "## Not measured",
+        "",
+        *(f"- {words}" for words in _not_measured(runs, ledger)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(rows: Sequence[dict[str, str]]) -> str:
+    return pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True)
+
+
+def _paper_scale() -> str:
+    paper = paper_claims()
+    return scale_name(paper.model, paper.length)
+
+
+def _at_paper_scale(ledger: pd.DataFrame) -> str:
+    rows = ledger[ledger["scale"] == _paper_scale()]
+    measured = int(rows["measured"].notna().sum())
+    scale = f"the paper's scale ({paper_claims().model}, {paper_claims().length:,} tokens)"
+    if not measured:
+        return f"**At {scale} nothing was measured yet.**"
+    return f"At {scale} {measured} of {len(rows)} rows of the ledger were measured."
+
+
+def _claims_table(ledger: pd.DataFrame) -> str:
+    """A row per claim and variant of the runs, with what there is at the paper's scale."""
+    at_paper_scale = ledger["scale"] == _paper_scale()
+    rows = []
+    for claim in paper_claims().claims:
+        large = ledger[at_paper_scale & (ledger["claim"] == claim.name)]
+        others = ledger[~at_paper_scale & (ledger["claim"] == claim.name)]
+        for variant in dict.fromkeys([*others["variant"], *large.loc[large["measured"].notna(), "variant"]]):
+            own, same = others[others["variant"] == variant], large[large["variant"] == variant]
+            rows.append(
+                {
+                    "claim": claim.claim,
+                    "variant": variant,
+                    "paper, at its scale": format_value(
+                        claim.paper if claim.paper_words is None else claim.paper_words, claim.unit
+                    ),
+                    "predicted at that scale": _range(same["ideal"], claim),
+                    "measured at that scale": _range(same["measured"], claim) or "not measured",
+                    "measured at other scales": _range(own["measured"], claim) or "not measured",
+                    "verdicts there": _verdicts(own),
+                }
+            )
+    return _table(rows)
+
+
+def _range(values: pd.Series, claim: PaperClaim) -> str:
+    """Least to most of what is there; empty if nothing is."""
+    ends = [format_value(end, claim.unit) for end in (values.min(), values.max())]
+    return " to ".join(dict.fromkeys(ends))
+
+
+def _verdicts(rows: pd.DataFrame) -> str:
+    counts = rows["verdict"].value_counts()
+    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+
+
+def _measured_kinds(run: Run) -> list[str]:
+    return [kind for kind in KINDS if kind not in _NO_MEASUREMENTS and run.has(kind)]
+
+
+def _what(run: Run) -> str:
+    """The model and its lengths, and what was measured; and that the numbers are no benchmark, if they are none."""
+    kinds = _measured_kinds(run)
+    words = [", ".join(_IN_WORDS.get(kind, kind) for kind in kinds)]
+    if run.has("plan"):
+        plan = run.plan
+        extended = f"extended from {plan.base_length:,} to {plan.trained_length:,} tokens"
+        words.insert(0, f"model {run.model_name}, {plan.model['num_layers']} layers, {extended}")
+    if any("stand_in" in KINDS[kind].columns and is_stand_in(run.frame(kind)) for kind in kinds):
+        words.append(STAND_IN)
+    if any(run.settings(kind).get("tiny") for kind in kinds):
+        words.append(TRIED_OUT)
+    return SEPARATOR.join(words)
+
+
+def _origin(run: Run) -> str:
+    """Machine, days and commits of what was measured."""
+    kinds = _measured_kinds(run)
+    commits = {str(result.provenance.get("git_commit"))[:8] for result in run.results if result.kind in kinds}
+    return f"{run.device(*kinds)}; {run.days(*kinds)}; commit {', '.join(sorted(commits))}"
+
+
+def _not_measured(runs: Sequence[Run], ledger: pd.DataFrame) -> list[str]:
+    missing = [words for kind, words in _SOUGHT.items() if all(_true_rows(run, kind).empty for run in runs)]
+    asked = {name for run in runs for name in _true_rows(run, "benchmark").get("benchmark", ())}
+    if unasked := [name for name in BENCHMARKS if name not in asked]:
+        missing.insert(0, f"by the benchmark's own rules and on its own data: {', '.join(unasked)}")
+    rows = ledger[ledger["scale"] == _paper_scale()].groupby("claim", sort=False)["measured"].count()
+    claims = {claim.name: claim.claim.partition(" (")[0] for claim in paper_claims().claims}
+    if unseen := [claims[str(name)] for name, count in rows.items() if not count]:
+        missing.insert(0, f"at the paper's scale: {'; '.join(unseen)}")
+    return missing or ["nothing of what the ledger and the benchmarks ask for"]
+
+
+def _true_rows(run: Run, kind: str) -> pd.DataFrame:
+    """What a run measured of ``kind``, without stand-in data and tries at tiny sizes."""
+    if not run.has(kind) or run.settings(kind).get("tiny"):
+        return pd.DataFrame()
+    rows = run.frame(kind)
+    if "status" in rows:
+        rows = rows[rows["status"] == MEASURED]
+    return rows[~rows["stand_in"].fillna(True)] if "stand_in" in rows else rows
