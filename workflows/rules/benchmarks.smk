@@ -1,7 +1,5 @@
 """Benchmarks by their own rules: prompts are made once, every model answers all of them, and answers are scored apart."""
 
-from pathlib import Path
-
 from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
 
 BENCHMARKS = EXPERIMENT.benchmarks
