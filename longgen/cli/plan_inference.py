@@ -122,7 +122,7 @@ def print_inference(rows: list[dict[str, Any]], title: str) -> None:
             "least\nprefill",
             "least\ndecode step",
         ],
-        f"predicted, not measured; least: what the GPU allows at best, by {first['rates']}",
+        f"predicted, not measured; least: at the GPU's peak rates ({first['rates']})",
     )
     for row in rows:
         kinds = {"": f"{row['full_layers']:g}/{row['num_layers']}", "_full_attention": "all"}
