@@ -169,15 +169,12 @@ def _plan_model(asked: dict[str, Any]) -> list[dict[str, Any]]:
         "pattern": pattern.to_dict(),
     }
     value_bytes = asked.get("bytes_per_value", 2)
-    cases = list(product(whole_numbers(asked, "length", DEFAULT_LENGTH), whole_numbers(asked, "batch", "1")))
-    more = more_columns(asked, shape, layout, pattern, cases)
-    return [
-        described
-        | {"batch": batch}
-        | asdict(make_plan(shape, layout, pattern, length, batch, value_bytes))
-        | more(length, batch)
+    cases = product(whole_numbers(asked, "length", DEFAULT_LENGTH), whole_numbers(asked, "batch", "1"))
+    rows = [
+        described | {"batch": batch} | asdict(make_plan(shape, layout, pattern, length, batch, value_bytes))
         for length, batch in cases
     ]
+    return more_columns(asked, shape, layout, pattern, rows)
 
 
 def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:

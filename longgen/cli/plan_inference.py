@@ -18,31 +18,35 @@ STAGES = ("prefill", "decode")
 
 
 def more_columns(
-    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern, cases: list[tuple[int, int]]
-) -> Callable[[int, int], dict[str, Any]]:
-    """What rows have besides costs, as a function of length and batch: nothing where the options ask for nothing.
+    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """``rows`` of costs with what the options ask for besides: inference on a GPU, and expected times.
 
     Args:
         asked: the options that were given.
         shape: the model.
         layout: its full and sparse layers.
         pattern: of the sparse layers.
-        cases: all lengths and batches that are planned.
+        rows: each with its length, batch and ideal speed-ups.
 
     Raises:
         ConfigError: an impossible value, or options that need others or exclude them.
         ArtifactError: the file of ceilings is unusable.
     """
-    from longgen.errors import ConfigError
+    from longgen.strict import require
 
     dense = {stage: asked[f"dense_{stage}"] for stage in STAGES if f"dense_{stage}" in asked}
     for stage, seconds in dense.items():
-        if not (math.isfinite(seconds) and seconds > 0):
-            raise ConfigError(f"--dense-{stage} is {seconds}: allowed is a number of seconds > 0")
-        if len(cases) > 1:
-            raise ConfigError(f"--dense-{stage} is {seconds}: allowed with one --length and one --batch")
+        require(math.isfinite(seconds) and seconds > 0, f"--dense-{stage}", seconds, "a number of seconds > 0")
+        require(len(rows) == 1, f"--dense-{stage}", seconds, "a time at one --length and one --batch")
     on_gpu = _on_gpu(asked, shape, layout, pattern)
-    return lambda length, batch: on_gpu(length, batch) | _expected(dense, shape, layout, pattern, length, batch, asked)
+    return [
+        row
+        | on_gpu(row["length"], row["batch"])
+        | {f"dense_{stage}_seconds": seconds for stage, seconds in dense.items()}
+        | {f"expected_{stage}_seconds": seconds / row[f"ideal_{stage}_speedup"] for stage, seconds in dense.items()}
+        for row in rows
+    ]
 
 
 def _on_gpu(
@@ -81,24 +85,6 @@ def _on_gpu(
         return row
 
     return columns
-
-
-def _expected(
-    dense: dict[str, float],
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
-    length: int,
-    batch: int,
-    asked: dict[str, Any],
-) -> dict[str, Any]:
-    """Times of the hybrid where full attention's are known: these over the ideal speed-ups."""
-    from longgen.planner import make_plan
-
-    plan = make_plan(shape, layout, pattern, length, batch, asked.get("bytes_per_value", 2))
-    speedups = {"prefill": plan.ideal_prefill_speedup, "decode": plan.ideal_decode_speedup}
-    row = {f"dense_{stage}_seconds": seconds for stage, seconds in dense.items()}
-    return row | {f"expected_{stage}_seconds": seconds / speedups[stage] for stage, seconds in dense.items()}
 
 
 def print_inference(rows: list[dict[str, Any]], title: str) -> None:

@@ -10,6 +10,7 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 
 from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
 from longgen.pattern import SparsePattern
@@ -85,7 +86,7 @@ def layouts_for_budget(
         found += [(full, pattern) for full in (above, above - 1) if full >= 0]
         if pattern.stride and other_strides:
             others = (replace(pattern, stride=stride) for stride in range(2, SPARSEST_STRIDE + 1))
-            found += [(above, other) for other in others if size(above, other) <= allowed][:1]
+            found += islice(((above, other) for other in others if size(above, other) <= allowed), 1)
     choices = [
         Choice(
             layout_with(full),

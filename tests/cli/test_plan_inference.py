@@ -140,7 +140,7 @@ def test_nothing_more_than_asked_is_planned() -> None:
         (f"{MODEL} --prefill-chunk 64", "--prefill-chunk is 64: allowed is with --gpu or --ceilings"),
         (f"{MODEL} --dense-prefill 0", "--dense-prefill is 0.0: allowed is a number of seconds > 0"),
         (f"{MODEL} --dense-decode nan", "--dense-decode is nan: allowed is a number of seconds > 0"),
-        (f"{MODEL} --dense-decode 1 --batch 1,2", "--dense-decode is 1.0: allowed with one --length and one --batch"),
+        (f"{MODEL} --dense-decode 1 --batch 1,2", "--dense-decode is 1.0: allowed is a time at one --length"),
     ],
 )
 def test_bad_options_are_refused(options: str, message: str) -> None:

@@ -77,16 +77,12 @@ def test_peak_of_a_prefill_is_within_a_tenth_of_the_planners(layout, pattern, le
     assert tracker.peak - weights == pytest.approx(planned - weights, rel=0.25)
 
 
-@pytest.mark.parametrize(
-    ("layout", "pattern"),
-    [(Layout((True,) * 3), SINK), (Layout((False,) * 3), STRIDE), (MIDDLE, STRIDE)],
-    ids=str,
-)
-def test_peak_of_decoding_is_within_a_tenth_of_the_planners(layout, pattern):
+@pytest.mark.parametrize("layout", [Layout((False,) * 3), MIDDLE], ids=str)
+def test_peak_of_decoding_is_within_a_tenth_of_the_planners(layout):
     # in the second step a block goes out of sight of sparse layers, and the third grows the buffers of full ones
     shape = ModelShape("7b layers", layout.num_layers, 4096, 11008, 32, 32, 128, 32000)
-    tracker = prefill(layout, pattern, 8190, 4095, 32, steps=3)
-    planned = inference_memory(shape, layout, pattern, 8193, chunk=1)
+    tracker = prefill(layout, STRIDE, 4094, 4094, 32, steps=3)
+    planned = inference_memory(shape, layout, STRIDE, 4097, chunk=1)
     assert tracker.peak - planned[WEIGHTS] == pytest.approx(planned[KV_CACHE] + planned[WORK], rel=0.1)
 
 
