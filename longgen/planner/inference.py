@@ -29,9 +29,10 @@ def inference_memory(
     """Bytes on the GPU at the widest point of a context of ``length`` tokens, by component.
 
     In bfloat16, rows of the same length, in `LongGenCache` as it grows. How much of the context is the prompt is left
-    open, so that the layer in work is what needs most of three: the last chunk of a prompt; a step of decoding; the
-    last growth, when the keys of a full layer are in the old buffer and in the new one. The reserve is assumed, as in
-    `training_memory`, except that nothing is lost to fragmentation around weights, which are allocated once.
+    open, so that the layer in work is what needs more of two: the last chunk of a prompt, and a step of decoding needs
+    no more than that; or the last growth, when the keys of a full layer are in the old buffer and in the new one. The
+    reserve is assumed, as in `training_memory`, except that nothing is lost to fragmentation around weights, which are
+    allocated once.
 
     Args:
         shape: the model.
@@ -44,13 +45,11 @@ def inference_memory(
     Raises:
         ConfigError: as `kv_cache_bytes`.
     """
-    sizes = (batch, VALUE_BYTES)
     memory = {
         WEIGHTS: shape.parameters * VALUE_BYTES,
         KV_CACHE: kv_cache_bytes(shape, layout, pattern, length, VALUE_BYTES, batch, GROWTH_TOKENS),
         WORK: max(
-            working_bytes(shape, layout, pattern, length, chunk, *sizes),
-            working_bytes(shape, layout, pattern, length, 1, *sizes),
+            working_bytes(shape, layout, pattern, length, chunk, batch, VALUE_BYTES),
             _growth(shape, layout, length) * batch,
         ),
     }

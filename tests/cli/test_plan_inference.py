@@ -68,6 +68,12 @@ def test_options_narrow_a_budget_down() -> None:
     assert found[1]["full_layers"] - found[0]["full_layers"] == 1 / 32  # a head
 
 
+def test_heads_are_a_placement_without_a_budget_too() -> None:
+    by_heads, by_layers = (rows(*MODEL.split(), "--placement", name)[0] for name in ("heads", "middle"))
+    assert by_heads["full_layers"] == by_layers["full_layers"] == 11
+    assert by_heads["kv_bytes"] == by_layers["kv_bytes"]
+
+
 # ---------------------------------------------------------------- a GPU
 def test_gpu_rows() -> None:
     found = rows(*MODEL.split(), *["--gpu", "a100-40gb", "--batch", "1,64", "--prefill-chunk", "1024"])

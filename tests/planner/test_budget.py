@@ -75,17 +75,17 @@ def test_most_full_layers_within_the_budget(pattern: SparsePattern, length: int,
     assert within.plan.kv_fraction == pytest.approx(shares[len(fitting) - 1])
 
 
-@pytest.mark.parametrize("sink_blocks", [1, 3])
-def test_smallest_stride_for_a_full_layer_more(sink_blocks: int) -> None:
-    pattern = SparsePattern(4, sink_blocks, 2, 4)
-    found = layouts_for_budget(TINY, [pattern], 200, 0.5)
+@pytest.mark.parametrize(("sink_blocks", "stride", "budget"), [(1, 4, 0.5), (3, 4, 0.5), (1, 2, 0.75)])
+def test_smallest_stride_for_a_full_layer_more(sink_blocks: int, stride: int, budget: float) -> None:
+    pattern = SparsePattern(4, sink_blocks, 2, stride)
+    found = layouts_for_budget(TINY, [pattern], 200, budget)
     other = next(choice for choice in found if choice.pattern != pattern)
     above = next(choice for choice in found if not choice.within_budget)
     assert other.within_budget
     assert other.layout == above.layout
-    strides = [dataclasses.replace(pattern, stride=stride) for stride in range(2, other.pattern.stride + 1)]
-    shares = [dense_share(above.layout, stride, 200) for stride in strides]
-    assert shares[-1] <= 0.5 < min(shares[:-1])
+    strides = [dataclasses.replace(pattern, stride=smaller) for smaller in range(2, other.pattern.stride + 1)]
+    shares = [dense_share(above.layout, smaller, 200) for smaller in strides]
+    assert shares[-1] <= budget < min(shares[:-1])
 
 
 # ---------------------------------------------------------------- real caches
