@@ -156,5 +156,5 @@ def test_bad_options_are_refused(options: str, message: str) -> None:
 
 
 def test_help_names_every_gpu() -> None:
-    shown = longgen("--help")
+    shown = re.sub(r"[\s│]", "", longgen("--help"))  # however its lines are broken
     assert all(name in shown for name in GPUS)
