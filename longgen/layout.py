@@ -171,14 +171,15 @@ def make_layout(
     if placement == HEADS:
         if num_kv_heads is None:
             raise ConfigError(f"placement is {HEADS!r}: allowed where the number of KV heads is known")
-        return _spread_over_heads(num_layers, num_kv_heads, count * num_kv_heads)
+        return spread_over_heads(num_layers, num_kv_heads, count * num_kv_heads)
     if placement not in PLACEMENTS:
         raise ConfigError(f"placement is {placement!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}")
     chosen = set(PLACEMENTS[placement](num_layers, count)) if count else set()
     return Layout(tuple(layer in chosen for layer in range(num_layers)))
 
 
-def _spread_over_heads(num_layers: int, num_kv_heads: int, full_heads: int) -> Layout:
+def spread_over_heads(num_layers: int, num_kv_heads: int, full_heads: int) -> Layout:
+    """The layout with ``full_heads`` of all KV heads full (0..num_layers x num_kv_heads), spread as `HEADS` says."""
     each, rest = divmod(full_heads, num_layers)
     richer = _interleaved(num_layers, rest) if rest else set()
     counts = [each + (layer in richer) for layer in range(num_layers)]

@@ -89,7 +89,9 @@ class SparsePattern:
 
     def kept_count(self, seen: int, head_offset: int = 0) -> int:
         """How many tokens a sparse layer's KV cache holds once ``seen`` tokens went through it."""
-        return len(self.kept_positions(seen, head_offset))
+        own, window = seen // self.block_size, self.local_blocks - 1
+        blocks = min(own, window) + self._lasting_before(max(0, own - window), head_offset)
+        return int(blocks * self.block_size + seen % self.block_size)
 
     def head_offsets(self, num_kv_heads: int) -> tuple[int, ...]:
         """The ``head_offset`` of every KV head: 0, or if ``staggered`` evenly spread over the stride (our choice).

@@ -20,6 +20,7 @@ from longgen.pattern import SparsePattern, dense_pairs
 from longgen.planner import (
     attention_flops,
     decode_bytes,
+    decode_flops,
     experiment_lengths,
     experiment_records,
     experiment_settings,
@@ -72,6 +73,14 @@ def test_attention_flops(pattern: SparsePattern, layout: Layout, length: int, ba
     groups = TINY.num_heads // TINY.num_kv_heads
     pairs = sum(groups * int(mask.sum()) for _, mask in head_masks(pattern, layout, length))
     assert attention_flops(TINY, layout, pattern, length, batch) == batch * pairs * 4 * TINY.head_dim
+
+
+@given(patterns | staggered, layouts, lengths, st.integers(1, 3))
+def test_decode_flops(pattern: SparsePattern, layout: Layout, length: int, batch: int) -> None:
+    groups = TINY.num_heads // TINY.num_kv_heads
+    keys = sum(groups * int(mask[length].sum()) for _, mask in head_masks(pattern, layout, length + 1))
+    weights = matrix_flops_per_token(TINY) + 2 * TINY.hidden_size * TINY.vocab_size
+    assert decode_flops(TINY, layout, pattern, length, batch) == batch * (keys * 4 * TINY.head_dim + weights)
 
 
 def matrix_flops_per_token(shape: ModelShape) -> int:

@@ -1,8 +1,10 @@
-"""`longgen plan`: KV bytes, FLOPs and ideal speed-ups of a hybrid, by arithmetic alone (no torch, no GPU)."""
+"""`longgen plan`: what a hybrid costs, and what a KV budget buys, by arithmetic alone (no torch, no GPU)."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,6 +21,8 @@ from longgen.cli.options import (
     option_names,
     sparse_pattern,
 )
+from longgen.cli.plan_budget import budget_rows, print_budget
+from longgen.cli.plan_inference import more_columns, print_expected, print_inference
 from longgen.cli.plan_options import (
     DEFAULT_LENGTH,
     DEFAULT_PLACEMENT,
@@ -27,9 +31,12 @@ from longgen.cli.plan_options import (
     Placement,
     model_and_layout,
     refuse_beside_config,
+    whole_numbers,
 )
+from longgen.cli.plan_tables import print_plans
 from longgen.cli.plan_train import train
-from longgen.units import binary_size, scaled
+
+_GPU, _DENSE = "Inference on a GPU", "Calibration by a measurement of full attention"
 
 app = typer.Typer()
 app.command("train")(train)
@@ -51,9 +58,44 @@ def plan(
     local_blocks: LocalBlocks = None,
     stride: Stride = None,
     staggered: Staggered = False,
-    batch: Annotated[int | None, typer.Option(help="Sequences.", show_default="1")] = None,
+    batch: Annotated[
+        list[str] | None, typer.Option(help="Sequences; several as with --length.", show_default="1")
+    ] = None,
     bytes_per_value: Annotated[
         int | None, typer.Option(help="Bytes of a weight and of a cached value.", show_default="2")
+    ] = None,
+    kv_budget: Annotated[
+        float | None,
+        typer.Option(help="List the layouts that keep at most this share of full attention's KV cache, such as 0.38."),
+    ] = None,
+    gpu: Annotated[
+        str | None,
+        typer.Option(
+            help="Memory and least time of inference on one: h100-80gb, h200, a100-80gb, a100-40gb, l40s, rtx-4090, "
+            "b200.",
+            rich_help_panel=_GPU,
+        ),
+    ] = None,
+    ceilings: Annotated[
+        Path | None,
+        typer.Option(
+            help="device-limits.json that `python -m longgen.profiling.gpu` measured: wins over the datasheet.",
+            rich_help_panel=_GPU,
+        ),
+    ] = None,
+    prefill_chunk: Annotated[
+        int | None,
+        typer.Option(help="Tokens per forward pass over the prompt.", show_default="4096", rich_help_panel=_GPU),
+    ] = None,
+    dense_prefill: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds that full attention took for this prompt: scaled to the hybrid.", rich_help_panel=_DENSE
+        ),
+    ] = None,
+    dense_decode: Annotated[
+        float | None,
+        typer.Option(help="Seconds of one of its decode steps after it: likewise.", rich_help_panel=_DENSE),
     ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Plan all variants of this experiment instead, in 32-bit floats.")
@@ -63,7 +105,8 @@ def plan(
 ) -> None:
     """Predict KV cache, FLOPs and ideal speed-ups over full attention; `plan train`: memory and time of training.
 
-    The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements.
+    The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements. What
+    is counted and assumed: docs/planning.md.
     """
     from longgen.errors import ConfigError
 
@@ -80,31 +123,42 @@ def plan(
         "staggered": staggered,
         "batch": batch,
         "bytes_per_value": bytes_per_value,
+        "kv_budget": kv_budget,
+        "gpu": gpu,
+        "ceilings": ceilings,
+        "prefill_chunk": prefill_chunk,
+        "dense_prefill": dense_prefill,
+        "dense_decode": dense_decode,
     }
     asked = given(options)
     if context.invoked_subcommand:
         if asked or config or output:
             raise ConfigError(f"{option_names(asked) or '--config'} given before train: allowed are options after it")
         return
-    rows = _plan_experiment(config, output, asked) if config else _plan_model(output, asked)
+    if output and not config:
+        raise ConfigError(f"--output is '{output}': allowed is a path with --config only")
+    if kv_budget is not None and not config:
+        rows = budget_rows(asked)
+        tables: tuple[Callable[[list[dict[str, Any]], str], None], ...] = (print_budget,)
+    else:
+        rows = _plan_experiment(config, output, asked) if config else _plan_model(asked)
+        tables = (print_plans, print_inference, print_expected)
     if as_json:
         for row in rows:
             # three digits are all that the comparison with the paper's -62 % can carry
             rounded = {"kv_reduction": round(row["kv_reduction"], 3)} if "kv_reduction" in row else {}
             print(json.dumps(row | rounded))
     else:
-        _print_table(rows, title=str(config or model))
+        for show in tables:
+            show(rows, str(config or model))
 
 
-def _plan_model(output: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per length, for a model and the pattern that the options describe."""
+def _plan_model(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per length and batch, for a model and the pattern that the options describe."""
     from dataclasses import asdict
 
-    from longgen.errors import ConfigError
     from longgen.planner import make_plan
 
-    if output:
-        raise ConfigError(f"--output is '{output}': allowed is a path with --config only")
     shape, layout = model_and_layout(asked)
     pattern = sparse_pattern(asked)
     described = {
@@ -114,19 +168,13 @@ def _plan_model(output: Path | None, asked: dict[str, Any]) -> list[dict[str, An
         "num_layers": layout.num_layers,
         "pattern": pattern.to_dict(),
     }
-    chosen = {name: asked[name] for name in ("batch", "bytes_per_value") if name in asked}
-    lengths = _lengths(asked.get("length", [DEFAULT_LENGTH]))
-    return [described | asdict(make_plan(shape, layout, pattern, length, **chosen)) for length in lengths]
-
-
-def _lengths(words: list[str]) -> list[int]:
-    from longgen.errors import ConfigError
-
-    lengths = [word.strip() for words_ in words for word in words_.split(",")]
-    for word in lengths:
-        if not word.isdecimal() or int(word) < 1:
-            raise ConfigError(f"--length is {word!r}: allowed are whole numbers >= 1, such as 4096,131072")
-    return [int(word) for word in lengths]
+    value_bytes = asked.get("bytes_per_value", 2)
+    cases = product(whole_numbers(asked, "length", DEFAULT_LENGTH), whole_numbers(asked, "batch", "1"))
+    rows = [
+        described | {"batch": batch} | asdict(make_plan(shape, layout, pattern, length, batch, value_bytes))
+        for length, batch in cases
+    ]
+    return more_columns(asked, shape, layout, pattern, rows)
 
 
 def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -144,35 +192,3 @@ def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -
         origin = provenance({"settings": settings, "lengths": lengths}, experiment.seed)
         save_result(output, Result("plan", experiment.name, records, origin, settings=settings))
     return records
-
-
-def _print_table(rows: list[dict[str, Any]], title: str) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    first = rows[0]
-    if "model" in first:
-        title = f"{first['model']}, {first['full_layers']}/{first['num_layers']} layers full ({first['placement']})"
-    table = Table(
-        title=title, caption="ideal: speed-up over full attention, predicted and not measured", box=box.SIMPLE
-    )
-    names = [name for name in ("variant",) if name in first]
-    for name in names:
-        table.add_column(name, no_wrap=True)
-    measures = ("length", "KV cache", "KV saved", "prefill\nFLOPs")
-    for heading in (*measures, "ideal\nprefill", "ideal\ndecode", "ideal\ntraining"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            *(row[name] for name in names),
-            f"{row['length']:,}",
-            binary_size(row["kv_bytes"]),
-            f"{100 * (1 - row['kv_fraction']):.1f} %",
-            scaled(row["prefill_flops"], 1000, ("", "k", "M", "G", "T", "P")),
-            *(f"{row[f'ideal_{stage}_speedup']:.2f}x" for stage in ("prefill", "decode", "training")),
-        )
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=120)  # the 80 that rich assumes for a file would cut the columns
-    console.print(table)

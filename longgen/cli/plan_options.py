@@ -24,8 +24,21 @@ FullLayers = Annotated[
 ]
 Placement = Annotated[
     str | None,
-    typer.Option(help="Where they are: middle, ends, bottom, top, interleaved.", show_default=DEFAULT_PLACEMENT),
+    typer.Option(
+        help="Where they are: middle, ends, bottom, top, interleaved, or heads (spread over the heads of all layers).",
+        show_default=DEFAULT_PLACEMENT,
+    ),
 ]
+
+
+def model_shape_of(asked: dict[str, Any]) -> ModelShape:
+    """The model that the options name. Raises ConfigError if none is given, or it is unknown."""
+    from longgen.errors import ConfigError
+    from longgen.shapes import MODEL_SHAPES, model_shape
+
+    if "model" not in asked:
+        raise ConfigError(f"--model is missing: allowed are {', '.join(MODEL_SHAPES)}, or a path; or give --config")
+    return model_shape(asked["model"])
 
 
 def model_and_layout(asked: dict[str, Any]) -> tuple[ModelShape, Layout]:
@@ -34,15 +47,22 @@ def model_and_layout(asked: dict[str, Any]) -> tuple[ModelShape, Layout]:
     Raises:
         ConfigError: no model is given or it is unknown, or the layers are impossible.
     """
-    from longgen.errors import ConfigError
     from longgen.layout import make_layout
-    from longgen.shapes import MODEL_SHAPES, model_shape
 
-    if "model" not in asked:
-        raise ConfigError(f"--model is missing: allowed are {', '.join(MODEL_SHAPES)}, or a path; or give --config")
-    shape = model_shape(asked["model"])
+    shape = model_shape_of(asked)
     full_layers, placement = asked.get("full_layers", DEFAULT_FULL_LAYERS), asked.get("placement", DEFAULT_PLACEMENT)
-    return shape, make_layout(shape.num_layers, full_layers, placement)
+    return shape, make_layout(shape.num_layers, full_layers, placement, shape.num_kv_heads)
+
+
+def whole_numbers(asked: dict[str, Any], name: str, default: str) -> list[int]:
+    """What the option ``name`` lists, repeated or separated by commas. Raises ConfigError unless all are >= 1."""
+    from longgen.errors import ConfigError
+
+    words = [word.strip() for words_ in asked.get(name, [default]) for word in words_.split(",")]
+    for word in words:
+        if not word.isdecimal() or int(word) < 1:
+            raise ConfigError(f"--{name} is {word!r}: allowed are whole numbers >= 1, such as 4096 or 4096,131072")
+    return [int(word) for word in words]
 
 
 def refuse_beside_config(asked: dict[str, Any]) -> None:

@@ -1,104 +1,62 @@
-"""What `longgen plan train` prints."""
+"""What `longgen plan` prints."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
+
+from longgen.units import binary_size, scaled
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from longgen.planner.training import TrainingPlan
-
-GIB = 2**30
+_IDEAL = "ideal: speed-up over full attention, predicted and not measured"
 
 
-def as_record(name: str, plan: TrainingPlan) -> dict[str, Any]:
-    """A plan for programs, in bytes and seconds."""
-    from longgen.planner.training import remedies
-
-    job = plan.job
-    return {
-        "name": name,
-        "model": job.shape.name,
-        "full_layers": job.layout.num_full,
-        "num_layers": job.layout.num_layers,
-        "pattern": job.pattern.to_dict(),
-        "length": job.length,
-        "batch_size": job.batch_size,
-        "gpu": job.machine.gpu.name,
-        "setup": asdict(job.setup) | {"processes": job.processes},
-        "efficiency": job.machine.efficiency,
-        "memory": plan.memory,
-        "memory_bytes": plan.memory_bytes,
-        "available_bytes": job.machine.gpu.memory,
-        "fits": plan.fits(),
-        "remedies": [] if plan.fits() else remedies(plan),
-        "host_memory": plan.host_memory,
-        "step": asdict(plan.step),
-        "step_seconds": plan.step.total,
-        "tokens_per_second": plan.tokens_per_second,
-        "mfu": plan.mfu,
-        "days": plan.days,
-    }
+def print_plans(rows: list[dict[str, Any]], title: str) -> None:
+    """A line per row of costs."""
+    first = rows[0]
+    if "model" in first:
+        title = f"{first['model']}, {first['full_layers']}/{first['num_layers']} layers full ({first['placement']})"
+    batches = ["batch"] if len({row.get("batch") for row in rows}) > 1 else []
+    names = [name for name in ("variant",) if name in first]
+    measures = ["length", *batches, "KV cache", "KV saved", "prefill\nFLOPs"]
+    table = plain_table(title, names, [*measures, "ideal\nprefill", "ideal\ndecode", "ideal\ntraining"])
+    for row in rows:
+        table.add_row(
+            *(row[name] for name in names),
+            f"{row['length']:,}",
+            *(str(row[name]) for name in batches),
+            binary_size(row["kv_bytes"]),
+            f"{100 * (1 - row['kv_fraction']):.1f} %",
+            scaled(row["prefill_flops"], 1000, ("", "k", "M", "G", "T", "P")),
+            *speedups(row),
+        )
+    print_table(table)
 
 
-def print_tables(plans: dict[str, TrainingPlan], title: str) -> None:
-    """A line per plan; for a single one, its memory by component, too."""
+def plain_table(title: str, names: list[str], numbers: list[str], caption: str = _IDEAL) -> Table:
+    """A table with columns of words, then columns of numbers."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=title, caption=caption, box=box.SIMPLE)
+    for name in names:
+        table.add_column(name, no_wrap=True)
+    for name in numbers:
+        table.add_column(name, justify="right", no_wrap=True)
+    return table
+
+
+def print_table(table: Table) -> None:
+    """To the terminal; to a file, without cutting columns."""
     from rich.console import Console
 
     console = Console()
     if not console.is_terminal:
         console = Console(width=140)  # the 80 that rich assumes for a file would cut the columns
-    if len(plans) == 1:
-        console.print(_components(*next(iter(plans.items()))))
-    console.print(_summary(plans, title))
+    console.print(table)
 
 
-def _components(name: str, plan: TrainingPlan) -> Table:
-    """Memory by component."""
-    from rich import box
-    from rich.table import Table
-
-    job = plan.job
-    layout = f"{job.layout.num_full}/{job.layout.num_layers} layers full"
-    table = Table(title=f"{name}: {job.length:,} tokens, {layout}", box=box.SIMPLE, min_width=60)
-    table.add_column("memory per GPU")
-    table.add_column("GiB", justify="right")
-    for component, count in plan.memory.items():
-        table.add_row(component, f"{count / GIB:.1f}")
-    table.add_row("in all", f"{plan.memory_bytes / GIB:.1f}", style="bold")
-    table.add_row(f"there are on {job.machine.gpu.name}", f"{job.machine.gpu.memory / GIB:.1f}")
-    for component, count in plan.host_memory.items():
-        table.add_row(f"main memory per node: {component}", f"{count / GIB:.1f}")
-    return table
-
-
-def _summary(plans: dict[str, TrainingPlan], title: str) -> Table:
-    """A line per plan."""
-    from rich import box
-    from rich.table import Table
-
-    job = next(iter(plans.values())).job
-    table = Table(
-        title=title,
-        caption=f"predicted, not measured; {job.machine.efficiency:.0%} of the peak FLOP/s assumed",
-        box=box.SIMPLE,
-    )
-    table.add_column("set-up", no_wrap=True)
-    headings = ("GPUs", "GiB\nper GPU", "fits", "passes\nper step", "step", "tokens/s", "MFU", "all steps")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
-    for name, plan in plans.items():
-        table.add_row(
-            name,
-            str(plan.job.processes),
-            f"{plan.memory_bytes / GIB:.1f}",
-            "yes" if plan.fits() else "no",
-            str(plan.job.passes),
-            f"{plan.step.total:.1f} s",
-            f"{plan.tokens_per_second:,.0f}",
-            f"{100 * plan.mfu:.0f} %",
-            f"{plan.days:.1f} days",
-        )
-    return table
+def speedups(row: dict[str, Any]) -> list[str]:
+    """The ideals of prefill, decode and training."""
+    return [f"{row[f'ideal_{stage}_speedup']:.2f}x" for stage in ("prefill", "decode", "training")]

@@ -26,7 +26,7 @@ from longgen.cli.plan_options import (
     model_and_layout,
     refuse_beside_config,
 )
-from longgen.cli.plan_tables import as_record, print_tables
+from longgen.cli.plan_train_tables import as_record, print_tables
 
 if TYPE_CHECKING:
     from longgen.planner.training import TrainingPlan

@@ -139,6 +139,18 @@ def decode_bytes(
     return shape.parameters * bytes_per_value + cache
 
 
+def decode_flops(shape: ModelShape, layout: Layout, pattern: SparsePattern, length: int, batch: int = 1) -> int:
+    """FLOPs of decoding the token after ``length`` cached ones, which sees them and itself, for every sequence.
+
+    Raises:
+        ConfigError: as `kv_cache_bytes`.
+    """
+    check_sizes(shape, layout, length=length, batch=batch)
+    keys = sum(heads * (sight.kept_count(length) + 1) for sight, heads in _sights(shape, layout, pattern).items())
+    attention = 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * keys
+    return batch * (attention + 2 * (shape.num_layers * shape.layer_weights + shape.head_weights))
+
+
 def prefill_peak_bytes(
     shape: ModelShape,
     layout: Layout,
@@ -150,10 +162,7 @@ def prefill_peak_bytes(
 ) -> int:
     """Peak memory of reading a prompt of ``length`` tokens in chunks of ``chunk``, with logits of the last token only.
 
-    Weights, the KV cache (reserved for ``length``), and what one chunk needs at the layer's widest point, as PyTorch
-    runs the Hugging Face model without compiling: the gated MLP holds three intermediate and four hidden states; a
-    sparse head holds queries, keys and values beside three hidden states, then the kept past joined with the new
-    tokens, and what of it is kept. Masks and attention's own workspace are not counted.
+    Weights, the KV cache (reserved for ``length``), and `working_bytes`.
 
     Args:
         shape: the model.
@@ -167,8 +176,40 @@ def prefill_peak_bytes(
     Raises:
         ConfigError: as `kv_cache_bytes`.
     """
-    check_sizes(shape, layout, chunk=chunk)
     kv = kv_cache_bytes(shape, layout, pattern, length, bytes_per_value, batch, GROWTH_TOKENS)
+    work = working_bytes(shape, layout, pattern, length, chunk, batch, bytes_per_value)
+    return shape.parameters * bytes_per_value + kv + work
+
+
+def working_bytes(
+    shape: ModelShape,
+    layout: Layout,
+    pattern: SparsePattern,
+    length: int,
+    chunk: int,
+    batch: int = 1,
+    bytes_per_value: int = 2,
+) -> int:
+    """What the last ``chunk`` of ``length`` tokens needs beside weights and KV cache, at a layer's widest point.
+
+    As PyTorch runs the Hugging Face model without compiling: the gated MLP holds three intermediate and four hidden
+    states; a sparse head holds queries, keys and values beside three hidden states, then the kept past joined with the
+    new tokens, and what of it is kept. Masks, logits and attention's own workspace are not counted. A chunk of 1 is a
+    step of decoding.
+
+    Args:
+        shape: the model.
+        layout: its full and sparse layers.
+        pattern: of the sparse layers.
+        length: tokens per sequence, the chunk included.
+        chunk: tokens of this forward pass, at most all.
+        batch: sequences.
+        bytes_per_value: of activations and KV cache.
+
+    Raises:
+        ConfigError: as `kv_cache_bytes`.
+    """
+    check_sizes(shape, layout, length=length, chunk=chunk, batch=batch, bytes_per_value=bytes_per_value)
     chunk = min(chunk, length)
     mlp = chunk * (3 * shape.intermediate_size + 4 * shape.hidden_size)
     heads = shape.num_heads + 2 * shape.num_kv_heads
@@ -182,7 +223,7 @@ def prefill_peak_bytes(
         )
         for layer in range(layout.num_layers)
     ]
-    return shape.parameters * bytes_per_value + kv + max(mlp, attention + max(joined)) * batch * bytes_per_value
+    return max(mlp, attention + max(joined)) * batch * bytes_per_value
 
 
 def _sights(shape: ModelShape, layout: Layout, pattern: SparsePattern) -> Counter[Sight]:

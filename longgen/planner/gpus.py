@@ -1,4 +1,4 @@
-"""GPUs that training can be planned for: what their makers' datasheets promise."""
+"""GPUs that can be planned for: what their makers' datasheets promise."""
 
 from __future__ import annotations
 

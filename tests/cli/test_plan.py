@@ -24,6 +24,7 @@ from longgen.shapes import model_shape
 from tests.experiments import experiment_file
 
 PAPER = "--model llama2-7b --length 131072 --full-layers 12 --placement middle --pattern sink"
+ON_H200 = ["--gpu", "h200"]
 
 
 def longgen(*arguments: str) -> str:
@@ -130,7 +131,7 @@ def test_experiment_hash_follows_what_is_planned(tmp_path: Path) -> None:
         ("--model llama2-7b --pattern stride --stride 0", "--stride is 0 with --pattern stride: allowed is 0 with"),
         ("--model llama2-7b --pattern stride --stride 1", "stride is 1: that is full attention"),
         ("--model llama2-7b --block-size 0", "block_size is 0: allowed is a whole number >= 1"),
-        ("--model llama2-7b --batch 0", "batch is 0: allowed is a whole number >= 1"),
+        ("--model llama2-7b --batch 0", "--batch is '0': allowed are whole numbers >= 1"),
         ("--model llama2-7b --output plan.json", "--output is 'plan.json': allowed is a path with --config only"),
         ("--config x.yaml --batch 2 --full-layers 1", "--full-layers, --batch given with --config: allowed is one or"),
         ("--config x.yaml", "x.yaml does not exist"),
@@ -153,7 +154,9 @@ def test_error_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, caps
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["plan", *PAPER.split()], ["plan", "--config", "tiny.yaml"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["plan", *PAPER.split(), "--gpu", "h200"], ["plan", "--config", "tiny.yaml"]]
+)
 def test_nothing_heavy_is_imported(tmp_path: Path, arguments: list[str]) -> None:
     experiment_file(tmp_path)
     code = (

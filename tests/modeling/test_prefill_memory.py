@@ -10,6 +10,7 @@ from longgen.layout import Layout
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.planner import prefill_peak_bytes
+from longgen.planner.inference import KV_CACHE, WEIGHTS, WORK, inference_memory
 from longgen.shapes import ModelShape
 from tests.modeling.memory_tracker import MemoryTracker
 
@@ -17,8 +18,13 @@ SINK, STRIDE = SparsePattern(64, 1, 16), SparsePattern(64, 1, 16, 16)
 MIDDLE = Layout((False, True, False))
 
 
-def prefill(layout: Layout, pattern: SparsePattern, length: int, chunk: int, kv_heads: int) -> MemoryTracker:
-    """Run the real code on fake tensors: shapes and lifetimes of all tensors are real, their contents absent."""
+def prefill(
+    layout: Layout, pattern: SparsePattern, length: int, chunk: int, kv_heads: int, steps: int = 0
+) -> MemoryTracker:
+    """Run the real code on fake tensors: shapes and lifetimes of all tensors are real, their contents absent.
+
+    What is tracked is the prompt, or if there are any, the ``steps`` of decoding after it.
+    """
     base = LlamaConfig(
         hidden_size=4096,
         intermediate_size=11008,
@@ -39,6 +45,10 @@ def prefill(layout: Layout, pattern: SparsePattern, length: int, chunk: int, kv_
             for start in range(0, length, chunk):
                 new = torch.zeros(1, min(chunk, length - start), dtype=torch.long)
                 model(new, past_key_values=cache, logits_to_keep=1)
+            if steps:
+                tracker.watch()
+            for _ in range(steps):
+                model(torch.zeros(1, 1, dtype=torch.long), past_key_values=cache)
             return tracker
     finally:
         plan_chunks.cache_clear()  # its masks are fake
@@ -65,6 +75,15 @@ def test_peak_of_a_prefill_is_within_a_tenth_of_the_planners(layout, pattern, le
     # what is not weights, too: they are not to hide an error; masks that are kept for other layers come on top
     weights = shape.parameters * 2
     assert tracker.peak - weights == pytest.approx(planned - weights, rel=0.25)
+
+
+@pytest.mark.parametrize("layout", [Layout((False,) * 3), MIDDLE], ids=str)
+def test_peak_of_decoding_is_within_a_tenth_of_the_planners(layout):
+    # in the second step a block goes out of sight of sparse layers, and the third grows the buffers of full ones
+    shape = ModelShape("7b layers", layout.num_layers, 4096, 11008, 32, 32, 128, 32000)
+    tracker = prefill(layout, STRIDE, 4094, 4094, 32, steps=3)
+    planned = inference_memory(shape, layout, STRIDE, 4097, chunk=1)
+    assert tracker.peak - planned[WEIGHTS] == pytest.approx(planned[KV_CACHE] + planned[WORK], rel=0.1)
 
 
 @pytest.mark.parametrize("pattern", [SINK, STRIDE], ids=str)

@@ -1,0 +1,155 @@
+"""`longgen plan --gpu`, `--ceilings` and `--dense-...`: memory and time of inference, predicted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from longgen.cli.plan_tables import plain_table, print_table
+
+if TYPE_CHECKING:
+    from longgen.layout import Layout
+    from longgen.pattern import SparsePattern
+    from longgen.shapes import ModelShape
+
+GIB = 2**30
+STAGES = ("prefill", "decode")
+
+
+def more_columns(
+    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern, rows: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """``rows`` of costs with what the options ask for besides: inference on a GPU, and expected times.
+
+    Args:
+        asked: the options that were given.
+        shape: the model.
+        layout: its full and sparse layers.
+        pattern: of the sparse layers.
+        rows: each with its length, batch and ideal speed-ups.
+
+    Raises:
+        ConfigError: an impossible value, or options that need others or exclude them.
+        ArtifactError: the file of ceilings is unusable.
+    """
+    from longgen.strict import require
+
+    dense = {stage: asked[f"dense_{stage}"] for stage in STAGES if f"dense_{stage}" in asked}
+    for stage, seconds in dense.items():
+        require(math.isfinite(seconds) and seconds > 0, f"--dense-{stage}", seconds, "a number of seconds > 0")
+        require(len(rows) == 1, f"--dense-{stage}", seconds, "a time at one --length and one --batch")
+    on_gpu = _on_gpu(asked, shape, layout, pattern)
+    return [
+        row
+        | on_gpu(row["length"], row["batch"])
+        | {f"dense_{stage}_seconds": seconds for stage, seconds in dense.items()}
+        | {f"expected_{stage}_seconds": seconds / row[f"ideal_{stage}_speedup"] for stage, seconds in dense.items()}
+        for row in rows
+    ]
+
+
+def _on_gpu(
+    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern
+) -> Callable[[int, int], dict[str, Any]]:
+    """Memory and least time with these layers and with full attention; nothing where no GPU is named."""
+    from longgen.strict import require
+
+    if "gpu" not in asked and "ceilings" not in asked:
+        require("prefill_chunk" not in asked, "--prefill-chunk", asked.get("prefill_chunk"), "with --gpu or --ceilings")
+        return lambda length, batch: {}
+    from longgen.layout import make_layout
+    from longgen.planner import inference
+    from longgen.planner.rates import device_rates
+
+    chunk = asked.get("prefill_chunk", inference.PREFILL_CHUNK)
+    require(chunk >= 1, "--prefill-chunk", chunk, "a whole number >= 1")
+    value_bytes = asked.get("bytes_per_value", inference.VALUE_BYTES)
+    require(value_bytes == inference.VALUE_BYTES, "--bytes-per-value", value_bytes, "2 (bfloat16) with a GPU")
+    gpu, rates = device_rates(asked.get("gpu"), asked.get("ceilings"))
+    layouts = {"": layout, "_full_attention": make_layout(shape.num_layers, "all")}
+
+    def columns(length: int, batch: int) -> dict[str, Any]:
+        row = {"gpu": gpu.name, "rates": rates.source, "prefill_chunk": chunk, "available_bytes": gpu.memory}
+        for name, split in layouts.items():
+            model = (shape, split, pattern)
+            memory = inference.inference_memory(*model, length, batch, chunk)
+            row |= {
+                f"memory{name}": memory,
+                f"memory_bytes{name}": sum(memory.values()),
+                f"fits{name}": sum(memory.values()) <= gpu.memory,
+                f"longest_context{name}": inference.longest_context(*model, gpu.memory, batch, chunk),
+                f"least_prefill_seconds{name}": inference.prefill_seconds(*model, length, rates, batch, chunk),
+                f"least_decode_seconds{name}": inference.decode_seconds(*model, length, rates, batch),
+            }
+        return row
+
+    return columns
+
+
+def print_inference(rows: list[dict[str, Any]], title: str) -> None:
+    """Memory and least time on the GPU: for every length and batch the hybrid, then full attention.
+
+    Nothing where no GPU was named.
+    """
+    first = rows[0]
+    if "gpu" not in first:
+        return
+    memory = f"{first['available_bytes'] / GIB:.1f} GiB, of which weights take {first['memory']['weights'] / GIB:.1f}"
+    table = plain_table(
+        f"{title}: inference on {first['gpu']} in bfloat16 ({memory})",
+        ["length", "batch", "full layers"],
+        [
+            "KV cache\nGiB",
+            "in work\nGiB",
+            "in all\nGiB",
+            "fits",
+            "longest\ncontext",
+            "least\nprefill",
+            "least\ndecode step",
+        ],
+        f"predicted, not measured; least: at the GPU's peak rates ({first['rates']})",
+    )
+    for row in rows:
+        kinds = {"": f"{row['full_layers']:g}/{row['num_layers']}", "_full_attention": "all"}
+        for name, layers in kinds.items():
+            parts = row[f"memory{name}"]
+            table.add_row(
+                f"{row['length']:,}",
+                str(row["batch"]),
+                layers,
+                *(f"{parts[component] / GIB:.1f}" for component in ("KV cache", "layer in work")),
+                f"{row[f'memory_bytes{name}'] / GIB:.1f}",
+                "yes" if row[f"fits{name}"] else "no",
+                _context(row[f"longest_context{name}"]),
+                *(_time(row[f"least_{stage}_seconds{name}"]) for stage in STAGES),
+            )
+    print_table(table)
+
+
+def print_expected(rows: list[dict[str, Any]], title: str) -> None:
+    """Times scaled from those that the user measured; nothing where none are given."""
+    row = rows[0]
+    if not any(f"dense_{stage}_seconds" in row for stage in STAGES):
+        return
+    caption = "expected: your measurement over the ideal speed-up; predicted, not measured, and seldom reached"
+    where = f"{row['length']:,} tokens, batch {row['batch']}"
+    table = plain_table(
+        f"{title}: expected times at {where}", ["stage"], ["full attention, yours", "ideal", "expected"], caption
+    )
+    for stage in STAGES:
+        if f"dense_{stage}_seconds" in row:
+            seconds = [_time(row[f"{kind}_{stage}_seconds"]) for kind in ("dense", "expected")]
+            table.add_row(stage, seconds[0], f"{row[f'ideal_{stage}_speedup']:.2f}x", seconds[1])
+    print_table(table)
+
+
+def _context(tokens: int) -> str:
+    from longgen.planner.inference import LONGEST
+
+    return f"{'>= ' if tokens == LONGEST else ''}{tokens:,}"
+
+
+def _time(seconds: float) -> str:
+    """``1.23 s`` or ``12.3 ms``."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.1f} ms"

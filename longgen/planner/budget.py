@@ -1,0 +1,102 @@
+"""Which layouts keep the KV cache within a share of full attention's.
+
+A full layer more makes every cost larger, so that within a budget no full layer at all is always the cheapest. What is
+sought is the most full attention that the budget buys: our choice of a rule, as quality hangs on it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
+from longgen.pattern import SparsePattern
+from longgen.planner.costs import kv_cache_bytes
+from longgen.planner.predictions import Plan, make_plan
+from longgen.shapes import ModelShape
+from longgen.strict import require
+
+# A sparser stride hardly differs from none. Our choice.
+SPARSEST_STRIDE = 256
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A layout with its pattern, and what they cost.
+
+    Attributes:
+        layout: full and sparse layers, or heads.
+        pattern: of the sparse ones.
+        plan: predictions.
+        within_budget: whether the KV cache is.
+    """
+
+    layout: Layout
+    pattern: SparsePattern
+    plan: Plan
+    within_budget: bool
+
+
+def layouts_for_budget(
+    shape: ModelShape,
+    patterns: Sequence[SparsePattern],
+    length: int,
+    budget: float,
+    placement: str = "middle",
+    batch: int = 1,
+    bytes_per_value: int = 2,
+    other_strides: bool = True,
+) -> list[Choice]:
+    """For every pattern the layout with most full layers within ``budget``, and the one with a full layer more.
+
+    Args:
+        shape: the model.
+        patterns: of sparse layers, to choose among.
+        length: tokens at which the budget holds; the share falls with length.
+        budget: bytes of the KV cache over those of full attention, 0 < budget < 1.
+        placement: of the full layers, which changes no cost; `HEADS` counts full KV heads of all layers instead.
+        batch: sequences.
+        bytes_per_value: of weights and KV cache.
+        other_strides: also find, for a full layer more, the smallest stride that brings it within the budget.
+
+    Returns:
+        those within the budget first; then by most full layers, and by fewest bytes.
+
+    Raises:
+        ConfigError: a budget outside of 0..1, or which no pattern meets, or as `kv_cache_bytes` and `make_layout`.
+    """
+    require(0 < budget < 1, "kv_budget", budget, "a number > 0 and < 1, the share of full attention's KV cache")
+    units = shape.num_layers * (shape.num_kv_heads if placement == HEADS else 1)
+    allowed = budget * kv_cache_bytes(shape, make_layout(shape.num_layers, "all"), patterns[0], length)
+
+    def layout_with(full: int) -> Layout:
+        if placement == HEADS:
+            return spread_over_heads(shape.num_layers, shape.num_kv_heads, full)
+        return make_layout(shape.num_layers, full, placement)
+
+    def size(full: int, pattern: SparsePattern) -> int:
+        return kv_cache_bytes(shape, layout_with(full), pattern, length)
+
+    found: list[tuple[int, SparsePattern]] = []
+    for pattern in patterns:
+        above = bisect.bisect_right(range(units), allowed, key=lambda full: size(full, pattern))
+        found += [(full, pattern) for full in (above, above - 1) if full >= 0]
+        if pattern.stride and other_strides:
+            others = (replace(pattern, stride=stride) for stride in range(2, SPARSEST_STRIDE + 1))
+            found += islice(((above, other) for other in others if size(above, other) <= allowed), 1)
+    choices = [
+        Choice(
+            layout_with(full),
+            pattern,
+            make_plan(shape, layout_with(full), pattern, length, batch, bytes_per_value),
+            size(full, pattern) <= allowed,
+        )
+        for full, pattern in found
+    ]
+    least = math.ceil(1e4 * min(choice.plan.kv_fraction for choice in choices)) / 1e4
+    met = any(choice.within_budget for choice in choices)
+    require(met, "kv_budget", budget, f"at least {least} here, which is left without any full layer")
+    return sorted(choices, key=lambda choice: (not choice.within_budget, -choice.layout.num_full, choice.plan.kv_bytes))
