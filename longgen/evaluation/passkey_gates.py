@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from longgen.config import DuoAttentionSettings, Experiment, SourceSettings, needed
+from longgen.config import Experiment, SourceSettings, needed
 from longgen.data.sources import load_documents
 from longgen.evaluation.baselines.duo_attention import STREAMING
-from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
+from longgen.evaluation.baselines.gates import optimise_gates, passkey_row, row_batches
 from longgen.evaluation.baselines.gates_file import Gates, save_gates, weights_fingerprint
 from longgen.evaluation.runs.model import load_model
-from longgen.progress import progress_bar
 from longgen.provenance import provenance
 
 # What every machine has (our choice); the authors' rows are of books.
@@ -33,27 +30,20 @@ def learn_passkey_gates(experiment: Experiment, model_folder: Path, output: Path
     asked = needed(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
     pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
     model, tokenizer = load_model(model_folder, getattr(torch, benchmarks.dtype), benchmarks.device)
-    batches = _batches(asked, tokenizer, asked.length or experiment.extension.max_length, experiment.seed)
-    learned = Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
-    inputs = {"model": weights_fingerprint(model_folder)}
-    settings = experiment.section("benchmarks")
-    origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
-    save_gates(output, learned, model_folder, origin)
+    length = asked.length or experiment.extension.max_length
 
-
-def _batches(
-    asked: DuoAttentionSettings, tokenizer: Any, length: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     def encode(text: str) -> np.ndarray:
         return np.asarray(tokenizer.encode(text, add_special_tokens=False), dtype=np.int64)
 
     text = encode("\n".join(document.text for document in load_documents(TEXT)))
     text = np.tile(text, length // len(text) + 1)
-    with progress_bar(asked.steps, "gates", "step") as bar:
-        for step in range(asked.steps):
-            # a stream per row: what it holds depends on nothing but its place
-            generators = [np.random.default_rng([seed, step, row]) for row in range(asked.batch_size)]
-            rows = [passkey_row(generator, text, encode, length) for generator in generators]
-            tokens, recited = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
-            yield tokens, recited
-            bar.update()
+
+    def row(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        return passkey_row(generator, text, encode, length)
+
+    batches = row_batches(row, asked.steps, asked.batch_size, experiment.seed)
+    learned = Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
+    inputs = {"model": weights_fingerprint(model_folder)}
+    settings = experiment.section("benchmarks")
+    origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
+    save_gates(output, learned, model_folder, origin)

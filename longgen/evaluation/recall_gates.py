@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import torch
 
-from longgen.config import DuoAttentionSettings, Experiment, needed
+from longgen.config import Experiment, needed
 from longgen.data.documents import ANSWER_WEIGHT, needles_document
 from longgen.evaluation.baselines.duo_attention import STREAMING
-from longgen.evaluation.baselines.gates import optimise_gates
+from longgen.evaluation.baselines.gates import optimise_gates, row_batches
 from longgen.evaluation.baselines.gates_file import Gates
-from longgen.progress import progress_bar
 
 
 def needle_row(generator: np.random.Generator, text: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:
@@ -44,18 +41,7 @@ def learn_gates(model: Any, text: np.ndarray, experiment: Experiment) -> Gates:
     asked = needed(evaluation.kv_reduction, "evaluation.kv_reduction").duo_attention
     pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
     length = asked.length or experiment.extension.max_length
-    batches = _batches(asked, text, length, experiment.seed)
+    batches = row_batches(
+        lambda generator: needle_row(generator, text, length), asked.steps, asked.batch_size, experiment.seed
+    )
     return Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern)
-
-
-def _batches(
-    asked: DuoAttentionSettings, text: np.ndarray, length: int, seed: int
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    with progress_bar(asked.steps, "gates", "step") as bar:
-        for step in range(asked.steps):
-            # a stream per row: what it holds depends on nothing but its place
-            generators = [np.random.default_rng([seed, step, row]) for row in range(asked.batch_size)]
-            rows = [needle_row(generator, text, length) for generator in generators]
-            tokens, answers = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
-            yield tokens, answers
-            bar.update()

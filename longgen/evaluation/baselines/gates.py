@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.generation import attention_of
 from longgen.evaluation.baselines.method import check_full, no_mask
 from longgen.pattern import SparsePattern
+from longgen.progress import progress_bar
 
 GATED = "longgen_gated"
 WORDS = (
@@ -70,6 +71,26 @@ def optimise_gates(
         with torch.no_grad():
             gates.clamp_(0, 1)
     return tuple(map(tuple, gates.tolist()))
+
+
+def row_batches(
+    row: Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray]], steps: int, batch_size: int, seed: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches for `optimise_gates`, with a progress bar.
+
+    Args:
+        row: token ids [length] int64, and which of them are asked for [length] bool, from a random generator.
+        steps: how many.
+        batch_size: rows of each.
+        seed: of all of them.
+    """
+    with progress_bar(steps, "gates", "step") as bar:
+        for step in range(steps):
+            # a stream per row: what it holds depends on nothing but its place
+            rows = [row(np.random.default_rng([seed, step, number])) for number in range(batch_size)]
+            tokens, asked = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+            yield tokens, asked
+            bar.update()
 
 
 def passkey_row(
