@@ -88,7 +88,7 @@ def train(
 
     from longgen.profiling.attention.session import Budget
     from longgen.profiling.gpu import check_device, default_name
-    from longgen.profiling.training.cases import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY
+    from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY
     from longgen.profiling.training.session import open_training_file, profile_training
     from longgen.profiling.training.table import training_table
     from longgen.results import check_run_name
