@@ -1,4 +1,4 @@
-"""`longgen profile`: an experiment's variants; `longgen profile train` and `inference`: a model's true shape on a GPU."""
+"""`longgen profile`: an experiment's variants; `longgen profile train` and `inference`: a model's true shape."""
 
 from __future__ import annotations
 

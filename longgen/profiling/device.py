@@ -52,7 +52,7 @@ def peak_flops(device: str) -> float | None:
 
 
 def free_memory(device: str) -> None:
-    """Give back what nothing refers to any more."""
-    gc.collect()
+    """Give back the GPU memory that nothing refers to any more."""
     if device != "cpu":
+        gc.collect()
         torch.cuda.empty_cache()
