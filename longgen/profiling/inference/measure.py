@@ -78,9 +78,10 @@ def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     }
     if not any(bounds.values()):
         raise ValueError(f"no model is predicted to fit in {available / GIB:.1f} GiB of {what}")
-    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
     kernel = fastest_decode_kernel(case.shape, most // 8, device, dtype)
     way = ways_to_prefill(case.shape, most // 8, [chunk_on(device)], device, dtype)[0]
+    free_memory(device)
+    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
     records = []
     for stack, bound in bounds.items():
         done: dict[int, Filled] = {}
