@@ -253,6 +253,24 @@ def test_where_full_attention_does_not_fit_the_rest_is_measured_and_both_compare
     assert all(r["speedup"] is not None for r in both)
 
 
+def test_memory_that_runs_out_between_rounds_costs_full_attention_alone(tmp_path, monkeypatch):
+    decode = InferenceStack.decode
+
+    def limited(self, stack, *arguments):
+        if stack.pattern == "full":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return decode(self, stack, *arguments)
+
+    monkeypatch.setattr(InferenceStack, "decode", limited)
+    records = run(tmp_path, Case(WHOLE, SMALLEST, 64))
+    assert {(r["pattern"], r["status"], r["reason"]) for r in records} == {
+        ("full", "unsupported", "ran out of memory"),
+        ("sink", "measured", None),
+        ("stride-16", "measured", None),
+    }
+    assert {r["speedup"] for r in records} == {None}
+
+
 def test_a_slice_that_does_not_fit_gives_way_to_a_smaller_one(tmp_path, monkeypatch):
     build = InferenceStack.__init__
 

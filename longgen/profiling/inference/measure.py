@@ -12,7 +12,7 @@ from longgen.planner.gpus import GIB
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.device import free_memory, precision_on
 from longgen.profiling.inference.cases import DECODE, PREFILL, WHOLE, Case
-from longgen.profiling.inference.memory import largest, predicted_bytes
+from longgen.profiling.inference.memory import OUT_OF_MEMORY, largest, predicted_bytes
 from longgen.profiling.inference.model import Filled, InferenceStack
 from longgen.profiling.inference.records import Record, longest_record, records_of, refused
 from longgen.profiling.inference.ways import Way, chunk_on, fastest_decode_kernel, ways_to_prefill
@@ -22,7 +22,6 @@ from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
 from longgen.training.preflight import available_memory
 
-OUT_OF_MEMORY = "ran out of memory"
 # Tokens in whose multiples the longest context is told, and beyond which no more is tried.
 STEP, MOST_TOKENS = 4096, 2**20
 TINY_STEP, TINY_MOST_TOKENS = 64, 1024

@@ -10,6 +10,8 @@ from longgen.planner.gpus import GIB
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
 
+OUT_OF_MEMORY = "ran out of memory"  # though it was predicted to fit
+
 
 def predicted_bytes(shape: ModelShape, stack: Stack, length: int, chunk: int, bytes_per_value: int) -> int:
     """Most memory of ``stack`` with ``length`` tokens: weights, and prefill in chunks or the cache of decoding.

@@ -13,7 +13,7 @@ from longgen.profiling.attention.session import NOT_MEASURED, UNSUPPORTED, Budge
 from longgen.profiling.attention.workloads import FULL, PATTERNS
 from longgen.profiling.device import free_memory, peak_flops, precision_on
 from longgen.profiling.inference.cases import FILLED, PREFILL, SLICES, WHOLE, Case, cost
-from longgen.profiling.inference.memory import predicted_bytes, why_not
+from longgen.profiling.inference.memory import OUT_OF_MEMORY, predicted_bytes, why_not
 from longgen.profiling.inference.records import Record, nothing_of, refused
 from longgen.profiling.inference.ways import chunk_on
 from longgen.profiling.inference.words import LONGEST, MODEL_PREFILL
@@ -115,7 +115,7 @@ def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -
                 records = time_stacks(case, stacks, device, budget)
                 return {"records": [_noted(record, notes) for record in records]}
             except torch.OutOfMemoryError:
-                reason = "ran out of memory"
+                reason = OUT_OF_MEMORY
             free_memory(device)  # only now: the exception held the model
         notes.append(f"{num_layers} layers: {reason}")
     raise ValueError("; ".join(notes))
@@ -133,14 +133,15 @@ def _measure_whole(case: Case, device: str, budget: Budget, most_layers: int) ->
         if reason is not None
         for record in refused(case, precision_on(device), stack, reason)
     ]
-    if not fitting:
-        return {"records": found}
-    if not _is_time(case, fitting, device, budget):
-        return {"status": NOT_MEASURED, "reason": "no time left"}
-    try:
-        return {"records": found + time_stacks(case, fitting, device, budget)}
-    except torch.OutOfMemoryError as error:
-        raise ValueError(str(error)) from None
+    while fitting:
+        if not _is_time(case, fitting, device, budget):
+            return {"status": NOT_MEASURED, "reason": "no time left"}
+        try:
+            return {"records": found + time_stacks(case, fitting, device, budget)}
+        except torch.OutOfMemoryError:  # between two measurements: without the stack that needs most there is more room
+            found += refused(case, precision_on(device), fitting.pop(0), OUT_OF_MEMORY)
+        free_memory(device)  # only now: the exception held the model
+    return {"records": found}
 
 
 def _measure_filled(case: Case, device: str, budget: Budget, most_layers: int) -> Record:
