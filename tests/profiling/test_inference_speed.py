@@ -15,28 +15,23 @@ from longgen.planner import kv_cache_bytes
 from longgen.planner.costs import decode_bytes, prefill_flops
 from longgen.profiling import gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
-from longgen.profiling.compose import REST, composed_seconds
-from longgen.profiling.device import Timed
 from longgen.profiling.inference import cases, measure, model, session
 from longgen.profiling.inference.cases import FILLED, SLICES, WHOLE, Case, cases_of
 from longgen.profiling.inference.memory import largest, predicted_bytes
-from longgen.profiling.inference.model import Filled, InferenceStack
-from longgen.profiling.inference.records import layer_bytes, records_of
+from longgen.profiling.inference.model import InferenceStack
+from longgen.profiling.inference.records import layer_bytes
 from longgen.profiling.inference.ways import Way
-from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
+from longgen.profiling.stacks import SHAPES, TINY, Stack
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_report
 from longgen.reporting.run import open_run
-from longgen.results import Result, load_result, save_result
+from longgen.results import load_result
+from tests.reporting.fake_inference import fake_records
 
 SMALL = SparsePattern(16, 1, 2)
 LLAMA = SHAPES["llama2-7b"]
 SMALLEST = replace(TINY, num_layers=3)
-KNOWN = {
-    "prefill": {REST: 0.01, "full": 0.5, "sink": 0.1, "stride-16": 0.15},
-    "decode": {REST: 1e-4, "full": 7e-4, "sink": 1e-4, "stride-16": 1.5e-4},
-}
 GIB = 2**30
 
 
@@ -54,31 +49,6 @@ def small_patterns(monkeypatch):
 
 
 # ---------------------------------------------------------------- composition
-def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list[Filled]]:
-    """Three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
-
-    def size(stack: Stack) -> int:
-        return kv_cache_bytes(stack.cut(LLAMA), stack.layout, stack.hybrid.pattern, length)
-
-    return {
-        stack: [
-            Filled(Timed(composed_seconds(KNOWN[stage], stack) * slow, 7 * GIB), size(stack)) for slow in (1, 2, 1.01)
-        ]
-        for stack in found
-    }
-
-
-def fake_records(how: str, length: int = 131072, found: list[Stack] | None = None) -> list[dict]:
-    case = Case(how, LLAMA, length)
-    found = found or (slices(8) if how == SLICES else whole_models(LLAMA))
-    rest = {"chunk": 8192, "full_kernel": "sdpa-flash", "sparse_kernel": "triton", "status": "measured", "reason": None}
-    return [
-        record | rest
-        for stage in KNOWN
-        for record in records_of(case, stage, "bfloat16", 2, fake_rounds(stage, found, length))
-    ]
-
-
 def by_stack(records: list[dict]) -> dict[tuple, dict]:
     keyed = {(r["what"], r["num_layers"], r["full_layers"], r["pattern"], r["composed"]): r for r in records}
     assert len(keyed) == len(records)
@@ -373,60 +343,6 @@ def test_bad_options_are_refused(tmp_path):
     found = CliRunner().invoke(app, ["profile", "inference", *options])
     assert isinstance(found.exception, ConfigError)
     assert str(found.exception).startswith("--shape is 'qwen3-8b': allowed are llama2-7b")
-
-
-def write_gpu_run(folder, records: list[dict]) -> None:
-    patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
-    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
-    settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
-    result = Result("inference-speed", folder.name, records, origin, settings=settings)
-    save_result(folder / "kernels" / "inference-speed.json", result)
-
-
-def test_the_ledger_takes_composed_models_and_whole_ones_before_them(tmp_path):
-    composed, whole = fake_records(SLICES), fake_records(WHOLE)
-    write_gpu_run(tmp_path / "slices", composed)
-    write_gpu_run(tmp_path / "both", composed + [record | {"speedup": 1.9, "speedup_low": 1.9} for record in whole])
-    rows = ledger([open_run("slices", tmp_path)]).set_index(["claim", "variant"])
-    prefill = rows.loc["prefill-speedup"]
-    assert list(prefill.index) == ["longgen-sink", "longgen-stride", "longgen-sink-12-layers"]
-    assert prefill.loc["longgen-stride", "measured"] == pytest.approx(16.01 / (0.01 + 11 * 0.5 + 21 * 0.15))
-    assert set(prefill["device"]) == {"Pretend GPU, composed from slices of 8 layers"}
-    assert set(prefill["verdict"]) == {"exceeded"}
-    decode = (1e-4 + 32 * 7e-4) / (1e-4 + 12 * 7e-4 + 20 * 1e-4)
-    assert rows.loc[("decode-speedup", "longgen-sink-12-layers"), "measured"] == pytest.approx(decode)
-    kv = rows.loc[("kv-reduction", "longgen-sink-12-layers")]
-    assert kv["measured"] == pytest.approx(kv["ideal"], abs=1e-9), "to the byte"
-    assert kv["verdict"] == "reproduced"
-    answered = ["prefill-speedup", "decode-speedup", "kv-reduction"]
-    assert rows.loc[~rows.index.get_level_values("claim").isin(answered), "measured"].isna().all()
-    rows = ledger([open_run("both", tmp_path)]).set_index(["claim", "variant"])
-    assert rows.loc[("decode-speedup", "longgen-sink"), "measured"] == pytest.approx(1.9)
-    assert set(rows.loc["decode-speedup", "device"]) == {"Pretend GPU, the whole model"}
-
-
-@pytest.mark.parametrize("change", [{"length": 65536}, {"shape": "llama2-13b"}, {"status": "failed"}])
-def test_other_lengths_and_models_do_not_answer_the_claims(tmp_path, change):
-    write_gpu_run(tmp_path / "gpu", [record | change for record in fake_records(SLICES)])
-    assert set(ledger([open_run("gpu", tmp_path)])["verdict"]) == {"not measured"}
-
-
-def test_the_figure_tells_measured_from_composed_and_the_table_how_long_a_context_fits(tmp_path):
-    longest = {"what": "longest-context", "composed": False, "note": None, "n": None, "seconds": None, "speedup": None}
-    template = fake_records(WHOLE)[0] | longest | {"kv_bytes": 64 * GIB}
-    fits = [
-        template | {"pattern": "full", "length": 126976},
-        template | {"pattern": "sink", "full_layers": 12, "length": 335872},
-    ]
-    write_gpu_run(tmp_path / "gpu", fake_records(SLICES) + fake_records(WHOLE, 32768) + fits)
-    report = write_report(open_run("gpu", tmp_path), tmp_path / "figures")
-    assert not report.skipped
-    drawn = (tmp_path / "figures" / "inference_by_length.csv").read_text().splitlines()
-    assert len(drawn) == 1 + 2 * 2 * 2, "two stages, lengths and patterns; the ratio 12/32 alone"
-    text = (tmp_path / "figures" / "inference_speed.md").read_text()
-    (row,) = [line.split("|") for line in text.splitlines() if "335,872" in line]
-    assert row[5].strip() == "2.65\u00d7"
-    assert "38.0 %" in text
 
 
 def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):
