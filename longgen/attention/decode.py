@@ -16,6 +16,12 @@ def decode_backend(kernel: str) -> str:
     return kernel if kernel in DECODE_BACKENDS else "sdpa"
 
 
+def choose_decode_backend(query: torch.Tensor, key: torch.Tensor) -> str:
+    """What "auto" stands for, for such tensors: our kernels on a GPU that they serve, unless gradients are wanted."""
+    served = query.device.type == "cuda" and not torch.is_grad_enabled() and why_unsupported(query, key) is None
+    return "triton" if served else "sdpa"
+
+
 def decode_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -34,8 +40,7 @@ def decode_attention(
         scale: softmax scale; head_dim ** -0.5 by default.
         lengths: [batch] integers on the device: how many of the first keys count; None for all.
         mask: [batch, kv_len] booleans on the device: which of them count; None for all. At least one must.
-        backend: ``auto`` (our kernels on a GPU that they serve, unless gradients are wanted, else PyTorch's attention),
-            ``triton`` or ``sdpa``.
+        backend: ``auto`` (`choose_decode_backend`), ``triton`` or ``sdpa``.
 
     Returns:
         [batch, query heads, 1, head_dim], dtype of ``query``.
@@ -47,8 +52,7 @@ def decode_attention(
         raise ValueError(f"backend is {backend!r}: allowed to decode are {', '.join(DECODE_BACKENDS)}")
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if backend == "auto":
-        served = query.device.type == "cuda" and not torch.is_grad_enabled() and why_unsupported(query, key) is None
-        backend = "triton" if served else "sdpa"
+        backend = choose_decode_backend(query, key)
     if backend == "triton":
         return triton_decode(query, key, value, scale, lengths, mask)
     if lengths is not None:

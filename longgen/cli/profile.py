@@ -1,9 +1,9 @@
-"""`longgen profile`: speed and memory of variants; `profile train`: training steps; `profile compare`: two runs."""
+"""`longgen profile`: an experiment's variants, a true model's training or inference, and two runs compared."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from longgen.cli.options import Config, use_threads
 from longgen.cli.profile_compare import compare_two
 from longgen.errors import ConfigError
+from longgen.shapes import ModelShape
 
 DEFAULT_VERB = "experiment"
 
@@ -27,8 +28,8 @@ class _DefaultVerb(TyperGroup):
 app = typer.Typer(
     cls=_DefaultVerb,
     no_args_is_help=True,
-    help="Measure: the variants of an experiment (`longgen profile CONFIG`), or training at a true model's shapes; or "
-    "compare what was measured.",
+    help="Measure: the variants of an experiment (`longgen profile CONFIG`), or training or inference of a true model's "
+    "shape; or compare what was measured.",
 )
 app.command("compare")(compare_two)
 
@@ -66,34 +67,94 @@ def profile(
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))
 
 
+Shape = Annotated[str | None, typer.Option(help="Model, such as llama2-7b.", show_default="llama2-7b; on a CPU tiny")]
+Device = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is one")]
+Minutes = Annotated[float, typer.Option(help="Time to spend; a second call goes on.")]
+Layers = Annotated[
+    int | None, typer.Option(help="Most layers of a slice; fewer where these do not fit.", show_default="8")
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")]
+Output = Annotated[Path, typer.Option(help="Folder of the runs.")]
+
+
 @app.command("train")
 def train(
-    shape: Annotated[
-        str | None, typer.Option(help="Model, such as llama2-7b.", show_default="llama2-7b; on a CPU tiny")
-    ] = None,
+    shape: Shape = None,
     lengths: Annotated[
         str | None, typer.Option(help="Tokens, separated by commas.", show_default="131072,32768,65536; tiny 512,1024")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is one")] = None,
-    minutes: Annotated[float, typer.Option(help="Time to spend; a second call goes on.")] = 8.5,
-    layers: Annotated[
-        int | None, typer.Option(help="Most layers of a slice; fewer where these do not fit.", show_default="8")
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")] = None,
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("results"),
+    device: Device = None,
+    minutes: Minutes = 8.5,
+    layers: Layers = None,
+    name: Name = None,
+    output: Output = Path("results"),
 ) -> None:
     """Time the training step of a slice of a model with random weights: LongGen against full attention.
 
     A few layers of the model's true shape under its embeddings and LM head, as many as fit; from slices of different
     layers the step of the whole model is composed.
     """
-    import torch
-
     from longgen.profiling.attention.session import Budget
-    from longgen.profiling.gpu import check_device, default_name
-    from longgen.profiling.training.cases import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY
+    from longgen.profiling.stacks import TINY
     from longgen.profiling.training.session import open_training_file, profile_training
     from longgen.profiling.training.table import training_table
+
+    asked = _asked(shape, device, layers, name)
+    tokens = _lengths(lengths or ("512,1024" if asked.shape == TINY else "131072,32768,65536"))
+    file = open_training_file(output, asked.run, asked.device)
+    cases = [(asked.shape, length) for length in tokens]
+    profile_training(file, cases, asked.device, Budget(60 * minutes), asked.most_layers)
+    print(training_table(file.result.records))
+    print(f"results: {file.path}")
+
+
+@app.command("inference")
+def inference(
+    shape: Shape = None,
+    lengths: Annotated[
+        str | None, typer.Option(help="Tokens, separated by commas.", show_default="131072,32768,65536; tiny 512,256")
+    ] = None,
+    device: Device = None,
+    minutes: Minutes = 8.5,
+    layers: Layers = None,
+    name: Name = None,
+    output: Output = Path("results"),
+) -> None:
+    """Time prefill and decoding of a model with random weights, and find how long a context fits.
+
+    LongGen against full attention at the model's true shape: the whole model where it fits in memory, and the model
+    composed of slices of a few layers. Where full attention does not fit at the longest length, both are compared at
+    the longest at which it does.
+    """
+    from longgen.profiling.attention.session import Budget
+    from longgen.profiling.inference.cases import cases_of
+    from longgen.profiling.inference.session import open_inference_file, profile_inference
+    from longgen.profiling.inference.table import inference_table
+    from longgen.profiling.stacks import TINY
+
+    asked = _asked(shape, device, layers, name)
+    tokens = _lengths(lengths or ("512,256" if asked.shape == TINY else "131072,32768,65536"))
+    file = open_inference_file(output, asked.run, asked.device)
+    cases = cases_of(asked.shape, tokens)
+    profile_inference(file, cases, asked.device, Budget(60 * minutes), asked.most_layers)
+    print(inference_table(file.result.records))
+    print(f"results: {file.path}")
+
+
+class _Asked(NamedTuple):
+    """What the options say, checked: on which device, a whole model, most layers of a slice, and a run."""
+
+    device: str
+    shape: ModelShape
+    most_layers: int
+    run: str
+
+
+def _asked(shape: str | None, device: str | None, layers: int | None, name: str | None) -> _Asked:
+    import torch
+
+    from longgen.profiling.gpu import check_device, default_name
+    from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY
     from longgen.results import check_run_name
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -106,11 +167,7 @@ def train(
     if not FEWEST_LAYERS <= most_layers <= SHAPES[shape].num_layers:
         allowed = f"{FEWEST_LAYERS}..{SHAPES[shape].num_layers}"
         raise ConfigError(f"--layers is {most_layers}: allowed are {allowed} with {shape}")
-    tokens = _lengths(lengths or ("512,1024" if shape == TINY.name else "131072,32768,65536"))
-    file = open_training_file(output, check_run_name(name or default_name(device)), device)
-    profile_training(file, [(SHAPES[shape], length) for length in tokens], device, Budget(60 * minutes), most_layers)
-    print(training_table(file.result.records))
-    print(f"results: {file.path}")
+    return _Asked(device, SHAPES[shape], most_layers, check_run_name(name or default_name(device)))
 
 
 def _lengths(words: str) -> list[int]:

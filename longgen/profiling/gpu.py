@@ -3,16 +3,18 @@
     python -m longgen.profiling.gpu                       spends at most --minutes
     python -m longgen.profiling.gpu --only checks         numerics alone
     python -m longgen.profiling.gpu --only training       steps of training alone
+    python -m longgen.profiling.gpu --only inference      prefill, decoding and memory of whole models alone
     python -m longgen.profiling.gpu --minutes 3           what fits; another call goes on from there
 
 First every kernel is compared with a reference in higher precision. Then the training step of a slice of Llama-2 7B is
-timed at 128K tokens, LongGen against full attention: the paper's claim, hence before what follows. Then forward,
-forward + backward and decoding of attention alone are timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M
-forward), against PyTorch's dense attention (flash, cuDNN), flash-attn where it is installed, FlexAttention with the
-same mask, and what sparsity allows at best. Last come training steps of other lengths, and of 70B. Needs none of the
-pipeline's packages; training needs transformers. Results are JSON files with provenance, see docs/results-format.md;
-`longgen publish` makes them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries
-itself out at tiny sizes.
+timed at 128K tokens, LongGen against full attention; and prefill and decoding, of the whole model where it fits, and
+composed of slices; and how long a context fits: the paper's claims, hence before what follows. Then forward, forward +
+backward and decoding of attention alone are timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward),
+against PyTorch's dense attention (flash, cuDNN), flash-attn where it is installed, FlexAttention with the same mask,
+and what sparsity allows at best. Last come training and inference at other lengths, and of 70B. Needs none of the
+pipeline's packages; training and inference need transformers. Results are JSON files with provenance, see
+docs/results-format.md; `longgen publish` makes them published ones; LONGGEN_COMMIT names the commit of sources without
+git. On a CPU it tries itself out at tiny sizes.
 
 `--only tuning` times other tile sizes instead.
 """
@@ -44,6 +46,9 @@ from longgen.profiling.attention.table import checks_table, speed_table
 from longgen.profiling.attention.timing import TIMES, time_workload
 from longgen.profiling.attention.tuning import tune
 from longgen.profiling.attention.workloads import Workload, dtype_name
+from longgen.profiling.inference import cases as inference_cases
+from longgen.profiling.inference.session import open_inference_file, profile_inference
+from longgen.profiling.inference.table import inference_table
 from longgen.profiling.training.cases import first_cases, more_cases
 from longgen.profiling.training.session import open_training_file, profile_training
 from longgen.profiling.training.table import training_table
@@ -51,8 +56,8 @@ from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result
 
-PARTS = ("checks", "training", "speed", "tuning")
-DEFAULT_PARTS = ("checks", "training", "speed")
+PARTS = ("checks", "training", "inference", "speed", "tuning")
+DEFAULT_PARTS = ("checks", "training", "inference", "speed")
 CHECK_KEY = ("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype", "tensor")
 SPEED_KEY = ("stage", "shape", "length", "batch", "pattern", "implementation")
 WORKERS = 8
@@ -217,6 +222,9 @@ def _run(options: argparse.Namespace) -> int:
     if "training" in parts:
         training = open_training_file(options.output, name, device)
         profile_training(training, first_cases(tiny), device, budget)
+    if "inference" in parts:
+        inference = open_inference_file(options.output, name, device)
+        profile_inference(inference, inference_cases.first_cases(tiny), device, budget)
     if "tuning" in parts:
         tuning = open_file(
             "kernel-tuning", ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")
@@ -229,6 +237,9 @@ def _run(options: argparse.Namespace) -> int:
     if "training" in parts:
         profile_training(training, more_cases(tiny), device, budget)
         print(training_table(training.result.records), flush=True)
+    if "inference" in parts:
+        profile_inference(inference, inference_cases.more_cases(tiny), device, budget)
+        print(inference_table(inference.result.records), flush=True)
     print(f"results: {options.output / name / 'kernels'}; {max(0.0, budget.left()):.0f} s were left")
     return int(failed > 0)
 

@@ -32,6 +32,9 @@ KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")
 # Those of training steps, which `longgen profile train` timed.
 STEP_FIGURE_NAMES = ("training_by_length",)
 STEP_TABLE_NAMES = ("training_speed",)
+# Those of prefill and decoding, which `longgen profile inference` timed.
+INFERENCE_FIGURE_NAMES = ("inference_by_length",)
+INFERENCE_TABLE_NAMES = ("inference_speed",)
 # Those of `longgen pack`.
 PACKING_FIGURE_NAMES = ("packing",)
 PACKING_TABLE_NAMES = ("packing_table",)

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from longgen.layout import count_full_layers
-from longgen.pattern import SparsePattern
-from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
-from longgen.reporting.contract import MEASURED
 from longgen.reporting.kv_reductions import pooled_reductions
 from longgen.reporting.measures import difference_interval, retrieval_by_length
-from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
+from longgen.reporting.paper import PaperClaim
 from longgen.reporting.run import Run
 
 MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached; paper_claims.yaml says so too
@@ -40,28 +36,6 @@ def _speedup(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurem
         return None
     row = rows.iloc[0]
     return Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
-
-
-def composed_training_speedup(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[Measurement, str] | None:
-    """The training speed-up of a hybrid at the paper's scale, composed of what slices of the model took on a GPU.
-
-    Returns:
-        The value, and in words what it is composed of; None if ``run`` did not measure such slices.
-    """
-    if not run.has("training-speed"):
-        return None
-    rows = run.frame("training-speed")
-    rows = rows[(rows["status"] == MEASURED) & (rows["shape"] == paper.model) & (rows["length"] == paper.length)]
-    patterns = run.settings("training-speed")["patterns"].items()
-    same = [name for name, sizes in patterns if SparsePattern(**sizes) == variant.pattern]
-    models = rows[(rows["what"] == COMPOSED_MODEL) & rows["pattern"].isin(same)]
-    full_layers = [count_full_layers(int(count), variant.full_layers) for count in models["num_layers"]]
-    models = models[models["full_layers"] == full_layers]
-    if models.empty:
-        return None
-    row, layers = models.iloc[0], rows.loc[rows["what"] == SLICE, "num_layers"].max()
-    value = Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
-    return value, f"composed from slices of {layers:.0f} layers"
 
 
 def _kv_reduction(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:

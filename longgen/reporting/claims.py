@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 import pandas as pd
 
-from longgen.reporting.claim_measures import MEASURES, Measurement, composed_training_speedup
+from longgen.reporting.claim_measures import MEASURES, Measurement
 from longgen.reporting.measures import ideal_speedup
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
+from longgen.reporting.paper_scale import measured_at_paper_scale
 from longgen.reporting.run import Run
 
 VERDICTS = ("exceeded", "reproduced", "not reached", "not measured")
@@ -22,7 +23,7 @@ _ROUNDING = 1e-9
 class LedgerRow:
     """One claim at one scale for one variant. Missing numbers are None: ``measured`` never holds a prediction.
 
-    Where the value is composed of measured parts, ``device`` says so besides naming the device.
+    Of models with random weights ``device`` also says whether the value is the whole model's or composed of parts.
     """
 
     claim: str
@@ -121,7 +122,7 @@ def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> fl
 def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
     """Every claim at the paper's scale with the planner's ideal.
 
-    Nothing is measured but the training speed-up, where ``runs`` timed training steps at that scale.
+    Measured are speed-ups and the KV reduction alone, where ``runs`` timed models of that shape.
     """
     from longgen.layout import make_layout
     from longgen.planner import make_plan
@@ -149,23 +150,22 @@ def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
                 ideal = float(getattr(plan, f"ideal_{claim.stage}_speedup"))
             elif claim.measure == "kv_reduction":
                 ideal = 100 * plan.kv_reduction
-            composed = _composed_rows(runs, claim, name, scale, ideal, paper) if claim.stage == "training" else []
-            if composed:
-                rows += composed
+            measured = _measured_rows(runs, claim, name, scale, ideal, paper)
+            if measured:
+                rows += measured
             elif ideal is not None or name in paper.hybrids:
                 rows.append(_row(claim, name, scale, ideal, None, None, None))
     return rows
 
 
-def _composed_rows(
+def _measured_rows(
     runs: Sequence[Run], claim: PaperClaim, variant: str, scale: str, ideal: float | None, paper: PaperClaims
 ) -> list[LedgerRow]:
     rows = []
     for run in runs:
-        found = composed_training_speedup(run, paper, paper.variants[variant])
+        found = measured_at_paper_scale(run, paper, claim, paper.variants[variant])
         if found is not None:
-            measurement, how = found
-            device = f"{run.device('training-speed')}, {how}"
+            measurement, device = found
             rows.append(_row(claim, variant, scale, ideal, measurement, run.name, device))
     return rows
 

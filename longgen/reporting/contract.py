@@ -14,6 +14,7 @@ from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, 
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 # What a kind of result is about: only an experiment has a plan and a part in the claims.
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
+INFERENCE = "inference"
 REDUCTIONS = "KV reductions"
 BENCHMARKS = "benchmarks"
 # Those whose records are of a variant each, with or without a plan.
@@ -30,7 +31,8 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS` or `PACKING`.
+        subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS`, `INFERENCE` or
+            `PACKING`.
         measured: the columns that a record of status "measured" must fill.
     """
 
@@ -160,6 +162,17 @@ KINDS: dict[str, Kind] = {
         STEPS,
         _TIMES,
     ),
+    "inference-speed": Kind(
+        "kernels/inference-speed.json",
+        (
+            *("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern", "dtype", "chunk"),
+            *("full_kernel", "sparse_kernel", "flops", "bytes", *_TIMES, "speedup", "speedup_low", "speedup_high"),
+            *("ideal_speedup", "fraction_of_ideal", "fit_error", "peak_bytes", "kv_bytes", "note", "status", "reason"),
+        ),
+        "longgen profile inference --name {run}",
+        INFERENCE,
+        ("length",),  # a longest context has no times
+    ),
     "attention-speed": Kind(
         "kernels/attention-speed.json",
         (
@@ -188,7 +201,7 @@ TEXT_COLUMNS = frozenset(
         *("method", "budget_of", "summary"),
     }
 )
-FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in"})
+FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})
 
 
 def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:

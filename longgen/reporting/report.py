@@ -12,6 +12,7 @@ from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
     BENCHMARK_TABLE_NAMES,
     FIGURE_NAMES,
+    INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
@@ -21,9 +22,10 @@ from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, KERNELS, PACKING, REDUCTIONS, STEPS
+from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, REDUCTIONS, STEPS
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
+from longgen.reporting.inference_speed import inference_speed_markdown
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.packing_table import packing_markdown, packing_table
@@ -66,7 +68,7 @@ def write_ablation(run: Run, folder: Path, name: str = "ablation") -> list[Path]
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
     """Write claims.csv and claims.md for one or several runs.
 
-    Of runs that are no experiments, only training steps at the paper's scale count.
+    Of runs that are no experiments, only training steps and inference at the paper's scale count.
 
     Raises:
         ArtifactError: an experiment's plan.json is missing.
@@ -122,6 +124,14 @@ def write_training_speed(run: Run, folder: Path, name: str = "training_speed") -
     return [folder / f"{name}.csv", folder / f"{name}.md"]
 
 
+def write_inference_speed(run: Run, folder: Path, name: str = "inference_speed") -> list[Path]:
+    """Write inference_speed.csv and inference_speed.md. Raises ArtifactError if no prefill or decoding was timed."""
+    text = inference_speed_markdown(run)
+    save_csv(run.frame("inference-speed"), folder / f"{name}.csv")
+    _write_text(folder / f"{name}.md", text)
+    return [folder / f"{name}.csv", folder / f"{name}.md"]
+
+
 def write_packing_table(run: Run, folder: Path, name: str = "packing_table") -> list[Path]:
     """Write packing_table.csv and packing_table.md. Raises ArtifactError if nothing was packed."""
     table = packing_table(run)
@@ -156,6 +166,10 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
     STEPS: {
         **dict.fromkeys(STEP_FIGURE_NAMES, write_figure),
         "training_speed": write_training_speed,
+    },
+    INFERENCE: {
+        **dict.fromkeys(INFERENCE_FIGURE_NAMES, write_figure),
+        "inference_speed": write_inference_speed,
     },
     PACKING: {
         **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),

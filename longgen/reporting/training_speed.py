@@ -10,7 +10,7 @@ import pandas as pd
 from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, SLICE
 from longgen.reporting.contract import MEASURED
 from longgen.reporting.run import Run
-from longgen.reporting.words import SEPARATOR, TIMES
+from longgen.reporting.words import TIMES, device_note, number, with_interval
 
 _WHAT = {
     SLICE: "slice, measured",
@@ -29,15 +29,6 @@ _MEANINGS = (
 )
 
 
-def training_note(run: Run) -> str:
-    """The small print: run, device, day and dtype; and whether it is a benchmark at all."""
-    kind = "training-speed"
-    parts = [f"run {run.name}", run.device(kind), run.days(kind), str(run.settings(kind).get("dtype", ""))]
-    if run.settings(kind).get("tiny"):
-        parts.append("CPU, tried out: not a benchmark")
-    return SEPARATOR.join(part for part in parts if part)
-
-
 def training_speed_markdown(run: Run) -> str:
     """The records of kind ``training-speed`` to read, measured and composed times told apart.
 
@@ -46,7 +37,7 @@ def training_speed_markdown(run: Run) -> str:
     """
     rows = run.frame("training-speed")
     lines = ["# Training steps of slices of a model, and of the model composed of them", ""]
-    lines += [training_note(run), ""]
+    lines += [device_note(run, "training-speed"), ""]
     done = rows[rows["status"] == MEASURED]
     for (shape, length), part in done.groupby(["shape", "length"], sort=False):
         kernels = part.iloc[0]
@@ -62,22 +53,15 @@ def training_speed_markdown(run: Run) -> str:
 
 
 def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
-    speedup = ""
-    if not pd.isna(row["speedup"]):
-        speedup = f"{row['speedup']:.2f}{TIMES} ({row['speedup_low']:.2f}\u2013{row['speedup_high']:.2f})"
     return {
         "what": _WHAT[row["what"]],
         "full layers": f"{row['full_layers']:.0f}/{row['num_layers']:.0f}",
         "pattern": row["pattern"],
-        "step, s": f"{row['seconds']:.3f} ({row['seconds_low']:.3f}\u2013{row['seconds_high']:.3f})",
-        "speed-up": speedup,
-        "ideal (predicted)": _number(row["ideal_speedup"], ".2f", TIMES),
-        "share of ideal": _number(100 * row["fraction_of_ideal"], ".0f", " %"),
-        "MFU": _number(100 * row["mfu"], ".1f", " %"),
-        "fit": _number(100 * row["fit_error"], "+.1f", " %"),
-        "memory, GiB": _number(row["peak_bytes"] / 2**30, ".1f"),
+        "step, s": with_interval(row, "seconds", ".3f"),
+        "speed-up": with_interval(row, "speedup", ".2f", TIMES),
+        "ideal (predicted)": number(row["ideal_speedup"], ".2f", TIMES),
+        "share of ideal": number(100 * row["fraction_of_ideal"], ".0f", " %"),
+        "MFU": number(100 * row["mfu"], ".1f", " %"),
+        "fit": number(100 * row["fit_error"], "+.1f", " %"),
+        "memory, GiB": number(row["peak_bytes"] / 2**30, ".1f"),
     }
-
-
-def _number(value: float, style: str, unit: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:{style}}{unit}"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import re
 import textwrap
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
 
 from longgen.pattern import SparsePattern
 from longgen.reporting.run import Run
@@ -43,6 +47,27 @@ def run_note(run: Run, *kinds: str) -> str:
     if kinds:
         parts.append(f"measured on {run.device(*kinds)}")
     return SEPARATOR.join(parts)
+
+
+def device_note(run: Run, kind: str) -> str:
+    """The small print of results of ``kind``: run, device, day, dtype; and whether they are a benchmark at all."""
+    parts = [f"run {run.name}", run.device(kind), run.days(kind), str(run.settings(kind).get("dtype", ""))]
+    if run.settings(kind).get("tiny"):
+        parts.append("CPU, tried out: not a benchmark")
+    return SEPARATOR.join(part for part in parts if part)
+
+
+def number(value: float, style: str, unit: str = "", factor: float = 1.0) -> str:
+    """``value`` times ``factor`` in a format such as ``.2f``, with its unit; empty if it is missing."""
+    return "" if pd.isna(value) else f"{factor * value:{style}}{unit}"
+
+
+def with_interval(row: Mapping[Hashable, Any], column: str, style: str, unit: str = "", factor: float = 1.0) -> str:
+    """A column of a row with the ends of its interval; empty if it is missing."""
+    if pd.isna(row[column]):
+        return ""
+    low, high = (number(row[f"{column}_{end}"], style, factor=factor) for end in ("low", "high"))
+    return f"{number(row[column], style, unit, factor)} ({low}{TO}{high})"
 
 
 def format_length(length: float) -> str:

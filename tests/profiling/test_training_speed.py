@@ -14,11 +14,12 @@ from longgen.modeling import longgen_config
 from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
 from longgen.planner import training_flops
-from longgen.profiling import gpu
+from longgen.profiling import gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
+from longgen.profiling.compose import REST, composed_seconds, parts_of
+from longgen.profiling.models import become
+from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
 from longgen.profiling.training import session, slice
-from longgen.profiling.training.cases import SHAPES, TINY, Stack, slices, whole_models
-from longgen.profiling.training.compose import REST, composed_seconds, parts_of
 from longgen.profiling.training.records import records_of
 from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
 from longgen.reporting.claims import ledger
@@ -34,7 +35,7 @@ LLAMA = SHAPES["llama2-7b"]
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(session, "MOST_ROUNDS", 3)
+    monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +49,7 @@ def alone():
 @pytest.fixture
 def small_patterns(monkeypatch):
     """Patterns that leave something out at a few tokens."""
-    monkeypatch.setattr(slice, "PATTERNS", {"sink": SMALL, "stride-16": replace(SMALL, stride=4)})
+    monkeypatch.setattr(stacks, "PATTERNS", {"sink": SMALL, "stride-16": replace(SMALL, stride=4)})
 
 
 # ---------------------------------------------------------------- composition
@@ -107,10 +108,9 @@ def test_a_slice_computes_what_the_hybrid_of_its_layout_does(small_patterns):
     length, model = 128, TrainingSlice(TINY, 4, 128, "cpu", "float32")
     row, losses = model.row, {}
     for stack in slices(4):
-        model._become(stack)
+        become(model.model, stack)
         config = shape_config(replace(TINY, num_layers=stack.num_layers), length)
-        pattern = slice.PATTERNS.get(stack.pattern, SMALL)
-        built = type(model.model)(longgen_config(config, stack.layout, pattern))
+        built = type(model.model)(longgen_config(config, stack.layout, stack.hybrid.pattern))
         weights = built.state_dict()
         built.load_state_dict({name: value for name, value in model.model.state_dict().items() if name in weights})
         with torch.no_grad():
@@ -184,10 +184,10 @@ def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
 
 def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypatch):
     """By the FLOPs of as many layers as fit, at the rate of the device."""
-    monkeypatch.setattr(session, "_peak_flops", lambda device: 1e9)
+    monkeypatch.setattr(session, "peak_flops", lambda device: 1e9)
     (record,) = run(tmp_path, (TINY, 64), budget=31)
     assert (record["status"], record["reason"], record["seconds"]) == ("not measured", "no time left", None)
-    monkeypatch.setattr(session, "_peak_flops", lambda device: 1e15)
+    monkeypatch.setattr(session, "peak_flops", lambda device: 1e15)
     assert {record["status"] for record in run(tmp_path, (TINY, 64), budget=40, most_layers=2)} == {"measured"}
 
 

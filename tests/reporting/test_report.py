@@ -18,6 +18,8 @@ from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
     BENCHMARK_TABLE_NAMES,
     FIGURE_NAMES,
+    INFERENCE_FIGURE_NAMES,
+    INFERENCE_TABLE_NAMES,
     KERNEL_FIGURE_NAMES,
     KERNEL_TABLE_NAMES,
     PACKING_FIGURE_NAMES,
@@ -47,12 +49,21 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    others = [*KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    others = [*KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *INFERENCE_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
     assert list(FIGURES) == [*FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
     benchmarks = [*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES]
     kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
+    inference = [*INFERENCE_FIGURE_NAMES, *INFERENCE_TABLE_NAMES]
     packing = [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
-    assert list(PARTS) == [*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_TABLE_NAMES, *benchmarks, *kernels, *packing]
+    assert list(PARTS) == [
+        *FIGURE_NAMES,
+        *TABLE_NAMES,
+        *REDUCTION_TABLE_NAMES,
+        *benchmarks,
+        *kernels,
+        *inference,
+        *packing,
+    ]
 
 
 @pytest.fixture(scope="module")

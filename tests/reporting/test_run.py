@@ -56,6 +56,8 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         command = f"longgen {verb} ... --run smoke"
     if kind == "training-speed":
         command = "longgen profile train --name smoke"
+    if kind == "inference-speed":
+        command = "longgen profile inference --name smoke"
     if kind == "packing":
         command = "longgen pack CONFIG --output FOLDER --result results/smoke/packing.json"
     assert f"`{command}` makes it" in str(caught.value)

@@ -162,13 +162,25 @@ class SlotCacheLayer(SightCacheLayer):
         length = layer.cumulative_length
         self.lazy_initialization(layer.keys, layer.values)
         self._reserve(length, layer.keys, layer.values)
+        slots = self.mark_seen(length)
+        self.keys[:, :, slots] = layer.keys[:, :, : len(slots)]
+        self.values[:, :, slots] = layer.values[:, :, : len(slots)]
+
+    def mark_seen(self, length: int) -> torch.Tensor:
+        """Count ``length`` tokens of every row as given, whatever keys and values their slots hold.
+
+        Returns:
+            the slots of those that are kept, in the order of their positions (int64).
+        """
         positions = self.sight.kept_positions(length)
         slots = self._slots(positions)
-        self.keys[:, :, slots] = layer.keys[:, :, : len(positions)]
-        self.values[:, :, slots] = layer.values[:, :, : len(positions)]
         self.positions[:, slots] = torch.tensor(positions, device=self.device)
         self.seen.fill_(length)
-        self.cumulative_length = length
+        if self.max_length is None:
+            self.cumulative_length = length
+        else:
+            self.cumulative_length.fill_(length)
+        return slots
 
     def _slots(self, positions: np.ndarray) -> torch.Tensor:
         return torch.tensor(self.sight.slot(positions), device=self.device)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from longgen.profiling.attention.session import MEASURED
+from longgen.profiling.text import aligned, number
 
 Record = dict[str, Any]
 
@@ -61,13 +62,11 @@ def speed_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
                     f"{1e3 * record['seconds']:.3f}",
                     f"{record['flops_per_second'] / 1e12:.1f}",
                     f"{record['bytes_per_second'] / 1e9:.0f}",
-                    _number(record["fraction_of_ideal"], ".0%"),
-                    _number(record["speedup"], ".2f"),
+                    number(record["fraction_of_ideal"], ".0%"),
+                    number(record["speedup"], ".2f"),
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(header))]
-    lines += ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-    lines += crossovers(records)
+    lines += [*aligned(rows), *crossovers(records)]
     rest = Counter(
         f"{record['status']}: {record['implementation']}: {record['reason']}"
         for record in records
@@ -114,7 +113,3 @@ def _order(record: Record) -> tuple[Any, ...]:
 
 def _heads(record: Record) -> str:
     return f"{record['num_heads']}/{record['num_kv_heads']} heads of {record['head_dim']}"
-
-
-def _number(value: float | None, style: str) -> str:
-    return "-" if value is None else format(value, style)

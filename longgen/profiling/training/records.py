@@ -8,11 +8,12 @@ from dataclasses import asdict
 from typing import Any
 
 from longgen.profiling.attention.workloads import FULL
-from longgen.profiling.training.cases import Stack, whole_models
-from longgen.profiling.training.compose import REST, composed_seconds, parts_of
+from longgen.profiling.compose import REST, composed_seconds, parts_of
+from longgen.profiling.rounds import speedup_columns, time_columns
+from longgen.profiling.stacks import Stack, whole_models
+from longgen.profiling.training.cases import step_flops
 from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, SLICE
 from longgen.shapes import ModelShape
-from longgen.statistics import bootstrap_interval
 
 Record = dict[str, Any]
 
@@ -61,12 +62,12 @@ def records_of(
     parts = [parts_of(dict(zip(stacks, times, strict=True))) for times in zip(*seconds.values(), strict=True)]
 
     def record(what: str, stack: Stack, times: Sequence[float], full: Stack, full_times: Sequence[float]) -> Record:
-        flops = stack.flops(shape, length)
-        found = describe(shape, length, dtype, what, stack) | {"flops": flops} | _times(times)
+        flops = step_flops(stack, shape, length)
+        found = describe(shape, length, dtype, what, stack) | {"flops": flops} | time_columns(times)
         found["mfu"] = None if peak_flops is None else flops / found["seconds"] / peak_flops
         if full.num_layers != stack.num_layers:
             return found
-        return found | _speedup(full_times, times, full.flops(shape, length) / flops)
+        return found | speedup_columns(full_times, times, step_flops(full, shape, length) / flops)
 
     records = []
     for stack, times in seconds.items():
@@ -76,25 +77,12 @@ def records_of(
     for part in parts[0]:
         times = [each[part] for each in parts]
         if part == REST:
-            records.append(describe(shape, length, dtype, COMPOSED_REST, Stack(FULL, 0, 0)) | _times(times))
+            records.append(describe(shape, length, dtype, COMPOSED_REST, Stack(FULL, 0, 0)) | time_columns(times))
         else:
             layer = Stack(part, 1, int(part == FULL))
-            records.append(describe(shape, length, dtype, COMPOSED_LAYER, layer) | _times(times))
+            records.append(describe(shape, length, dtype, COMPOSED_LAYER, layer) | time_columns(times))
     wholes = whole_models(shape)
     composed = {whole: [composed_seconds(each, whole) for each in parts] for whole in wholes}
     for whole, times in composed.items():
         records.append(record(COMPOSED_MODEL, whole, times, wholes[0], composed[wholes[0]]))
     return records
-
-
-def _times(seconds: Sequence[float]) -> Record:
-    low, high = bootstrap_interval(seconds, "median")
-    return {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
-
-
-def _speedup(full: Sequence[float], seconds: Sequence[float], ideal: float) -> Record:
-    ratios = [one / other for one, other in zip(full, seconds, strict=True)]
-    low, high = bootstrap_interval(ratios, "median")
-    speedup = statistics.median(ratios)
-    found = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
-    return found | {"ideal_speedup": ideal, "fraction_of_ideal": speedup / ideal}

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
-from longgen.planner.gpus import gpu_of_device
 from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done
 from longgen.profiling.attention.workloads import PATTERNS
-from longgen.profiling.training.cases import MOST_LAYERS, Stack, slices
+from longgen.profiling.device import free_memory, peak_flops, precision_on
+from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
+from longgen.profiling.stacks import MOST_LAYERS, slices
+from longgen.profiling.training.cases import step_flops
 from longgen.profiling.training.records import Record, describe, records_of
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import Result
 from longgen.shapes import ModelShape
 
-if TYPE_CHECKING:
-    from longgen.profiling.training.slice import Precision, Step, TrainingSlice
-
 KIND = "training-speed"
 KEY = ("what", "shape", "length", "num_layers", "full_layers", "pattern")
 
-# Rounds that count, after one that warms up: more than the fewest as long as they have not taken so many seconds.
-FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 7, 40.0
 # For the time budget: the share of the peak that is reached at least, and seconds until the first step.
 LEAST_EFFICIENCY, SECONDS_TO_START = 0.35, 30.0
-
-
-def precision_on(device: str) -> Precision:
-    """As training is done there."""
-    return "float32" if device == "cpu" else "bfloat16"
 
 
 def open_training_file(folder: Path, name: str, device: str) -> ResultFile:
@@ -88,15 +77,15 @@ def profile_training(
                 file.drop(base, ("shape", "length"))
                 for record in records:
                     file.put(record | outcome)
-                _free_memory(device)
+                free_memory(device)
             bar.update()
 
 
 def _seconds_needed(shape: ModelShape, length: int, device: str, num_layers: int) -> float:
-    peak = _peak_flops(device)
+    peak = peak_flops(device)
     if peak is None:
         return SECONDS_TO_START
-    flops = sum(stack.flops(shape, length, recompute=True) for stack in slices(num_layers))
+    flops = sum(step_flops(stack, shape, length, recompute=True) for stack in slices(num_layers))
     return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
 
 
@@ -104,7 +93,7 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
     """``records`` of one shape and length, with as many layers as fit; another status if there is no time for these."""
     from longgen.profiling.training.slice import layers_that_fit
 
-    _free_memory(device)
+    free_memory(device)
     notes: list[str] = []
     for num_layers in layers_that_fit(shape, length, device, precision_on(device), most_layers):
         if budget.left() < _seconds_needed(shape, length, device, num_layers):
@@ -114,7 +103,7 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
             return {"records": [record | {"note": "; ".join(notes) or None} for record in found]}
         except torch.OutOfMemoryError:
             notes.append(f"{num_layers} layers ran out of memory")
-        _free_memory(device)  # only now: the exception held the model
+        free_memory(device)  # only now: the exception held the model
     raise ValueError("; ".join(notes))
 
 
@@ -123,37 +112,14 @@ def _time_slices(shape: ModelShape, num_layers: int, length: int, device: str, b
 
     precision = precision_on(device)
     kernel = fastest_full_kernel(shape, length, device, getattr(torch, precision))
-    _free_memory(device)
+    free_memory(device)
     model = TrainingSlice(shape, num_layers, length, device, precision, kernel)
-    steps = _rounds(model, slices(num_layers), budget)
-    seconds = {stack: [step.seconds for step in taken] for stack, taken in steps.items()}
-    peaks = {stack: taken[-1].peak_bytes for stack, taken in steps.items()}
-    records = records_of(shape, length, precision, seconds, peaks, _peak_flops(device))
-    used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | used for record in records]
-
-
-def _rounds(model: TrainingSlice, stacks: list[Stack], budget: Budget) -> dict[Stack, list[Step]]:
-    """Steps of every slice in turn, in alternating order: what one leaves behind favours no other."""
+    stacks = slices(num_layers)
     for stack in stacks:  # compiles, and makes the optimizer's state
         model.step(stack)
-    steps: dict[Stack, list[Step]] = {stack: [] for stack in stacks}
-    started = time.monotonic()
-    for count in range(MOST_ROUNDS):
-        spent = time.monotonic() - started
-        if count >= FEWEST_ROUNDS and (spent > ROUNDS_SECONDS or budget.left() < 2 * spent / count):
-            break
-        for stack in reversed(stacks) if count % 2 else stacks:
-            steps[stack].append(model.step(stack))
-    return steps
-
-
-def _peak_flops(device: str) -> float | None:
-    gpu = None if device == "cpu" else gpu_of_device(torch.cuda.get_device_name(device))
-    return None if gpu is None else gpu.flops(precision_on(device))
-
-
-def _free_memory(device: str) -> None:
-    gc.collect()
-    if device != "cpu":
-        torch.cuda.empty_cache()
+    steps = alternating_rounds(stacks, model.step, budget)
+    seconds = {stack: [step.seconds for step in taken] for stack, taken in steps.items()}
+    peaks = {stack: taken[-1].peak_bytes for stack, taken in steps.items()}
+    records = records_of(shape, length, precision, seconds, peaks, peak_flops(device))
+    used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
+    return [record | used for record in records]

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import math
 import os
-import time
 from dataclasses import replace
 from functools import partial
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from longgen.attention import FULL_KERNELS, full_attention
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.data.batch import Batch
-from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
-from longgen.modeling import longgen_config
-from longgen.modeling.base import shape_config
 from longgen.planner.gpus import GIB
 from longgen.planner.training import plan_training
 from longgen.profiling.attention.timing import time_workload
 from longgen.profiling.attention.workloads import FULL, PATTERNS, HeadShape, Workload
-from longgen.profiling.training.cases import FEWEST_LAYERS, SINK, Stack
+from longgen.profiling.device import Precision, Timed, timed
+from longgen.profiling.models import become, random_stack
+from longgen.profiling.stacks import FEWEST_LAYERS, SINK, Stack
 from longgen.shapes import ModelShape
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
@@ -31,20 +28,7 @@ from longgen.training.parallel.trainee import Trainee
 from longgen.training.preflight import available_memory
 from longgen.training.step import compute_gradients, update_weights
 
-Precision = Literal["float32", "bfloat16"]
 LEARNING_RATE = 1e-5  # small: whatever the steps do to random weights is to stay finite
-
-
-class Step(NamedTuple):
-    """What one step took.
-
-    Attributes:
-        seconds: of wall-clock time.
-        peak_bytes: most memory that tensors on the GPU took; None on a CPU.
-    """
-
-    seconds: float
-    peak_bytes: int | None
 
 
 def how_to_train(length: int, precision: Precision, device: str) -> tuple[TrainingSettings, SetupSettings]:
@@ -141,10 +125,7 @@ class TrainingSlice:
         processes = join_processes(self.setup, sharded=precision != "float32")
         self.device, self.shape = processes.device, shape
         torch.manual_seed(0)
-        base = shape_config(replace(shape, num_layers=num_layers), length)
-        config = longgen_config(base, make_layout(num_layers, "all"), PATTERNS[SINK])
-        with self.device:  # weights are drawn where they stay
-            self.model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+        self.model = random_stack(shape, num_layers, length, self.device, torch.float32).train()
         self.model.use_full_attention(full_kernel)
         self.kernels = self.model.attention_kernels(getattr(torch, precision))
         self.trainee = Trainee(self.model, processes, self.settings, self.setup)
@@ -156,31 +137,24 @@ class TrainingSlice:
         """The one row, as `TrainingRows` gives them."""
         return self.row
 
-    def step(self, stack: Stack) -> Step:
+    def step(self, stack: Stack) -> Timed:
         """One optimizer step of ``stack``: forward, backward, clipping, AdamW.
 
         Raises:
             RuntimeError: the loss or the gradients are not finite.
             torch.OutOfMemoryError: it does not fit.
         """
-        self._become(stack)
-        on_gpu, phase = self.device.type == "cuda", self.settings.phases[0]
-        if on_gpu:
-            torch.cuda.synchronize(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
-        started = time.perf_counter()
-        numbers = compute_gradients(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
-        update_weights(self.optimizers, phase, 0)
-        if on_gpu:
-            torch.cuda.synchronize(self.device)
-        seconds = time.perf_counter() - started
+        become(self.model, stack)
+        phase = self.settings.phases[0]
+        numbers = None
+
+        def run() -> None:
+            nonlocal numbers
+            numbers = compute_gradients(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
+            update_weights(self.optimizers, phase, 0)
+
+        taken = timed(run, str(self.device))
+        assert numbers is not None
         if not (math.isfinite(numbers.loss) and math.isfinite(numbers.gradient_norm)):
             raise RuntimeError(f"loss is {numbers.loss}, gradient norm is {numbers.gradient_norm} in {stack}")
-        return Step(seconds, torch.cuda.max_memory_allocated(self.device) if on_gpu else None)
-
-    def _become(self, stack: Stack) -> None:
-        hybrid = Hybrid(stack.layout, PATTERNS.get(stack.pattern, PATTERNS[SINK]))
-        self.model.config.num_hidden_layers = stack.num_layers  # as many does transformers' decoder go through
-        for number in range(stack.num_layers):
-            groups = hybrid.head_groups(number, self.shape.num_kv_heads)
-            self.model.model.layers[number].self_attn.head_groups = groups
+        return taken

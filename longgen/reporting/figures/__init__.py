@@ -8,6 +8,7 @@ from collections.abc import Callable
 from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
     FIGURE_NAMES,
+    INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
@@ -23,6 +24,7 @@ FIGURES: dict[str, Callable[[Run], Drawing]] = {
         *BENCHMARK_FIGURE_NAMES,
         *KERNEL_FIGURE_NAMES,
         *STEP_FIGURE_NAMES,
+        *INFERENCE_FIGURE_NAMES,
         *PACKING_FIGURE_NAMES,
     )
 }

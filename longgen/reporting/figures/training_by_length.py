@@ -15,7 +15,6 @@ from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
-from longgen.reporting.training_speed import training_note
 
 COLUMNS = [
     *("what", "shape", "length", "num_layers", "full_layers", "pattern", "n"),
@@ -42,7 +41,9 @@ def drawn_rows(run: Run) -> pd.DataFrame:
 def draw(run: Run) -> Drawing:
     """One panel per model. Raises ArtifactError if no step of training was timed."""
     data = drawn_rows(run)
-    figure = style.new_figure("Training speed-up over full attention", training_note(run), height=2.9)
+    figure = style.new_figure(
+        "Training speed-up over full attention", words.device_note(run, "training-speed"), height=2.9
+    )
     shapes = list(dict.fromkeys(data["shape"]))
     panels = figure.subplots(1, max(1, len(shapes)), squeeze=False)[0]
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])

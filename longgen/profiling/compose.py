@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from longgen.profiling.training.cases import Stack
+from longgen.profiling.stacks import Stack
 
 REST = "rest"
 

@@ -1,0 +1,58 @@
+"""The device under measurement: its peak, its memory, and the time of something that it runs."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import torch
+
+from longgen.planner.gpus import gpu_of_device
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Timed(NamedTuple):
+    """What something took.
+
+    Attributes:
+        seconds: of wall-clock time.
+        peak_bytes: most memory that tensors on the GPU took; None on a CPU.
+    """
+
+    seconds: float
+    peak_bytes: int | None
+
+
+def precision_on(device: str) -> Precision:
+    """In which models are trained and run there."""
+    return "float32" if device == "cpu" else "bfloat16"
+
+
+def timed(run: Callable[[], object], device: str) -> Timed:
+    """Run once, from an idle device to an idle device."""
+    on_gpu = device != "cpu"
+    if on_gpu:
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+    started = time.perf_counter()
+    run()
+    if on_gpu:
+        torch.cuda.synchronize(device)
+    seconds = time.perf_counter() - started
+    return Timed(seconds, torch.cuda.max_memory_allocated(device) if on_gpu else None)
+
+
+def peak_flops(device: str) -> float | None:
+    """Of the datasheet, per second in the precision used there; None where it is not known."""
+    gpu = None if device == "cpu" else gpu_of_device(torch.cuda.get_device_name(device))
+    return None if gpu is None else gpu.flops(precision_on(device))
+
+
+def free_memory(device: str) -> None:
+    """Give back the GPU memory that nothing refers to any more."""
+    if device != "cpu":
+        gc.collect()
+        torch.cuda.empty_cache()

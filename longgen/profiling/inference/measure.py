@@ -1,0 +1,150 @@
+"""Cases on the device: which way full attention is fastest, what fits, and the rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+
+from longgen.attention.decode import choose_decode_backend
+from longgen.planner.gpus import GIB
+from longgen.profiling.attention.session import Budget
+from longgen.profiling.device import free_memory, precision_on
+from longgen.profiling.inference.cases import DECODE, PREFILL, WHOLE, Case
+from longgen.profiling.inference.memory import OUT_OF_MEMORY, largest, predicted_bytes
+from longgen.profiling.inference.model import Filled, InferenceStack
+from longgen.profiling.inference.records import Record, longest_record, records_of, refused
+from longgen.profiling.inference.ways import Way, chunk_on, fastest_decode_kernel, ways_to_prefill
+from longgen.profiling.rounds import alternating_rounds
+from longgen.profiling.stacks import Stack
+from longgen.shapes import ModelShape
+from longgen.training.parallel.processes import Processes
+from longgen.training.preflight import available_memory
+
+# Tokens in whose multiples the longest context is told, and beyond which no more is tried.
+STEP, MOST_TOKENS = 4096, 2**20
+TINY_STEP, TINY_MOST_TOKENS = 64, 1024
+
+
+def bytes_at_hand(device: str) -> tuple[int, str]:
+    """Bytes that a model may use, and of what memory."""
+    free_memory(device)
+    return available_memory(Processes(device=torch.device(device)))
+
+
+def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget) -> list[Record]:
+    """Time prefill and decoding of ``stacks``, the first of which has the most layers.
+
+    Stacks of a whole model that run out of memory are left out, with records that say so; slices belong together.
+
+    Raises:
+        torch.OutOfMemoryError: a slice ran out of memory, or every stack did.
+    """
+    assert case.length is not None
+    length, precision = case.length, precision_on(device)
+    dtype = getattr(torch, precision)
+    ways = ways_to_prefill(case.shape, length, _chunks(case, stacks, device, dtype), device, dtype)
+    kernel = fastest_decode_kernel(case.shape, length, device, dtype)
+    free_memory(device)
+    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
+    way, fitting = _way_that_fits(model, stacks, length, ways, kernel)
+    if not fitting or (case.how != WHOLE and len(fitting) < len(stacks)):
+        raise torch.OutOfMemoryError(OUT_OF_MEMORY)
+    lost = [stack for stack in stacks if stack not in fitting]
+    records = [record for stack in lost for record in refused(case, precision, stack, OUT_OF_MEMORY)]
+
+    prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget)
+    used = {"chunk": way.chunk, "full_kernel": way.kernel, "sparse_kernel": model.sparse_kernel}
+    records += [one | used for one in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
+
+    free_memory(device)
+    capture, note = _capture(model, fitting, length, kernel)
+    decodes = alternating_rounds(fitting, lambda stack: model.decode(stack, length, kernel, capture), budget)
+    used = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
+    return records + [one | used for one in records_of(case, DECODE, precision, dtype.itemsize, decodes)]
+
+
+def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
+    """The longest context of each of ``stacks``, whole models, that the memory of the device takes."""
+    precision, (available, what) = precision_on(device), bytes_at_hand(device)
+    dtype = getattr(torch, precision)
+    step, most = (TINY_STEP, TINY_MOST_TOKENS) if device == "cpu" else (STEP, MOST_TOKENS)
+    # what is predicted is the least that it takes: more than that need not be tried
+    bounds = {
+        stack: largest(partial(_fits_by_plan, case.shape, stack, step, device, available), most // step)
+        for stack in stacks
+    }
+    if not any(bounds.values()):
+        raise ValueError(f"no model is predicted to fit in {available / GIB:.1f} GiB of {what}")
+    kernel = fastest_decode_kernel(case.shape, most // 8, device, dtype)
+    way = ways_to_prefill(case.shape, most // 8, [chunk_on(device)], device, dtype)[0]
+    free_memory(device)
+    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
+    records = []
+    for stack, bound in bounds.items():
+        done: dict[int, Filled] = {}
+
+        def fits(steps: int, stack: Stack = stack, done: dict[int, Filled] = done) -> bool:
+            found = model.attempt(stack, steps * step, way, kernel)
+            free_memory(device)
+            if found is not None:
+                done[steps] = found
+            return found is not None
+
+        longest = largest(fits, bound)
+        note = f"no more than {most:,} tokens were tried" if longest * step == most else None
+        records.append(longest_record(case, precision, stack, longest * step, way, done.get(longest), note))
+    return records
+
+
+def _fits_by_plan(shape: ModelShape, stack: Stack, step: int, device: str, available: int, steps: int) -> bool:
+    size = getattr(torch, precision_on(device)).itemsize
+    return predicted_bytes(shape, stack, steps * step, chunk_on(device), size) <= available
+
+
+def _chunks(case: Case, stacks: Sequence[Stack], device: str, dtype: torch.dtype) -> list[int]:
+    """Sizes of chunks: some kernels serve whole prompts alone, where these fit in memory."""
+    assert case.length is not None
+    (available, _), chunk = bytes_at_hand(device), chunk_on(device)
+    at_once = max(predicted_bytes(case.shape, stack, case.length, case.length, dtype.itemsize) for stack in stacks)
+    return [chunk, case.length] if case.length > chunk and at_once <= available else [chunk]
+
+
+def _way_that_fits(
+    model: InferenceStack, stacks: Sequence[Stack], length: int, ways: Sequence[Way], kernel: str
+) -> tuple[Way, list[Stack]]:
+    """The fastest way of reading in which all stacks fit; if there is none, the most frugal, and those that do."""
+    for way in ways:
+        fitting = []
+        for stack in stacks:
+            if model.attempt(stack, length, way, kernel) is not None:
+                fitting.append(stack)
+            free_memory(model.device)
+        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device):
+            return way, fitting
+    raise AssertionError("one way is by chunks")
+
+
+def _capture(model: InferenceStack, stacks: Sequence[Stack], length: int, kernel: str) -> tuple[bool, str | None]:
+    """Whether steps of all stacks can be captured as CUDA graphs, and a note if they cannot; compiles what they run."""
+    if model.device == "cpu":
+        return False, None
+    try:
+        for stack in stacks:
+            model.decode(stack, length, kernel, capture=True)
+            free_memory(model.device)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        return False, f"without a CUDA graph: {str(error).splitlines()[0][:200]}"
+    return True, None
+
+
+def _sparse_decode_kernel(shape: ModelShape, device: str, dtype: torch.dtype) -> str:
+    query, key = (
+        torch.empty(1, heads, 1, shape.head_dim, device=device, dtype=dtype)
+        for heads in (shape.num_heads, shape.num_kv_heads)
+    )
+    with torch.no_grad():
+        return choose_decode_backend(query, key)

@@ -1,0 +1,42 @@
+"""What fits in memory, by the planner's arithmetic; and the search for the most that does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from longgen.cache_layout import GROWTH_TOKENS
+from longgen.planner.costs import kv_cache_bytes, prefill_peak_bytes
+from longgen.planner.gpus import GIB
+from longgen.profiling.stacks import Stack
+from longgen.shapes import ModelShape
+
+OUT_OF_MEMORY = "ran out of memory"  # though it was predicted to fit
+
+
+def predicted_bytes(shape: ModelShape, stack: Stack, length: int, chunk: int, bytes_per_value: int) -> int:
+    """Most memory of ``stack`` with ``length`` tokens: weights, and prefill in chunks or the cache of decoding.
+
+    Workspaces of attention and of the CUDA context are not counted: what is predicted to fit may still not.
+    """
+    cut, layout, pattern = stack.cut(shape), stack.layout, stack.hybrid.pattern
+    prefill = prefill_peak_bytes(cut, layout, pattern, length, chunk, bytes_per_value=bytes_per_value)
+    cache = kv_cache_bytes(cut, layout, pattern, length, bytes_per_value, full_chunk=GROWTH_TOKENS, slots=True)
+    return max(prefill, cut.parameters * bytes_per_value + cache)
+
+
+def why_not(needed: int, available: int, what: str) -> str | None:
+    """In words, why ``needed`` bytes do not fit in those of ``what`` that are available; None if they do."""
+    if needed <= available:
+        return None
+    return f"predicted to need {needed / GIB:.1f} GiB: there are {available / GIB:.1f} GiB of {what}"
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number of 1..``most`` that fits, if all smaller ones do; 0 if there is none. By bisection."""
+    if most < 1 or fits(most):
+        return max(0, most)
+    low, high = 0, most  # low fits, high does not
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if fits(middle) else (low, middle)
+    return low

@@ -1,0 +1,172 @@
+"""A model with random weights, and what prefill and decoding of stacks of its layers take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import PretrainedConfig
+
+from longgen.cache_layout import chunked
+from longgen.modeling import LongGenCache, longgen_config
+from longgen.modeling.base import shape_config
+from longgen.profiling.device import Timed, timed
+from longgen.profiling.inference.ways import Way
+from longgen.profiling.models import become, random_stack
+from longgen.profiling.stacks import Stack
+from longgen.shapes import ModelShape
+
+DECODED_TOKENS = 32  # that one time of decoding is the mean of
+_WARM_UP = 2  # steps before: one eager, one replayed
+
+
+@dataclass(frozen=True)
+class Filled:
+    """What a cache took.
+
+    Attributes:
+        timed: seconds of a prefill or of one decoded token, and the most memory meanwhile.
+        kv_bytes: of the storage of its keys and values.
+    """
+
+    timed: Timed
+    kv_bytes: int
+
+
+class InferenceStack:
+    """Layers of a model's true shape under its embeddings and LM head, one sequence at a time.
+
+    One set of weights stands for all stacks of as many layers or fewer, as in training.
+
+    Args:
+        shape: of the whole model.
+        num_layers: of the largest stack.
+        device: ``cpu`` or ``cuda``.
+        dtype: of weights, activations and cache.
+
+    Attributes:
+        sparse_kernel: the name in `longgen.attention.BACKENDS` of what reads prompts in sparse layers.
+
+    Raises:
+        torch.OutOfMemoryError: so many layers do not fit.
+    """
+
+    def __init__(self, shape: ModelShape, num_layers: int, device: str, dtype: torch.dtype) -> None:
+        torch.manual_seed(0)
+        self.shape, self.device, self.dtype = shape, device, dtype
+        self.model = random_stack(shape, num_layers, 2**20, device, dtype).eval()
+        self.sparse_kernel = self.model.attention_kernels()["sparse"]
+
+    @torch.no_grad()
+    def prefill(self, stack: Stack, length: int, way: Way) -> Filled:
+        """Read ``length`` random tokens into a new cache, chunk by chunk, and predict one token."""
+        self._use(stack, way.kernel)
+        cache = self._empty(stack, length)
+        taken = timed(lambda: self._read(cache, 0, length, way.chunk), self.device)
+        return Filled(taken, cache.nbytes())
+
+    @torch.no_grad()
+    def decode(self, stack: Stack, length: int, kernel: str, capture: bool) -> Filled:
+        """One token after ``length`` random ones, the mean of `DECODED_TOKENS` in a row.
+
+        Args:
+            stack: of layers.
+            length: tokens before.
+            kernel: of full layers, a name in `DECODE_BACKENDS`.
+            capture: replay the step as a CUDA graph, as a serving engine would, so that the host's time does not count.
+        """
+        self._use(stack, kernel)
+        cache = self._fixed(stack, length)
+        step = self.decode_step(cache)
+        step()  # compiles
+        run = _captured(step) if capture else step
+        run()
+        self._mark_seen(cache, length)
+        taken = timed(lambda: [run() for _ in range(DECODED_TOKENS)], self.device)
+        return Filled(Timed(taken.seconds / DECODED_TOKENS, taken.peak_bytes), cache.nbytes())
+
+    @torch.no_grad()
+    def attempt(self, stack: Stack, length: int, way: Way, kernel: str) -> Filled | None:
+        """The last chunk of a prefill and one decoded token after it: what needs most memory; None if it is too much.
+
+        Compiles what `prefill` runs. The past is made up: only its size counts.
+        """
+        try:
+            last = self._read_last(stack, length, way)
+            self._use(stack, kernel)
+            decoded = timed(lambda: self.decode_step(self._fixed(stack, length))(), self.device)
+        except torch.OutOfMemoryError:
+            return None  # and what was made is freed, with the frames that held it
+        peaks = [peak for peak in (last.timed.peak_bytes, decoded.peak_bytes) if peak is not None]
+        return Filled(Timed(last.timed.seconds + decoded.seconds, max(peaks, default=None)), last.kv_bytes)
+
+    def decode_step(self, cache: LongGenCache) -> Callable[[], None]:
+        """Decode one token greedily after those of ``cache``, by fixed shapes and without waiting for the device."""
+        token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+
+        def step() -> None:
+            logits = self.model(input_ids=token, past_key_values=cache, use_cache=True).logits
+            token.copy_(logits[:, -1:].argmax(-1))
+
+        return step
+
+    def _use(self, stack: Stack, kernel: str) -> None:
+        become(self.model, stack)
+        self.model.use_full_attention(kernel)
+
+    def _read_last(self, stack: Stack, length: int, way: Way) -> Filled:
+        start = max(0, length - way.chunk)
+        self._use(stack, way.kernel)
+        cache = self._empty(stack, length)
+        if start:
+            self._make_up(cache, start, length)
+        return Filled(timed(lambda: self._read(cache, start, length, way.chunk), self.device), cache.nbytes())
+
+    def _read(self, cache: LongGenCache, start: int, end: int, chunk: int) -> None:
+        for first in range(start, end, chunk):
+            size = (1, min(chunk, end - first))
+            tokens = torch.randint(self.shape.vocab_size, size, device=self.device)
+            self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+
+    def _config(self, stack: Stack, length: int) -> PretrainedConfig:
+        base = shape_config(stack.cut(self.shape), length)
+        return longgen_config(base, stack.layout, stack.hybrid.pattern)
+
+    def _empty(self, stack: Stack, length: int) -> LongGenCache:
+        cache = LongGenCache(self._config(stack, length))
+        cache.reserve(length)
+        return cache
+
+    def _make_up(self, cache: LongGenCache, seen: int, length: int) -> None:
+        """Fill an `_empty` cache with ``seen`` random tokens, full layers with room for ``length``."""
+        for _, part in cache.parts():
+            kept = chunked(length) if part.sight.pattern is None else part.sight.kept_count(seen)
+            part.restore({name: self._random(kept) for name in ("keys", "values")}, seen)
+
+    def _fixed(self, stack: Stack, length: int) -> LongGenCache:
+        """A cache of fixed shapes with ``length`` random tokens, and room for those to decode."""
+        room = length + _WARM_UP + DECODED_TOKENS
+        cache = LongGenCache(self._config(stack, room), max_length=room)
+        for _, part in cache.parts():
+            part.lazy_initialization(self._random(0), self._random(0))
+            part.keys.normal_()
+            part.values.normal_()
+        self._mark_seen(cache, length)
+        return cache
+
+    def _mark_seen(self, cache: LongGenCache, length: int) -> None:
+        for _, part in cache.parts():
+            part.mark_seen(length)
+
+    def _random(self, tokens: int) -> torch.Tensor:
+        size = (1, self.shape.num_kv_heads, tokens, self.shape.head_dim)
+        return torch.randn(size, device=self.device, dtype=self.dtype)
+
+
+def _captured(step: Callable[[], None]) -> Callable[[], None]:
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

@@ -1,0 +1,181 @@
+"""A measuring session of inference: what is done, what fits in memory and time; results are on disk at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from longgen.profiling.attention.session import NOT_MEASURED, UNSUPPORTED, Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.workloads import FULL, PATTERNS
+from longgen.profiling.device import free_memory, peak_flops, precision_on
+from longgen.profiling.inference.cases import FILLED, PREFILL, SLICES, WHOLE, Case, cost
+from longgen.profiling.inference.memory import OUT_OF_MEMORY, predicted_bytes, why_not
+from longgen.profiling.inference.records import Record, nothing_of, refused
+from longgen.profiling.inference.ways import chunk_on
+from longgen.profiling.inference.words import LONGEST, MODEL_PREFILL
+from longgen.profiling.rounds import FEWEST_ROUNDS
+from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, Stack, slices, whole_models
+from longgen.progress import progress_bar
+from longgen.provenance import provenance
+from longgen.results import Result
+
+KIND = "inference-speed"
+KEY = ("what", "composed", "shape", "length", "num_layers", "full_layers", "pattern")
+
+# For the time budget: the share of the peak that is reached at least, and seconds until the first round.
+LEAST_EFFICIENCY, SECONDS_TO_START, SECONDS_TO_FILL = 0.35, 30.0, 90.0
+
+
+def open_inference_file(folder: Path, name: str, device: str) -> ResultFile:
+    """The results file of run ``name`` below ``folder``, with what an earlier session of the same code left in it.
+
+    Raises:
+        ArtifactError: as `ResultFile.open`.
+    """
+    settings = {
+        "dtype": precision_on(device),
+        "tiny": device == "cpu",
+        "patterns": {pattern: sizes.to_dict() for pattern, sizes in PATTERNS.items()},
+    }
+    result = Result(KIND, name, [], provenance(settings, seed=0, device=device), settings=settings)
+    return ResultFile.open(folder / name / "kernels" / f"{KIND}.json", result, KEY)
+
+
+def profile_inference(
+    file: ResultFile, cases: Iterable[Case], device: str, budget: Budget, most_layers: int = MOST_LAYERS
+) -> None:
+    """Time prefill and decoding, and find how long a context fits.
+
+    Args:
+        file: where the records go; what it holds already is not measured again.
+        cases: what to do, in this order.
+        device: ``cpu`` or ``cuda``.
+        budget: of the session.
+        most_layers: of a slice; fewer where so many do not fit in memory.
+    """
+    cases = list(cases)
+    with progress_bar(len(cases), "inference", "case") as bar:
+        for asked in cases:
+            case = _with_length(asked, file.result.records)
+            if case is not None and not _is_done(case, file.result.records):
+                measure = partial(_MEASURE[case.how], case, device, budget, most_layers)
+                filling = case.how == FILLED and device != "cpu"
+                outcome = attempt(measure, (), budget, SECONDS_TO_FILL if filling else SECONDS_TO_START)
+                records = outcome.pop("records", [nothing_of(case, precision_on(device))])
+                for identity in case.identities:
+                    file.drop(identity, tuple(identity))
+                for record in records:
+                    file.put(outcome | record)
+                free_memory(device)
+            bar.update()
+
+
+def _with_length(case: Case, records: list[Record]) -> Case | None:
+    """The case with its length: where full attention does not fit, the longest at which it does; None without need."""
+    if case.how == FILLED or case.length is not None:
+        return case
+    full = [
+        record
+        for record in records
+        if record["shape"] == case.shape.name and record["pattern"] == FULL and not record["composed"]
+    ]
+    longest = max((record["length"] or 0 for record in full if record["what"] == LONGEST), default=0)
+    too_long = any(
+        record["what"] == MODEL_PREFILL and record["status"] == UNSUPPORTED and record["length"] > longest
+        for record in full
+    )
+    return replace(case, length=longest) if longest and too_long else None
+
+
+def _is_done(case: Case, records: list[Record]) -> bool:
+    found = [
+        record
+        for record in records
+        if any(all(record[name] == value for name, value in identity.items()) for identity in case.identities)
+    ]
+    return bool(found) and all(is_done(record) for record in found)
+
+
+def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -> Record:
+    """``records`` of one case; another status if there is no time. Raises ValueError if nothing of it fits."""
+    from longgen.profiling.inference.measure import time_stacks
+
+    notes: list[str] = []
+    for num_layers in range(most_layers, FEWEST_LAYERS - 1, -1):
+        stacks = slices(num_layers)
+        reason = _why_too_large(case, stacks[0], device)
+        if reason is None:
+            if not _is_time(case, stacks, device, budget):
+                return {"status": NOT_MEASURED, "reason": "; ".join([*notes, "no time left"])}
+            try:
+                records = time_stacks(case, stacks, device, budget)
+                return {"records": [_noted(record, notes) for record in records]}
+            except torch.OutOfMemoryError:
+                reason = OUT_OF_MEMORY
+            free_memory(device)  # only now: the exception held the model
+        notes.append(f"{num_layers} layers: {reason}")
+    raise ValueError("; ".join(notes))
+
+
+def _measure_whole(case: Case, device: str, budget: Budget, most_layers: int) -> Record:
+    from longgen.profiling.inference.measure import time_stacks
+
+    stacks = whole_models(case.shape)
+    reasons = {stack: _why_too_large(case, stack, device) for stack in stacks}
+    fitting = [stack for stack, reason in reasons.items() if reason is None]
+    found = [
+        record
+        for stack, reason in reasons.items()
+        if reason is not None
+        for record in refused(case, precision_on(device), stack, reason)
+    ]
+    while fitting:
+        if not _is_time(case, fitting, device, budget):
+            return {"status": NOT_MEASURED, "reason": "no time left"}
+        try:
+            return {"records": found + time_stacks(case, fitting, device, budget)}
+        except torch.OutOfMemoryError:  # between two measurements: without the stack that needs most there is more room
+            found += refused(case, precision_on(device), fitting.pop(0), OUT_OF_MEMORY)
+        free_memory(device)  # only now: the exception held the model
+    return {"records": found}
+
+
+def _measure_filled(case: Case, device: str, budget: Budget, most_layers: int) -> Record:
+    from longgen.profiling.inference.measure import fill
+
+    full, *hybrids = whole_models(case.shape)
+    most = max(stack.full_layers for stack in hybrids)  # the paper's -62 % of KV cache
+    return {"records": fill(case, [full, *(stack for stack in hybrids if stack.full_layers == most)], device)}
+
+
+_MEASURE = {SLICES: _measure_slices, WHOLE: _measure_whole, FILLED: _measure_filled}
+
+
+def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
+    from longgen.profiling.inference.measure import bytes_at_hand
+
+    assert case.length is not None
+    needed = predicted_bytes(case.shape, stack, case.length, chunk_on(device), _bytes_per_value(device))
+    return why_not(needed, *bytes_at_hand(device))
+
+
+def _is_time(case: Case, stacks: list[Stack], device: str, budget: Budget) -> bool:
+    """Whether there is time for the fewest rounds, by the operations of prefill."""
+    assert case.length is not None
+    peak, needed = peak_flops(device), SECONDS_TO_START
+    if peak is not None:
+        flops = sum(cost(PREFILL, stack, case.shape, case.length, _bytes_per_value(device)) for stack in stacks)
+        needed += (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
+    return budget.left() >= needed
+
+
+def _bytes_per_value(device: str) -> int:
+    return int(getattr(torch, precision_on(device)).itemsize)
+
+
+def _noted(record: Record, notes: list[str]) -> Record:
+    return record | {"note": "; ".join([*notes, *([record["note"]] if record["note"] else [])]) or None}

@@ -1,0 +1,37 @@
+"""The records of a session of inference as text to read in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from longgen.profiling.attention.session import MEASURED
+from longgen.profiling.inference.records import Record
+from longgen.profiling.inference.words import LONGEST
+from longgen.profiling.text import aligned, number
+
+_COLUMNS = ("what", "", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "KV GiB", "peak GiB")
+
+
+def inference_table(records: Sequence[Record]) -> str:
+    """A row per measured or composed time and per longest context, and a line for what was not measured."""
+    rows, lines = [_COLUMNS], []
+    for record in records:
+        if record["status"] != MEASURED:
+            tokens = "" if record["length"] is None else f" at {record['length']:,} tokens"
+            stack = "" if record["pattern"] is None else f", {record['full_layers']} full layers, {record['pattern']}"
+            lines.append(
+                f"{record['status']}: {record['what']} of {record['shape']}{tokens}{stack}: {record['reason']}"
+            )
+            continue
+        times = record["seconds"]
+        origin = "composed" if record["composed"] else "fits" if record["what"] == LONGEST else "measured"
+        rows.append(
+            (
+                *(record["what"], origin, record["shape"], f"{record['length']:,}"),
+                *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
+                number(times and 1e3 * times, ",.2f"),
+                *(number(record[column], ".3f") for column in ("speedup", "ideal_speedup")),
+                *(number(record[size] and record[size] / 2**30, ".2f") for size in ("kv_bytes", "peak_bytes")),
+            )
+        )
+    return "\n".join([*aligned(rows), *lines])

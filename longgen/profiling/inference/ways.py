@@ -1,0 +1,97 @@
+"""How full attention is computed fastest on this device: it is compared with nothing less."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+
+import torch
+
+from longgen.attention import FULL_KERNELS, decode_attention, full_attention
+from longgen.attention.decode import DECODE_BACKENDS
+from longgen.profiling.attention.timing import repeat
+from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
+from longgen.profiling.device import free_memory
+from longgen.shapes import ModelShape
+
+CHUNK, TINY_CHUNK = 8192, 128  # tokens; matrix products gain no more by more of them (our choice)
+
+
+@dataclass(frozen=True)
+class Way:
+    """How prompts are read.
+
+    Attributes:
+        kernel: of full layers, a name in `FULL_KERNELS`.
+        chunk: tokens of a forward pass.
+    """
+
+    kernel: str
+    chunk: int
+
+
+def chunk_on(device: str) -> int:
+    """Tokens of a forward pass where memory counts."""
+    return TINY_CHUNK if device == "cpu" else CHUNK
+
+
+def ways_to_prefill(shape: ModelShape, length: int, chunks: list[int], device: str, dtype: torch.dtype) -> list[Way]:
+    """For every size of chunks the kernel that is fastest at a layer's full attention; the fastest way of all first.
+
+    Some kernels serve whole prompts alone, and may be worth the memory that these need.
+
+    Args:
+        shape: its heads.
+        length: tokens.
+        chunks: sizes to choose from, in tokens.
+        device: where. On a CPU there is nothing to choose from.
+        dtype: of queries, keys and values.
+    """
+    if device == "cpu":
+        return [Way("sdpa", chunk) for chunk in chunks]
+    seconds: dict[Way, float] = {}
+    for chunk in chunks:
+        for kernel in FULL_KERNELS:
+            if kernel != "sdpa":  # the fallback where no other serves
+                way = Way(kernel, chunk)
+                with suppress(
+                    ValueError, RuntimeError
+                ):  # not installed, does not serve this input, or no memory for it
+                    seconds[way] = _seconds(way, shape, length, device, dtype)
+                free_memory(device)
+    fastest = {way.chunk: way for way in sorted(seconds, key=seconds.__getitem__, reverse=True)}
+    found = sorted(fastest.values(), key=seconds.__getitem__)
+    return found + [Way("sdpa", chunk) for chunk in chunks if chunk not in fastest]
+
+
+def _seconds(way: Way, shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> float:
+    query, key, value = _workload("forward", shape, length).inputs(device, dtype, seed=0)
+
+    @torch.no_grad()
+    def run() -> None:
+        for start in range(0, length, way.chunk):
+            end = min(start + way.chunk, length)
+            full_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], kernel=way.kernel)
+
+    return min(repeat(run, device, 0.0))
+
+
+def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> str:
+    """The name in `DECODE_BACKENDS` of what is fastest over the cache of a full layer with fixed shapes."""
+    seconds: dict[str, float] = {}
+    query, key, value = _workload("decode", shape, length).inputs(device, dtype, seed=0)
+    lengths = torch.tensor([length + 1], device=device)
+    for name in DECODE_BACKENDS[1:] if device != "cpu" else ():  # "auto" is one of the others
+
+        @torch.no_grad()
+        def run(name: str = name) -> None:
+            decode_attention(query, key, value, lengths=lengths, backend=name)
+
+        with suppress(ValueError, RuntimeError):
+            seconds[name] = min(repeat(run, device, 0.0))
+    return min(seconds, key=seconds.__getitem__, default="sdpa")
+
+
+def _workload(stage: str, shape: ModelShape, length: int) -> Workload:
+    heads = HeadShape(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+    return Workload(stage, heads, length, FULL)

@@ -1,0 +1,61 @@
+"""Rounds, in each of which everything that is compared runs once; and what follows from them."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, TypeVar
+
+from longgen.profiling.attention.session import Budget
+from longgen.statistics import bootstrap_interval
+
+# Rounds that count: more than the fewest as long as they have not taken so many seconds.
+FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 7, 40.0
+
+Item = TypeVar("Item", bound=Hashable)
+Taken = TypeVar("Taken")
+
+
+def alternating_rounds(
+    items: Sequence[Item], measure: Callable[[Item], Taken], budget: Budget
+) -> dict[Item, list[Taken]]:
+    """What ``measure`` gives of every item in every round.
+
+    In alternating order: what one item leaves behind (caches, clock speed) favours no other.
+
+    Args:
+        items: what is compared; they have been warmed up.
+        measure: of an item.
+        budget: of the session; the fewest rounds are taken whatever is left of it.
+    """
+    taken: dict[Item, list[Taken]] = {item: [] for item in items}
+    started = time.monotonic()
+    for count in range(MOST_ROUNDS):
+        spent = time.monotonic() - started
+        if count >= FEWEST_ROUNDS and (spent > ROUNDS_SECONDS or budget.left() < 2 * spent / count):
+            break
+        for item in reversed(items) if count % 2 else items:
+            taken[item].append(measure(item))
+    return taken
+
+
+def time_columns(seconds: Sequence[float]) -> dict[str, Any]:
+    """Median of the rounds and its 95 % bootstrap interval, as columns of a record."""
+    low, high = bootstrap_interval(seconds, "median")
+    return {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
+
+
+def speedup_columns(full: Sequence[float], seconds: Sequence[float], ideal: float) -> dict[str, Any]:
+    """Median of the ratios within rounds and its interval, and what the ideal is, as columns of a record.
+
+    Args:
+        full: seconds of full attention in every round.
+        seconds: of what is compared with it.
+        ideal: the speed-up that is predicted at best.
+    """
+    ratios = [one / other for one, other in zip(full, seconds, strict=True)]
+    low, high = bootstrap_interval(ratios, "median")
+    speedup = statistics.median(ratios)
+    found = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
+    return found | {"ideal_speedup": ideal, "fraction_of_ideal": speedup / ideal}

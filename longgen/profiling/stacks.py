@@ -1,0 +1,77 @@
+"""Slices of a model, which can be timed where the whole does not fit, and the whole models composed of them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from longgen.hybrid import Hybrid
+from longgen.layout import Layout, make_layout
+from longgen.profiling.attention.workloads import FULL, PATTERNS
+from longgen.shapes import MODEL_SHAPES, ModelShape
+
+SINK, STRIDE = PATTERNS  # names
+TINY = ModelShape("tiny", 16, 64, 128, 4, 2, 16, 256)  # to try the code on a CPU
+# Those whose layers are Llama's; Qwen's normalise queries and keys besides.
+SHAPES = {name: shape for name, shape in MODEL_SHAPES.items() if not name.startswith("qwen")} | {TINY.name: TINY}
+
+# Layers of a slice, where they fit: 3 of 8 are full in the ratio 12/32, and more would cost time without telling more.
+MOST_LAYERS = 8
+FEWEST_LAYERS = 2  # one of each kind
+# Full layers of the whole models: the two readings of the paper's third, see paper_claims.yaml.
+FULL_SHARES = ("1/3", "3/8")
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Decoder layers on top of each other, the full ones in the middle; with embeddings and LM head, a model.
+
+    Attributes:
+        pattern: of the layers that are not full, a name in `PATTERNS`; ``full`` where all are.
+        num_layers: how many.
+        full_layers: how many of them are full.
+    """
+
+    pattern: str
+    num_layers: int
+    full_layers: int
+
+    @property
+    def layout(self) -> Layout:
+        """Which layers are full."""
+        return make_layout(self.num_layers, self.full_layers, "middle")
+
+    @property
+    def layers(self) -> Counter[str]:
+        """How many layers there are of each kind: ``full``, or the name of a pattern."""
+        counts = Counter({FULL: self.full_layers, self.pattern: self.num_layers - self.full_layers})
+        return +counts if self.pattern != FULL else Counter({FULL: self.num_layers})
+
+    @property
+    def hybrid(self) -> Hybrid:
+        """Layout and pattern; of no layer where all are full."""
+        return Hybrid(self.layout, PATTERNS.get(self.pattern, PATTERNS[SINK]))
+
+    def cut(self, shape: ModelShape) -> ModelShape:
+        """A model of ``shape`` with as many layers."""
+        return replace(shape, num_layers=self.num_layers)
+
+
+def slices(num_layers: int) -> list[Stack]:
+    """The slices whose steps are timed: the first is full attention, which the others are compared with.
+
+    Two hybrids at the ratio 12/32, as near as so few layers come to it; and all layers sparse, twice, at different
+    depths: from these and the first follow the seconds of every kind of layer and of the rest, with one to spare.
+    """
+    full_layers = max(1, round(num_layers * 12 / 32))
+    hybrids = [Stack(name, num_layers, full_layers) for name in PATTERNS]
+    return [Stack(FULL, num_layers, num_layers), *hybrids, Stack(SINK, num_layers, 0), Stack(SINK, num_layers // 2, 0)]
+
+
+def whole_models(shape: ModelShape) -> list[Stack]:
+    """The whole model with full attention, and the hybrids of the paper's ratio."""
+    count = shape.num_layers
+    hybrids = [
+        Stack(name, count, int(make_layout(count, share).num_full)) for name in PATTERNS for share in FULL_SHARES
+    ]
+    return [Stack(FULL, count, count), *hybrids]

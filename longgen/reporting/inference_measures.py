@@ -1,0 +1,31 @@
+"""The records of kind ``inference-speed`` as the figure, the table and the claims need them."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from longgen.profiling.inference.words import LONGEST
+from longgen.reporting.kernel_measures import is_measured
+from longgen.reporting.run import Run
+
+_SAME = ["what", "shape", "length", "num_layers", "composed"]
+
+
+def inference_rows(run: Run) -> pd.DataFrame:
+    """All records, measured or not.
+
+    Added is ``kv_fraction``: ``kv_bytes`` over that of full attention at the same length and depth, measured in the
+    same way; and for a longest context ``tokens_fraction``, tokens over those of full attention.
+
+    Raises:
+        ArtifactError: the run has none.
+    """
+    rows = run.frame("inference-speed")
+    full = rows[is_measured(rows) & (rows["pattern"] == "full") & (rows["full_layers"] == rows["num_layers"])]
+    timed = full.loc[full["what"] != LONGEST, [*_SAME, "kv_bytes"]]
+    longest = full.loc[full["what"] == LONGEST, ["what", "shape", "length"]]
+    of_full = rows.merge(timed, how="left", on=_SAME, validate="m:1", suffixes=("", "_full"))["kv_bytes_full"]
+    tokens = rows.merge(longest, how="left", on=["what", "shape"], validate="m:1", suffixes=("", "_full"))[
+        "length_full"
+    ]
+    return rows.assign(kv_fraction=rows["kv_bytes"] / of_full, tokens_fraction=rows["length"] / tokens)

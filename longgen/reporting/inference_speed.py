@@ -1,0 +1,108 @@
+"""The table `inference_speed`: prefill and decoding of whole models, measured or composed; longest contexts."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from longgen.profiling.inference.words import LONGEST, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
+from longgen.reporting.inference_measures import inference_rows
+from longgen.reporting.kernel_measures import is_measured
+from longgen.reporting.run import Run
+from longgen.reporting.words import TIMES, device_note, number, with_interval
+
+_WHAT = {
+    SLICE_PREFILL: "prefill of a slice",
+    SLICE_DECODE: "decoding with a slice",
+    MODEL_PREFILL: "prefill",
+    MODEL_DECODE: "decoding",
+}
+_MEANINGS = (
+    "Random weights and tokens at the model's true shape, one sequence. *Prefill*: the prompt in chunks, and one token "
+    "predicted. *Decoding*: one token after so many, the mean of several in a row, as a CUDA graph over a cache of "
+    "fixed shapes unless a note says otherwise. *Measured*: it ran. *Composed*: from slices, a few layers each, "
+    "follow the seconds of a layer of each kind and of the rest, and from these the whole model; *fit* is by how much "
+    "their sum misses a slice's measured time. Medians over rounds, in each of which everything ran once; speed-ups "
+    "over full attention by its fastest kernel on this device, within rounds, with 95 % bootstrap intervals. *Ideal* "
+    "(predicted): floating-point operations of full attention over those of the hybrid; to decode, bytes read. *KV*: "
+    "the cache by its tensors' storage, and over that of full attention."
+)
+_LONGEST = (
+    "The longest context at which the last chunk of a prefill and a decoded token after it ran in the memory of the "
+    "device; of what came before only the cache was made up."
+)
+
+
+def inference_speed_markdown(run: Run) -> str:
+    """The records of kind ``inference-speed`` to read, measured and composed times told apart.
+
+    Raises:
+        ArtifactError: the run has none.
+    """
+    rows = inference_rows(run)
+    lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
+    done = rows[is_measured(rows)]
+    timed, longest = done[done["what"] != LONGEST], done[done["what"] == LONGEST]
+    for (shape, length), part in timed.groupby(["shape", "length"], sort=False):
+        lines += [f"## {shape}, {length:,.0f} tokens", "", *_kernels(part)]
+        lines += ["", _table([_cells(row) for row in part.to_dict("records")]), ""]
+    if len(longest):
+        lines += ["## Longest context in memory", "", _table([_longest(row) for row in longest.to_dict("records")])]
+        lines += ["", _LONGEST, ""]
+    lines += [_MEANINGS] if len(timed) else ["No times were measured."]
+    for row in rows[~is_measured(rows)].to_dict("records"):
+        stack = "" if pd.isna(row["full_layers"]) else f", {_layers(row)} full, {row['pattern']}"
+        tokens = "" if pd.isna(row["length"]) else f", {row['length']:,.0f} tokens"
+        lines += ["", f"{row['status']}: {row['what']}, {row['shape']}{tokens}{stack}: {row['reason']}"]
+    return "\n".join(lines) + "\n"
+
+
+def _kernels(part: pd.DataFrame) -> list[str]:
+    """Who computed what, a line each."""
+    found = []
+    for what, rows in part[~part["composed"].astype(bool)].groupby("what", sort=False):
+        row = rows.iloc[0]
+        chunk = "" if pd.isna(row["chunk"]) else f", chunks of {row['chunk']:,.0f} tokens"
+        note = f"; {row['note']}" if row["note"] else ""
+        kernels = f"full layers by {row['full_kernel']}, sparse ones by {row['sparse_kernel']}"
+        found.append(f"- {_WHAT[str(what)]}: {kernels}{chunk}{note}.")
+    return found
+
+
+def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    return {
+        "what": f"{_WHAT[row['what']]}, {'composed' if row['composed'] else 'measured'}",
+        "full layers": _layers(row),
+        "pattern": row["pattern"],
+        "time, ms": with_interval(row, "seconds", ",.2f", factor=1e3),
+        "speed-up": with_interval(row, "speedup", ".2f", TIMES),
+        "ideal (predicted)": number(row["ideal_speedup"], ".2f", TIMES),
+        "share of ideal": number(row["fraction_of_ideal"], ".0f", " %", 100),
+        "fit": number(row["fit_error"], "+.1f", " %", 100),
+        "KV, GiB": number(row["kv_bytes"], ".2f", factor=2**-30),
+        "KV of full": number(row["kv_fraction"], ".1f", " %", 100),
+        "memory, GiB": number(row["peak_bytes"], ".1f", factor=2**-30),
+    }
+
+
+def _longest(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    return {
+        "model": row["shape"],
+        "full layers": _layers(row),
+        "pattern": row["pattern"],
+        "tokens": number(row["length"], ",.0f"),
+        "of full attention": number(row["tokens_fraction"], ".2f", TIMES),
+        "KV, GiB": number(row["kv_bytes"], ".2f", factor=2**-30),
+        "memory, GiB": number(row["peak_bytes"], ".1f", factor=2**-30),
+        "note": row["note"] or "",
+    }
+
+
+def _layers(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['full_layers']:.0f}/{row['num_layers']:.0f}"
+
+
+def _table(cells: list[dict[str, str]]) -> str:
+    return pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True)

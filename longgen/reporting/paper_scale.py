@@ -1,0 +1,85 @@
+"""What answers a claim at the paper's scale: models of its shape timed on a GPU, whole or composed of slices."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from longgen.layout import count_full_layers
+from longgen.pattern import SparsePattern
+from longgen.profiling.inference.words import MODEL_DECODE, MODEL_PREFILL, SLICE_PREFILL
+from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
+from longgen.reporting.claim_measures import Measurement
+from longgen.reporting.inference_measures import inference_rows
+from longgen.reporting.kernel_measures import is_measured
+from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
+from longgen.reporting.run import Run
+
+TRAINING, INFERENCE = "training-speed", "inference-speed"
+
+
+def measured_at_paper_scale(
+    run: Run, paper: PaperClaims, claim: PaperClaim, variant: PaperVariant
+) -> tuple[Measurement, str] | None:
+    """A speed-up or the KV reduction of a hybrid at the paper's scale.
+
+    Returns:
+        The value, and in words the device and how it was measured; None if ``run`` did not measure it.
+    """
+    if claim.measure == "kv_reduction":
+        found = _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
+    elif claim.stage == "training":
+        found = _of_training(run, paper, variant)
+    elif claim.stage in ("prefill", "decode"):
+        found = _of_inference(
+            run, paper, variant, {"prefill": MODEL_PREFILL, "decode": MODEL_DECODE}[claim.stage], "speedup"
+        )
+    else:
+        found = None
+    if found is None:
+        return None
+    row, kind, how = found
+    if claim.measure == "kv_reduction":
+        value = Measurement(100 * (1 - float(row["kv_fraction"])), None, None)
+    else:
+        value = Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
+    return value, f"{run.device(kind)}, {how}"
+
+
+def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[pd.Series, str, str] | None:
+    if not run.has(TRAINING):
+        return None
+    rows = run.frame(TRAINING)
+    rows = _at_scale(rows, paper)
+    models = _of_variant(run, TRAINING, rows[rows["what"] == COMPOSED_MODEL], variant)
+    if models.empty:
+        return None
+    layers = rows.loc[rows["what"] == SLICE, "num_layers"].max()
+    return models.iloc[0], TRAINING, f"composed from slices of {layers:.0f} layers"
+
+
+def _of_inference(
+    run: Run, paper: PaperClaims, variant: PaperVariant, what: str, column: str
+) -> tuple[pd.Series, str, str] | None:
+    if not run.has(INFERENCE):
+        return None
+    rows = _at_scale(inference_rows(run), paper)
+    models = _of_variant(run, INFERENCE, rows[(rows["what"] == what) & rows[column].notna()], variant)
+    if models.empty:
+        return None
+    row = models.sort_values("composed", kind="stable").iloc[0]  # what ran as a whole comes first
+    if not row["composed"]:
+        return row, INFERENCE, "the whole model"
+    layers = rows.loc[rows["what"] == SLICE_PREFILL, "num_layers"].max()
+    return row, INFERENCE, f"composed from slices of {layers:.0f} layers"
+
+
+def _at_scale(rows: pd.DataFrame, paper: PaperClaims) -> pd.DataFrame:
+    return rows[is_measured(rows) & (rows["shape"] == paper.model) & (rows["length"] == paper.length)]
+
+
+def _of_variant(run: Run, kind: str, models: pd.DataFrame, variant: PaperVariant) -> pd.DataFrame:
+    patterns = run.settings(kind)["patterns"].items()
+    same = [name for name, sizes in patterns if SparsePattern(**sizes) == variant.pattern]
+    models = models[models["pattern"].isin(same)]
+    full_layers = [count_full_layers(int(count), variant.full_layers) for count in models["num_layers"]]
+    return models[models["full_layers"] == full_layers]

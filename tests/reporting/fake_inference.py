@@ -1,0 +1,51 @@
+"""Records of kind ``inference-speed`` as a GPU might have given them, of layers whose times are known."""
+
+from longgen.pattern import SparsePattern
+from longgen.planner import kv_cache_bytes
+from longgen.profiling.compose import REST, composed_seconds
+from longgen.profiling.device import Timed
+from longgen.profiling.inference.cases import SLICES, Case
+from longgen.profiling.inference.model import Filled
+from longgen.profiling.inference.records import records_of
+from longgen.profiling.stacks import SHAPES, Stack, slices, whole_models
+from longgen.results import Result, save_result
+
+LLAMA = SHAPES["llama2-7b"]
+GIB = 2**30
+KNOWN = {
+    "prefill": {REST: 0.01, "full": 0.5, "sink": 0.1, "stride-16": 0.15},
+    "decode": {REST: 1e-4, "full": 7e-4, "sink": 1e-4, "stride-16": 1.5e-4},
+}
+
+
+def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list[Filled]]:
+    """Three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
+
+    def size(stack: Stack) -> int:
+        return kv_cache_bytes(stack.cut(LLAMA), stack.layout, stack.hybrid.pattern, length)
+
+    return {
+        stack: [
+            Filled(Timed(composed_seconds(KNOWN[stage], stack) * slow, 7 * GIB), size(stack)) for slow in (1, 2, 1.01)
+        ]
+        for stack in found
+    }
+
+
+def fake_records(how: str, length: int = 131072, found: list[Stack] | None = None) -> list[dict]:
+    case = Case(how, LLAMA, length)
+    found = found or (slices(8) if how == SLICES else whole_models(LLAMA))
+    rest = {"chunk": 8192, "full_kernel": "sdpa-flash", "sparse_kernel": "triton", "status": "measured", "reason": None}
+    return [
+        record | rest
+        for stage in KNOWN
+        for record in records_of(case, stage, "bfloat16", 2, fake_rounds(stage, found, length))
+    ]
+
+
+def write_gpu_run(folder, records: list[dict]) -> None:
+    patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
+    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
+    settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
+    result = Result("inference-speed", folder.name, records, origin, settings=settings)
+    save_result(folder / "kernels" / "inference-speed.json", result)
