@@ -28,8 +28,8 @@ class _DefaultVerb(TyperGroup):
 app = typer.Typer(
     cls=_DefaultVerb,
     no_args_is_help=True,
-    help="Measure: the variants of an experiment (`longgen profile CONFIG`), or training or inference of a true model's "
-    "shape; or compare what was measured.",
+    help="Measure the variants of an experiment (`longgen profile CONFIG`), or training or inference at a true model's "
+    "shape; or compare two runs.",
 )
 app.command("compare")(compare_two)
 

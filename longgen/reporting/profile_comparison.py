@@ -38,6 +38,7 @@ class Quantity:
 
 _KERNEL = ("stage", "shape", "num_heads", "num_kv_heads", "head_dim", "dtype", "length", "batch", "pattern")
 _STEP = ("what", "shape", "length", "num_layers", "full_layers", "pattern", "dtype")
+_INFERENCE = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern", "dtype")
 QUANTITIES = (
     Quantity("speed", "seconds", ("variant", "stage", "length"), "time"),
     Quantity("speed", "speedup", ("variant", "stage", "length"), "speed-up"),
@@ -48,6 +49,10 @@ QUANTITIES = (
     Quantity("training-speed", "seconds", _STEP, "time"),
     Quantity("training-speed", "speedup", _STEP, "speed-up"),
     Quantity("training-speed", "peak_bytes", _STEP, "bytes"),
+    Quantity("inference-speed", "seconds", _INFERENCE, "time"),
+    Quantity("inference-speed", "speedup", _INFERENCE, "speed-up"),
+    Quantity("inference-speed", "kv_bytes", _INFERENCE, "bytes", exact=True),
+    Quantity("inference-speed", "peak_bytes", _INFERENCE, "bytes"),
 )
 PROFILE_KINDS = tuple(dict.fromkeys(quantity.kind for quantity in QUANTITIES))
 

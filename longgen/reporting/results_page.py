@@ -31,6 +31,7 @@ _IN_WORDS = {
 _SOUGHT = {
     "kernel-speed": "the Triton kernels on a GPU",
     "training-speed": "training steps at the true sizes of a large model",
+    "inference-speed": "prefill and decoding at the true sizes of a large model",
     "long-text": "perplexity of long documents by position, on PG-19 or another text of that kind",
     "short-context": "benchmarks of short contexts, such as MMLU",
 }
