@@ -16,8 +16,6 @@ from longgen.statistics import wilson_interval
 from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
 from tests.reporting.fake_run import DEFAULTS, DEPTHS, TASKS, TRAINED, exact, kv_fraction, write_run
 
-PUBLISHED = Path(__file__).parents[2] / "results"
-
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -80,13 +78,6 @@ def test_a_hybrid_that_was_not_evaluated_leaves_its_reductions_there(tmp_path: P
     rows = table[table["budget_of"] == "longgen-stride"]
     assert list(rows["name"]) == ["full", "tova", "snapkv"]
     assert rows["behind_hybrid"].isna().all()
-
-
-def test_the_published_runs_first_format_is_still_read() -> None:
-    run = open_run("published/smoke-cpu-reductions", PUBLISHED)
-    table = kv_reductions_table(run)
-    assert list(table["name"][:3]) == ["longgen-sink", "full", "snapkv"]
-    assert "full, reduced: streaming-llm" in kv_reductions_markdown(run, table)
 
 
 def test_the_claim_compares_with_the_best_method_of_the_hybrids_budget_on_needles(run: Run) -> None:
