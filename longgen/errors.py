@@ -15,3 +15,9 @@ class TrainingError(LongGenError):
 
 class ArtifactError(LongGenError):
     """A file that an earlier step makes is missing, incomplete or corrupt."""
+
+
+def require(condition: bool, name: str, value: object, allowed: str) -> None:
+    """Raise ConfigError ``<name> is <value>: allowed is <allowed>`` unless ``condition``."""
+    if not condition:
+        raise ConfigError(f"{name} is {value!r}: allowed is {allowed}")

@@ -13,7 +13,9 @@ from typing import Any, Literal, TypeVar, Union
 
 import yaml
 
-from longgen.errors import ConfigError
+from longgen.errors import ConfigError, require
+
+__all__ = ["build", "load_yaml", "require"]
 
 T = TypeVar("T")
 
@@ -134,9 +136,3 @@ def _build_dataclass(cls: type[T], value: dict[str, Any], key: str) -> T:
         return cls(**built)
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}") from None
-
-
-def require(condition: bool, name: str, value: Any, allowed: str) -> None:
-    """Raise ConfigError ``<name> is <value>: allowed is <allowed>`` unless ``condition``."""
-    if not condition:
-        raise ConfigError(f"{name} is {value!r}: allowed is {allowed}")

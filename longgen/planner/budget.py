@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
+from longgen.errors import require
 from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
 from longgen.pattern import SparsePattern
 from longgen.planner.costs import kv_cache_bytes
 from longgen.planner.predictions import Plan, make_plan
 from longgen.shapes import ModelShape
-from longgen.strict import require
 
 # A sparser stride hardly differs from none. Our choice.
 SPARSEST_STRIDE = 256

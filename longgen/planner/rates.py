@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError, ConfigError, require
 from longgen.planner.gpus import Gpu, gpu_named, gpu_of_device
 from longgen.results import load_result
-from longgen.strict import require
 
 # As `longgen.profiling.attention.limits` calls them, which cannot be asked without importing torch; a test compares.
 COPY, PRODUCT = "copy bandwidth", "matrix product"
