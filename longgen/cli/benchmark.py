@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from longgen.cli.options import Threads, torch_dtype, use_threads
+from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
 from longgen.strict import require
@@ -214,7 +215,7 @@ def _print_scores(records: list[dict[str, Any]]) -> None:
         )
         for record in records
     ]
-    _print_table(names, ("length", "depth", "n", "score", "95 % interval"), rows, records)
+    print_scores(names, ("length", "depth", "n", "score", "95 % interval"), rows, records)
 
 
 def _print_summaries(records: list[dict[str, Any]]) -> None:
@@ -230,28 +231,10 @@ def _print_summaries(records: list[dict[str, Any]]) -> None:
         for record in records
     ]
     if rows:
-        _print_table(names, ("length", "n", "value", "95 % interval"), rows, records)
+        print_scores(names, ("length", "n", "value", "95 % interval"), rows, records)
 
 
 def _summary_value(record: dict[str, Any]) -> str:
     if record["value"] is None:
         return "none"
     return f"{record['value']:,} tokens" if record["unit"] == "tokens" else f"{record['value']:.1f}"
-
-
-def _print_table(
-    names: tuple[str, ...], numbers: tuple[str, ...], rows: list[tuple[str, ...]], records: list[dict[str, Any]]
-) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    stand_in = any(record["stand_in"] for record in records)
-    table = Table(caption="made of stand-in data: no scores of the benchmarks" if stand_in else None, box=box.SIMPLE)
-    for column in names:
-        table.add_column(column, no_wrap=True)
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 120).print(table)

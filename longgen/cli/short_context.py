@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from longgen.cli.options import Threads, torch_dtype, use_threads
+from longgen.cli.score_tables import print_scores
 
 
 def short_context(
@@ -49,7 +50,7 @@ def short_context(
     quiet_lm_eval()
     use_threads(threads)
 
-    from longgen.evaluation.runs.model import load_model, model_identity
+    from longgen.evaluation.runs.model import attention_kernels, load_model, model_identity
     from longgen.evaluation.short_context.model import LongGenLM
     from longgen.evaluation.short_context.run import evaluate_short_context
     from longgen.evaluation.short_context.tasks import DEFAULT_TASKS, load_tasks
@@ -70,26 +71,19 @@ def short_context(
         "batch_size": batch_size,
         "dtype": identity["dtype"],
     }
-    kernels = network.attention_kernels() if hasattr(network, "attention_kernels") else None
-    origin = provenance(settings, 0, device, {"model": identity["model"], "prompts": prompts}, kernels)
+    inputs = {"model": identity["model"], "prompts": prompts}
+    origin = provenance(settings, 0, device, inputs, attention_kernels(network))
     save_result(result, Result("short-context", run, records, origin, variant, settings))
     _print_scores([record for record in records if record["task"] in names])
 
 
 def _print_scores(records: list[dict[str, Any]]) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
-    stand_in = any(record["stand_in"] for record in records)
-    caption = "made of stand-in data: no scores of the benchmarks" if stand_in else None
-    table = Table(caption=caption, box=box.SIMPLE)
-    for column in ("task", "metric"):
-        table.add_column(column, no_wrap=True)
-    for column in ("examples", "n", "score", "95 % interval"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for record in records:
-        interval = f"{100 * record['score_low']:.1f}-{100 * record['score_high']:.1f}"
-        place = (record["task"], record["metric"], str(record["num_fewshot"]), str(record["n"]))
-        table.add_row(*place, f"{100 * record['score']:.1f}", interval)
-    Console(width=None if Console().is_terminal else 120).print(table)
+    rows = [
+        (
+            *(str(record[name]) for name in ("task", "metric", "num_fewshot", "n")),
+            f"{100 * record['score']:.1f}",
+            f"{100 * record['score_low']:.1f}-{100 * record['score_high']:.1f}",
+        )
+        for record in records
+    ]
+    print_scores(("task", "metric"), ("examples", "n", "score", "95 % interval"), rows, records)

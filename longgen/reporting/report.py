@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pandas as pd
+
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
 from longgen.reporting import (
@@ -35,6 +37,8 @@ from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
 from longgen.reporting.training_speed import training_speed_markdown
 
+Table = Callable[[Run], tuple[pd.DataFrame, str]]
+
 
 @dataclass
 class Report:
@@ -55,14 +59,9 @@ def write_figure(run: Run, folder: Path, name: str) -> list[Path]:
         return save_drawing(FIGURES[name](run), folder, name)
 
 
-def write_ablation(run: Run, folder: Path, name: str = "ablation") -> list[Path]:
-    """Write ablation.csv and ablation.md. Raises ArtifactError if plan.json is missing or nothing was measured."""
-    table = ablation_table(run)
-    if table.empty:
-        raise run.missing("retrieval")
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", ablation_markdown(run, table))
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+def write_table(run: Run, folder: Path, name: str) -> list[Path]:
+    """Write the table ``name`` of `TABLES` as CSV and Markdown. Raises ArtifactError if the run has no such results."""
+    return _write_table(*TABLES[name](run), folder / name)
 
 
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
@@ -74,9 +73,7 @@ def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> lis
         ArtifactError: an experiment's plan.json is missing.
     """
     table = ledger(runs)
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", claims_markdown(table))
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+    return _write_table(table, claims_markdown(table), folder / name)
 
 
 def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: Path, page: Path) -> None:
@@ -84,60 +81,42 @@ def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: P
     _write_text(page, results_page(runs, ledger(runs), tables, figures, page))
 
 
-def write_kv_reductions(run: Run, folder: Path, name: str = "kv_reductions") -> list[Path]:
-    """Write kv_reductions.csv and kv_reductions.md. Raises ArtifactError if no reduction was evaluated."""
-    table = kv_reductions_table(run)
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", kv_reductions_markdown(run, table))
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+def _measured_ablation(run: Run) -> pd.DataFrame:
+    table = ablation_table(run)
+    if table.empty:
+        raise run.missing("retrieval")
+    return table
 
 
-def write_benchmark_table(run: Run, folder: Path, name: str) -> list[Path]:
-    """Write the table ``name`` of `BENCHMARK_TABLES`. Raises ArtifactError if the run has no such results."""
-    table, text = BENCHMARK_TABLES[name](run)
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", text)
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+def _in_words(table_of: Callable[[Run], pd.DataFrame], text_of: Callable[[Run, pd.DataFrame], str]) -> Table:
+    def make(run: Run) -> tuple[pd.DataFrame, str]:
+        table = table_of(run)
+        return table, text_of(run, table)
+
+    return make
 
 
-def write_kernel_table(run: Run, folder: Path, name: str = "kernel_table") -> list[Path]:
-    """Write kernel_table.csv and kernel_table.md. Raises ArtifactError if no kernel was measured."""
-    table = kernel_table(run)
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", kernel_markdown(run, table))
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+def _records(kind: str, text_of: Callable[[Run], str]) -> Table:
+    """The records of ``kind`` as they are, in words."""
+
+    def make(run: Run) -> tuple[pd.DataFrame, str]:
+        text = text_of(run)
+        return run.frame(kind), text
+
+    return make
 
 
-def write_attention_speed(run: Run, folder: Path, name: str = "attention_speed") -> list[Path]:
-    """Write attention_speed.csv and attention_speed.md. Raises ArtifactError if nothing of it was measured."""
-    text = attention_speed_markdown(run)
-    save_csv(run.frame("attention-speed"), folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", text)
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
-
-
-def write_training_speed(run: Run, folder: Path, name: str = "training_speed") -> list[Path]:
-    """Write training_speed.csv and training_speed.md. Raises ArtifactError if no step of training was timed."""
-    text = training_speed_markdown(run)
-    save_csv(run.frame("training-speed"), folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", text)
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
-
-
-def write_inference_speed(run: Run, folder: Path, name: str = "inference_speed") -> list[Path]:
-    """Write inference_speed.csv and inference_speed.md. Raises ArtifactError if no prefill or decoding was timed."""
-    text = inference_speed_markdown(run)
-    save_csv(run.frame("inference-speed"), folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", text)
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
-
-
-def write_packing_table(run: Run, folder: Path, name: str = "packing_table") -> list[Path]:
-    """Write packing_table.csv and packing_table.md. Raises ArtifactError if nothing was packed."""
-    table = packing_table(run)
-    save_csv(table, folder / f"{name}.csv")
-    _write_text(folder / f"{name}.md", packing_markdown(run, table))
-    return [folder / f"{name}.csv", folder / f"{name}.md"]
+# name -> what is written as CSV, and the same as Markdown
+TABLES: dict[str, Table] = {
+    "ablation": _in_words(_measured_ablation, ablation_markdown),
+    "kv_reductions": _in_words(kv_reductions_table, kv_reductions_markdown),
+    "kernel_table": _in_words(kernel_table, kernel_markdown),
+    "packing_table": _in_words(packing_table, packing_markdown),
+    "attention_speed": _records("attention-speed", attention_speed_markdown),
+    "training_speed": _records("training-speed", training_speed_markdown),
+    "inference_speed": _records("inference-speed", inference_speed_markdown),
+    **BENCHMARK_TABLES,
+}
 
 
 def _write_own_claims(run: Run, folder: Path, name: str) -> list[Path]:
@@ -150,30 +129,30 @@ _Writer = Callable[[Run, Path, str], list[Path]]
 _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
     EXPERIMENT: {
         **dict.fromkeys(FIGURE_NAMES, write_figure),
-        "ablation": write_ablation,
+        "ablation": write_table,
         "claims": _write_own_claims,
     },
-    REDUCTIONS: {"kv_reductions": write_kv_reductions},
+    REDUCTIONS: {"kv_reductions": write_table},
     BENCHMARKS: {
         **dict.fromkeys(BENCHMARK_FIGURE_NAMES, write_figure),
-        **dict.fromkeys(BENCHMARK_TABLE_NAMES, write_benchmark_table),
+        **dict.fromkeys(BENCHMARK_TABLE_NAMES, write_table),
     },
     KERNELS: {
         **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
-        "kernel_table": write_kernel_table,
-        "attention_speed": write_attention_speed,
+        "kernel_table": write_table,
+        "attention_speed": write_table,
     },
     STEPS: {
         **dict.fromkeys(STEP_FIGURE_NAMES, write_figure),
-        "training_speed": write_training_speed,
+        "training_speed": write_table,
     },
     INFERENCE: {
         **dict.fromkeys(INFERENCE_FIGURE_NAMES, write_figure),
-        "inference_speed": write_inference_speed,
+        "inference_speed": write_table,
     },
     PACKING: {
         **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),
-        "packing_table": write_packing_table,
+        "packing_table": write_table,
     },
 }
 PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in parts.items()}
@@ -221,6 +200,14 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool
 def _remove(folder: Path, name: str) -> None:
     for extension in (*FORMATS, "md", "html"):
         (folder / f"{name}.{extension}").unlink(missing_ok=True)
+
+
+def _write_table(table: pd.DataFrame, text: str, place: Path) -> list[Path]:
+    """Write ``place``.csv and ``place``.md."""
+    paths = [place.with_name(f"{place.name}.{extension}") for extension in ("csv", "md")]
+    save_csv(table, paths[0])
+    _write_text(paths[1], text)
+    return paths
 
 
 def _write_text(path: Path, text: str) -> None:

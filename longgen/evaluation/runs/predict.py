@@ -115,14 +115,8 @@ def predict(
             for batch in _batches(todo, tokenizer, batch_tokens):
                 texts, fraction = _answers(batch, tokenizer, generate, device)
                 for sample, text in zip(batch, texts, strict=True):
-                    line: dict[str, Any] = {
-                        "id": sample.id,
-                        "prompt": prompt_hash(sample),
-                        "by": by,
-                        "prediction": text,
-                    }
-                    line["kv_fraction"] = fraction
-                    write_line(file, line)
+                    line = {"id": sample.id, "prompt": prompt_hash(sample), "by": by}
+                    write_line(file, line | {"prediction": text, "kv_fraction": fraction})
                 file.flush()
                 bar.update(len(batch))
     return len(todo)
