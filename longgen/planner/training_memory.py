@@ -31,7 +31,7 @@ def training_memory(job: Job) -> dict[str, int]:
     Counted as if gradients of earlier passes were there, and for the layer that needs most. Not counted: what LoRA and
     ``compile`` save in the layer in work, and the matrices that Muon orthogonalises.
     """
-    states = dict(zip(STATES, _states(job), strict=True))
+    states = state_bytes(job)
     if job.setup.offload_parameters:
         states = dict.fromkeys(STATES, 0)
     memory = states | max(_moments(job), key=lambda moment: sum(moment.values()))
@@ -49,7 +49,7 @@ def host_memory(job: Job) -> dict[str, int]:
     memory: dict[str, int] = {}
     here = min(job.processes, job.machine.gpus_per_node)
     if job.setup.offload_parameters:
-        memory |= {name: here * count for name, count in zip(STATES, _states(job), strict=True)}
+        memory |= {name: here * count for name, count in state_bytes(job).items()}
     if job.setup.offload_activations:
         memory[INPUTS] = here * offloaded_bytes(job)
     return memory
@@ -64,14 +64,14 @@ def offloaded_bytes(job: Job) -> int:
     return job.tokens * hidden * (job.shape.num_layers * job.value_bytes + 2 * 4 + job.value_bytes)
 
 
-def _states(job: Job) -> tuple[int, int, int]:
-    """Bytes of one process's weights, gradients and optimizer state."""
+def state_bytes(job: Job) -> dict[str, int]:
+    """Bytes of one process's weights, gradients and optimizer state, wherever they are kept."""
     trained = job.everywhere("trained")
     moments = 2 * trained  # of AdamW; Muon has one for the matrices that it updates
     if job.training.optimizer.name == "muon":
         moments -= job.everywhere("matrices")
     counts = (job.everywhere("count"), trained, moments)
-    return tuple(MASTER_BYTES * -(-count // job.processes) for count in counts)  # type: ignore[return-value]
+    return {name: MASTER_BYTES * -(-count // job.processes) for name, count in zip(STATES, counts, strict=True)}
 
 
 def _moments(job: Job) -> list[dict[str, int]]:

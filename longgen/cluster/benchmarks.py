@@ -1,0 +1,103 @@
+"""Requests of the jobs of benchmarks, and how many prompts these have."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from longgen.cluster.asked import Asked
+from longgen.cluster.assumptions import (
+    LAYER_SECONDS,
+    NATURAL_SAMPLES,
+    PROCESS_BYTES,
+    PROMPT_RATE,
+    REDUCTION_FACTOR,
+    SHORT_CONTEXT_CHOICES,
+    SHORT_CONTEXT_SAMPLES,
+    SHORT_CONTEXT_TOKENS,
+    START_SECONDS,
+)
+from longgen.cluster.evaluation import forward_seconds, gates_request
+from longgen.cluster.generation import answers_seconds, generation_request
+from longgen.cluster.request import JobRequest
+from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, needed
+from longgen.evaluation.benchmarks import benchmark
+
+# `longgen benchmark prepare` puts so many needles at every length unless told otherwise.
+DEFAULT_DEPTHS = 5
+# `longgen.evaluation.short_context.DEFAULT_TASKS`, which cannot be asked without importing lm-eval; a test compares.
+SHORT_CONTEXT_TASKS = 6
+
+
+def prompts(asked: Asked) -> JobRequest:
+    """Prompts of a suite."""
+    suite = asked.wildcards["suite"]
+    counts = suite_prompts(suite, _settings(asked).suites[suite], asked.experiment)
+    tokens = sum(length * count for length, count in counts.items())
+    return JobRequest(seconds=START_SECONDS + tokens / PROMPT_RATE, memory=2 * PROCESS_BYTES, cpus=asked.cpus("cpu"))
+
+
+def answer(asked: Asked) -> JobRequest:
+    """A shard of a variant's answers to all prompts."""
+    settings = _settings(asked)
+    counts = all_prompts(asked.experiment)
+    seconds = answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
+    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
+
+
+def answer_reduced(asked: Asked) -> JobRequest:
+    """The same for the full model with a reduced KV cache, of which all is there while a prompt is read."""
+    settings = _settings(asked)
+    counts = all_prompts(asked.experiment)
+    seconds = REDUCTION_FACTOR * answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
+    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
+
+
+def passkey_gates(asked: Asked) -> JobRequest:
+    """DuoAttention's gates of a model of language."""
+    settings = _settings(asked)
+    reduction = needed(settings.kv_reduction, "benchmarks.kv_reduction")
+    return gates_request(asked, reduction.duo_attention, settings.device, settings.dtype)
+
+
+def long_text(asked: Asked) -> JobRequest:
+    """Perplexity of a variant on long text."""
+    settings = _settings(asked)
+    text = needed(settings.long_text, "benchmarks.long_text")
+    seconds = text.documents * forward_seconds(asked, text.length, settings.device, settings.dtype)
+    return generation_request(asked, seconds, text.length, settings.device, settings.dtype)
+
+
+def short_context(asked: Asked) -> JobRequest:
+    """Short contexts for a variant: of every answer that a question offers, how likely it is."""
+    settings = _settings(asked)
+    short = needed(settings.short_context, "benchmarks.short_context")
+    tasks = SHORT_CONTEXT_TASKS if short.tasks is None else len(short.tasks)
+    samples = min(SHORT_CONTEXT_SAMPLES, short.limit or SHORT_CONTEXT_SAMPLES)
+    row = forward_seconds(asked, SHORT_CONTEXT_TOKENS, settings.device, settings.dtype)
+    start = LAYER_SECONDS * asked.shape.num_layers / short.batch_size
+    seconds = tasks * samples * SHORT_CONTEXT_CHOICES * (row + start)
+    length, rows = SHORT_CONTEXT_TOKENS, short.batch_size
+    return generation_request(asked, seconds, length, settings.device, settings.dtype, rows)
+
+
+def all_prompts(experiment: Experiment) -> Counter[int]:
+    """How many prompts of each length, in tokens, the benchmarks of an experiment have."""
+    counts: Counter[int] = Counter()
+    for name, suite in needed(experiment.benchmarks, "benchmarks").suites.items():
+        counts += suite_prompts(name, suite, experiment)
+    return counts
+
+
+def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Counter[int]:
+    """How many prompts of each length a suite has. What has its natural length counts as a longest row."""
+    longest = experiment.extension.max_length
+    tasks = len(suite.tasks or benchmark(name).tasks)
+    samples = min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))
+    if name == "needle":
+        samples *= len(suite.depths or range(DEFAULT_DEPTHS))
+    # BABILong's length 0 is a story alone, which is shorter than this
+    return Counter({max(length, 1024): tasks * samples for length in suite.lengths or [longest]})
+
+
+def _settings(asked: Asked) -> BenchmarksSettings:
+    return needed(asked.experiment.benchmarks, "benchmarks")

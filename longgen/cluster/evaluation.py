@@ -1,0 +1,97 @@
+"""Requests of the jobs that evaluate or measure a model in this project's own ways, on processors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from longgen.cluster.asked import Asked
+from longgen.cluster.assumptions import PROCESS_BYTES, REDUCTION_FACTOR, START_SECONDS
+from longgen.cluster.generation import answers_seconds, generation_request
+from longgen.cluster.request import JobRequest
+from longgen.config import DuoAttentionSettings, SetupSettings, needed
+from longgen.planner import training_flops
+from longgen.planner.inference import decode_seconds, prefill_seconds
+from longgen.planner.training import plan_training
+from longgen.planner.training_memory import LAYER, SAVED
+
+DEVICE, DTYPE = "cpu", "float32"
+# Tokens of an answer of the retrieval tasks, bytes that they are.
+RETRIEVED_TOKENS = 8
+
+
+def evaluate(asked: Asked) -> JobRequest:
+    """Retrieval tasks and perplexity of a variant."""
+    settings = needed(asked.experiment.evaluation, "evaluation")
+    samples = sum(settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks)
+    prompts = dict.fromkeys(settings.lengths, samples * len(settings.depths))
+    longest = asked.experiment.extension.max_length
+    perplexity = settings.perplexity_documents * forward_seconds(asked, longest, DEVICE, DTYPE)
+    seconds = answers_seconds(asked, prompts, DEVICE, DTYPE, RETRIEVED_TOKENS) + perplexity
+    length = max(longest, *settings.lengths)
+    return generation_request(asked, seconds, length, DEVICE, DTYPE, settings.batch_size)
+
+
+def reduce_kv(asked: Asked) -> JobRequest:
+    """The retrieval tasks for the full model, with every reduction of its KV cache."""
+    settings = needed(asked.experiment.evaluation, "evaluation")
+    reduction = needed(settings.kv_reduction, "evaluation.kv_reduction")
+    full = Asked(asked.experiment, asked.setup, asked.variants)  # the wildcard names the budget
+    counts = [reduction.samples_per_cell if task == "needle" else settings.task_samples for task in reduction.tasks]
+    lengths = reduction.lengths or [asked.experiment.extension.max_length]
+    prompts = dict.fromkeys(lengths, sum(counts) * len(settings.depths) * len(reduction.methods))
+    seconds = REDUCTION_FACTOR * answers_seconds(full, prompts, DEVICE, DTYPE, RETRIEVED_TOKENS)
+    return generation_request(full, seconds, max(lengths), DEVICE, DTYPE, settings.batch_size)
+
+
+def gates(asked: Asked) -> JobRequest:
+    """DuoAttention's gates of a model of bytes."""
+    evaluation = needed(asked.experiment.evaluation, "evaluation")
+    reduction = needed(evaluation.kv_reduction, "evaluation.kv_reduction")
+    return gates_request(asked, reduction.duo_attention, DEVICE, DTYPE)
+
+
+def profile(asked: Asked) -> JobRequest:
+    """Prefill, decoding and training steps of all variants, in turns."""
+    settings = needed(asked.experiment.profiling, "profiling")
+    rates, shape = asked.rates(DEVICE, DTYPE, settings.threads), asked.shape
+    seconds, memory = 0.0, 0
+    for name in asked.variants:
+        variant = asked.experiment.variant(name)
+        model = (shape, variant.layout, variant.pattern)
+        memory += 4 * shape.parameters
+        for length in settings.lengths:
+            decoding = settings.decode_tokens * decode_seconds(*model, length, rates)
+            seconds += prefill_seconds(*model, length, rates) + decoding
+        seconds += sum(training_flops(*model, length) / rates.flops for length in settings.training_lengths)
+    full, longest = asked.experiment.variant("full"), max(settings.training_lengths)
+    step = plan_training(
+        shape, full.layout, full.pattern, longest, 1, asked.experiment.extension, SetupSettings(), 1
+    )
+    rounds = 1 + settings.repeats  # one warms up
+    return JobRequest(
+        seconds=START_SECONDS + rounds * seconds,
+        memory=PROCESS_BYTES + memory + step.memory_bytes,
+        cpus=settings.threads,
+    )
+
+
+def forward_seconds(asked: Asked, length: int, device: str, dtype: str) -> float:
+    """Seconds of reading a row with the logits of all its tokens."""
+    variant, rates = asked.variant, asked.rates(device, dtype)
+    return training_flops(asked.shape, variant.layout, variant.pattern, length) / 3 / rates.flops
+
+
+def gates_request(asked: Asked, settings: DuoAttentionSettings, device: str, dtype: str) -> JobRequest:
+    """The request of learning gates: two forward passes, and a backward pass through weights that stay as they are.
+
+    Everything that the layers save is in memory; it is not recomputed.
+    """
+    full, rates, extension = asked.experiment.variant("full"), asked.rates(device, dtype), asked.experiment.extension
+    length, rows = settings.length or extension.max_length, settings.batch_size
+    model = (asked.shape, full.layout, full.pattern)
+    seconds = settings.steps * training_flops(*model, length, rows, recompute=True) / rates.flops
+    request = generation_request(asked, seconds, length, device, dtype, rows)
+    step = plan_training(*model, length, rows, extension, SetupSettings(), 1)
+    saved = step.memory[SAVED] + step.memory[LAYER]
+    part = "gpu_memory" if device == "cuda" else "memory"
+    return replace(request, **{part: getattr(request, part) + saved})

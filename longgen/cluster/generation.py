@@ -1,0 +1,66 @@
+"""Time and memory of a model that reads prompts and answers them, by the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from longgen.cluster.asked import Asked
+from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
+from longgen.cluster.request import JobRequest
+from longgen.planner.inference import decode_seconds, inference_memory, prefill_seconds
+from longgen.planner.job import VALUE_BYTES
+
+# `inference_memory` counts bytes of 16-bit values.
+HALF_BYTES = 2
+
+
+def answers_seconds(
+    asked: Asked, prompts: Mapping[int, int], device: str, dtype: str, answer_tokens: int = ANSWER_TOKENS
+) -> float:
+    """Seconds of answering prompts one at a time.
+
+    Args:
+        asked: the job, whose variant answers.
+        prompts: how many by length in tokens.
+        device: that computes.
+        dtype: that computes.
+        answer_tokens: of every answer.
+    """
+    model = (asked.shape, asked.variant.layout, asked.variant.pattern)
+    rates, start = asked.rates(device, dtype), LAYER_SECONDS * asked.shape.num_layers
+    return sum(
+        count
+        * (
+            start
+            + prefill_seconds(*model, length, rates)
+            + answer_tokens * (start + decode_seconds(*model, length, rates))
+        )
+        for length, count in prompts.items()
+    )
+
+
+def generation_request(
+    asked: Asked, seconds: float, length: int, device: str, dtype: str, batch: int = 1
+) -> JobRequest:
+    """The request of a job that loads the model and works on it for some seconds.
+
+    Args:
+        asked: the job, whose variant is loaded.
+        seconds: of its work, on that device.
+        length: tokens of the longest row.
+        device: that computes.
+        dtype: of weights, activations and KV cache.
+        batch: rows at a time.
+    """
+    model = (asked.shape, asked.variant.layout, asked.variant.pattern)
+    # 16 bits whatever they mean
+    value_bytes = VALUE_BYTES.get(dtype, HALF_BYTES)
+    needed = sum(inference_memory(*model, length, batch).values()) * value_bytes // HALF_BYTES
+    on_gpu = device == "cuda"
+    return JobRequest(
+        seconds=asked.loading_seconds + seconds,
+        memory=GPU_PROCESS_BYTES + asked.model_bytes if on_gpu else PROCESS_BYTES + needed,
+        cpus=asked.cpus(device),
+        gpus=int(on_gpu),
+        gpu_memory=needed if on_gpu else 0,
+    )
