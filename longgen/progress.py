@@ -8,10 +8,15 @@ import sys
 from tqdm import tqdm
 
 
+def is_first() -> bool:
+    """Whether this is the only process, or the first of those that torchrun or Slurm started: it speaks for all."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm:
     """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager.
 
-    Of several processes that torchrun started, only the first shows it; with ``quiet``, none.
+    Of several processes only the first shows it; with ``quiet``, none.
     """
     interval = 0.5 if sys.stderr.isatty() else 20.0
     return tqdm(
@@ -23,5 +28,5 @@ def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: 
         maxinterval=interval,
         dynamic_ncols=True,
         file=sys.stderr,
-        disable=quiet or os.environ.get("RANK", "0") != "0",
+        disable=quiet or not is_first(),
     )

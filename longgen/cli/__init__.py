@@ -26,9 +26,9 @@ def _verbs() -> None:
 
 
 def main() -> None:
-    """Entry point: errors that the user can mend are printed as one message, with exit code 2."""
+    """Entry point: errors that the user can mend are printed as one message, with their exit code."""
     try:
         app()
     except LongGenError as error:
         print(f"longgen: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options import Config, Stage, Threads, use_threads
-from longgen.errors import ConfigError
+from longgen.errors import ConfigError, TrainingStoppedError
 
 
 def train(
@@ -37,14 +37,13 @@ def train(
 ) -> None:
     """Train the base model, or extend a converted one; a killed run resumes exactly where its checkpoint stands.
 
-    On several processes: `torchrun --nproc-per-node N -m longgen.training CONFIG ...`, with the same options.
+    SIGUSR1 or SIGTERM ends it after the step in work, with a checkpoint (exit code 75 or 143). On as many processes as
+    the set-up says, also in a Slurm job: `python -m longgen.training.launch CONFIG ...`, with the same options.
     """
     from longgen.config import load_experiment
 
     experiment = load_experiment(config)
-    setup = setup or experiment.setup
-    if setup not in experiment.setups:
-        raise ConfigError(f"--setup is {setup!r}: allowed are {', '.join(experiment.setups)}")
+    processes = experiment.setup_named(setup)
     if stage is Stage.base:
         if tokenizer is None:
             raise ConfigError("--tokenizer is missing: `longgen prepare --stage corpus` makes one")
@@ -55,6 +54,7 @@ def train(
     else:
         experiment.variant(variant)
 
+    from longgen.progress import is_first
     from longgen.training.parallel.processes import leave_processes
     from longgen.training.stages import Files, train_base, train_extension
 
@@ -63,8 +63,14 @@ def train(
     def files(source: Path) -> Files:
         return Files(rows, source, output, result, checkpoint, metrics, tuple(report_to or ()))
 
-    if tokenizer is not None and stage is Stage.base:
-        train_base(experiment, files(tokenizer), experiment.setups[setup])
-    elif model is not None and variant is not None:
-        train_extension(experiment, variant, files(model), experiment.setups[setup])
+    try:
+        if tokenizer is not None and stage is Stage.base:
+            train_base(experiment, files(tokenizer), processes)
+        elif model is not None and variant is not None:
+            train_extension(experiment, variant, files(model), processes)
+    except TrainingStoppedError as stop:
+        leave_processes()
+        if is_first():
+            raise
+        raise typer.Exit(stop.exit_code) from None  # one of the processes says so, all of them end so
     leave_processes()

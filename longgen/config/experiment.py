@@ -192,6 +192,12 @@ class Experiment:
         pattern = next(iter(self.patterns.values())) if pattern_name is None else self.patterns[pattern_name]
         return Variant(name, layout, pattern, settings.placement, pattern_name or "none", trained)
 
+    def setup_named(self, name: str | None) -> SetupSettings:
+        """The set-up called ``name``, or the configuration's own choice. Raises ConfigError if unknown."""
+        name = name or self.setup
+        require(name in self.setups, "--setup", name, ", ".join(self.setups))
+        return self.setups[name]
+
     def section(self, *names: str) -> dict[str, Any]:
         """The named top-level parts as plain data: what a step depends on (for fingerprints and Snakemake params)."""
         whole = dataclasses.asdict(self)

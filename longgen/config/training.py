@@ -165,7 +165,7 @@ class SetupSettings:
     """The processes that train and how they share the work: the result depends on it by rounding alone.
 
     Attributes:
-        processes: one per GPU, over all nodes; null: as many as torchrun started.
+        processes: one per GPU, over all nodes; null: as many as were started.
         sequence_parallel: how many neighbours share the tokens of a row (Ulysses).
         micro_batch_size: rows per forward pass of such a group; gradients of the passes of a step add up. Null: all
             rows of the group at once.
@@ -174,6 +174,7 @@ class SetupSettings:
         offload_parameters: keep weights, gradients and optimizer state in host memory, and update them there.
         compile: compile the layers with torch.compile.
         device: kind of processor.
+        nodes: machines of a cluster, with as many processes on each.
     """
 
     processes: int | None = None
@@ -184,6 +185,7 @@ class SetupSettings:
     offload_parameters: bool = False
     compile: bool = False
     device: Literal["cpu", "cuda"] = "cpu"
+    nodes: int = 1
 
     def __post_init__(self) -> None:
         for name in ("processes", "micro_batch_size"):
@@ -192,5 +194,7 @@ class SetupSettings:
         require(self.sequence_parallel >= 1, "sequence_parallel", self.sequence_parallel, "a whole number >= 1")
         shared = self.processes is None or self.processes % self.sequence_parallel == 0
         require(shared, "sequence_parallel", self.sequence_parallel, f"a divisor of {self.processes} processes")
+        fits = self.nodes >= 1 and (self.processes or 1) % self.nodes == 0
+        require(fits, "nodes", self.nodes, f"a divisor of {self.processes or 1} processes")
         fits = self.recompute or not self.offload_activations
         require(fits, "offload_activations", self.offload_activations, "false without recompute")

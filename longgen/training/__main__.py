@@ -1,9 +1,12 @@
-"""`torchrun --nproc-per-node N -m longgen.training CONFIG ...`: the verb `longgen train` on several processes."""
+"""`python -m longgen.training CONFIG ...`: the verb `longgen train`, one of several processes or the only one."""
 
+import os
 import sys
 
 from longgen.cli import main
+from longgen.training.slurm import take_place
 
 if __name__ == "__main__":
+    os.environ |= take_place()
     sys.argv = ["longgen", "train", *sys.argv[1:]]
     main()

@@ -38,12 +38,14 @@ class Progress:
         step: optimizer steps done, over all phases.
         seconds: wall-clock time spent training, over all attempts.
         records: the log so far, see docs/results-format.md.
+        unrecorded: numbers of the steps since the last record.
     """
 
     fingerprint: str
     step: int = 0
     seconds: float = 0.0
     records: list[dict[str, Any]] = field(default_factory=list)
+    unrecorded: list[dict[str, Any]] = field(default_factory=list)
 
 
 def save_checkpoint(

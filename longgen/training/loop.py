@@ -15,13 +15,14 @@ import torch
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.data.batch import TrainingRows
-from longgen.errors import TrainingError
+from longgen.errors import TrainingError, TrainingStoppedError
 from longgen.progress import progress_bar
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
 from longgen.training.parallel.trainee import Trainee
 from longgen.training.step import StepNumbers, compute_gradients, update_weights
+from longgen.training.stopping import StopRequest
 
 LOG_EVERY = 10  # steps per record of the loss curve
 
@@ -74,6 +75,7 @@ def train(
 
     Raises:
         TrainingError: a loss or gradient is not finite. The step changes nothing, and the last checkpoint stays.
+        TrainingStoppedError: a signal asked for it, and a checkpoint of the last step is written.
     """
     processes, model = trainee.processes, trainee.model
     optimizers = make_optimizers(model, settings.optimizer)
@@ -84,10 +86,10 @@ def train(
     model.train()
     started = time.perf_counter() - progress.seconds
     saved = progress.step
-    with closing(metrics), progress_bar(total, run.description, "step", progress.step) as bar:
+    with closing(metrics), StopRequest() as stop, progress_bar(total, run.description, "step", progress.step) as bar:
         first = 0
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
-            log = _Log(run.stage, number, phase)
+            log = _Log(run.stage, number, phase, progress)
             for step in range(max(0, progress.step - first), phase.steps):
                 before = time.perf_counter()
                 numbers = compute_gradients(trainee, optimizers, rows, phase, step, settings, setup)
@@ -113,12 +115,14 @@ def train(
                     },
                 )
                 bar.set_postfix_str(f"loss {numbers.loss:.3f}, {tokens_per_second:,.0f} tokens/s", refresh=False)
-                recorded = log.add(numbers, step, progress)
-                # only where a record ends, so that a resumed run writes the same records
-                if recorded and (progress.step - saved >= settings.checkpoint_every or progress.step == total):
+                log.add(numbers, step)
+                stopped = progress.step < total and stop.agreed(processes)
+                if progress.step - saved >= settings.checkpoint_every or progress.step == total or stopped:
                     save_checkpoint(run.checkpoint, model, optimizers, progress, processes, settings.keep_checkpoints)
                     saved = progress.step
                 bar.update()
+                if stopped:
+                    raise TrainingStoppedError(stopped, progress.step, total, run.checkpoint)
             first += phase.steps
     model.eval()
     return progress
@@ -149,20 +153,21 @@ def _peak_memory(device: torch.device) -> int:
 
 
 class _Log:
-    """Means over LOG_EVERY steps of a phase."""
+    """Means over LOG_EVERY steps of a phase, written to ``progress``, from which a resumed run goes on."""
 
-    def __init__(self, stage: str, number: int, phase: PhaseSettings) -> None:
-        self.stage, self.number, self.phase = stage, number, phase
-        self.steps: list[StepNumbers] = []
+    def __init__(self, stage: str, number: int, phase: PhaseSettings, progress: Progress) -> None:
+        self.stage, self.number, self.phase, self.progress = stage, number, phase, progress
 
-    def add(self, numbers: StepNumbers, step: int, progress: Progress) -> bool:
-        """Take one step's values; True when a record was written to ``progress``."""
-        self.steps.append(numbers)
+    def add(self, numbers: StepNumbers, step: int) -> None:
+        """Take one step's values."""
+        progress = self.progress
+        progress.unrecorded.append({"loss": numbers.loss, "answer_accuracy": _known(numbers.answer_accuracy)})
         if (step + 1) % LOG_EVERY and step + 1 < self.phase.steps:
-            return False
-        tokens = self.phase.length * self.phase.batch_size * len(self.steps)
+            return
+        steps, progress.unrecorded = progress.unrecorded, []
+        tokens = self.phase.length * self.phase.batch_size * len(steps)
         previous = progress.records[-1] if progress.records else {"tokens": 0, "seconds": 0.0}
-        answered = [each.answer_accuracy for each in self.steps if not math.isnan(each.answer_accuracy)]
+        answered = [each["answer_accuracy"] for each in steps if each["answer_accuracy"] is not None]
         progress.records.append(
             {
                 "stage": self.stage,
@@ -170,12 +175,10 @@ class _Log:
                 "step": progress.step,
                 "length": self.phase.length,
                 "tokens": previous["tokens"] + tokens,
-                "loss": sum(each.loss for each in self.steps) / len(self.steps),
+                "loss": sum(each["loss"] for each in steps) / len(steps),
                 "answer_accuracy": sum(answered) / len(answered) if answered else None,
                 "learning_rate": learning_rate(self.phase, step),
                 "seconds": progress.seconds,
                 "tokens_per_second": tokens / max(progress.seconds - previous["seconds"], 1e-9),
             }
         )
-        self.steps = []
-        return True

@@ -1,4 +1,4 @@
-"""The processes of a training run: one, or those that torchrun started."""
+"""The processes of a training run: one, or those that torchrun or Slurm started."""
 
 from __future__ import annotations
 
@@ -80,6 +80,14 @@ class Processes:
             dist.all_reduce(value)
         return value
 
+    def largest(self, value: int) -> int:
+        """Largest ``value`` of all processes."""
+        if self.mesh is None:
+            return value
+        held = torch.tensor(value, device=self.device)
+        dist.all_reduce(held, dist.ReduceOp.MAX)
+        return int(held)
+
     def told(self, value: Any) -> Any:
         """The first process's ``value``, plain data, on all of them."""
         if self.mesh is None:
@@ -96,20 +104,21 @@ def leave_processes() -> None:
 
 
 def join_processes(setup: SetupSettings | None = None, sharded: bool = False) -> Processes:
-    """Take part in the run that torchrun started, or be its only process.
+    """Take part in the run that torchrun or Slurm started, or be its only process.
 
     Args:
         setup: how many processes there are to be, and of what kind; None for the default one.
         sharded: use FSDP2 in a single process, too, as a lower precision or offloading needs it.
 
     Raises:
-        ConfigError: torchrun started another number of processes, they cannot be shared out, or there is no GPU.
+        ConfigError: another number of processes was started, they cannot be shared out, or there is no GPU.
     """
     setup = setup or SetupSettings()
     world, sequence = int(os.environ.get("WORLD_SIZE", "1")), setup.sequence_parallel
     if setup.processes not in (None, world):
         raise ConfigError(
-            f"processes is {setup.processes} in the set-up, and {world} are running: start as many with torchrun"
+            f"processes is {setup.processes} in the set-up, and {world} are running: "
+            "`python -m longgen.training.launch` starts as many"
         )
     if world % sequence:
         raise ConfigError(f"sequence_parallel is {sequence}: allowed are divisors of the {world} processes")

@@ -1,0 +1,87 @@
+"""`longgen train` on as many processes as its set-up says, wherever it is started.
+
+    python -m longgen.training.launch CONFIG --stage extension --setup 32-gpus ...
+
+takes the options of `longgen train`. Within a Slurm job it starts the processes on the nodes of the allocation;
+elsewhere torchrun starts them on this machine, unless there is but one. `--cpus-per-task N` says how many processors
+each gets from Slurm.
+
+When Slurm says that time will soon be up (SIGUSR1), training stops with a checkpoint, and the job goes back into the
+queue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+from longgen.config import SetupSettings, load_experiment
+from longgen.errors import TO_BE_CONTINUED, LongGenError
+from longgen.strict import require
+from longgen.training import slurm
+
+SECONDS_TO_BE_ENDED = 120  # by Slurm, when the job is in the queue again
+
+
+def read_words(words: Sequence[str]) -> tuple[SetupSettings, int | None, list[str]]:
+    """The set-up that ``words`` ask for, ``--cpus-per-task``, and the words of `longgen train`.
+
+    Raises:
+        ConfigError: as `load_experiment`, or there is no such set-up.
+    """
+    parser = argparse.ArgumentParser(
+        "python -m longgen.training.launch", description=__doc__, add_help=False, allow_abbrev=False
+    )
+    parser.add_argument("--cpus-per-task", type=int)
+    given, rest = parser.parse_known_args(words)
+    parser.add_argument("config")
+    parser.add_argument("--setup")
+    found, _ = parser.parse_known_args(rest)
+    experiment = load_experiment(found.config)
+    return experiment.setup_named(found.setup), given.cpus_per_task, rest
+
+
+def local_command(setup: SetupSettings, words: Sequence[str]) -> list[str]:
+    """The command that trains on this machine. Raises ConfigError if the set-up takes several."""
+    require(setup.nodes == 1, "nodes", setup.nodes, "1 outside a Slurm job: `--profile slurm` makes one")
+    python = [sys.executable, "-m"]
+    if setup.processes in (None, 1):
+        return [*python, "longgen.training", *words]
+    count = ["--standalone", "--nproc-per-node", str(setup.processes)]
+    return [*python, "torch.distributed.run", *count, "-m", "longgen.training", *words]
+
+
+def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: Sequence[str]) -> int:
+    """Train in an allocation of Slurm; the exit code of the processes."""
+    command = slurm.step_command(setup, cpus_per_task, [sys.executable, "-m", "longgen.training", *words])
+    # The processes are told to stop themselves: this one waits for what they make of it.
+    for number in (signal.SIGUSR1, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
+    code = subprocess.run(command, env=os.environ | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
+    if code == TO_BE_CONTINUED and slurm.requeue(job):
+        print(f"job {job} is in the queue again, and will go on from its checkpoint", file=sys.stderr, flush=True)
+        time.sleep(SECONDS_TO_BE_ENDED)
+    return code
+
+
+def main() -> None:
+    """Entry point. Ends with the exit code of the training processes, 2 for what the user can mend."""
+    try:
+        setup, cpus_per_task, words = read_words(sys.argv[1:])
+        job = os.environ.get(slurm.JOB)
+        if job is not None:
+            sys.exit(run_step(job, setup, cpus_per_task, words))
+        command = local_command(setup, words)
+    except LongGenError as error:
+        print(f"longgen: error: {error}", file=sys.stderr)
+        sys.exit(2)
+    os.execv(command[0], command)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""Stopping on a signal, as a cluster sends it before it takes a machine away: after a step, with a checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+from longgen.training.parallel.processes import Processes
+
+# What Slurm sends before the time limit (`sbatch --signal=USR1@300`), and at pre-emption or `scancel`.
+SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
+
+
+class StopRequest:
+    """Takes note of `SIGNALS` while it is entered, in place of what they do otherwise.
+
+    Signals reach the processes of a run one by one, between any two of their operations: `agreed` makes all of them
+    stop at the same step. Outside the main thread, which alone can be told of signals, it notes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {name: signal.signal(name, self._note) for name in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for name, handler in self._before.items():
+            signal.signal(name, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.number = max(self.number, number)
+
+    def agreed(self, processes: Processes) -> int:
+        """The signal that any of the processes was sent, 0 if none was; called by all of them, with the same answer."""
+        return processes.largest(self.number)
