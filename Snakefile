@@ -29,6 +29,8 @@ include: "workflows/rules/reporting.smk"
 localrules:
     all,
     plan,
+    score,
+    score_reduced,
     run_figures,
     figures,
 

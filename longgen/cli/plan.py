@@ -22,6 +22,7 @@ from longgen.cli.options import (
     sparse_pattern,
 )
 from longgen.cli.plan_budget import budget_rows, print_budget
+from longgen.cli.plan_cluster import cluster
 from longgen.cli.plan_inference import more_columns, print_expected, print_inference
 from longgen.cli.plan_options import (
     DEFAULT_LENGTH,
@@ -40,6 +41,7 @@ _GPU, _DENSE = "Inference on a GPU", "Calibration by a measurement of full atten
 
 app = typer.Typer()
 app.command("train")(train)
+app.command("cluster")(cluster)
 
 
 @app.callback(invoke_without_command=True)
@@ -103,7 +105,8 @@ def plan(
     output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line instead of a table.")] = False,
 ) -> None:
-    """Predict KV cache, FLOPs and ideal speed-ups over full attention; `plan train`: memory and time of training.
+    """Predict KV cache, FLOPs and ideal speed-ups over full attention; `plan train`: memory and time of training;
+    `plan cluster`: jobs, hours and storage of a whole run.
 
     The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements. What
     is counted and assumed: docs/planning.md.
@@ -133,7 +136,8 @@ def plan(
     asked = given(options)
     if context.invoked_subcommand:
         if asked or config or output:
-            raise ConfigError(f"{option_names(asked) or '--config'} given before train: allowed are options after it")
+            names = option_names(asked) or "--config"
+            raise ConfigError(f"{names} given before {context.invoked_subcommand}: allowed are options after it")
         return
     if output and not config:
         raise ConfigError(f"--output is '{output}': allowed is a path with --config only")

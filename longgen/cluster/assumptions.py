@@ -1,7 +1,7 @@
 """What requests assume of a cluster. Every number is our choice, none was measured on one.
 
-What a job is predicted to take is multiplied by a margin, and by the number of the attempt: what was assumed too well is
-mended by a retry.
+What a job is predicted to take is multiplied by a margin, and by the number of the attempt: a retry mends what was
+assumed too well.
 """
 
 from longgen.planner.gpus import GIB

@@ -12,7 +12,7 @@ from longgen.config import DuoAttentionSettings, SetupSettings, needed
 from longgen.planner import training_flops
 from longgen.planner.inference import decode_seconds, prefill_seconds
 from longgen.planner.training import plan_training
-from longgen.planner.training_memory import LAYER, SAVED
+from longgen.planner.training_memory import state_bytes
 
 DEVICE, DTYPE = "cpu", "float32"
 # Tokens of an answer of the retrieval tasks, bytes that they are.
@@ -64,14 +64,13 @@ def profile(asked: Asked) -> JobRequest:
             seconds += prefill_seconds(*model, length, rates) + decoding
         seconds += sum(training_flops(*model, length) / rates.flops for length in settings.training_lengths)
     full, longest = asked.experiment.variant("full"), max(settings.training_lengths)
-    step = plan_training(
-        shape, full.layout, full.pattern, longest, 1, asked.experiment.extension, SetupSettings(), 1
-    )
+    step = plan_training(shape, full.layout, full.pattern, longest, 1, asked.experiment.extension, SetupSettings(), 1)
     rounds = 1 + settings.repeats  # one warms up
     return JobRequest(
         seconds=START_SECONDS + rounds * seconds,
         memory=PROCESS_BYTES + memory + step.memory_bytes,
         cpus=settings.threads,
+        exclusive=True,
     )
 
 
@@ -92,6 +91,6 @@ def gates_request(asked: Asked, settings: DuoAttentionSettings, device: str, dty
     seconds = settings.steps * training_flops(*model, length, rows, recompute=True) / rates.flops
     request = generation_request(asked, seconds, length, device, dtype, rows)
     step = plan_training(*model, length, rows, extension, SetupSettings(), 1)
-    saved = step.memory[SAVED] + step.memory[LAYER]
+    saved = step.memory_bytes - sum(state_bytes(step.job).values())
     part = "gpu_memory" if device == "cuda" else "memory"
     return replace(request, **{part: getattr(request, part) + saved})

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
 from longgen.cluster.request import JobRequest
-from longgen.planner.inference import decode_seconds, inference_memory, prefill_seconds
+from longgen.planner.inference import RESERVE, decode_seconds, inference_memory, prefill_seconds
 from longgen.planner.job import VALUE_BYTES
 
 # `inference_memory` counts bytes of 16-bit values.
@@ -53,10 +53,11 @@ def generation_request(
         batch: rows at a time.
     """
     model = (asked.shape, asked.variant.layout, asked.variant.pattern)
-    # 16 bits whatever they mean
-    value_bytes = VALUE_BYTES.get(dtype, HALF_BYTES)
-    needed = sum(inference_memory(*model, length, batch).values()) * value_bytes // HALF_BYTES
     on_gpu = device == "cuda"
+    parts = inference_memory(*model, length, batch)
+    reserve = parts.pop(RESERVE)  # of a GPU
+    # float16 is not a training dtype, and as long as bfloat16
+    needed = sum(parts.values()) * VALUE_BYTES.get(dtype, HALF_BYTES) // HALF_BYTES + reserve * on_gpu
     return JobRequest(
         seconds=asked.loading_seconds + seconds,
         memory=GPU_PROCESS_BYTES + asked.model_bytes if on_gpu else PROCESS_BYTES + needed,

@@ -8,8 +8,8 @@ from longgen.cluster import benchmarks, data, evaluation, training
 from longgen.cluster.asked import Asked
 from longgen.cluster.request import JobRequest
 from longgen.config import Experiment, SetupSettings
-from longgen.evaluation.names import DUO_ATTENTION
 from longgen.errors import ConfigError
+from longgen.evaluation.names import DUO_ATTENTION
 
 # rule -> what its job asks for; all rules of the workflow but those in `LOCAL_RULES`, in the order of a run
 REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {

@@ -36,6 +36,7 @@ class JobRequest:
         nodes: machines.
         tasks: processes, over all nodes, which the job starts in a step of its own; None: there is but one.
         notice: seconds from being told to stop to having stopped; None: the job is not told.
+        exclusive: nothing else may run on its nodes, as it measures times.
     """
 
     seconds: float
@@ -46,6 +47,7 @@ class JobRequest:
     nodes: int = 1
     tasks: int | None = None
     notice: float | None = None
+    exclusive: bool = False
 
     def runtime(self, attempt: int = 1, max_runtime: int | None = None) -> int:
         """Minutes to ask for: the predicted time with its margin, times ``attempt``, at most ``max_runtime``."""
@@ -62,8 +64,8 @@ class JobRequest:
     def resources(self, attempt: int, cluster: ClusterSettings) -> dict[str, int | str | None]:
         """Values of all `RESOURCES` in an attempt, counted from 1; None where one is not asked for.
 
-        Slurm's numbers: ``mem_mb`` in MiB and per node, ``runtime`` in minutes. The presence of ``mpi`` says that the job
-        makes its own step; its value, whether that has several tasks.
+        In Slurm's units: ``mem_mb`` in MiB and per node, ``runtime`` in minutes. Where ``mpi`` is there, the job
+        makes its own step; its value says whether that has several tasks.
         """
         runtime = self.runtime(attempt, cluster.max_runtime)
         memory = attempt * math.ceil(MEMORY_MARGIN * self.memory / MIB)
@@ -71,13 +73,16 @@ class JobRequest:
         asked["cpus_per_task"] = self.cpus
         asked["mem_mb"] = memory if cluster.max_memory is None else min(memory, 1024 * cluster.max_memory)
         asked["runtime"] = runtime
+        extra = ["--exclusive"] if self.exclusive else []
         if self.tasks is None:
             asked["gpu"] = self.gpus or None
-            return asked
-        asked |= {"nodes": self.nodes, "tasks": self.tasks, "mpi": "srun" if self.tasks > 1 else ""}
-        if self.gpus:  # a number of GPUs per node, which `gpu` is not; and no tasks for each of them
-            asked |= {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0}
+        else:
+            asked |= {"nodes": self.nodes, "tasks": self.tasks, "mpi": "srun" if self.tasks > 1 else ""}
+            if self.gpus:  # on each node, unlike `gpu`; and tasks are counted already
+                asked |= {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0}
         seconds = self.signal_seconds(runtime)
-        if seconds is not None:  # quoted, as the executor puts it into a command line
-            asked["slurm_extra"] = f"'--signal=USR1@{seconds}'"
+        if seconds is not None:
+            extra.append(f"--signal=USR1@{seconds}")
+        if extra:
+            asked["slurm_extra"] = " ".join(f"'{word}'" for word in extra)  # as it goes into a command line
         return asked

@@ -7,6 +7,7 @@ from longgen.config.benchmarks import (
     ShortContextSettings,
     SuiteSettings,
 )
+from longgen.config.cluster import ClusterSettings
 from longgen.config.experiment import Experiment, Variant, load_experiment, needed
 from longgen.config.parts import (
     DataSettings,
@@ -29,6 +30,7 @@ from longgen.config.training import (
 
 __all__ = [
     "BenchmarksSettings",
+    "ClusterSettings",
     "DataSettings",
     "DuoAttentionSettings",
     "EvaluationSettings",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from longgen.config.benchmarks import BenchmarksSettings
+from longgen.config.cluster import ClusterSettings
 from longgen.config.parts import (
     DataSettings,
     EvaluationSettings,
@@ -57,6 +58,7 @@ class Experiment:
         benchmarks: null: none is asked.
         setups: by name, processes and how they share the work of training.
         setup: the one that is used unless another is asked for.
+        cluster: what jobs ask of it; no result depends on it.
         seed: of all random choices.
     """
 
@@ -73,6 +75,7 @@ class Experiment:
     benchmarks: BenchmarksSettings | None = None
     setups: dict[str, SetupSettings] = field(default_factory=lambda: {"default": SetupSettings()})
     setup: str = "default"
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -235,7 +238,9 @@ def _check_names_in_registries(experiment: Experiment) -> None:
     from longgen.data.documents import DOCUMENTS
     from longgen.data.sources import SOURCES
     from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
+    from longgen.planner.gpus import GPUS
 
+    require(experiment.cluster.gpu in GPUS, "cluster.gpu", experiment.cluster.gpu, ", ".join(GPUS))
     for index, source in enumerate(experiment.data.sources if experiment.data else ()):
         require(source.kind in SOURCES, f"data.sources[{index}].kind", source.kind, ", ".join(SOURCES))
     for name, stage in experiment.stages.items():

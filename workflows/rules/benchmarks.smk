@@ -31,6 +31,8 @@ rule prompts:
         f"{ARTIFACTS}/logs/prompts-{{suite}}.log",
     wildcard_constraints:
         suite="|".join(SUITES) or "none",
+    resources:
+        **requested("prompts"),
     params:
         folder=subpath(output[0], parent=True),
         tokenizer=lambda wildcards, input: CHECKPOINT or Path(input[0]).parent,
@@ -63,6 +65,8 @@ rule answer:
     log:
         f"{ARTIFACTS}/logs/answer-{{variant}}-{{shard}}.log",
     threads: 1
+    resources:
+        **requested("answer"),
     params:
         folder=subpath(output[0], parent=True),
         shards=len(SHARDS),
@@ -72,7 +76,7 @@ rule answer:
     shell:
         "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
         " --shard {wildcards.shard} --shards {params.shards} {params.computing} {params.dtype}"
-        " --threads {threads} 2> >(tee {log} >&2)"
+        " --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 # What DuoAttention learns on the full model, on pass keys in its own tokens.
@@ -84,6 +88,8 @@ rule passkey_gates:
     log:
         f"{ARTIFACTS}/logs/passkey-gates.log",
     threads: 1
+    resources:
+        **requested("passkey_gates"),
     params:
         config=CONFIG,
         settings=fingerprint(
@@ -97,7 +103,7 @@ rule passkey_gates:
             ]
         ),
     shell:
-        "longgen gates {params.config} --model {input} --output {output} --threads {threads} 2> >(tee {log} >&2)"
+        "longgen gates {params.config} --model {input} --output {output} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 # The full model, asked the same with its KV cache reduced at inference to the bytes of a hybrid.
@@ -119,6 +125,8 @@ rule answer_reduced:
         method="|".join(KV_REDUCTIONS),
         budget="|".join(EXPERIMENT.variants),
     threads: 1
+    resources:
+        **requested("answer_reduced"),
     params:
         folder=subpath(output[0], parent=True),
         shards=len(SHARDS),
@@ -131,7 +139,7 @@ rule answer_reduced:
         "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
         " --kv-method {wildcards.method} --kv-budget {input.hybrid} {params.gates}"
         " --shard {wildcards.shard} --shards {params.shards} {params.dtype}"
-        " --threads {threads} 2> >(tee {log} >&2)"
+        " --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 rule score:
@@ -181,13 +189,15 @@ rule long_text:
     log:
         f"{ARTIFACTS}/logs/long-text-{{variant}}.log",
     threads: 1
+    resources:
+        **requested("long_text"),
     params:
         run=RUN,
         dtype=COMPUTING,
         asked=(options(**vars(LONG_TEXT), seed=EXPERIMENT.seed) if LONG_TEXT else ""),
     shell:
         "longgen perplexity {input.model} {params.asked} {params.dtype} --result {output} --run {params.run}"
-        " --variant {wildcards.variant} --threads {threads} 2> >(tee {log} >&2)"
+        " --variant {wildcards.variant} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 rule short_context:
@@ -198,6 +208,8 @@ rule short_context:
     log:
         f"{ARTIFACTS}/logs/short-context-{{variant}}.log",
     threads: 1
+    resources:
+        **requested("short_context"),
     params:
         run=RUN,
         dtype=COMPUTING,
@@ -213,4 +225,4 @@ rule short_context:
         ),
     shell:
         "longgen short-context {input.model} {params.asked} {params.dtype} --result {output} --run {params.run}"
-        " --variant {wildcards.variant} --threads {threads} 2> >(tee {log} >&2)"
+        " --variant {wildcards.variant} --threads {resources.cpus} 2> >(tee {log} >&2)"

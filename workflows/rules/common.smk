@@ -1,10 +1,12 @@
 """The experiment of this invocation, and what every rule asks of it."""
 
+import functools
 import shlex
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from longgen.cluster import RESOURCES, job_request, selected_variants
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.evaluation.names import DUO_ATTENTION
@@ -19,6 +21,10 @@ for key in config:
 CONFIG = config.get("experiment", "config/smoke.yaml")
 try:
     EXPERIMENT = load_experiment(CONFIG)
+    # the variants of this invocation, and the set-up of processes that trains
+    VARIANTS = selected_variants(EXPERIMENT, config.get("select", "default"))
+    SETUP = config.get("setup", EXPERIMENT.setup)
+    PROCESSES = EXPERIMENT.setup_named(SETUP)
 except LongGenError as error:
     raise WorkflowError(str(error))
 
@@ -26,40 +32,6 @@ RUN = EXPERIMENT.name
 ARTIFACTS = f"artifacts/{RUN}"
 RESULTS = f"results/{RUN}"
 FIGURES = f"paper_figures/{RUN}"
-
-
-def selected_variants():
-    """The variants of this invocation: the configuration's default ones, `select=all`, or `select=a,b`."""
-    select = config.get("select", "default")
-    if select == "default":
-        return EXPERIMENT.default_variants
-    if select == "all":
-        return list(EXPERIMENT.variants)
-    chosen = [name for name in EXPERIMENT.variants if name in select.split(",")]
-    unknown = set(select.split(",")) - set(chosen)
-    if unknown or "full" not in chosen:
-        allowed = ", ".join(EXPERIMENT.variants)
-        raise WorkflowError(
-            f"--config select={select}: allowed are default, all, or names with full among them: {allowed}"
-        )
-    return chosen
-
-
-def selected_setup():
-    """Name of the set-up of processes that trains: the configuration's own choice, or `setup=name`."""
-    name = config.get("setup", EXPERIMENT.setup)
-    if name not in EXPERIMENT.setups:
-        allowed = ", ".join(EXPERIMENT.setups)
-        raise WorkflowError(f"--config setup={name}: allowed are {allowed}")
-    return name
-
-
-def trainer(setup):
-    """The command that trains with so many processes as the set-up says, on this machine."""
-    processes = EXPERIMENT.setups[setup].processes
-    if processes in (None, 1):
-        return "longgen train"
-    return f"torchrun --standalone --nproc-per-node {processes} -m longgen.training"
 
 
 def settings(*sections):
@@ -82,10 +54,31 @@ def options(**given):
     return " ".join(words)
 
 
-VARIANTS = selected_variants()
-# A resource of the rules and no param: by which processes a model was trained is no reason to train it again.
-SETUP = selected_setup()
-TRAINER = trainer(SETUP)
+@functools.cache
+def request_of(rule, wildcards):
+    """What a job of a rule, with these pairs of wildcards, asks of a cluster."""
+    return job_request(rule, EXPERIMENT, PROCESSES, VARIANTS, dict(wildcards))
+
+
+def requested(rule):
+    """The resources of a rule: what Slurm gets, and `cpus`, the processors that its command uses.
+
+    On a cluster a job computes on all that it asked for; on this machine on the `threads` that it is scheduled with.
+    Resources and no params, as they change no result: on other processors nothing is made again.
+    """
+
+    def request(wildcards):
+        return request_of(rule, tuple(wildcards.items()))
+
+    def of(name):
+        return lambda wildcards, attempt: request(wildcards).resources(
+            attempt, EXPERIMENT.cluster
+        )[name]
+
+    def cpus(wildcards, threads):
+        return request(wildcards).cpus if workflow.remote_exec else threads
+
+    return {name: of(name) for name in RESOURCES} | {"cpus": cpus}
 
 
 CAPTIONS = Path(workflow.basedir) / "workflows" / "report"

@@ -5,6 +5,8 @@ rule corpus:
         result=f"{RESULTS}/corpus.json",
     log:
         f"{ARTIFACTS}/logs/corpus.log",
+    resources:
+        **requested("corpus"),
     params:
         config=CONFIG,
         folder=subpath(output.manifest, parent=True),
@@ -24,10 +26,12 @@ rule pack:
     log:
         f"{ARTIFACTS}/logs/pack.log",
     threads: workflow.cores
+    resources:
+        **requested("pack"),
     params:
         folder=subpath(output.manifest, parent=True),
     shell:
-        "longgen pack {input} --output {params.folder} --result {output.result} --workers {threads}"
+        "longgen pack {input} --output {params.folder} --result {output.result} --workers {resources.cpus}"
         " 2> >(tee {log} >&2)"
 
 
@@ -38,6 +42,8 @@ rule rows:
         f"{ARTIFACTS}/rows/{{stage}}/manifest.json",
     log:
         f"{ARTIFACTS}/logs/rows-{{stage}}.log",
+    resources:
+        **requested("rows"),
     params:
         config=CONFIG,
         corpus=subpath(input[0], parent=True),

@@ -8,6 +8,8 @@ rule evaluate:
     log:
         f"{ARTIFACTS}/logs/evaluate-{{variant}}.log",
     threads: 1
+    resources:
+        **requested("evaluate"),
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
@@ -15,7 +17,7 @@ rule evaluate:
         folder=subpath(output.retrieval, parent=True),
     shell:
         "longgen evaluate {params.config} --variant {wildcards.variant} --model {input.model}"
-        " --corpus {params.corpus} --output {params.folder} --threads {threads} 2> >(tee {log} >&2)"
+        " --corpus {params.corpus} --output {params.folder} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 # What DuoAttention learns on the full model.
@@ -30,6 +32,8 @@ rule gates:
     # its reductions take longer than an evaluation: not last
     priority: 1
     threads: 1
+    resources:
+        **requested("gates"),
     params:
         config=CONFIG,
         settings=fingerprint(
@@ -38,7 +42,7 @@ rule gates:
         corpus=subpath(input.corpus, parent=True),
     shell:
         "longgen gates {params.config} --model {input.model} --corpus {params.corpus} --output {output}"
-        " --threads {threads} 2> >(tee {log} >&2)"
+        " --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 # The full model with its KV cache reduced at inference, to the bytes of a hybrid. All methods in one process: starting
@@ -58,6 +62,8 @@ rule reduce_kv:
         f"{ARTIFACTS}/logs/kv-reduction-{{variant}}.log",
     priority: 1
     threads: 1
+    resources:
+        **requested("reduce_kv"),
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
@@ -67,5 +73,5 @@ rule reduce_kv:
         folder=subpath(output[0], parent=True),
     shell:
         "longgen evaluate {params.config} --variant full --kv-budget-of {wildcards.variant} {params.gates}"
-        " --model {input.model} --corpus {params.corpus} --output {params.folder} --threads {threads}"
+        " --model {input.model} --corpus {params.corpus} --output {params.folder} --threads {resources.cpus}"
         " 2> >(tee {log} >&2)"

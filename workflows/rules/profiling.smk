@@ -11,7 +11,7 @@ rule plan:
         "longgen plan --config {params.config} --output {output} 2> >(tee {log} >&2)"
 
 
-# Reserves every core of this invocation, so that nothing runs beside it; measures on those of `profiling.threads`.
+# Reserves every core of this invocation, and on Slurm the node, so that nothing runs beside it; measures on those of `profiling.threads`.
 rule profile:
     output:
         speed=f"{RESULTS}/profile/speed.json",
@@ -19,6 +19,8 @@ rule profile:
     log:
         f"{ARTIFACTS}/logs/profile.log",
     threads: workflow.cores
+    resources:
+        **requested("profile"),
     params:
         config=CONFIG,
         settings=settings("model", "profiling"),

@@ -8,9 +8,10 @@ rule base:
     log:
         f"{ARTIFACTS}/logs/base.log",
     threads: 2
+    # the set-up is a resource and no param: by which processes a model was trained is no reason to train it again
     resources:
+        **requested("base"),
         setup=SETUP,
-        trainer=TRAINER,
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/base",
@@ -19,9 +20,9 @@ rule base:
         rows=subpath(input.rows, parent=True),
         tokenizer=subpath(input.tokenizer, parent=True),
     shell:
-        "{resources.trainer} {params.config} --stage base --setup {resources.setup} --rows {params.rows}"
-        " --tokenizer {params.tokenizer} --output {output.model} --result {output.result}"
-        " --checkpoint {params.checkpoint} --metrics {params.metrics} --threads {threads} 2> >(tee {log} >&2)"
+        "python -m longgen.training.launch --cpus-per-task {resources.cpus} {params.config} --stage base"
+        " --setup {resources.setup} --rows {params.rows} --tokenizer {params.tokenizer} --output {output.model} --result {output.result}"
+        " --checkpoint {params.checkpoint} --metrics {params.metrics} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 CHECKPOINT = EXPERIMENT.model.checkpoint
@@ -34,6 +35,8 @@ rule convert:
         temp(directory(f"{ARTIFACTS}/converted/{{variant}}")),
     log:
         f"{ARTIFACTS}/logs/convert-{{variant}}.log",
+    resources:
+        **requested("convert"),
     params:
         config=CONFIG,
         # of the extension only what conversion writes into the model's config
@@ -69,8 +72,8 @@ rule extend:
     priority: 1
     threads: 1
     resources:
+        **requested("extend"),
         setup=SETUP,
-        trainer=TRAINER,
     params:
         config=CONFIG,
         checkpoint=f"{ARTIFACTS}/checkpoints/{{variant}}",
@@ -78,7 +81,7 @@ rule extend:
         settings=settings("extension"),
         rows=subpath(input.rows, parent=True),
     shell:
-        "{resources.trainer} {params.config} --stage extension --setup {resources.setup}"
-        " --variant {wildcards.variant} --rows {params.rows} --model {input.model}"
+        "python -m longgen.training.launch --cpus-per-task {resources.cpus} {params.config} --stage extension"
+        " --setup {resources.setup} --variant {wildcards.variant} --rows {params.rows} --model {input.model}"
         " --output {output.model} --result {output.result} --checkpoint {params.checkpoint}"
-        " --metrics {params.metrics} --threads {threads} 2> >(tee {log} >&2)"
+        " --metrics {params.metrics} --threads {resources.cpus} 2> >(tee {log} >&2)"

@@ -1,0 +1,75 @@
+"""`longgen plan cluster`: the jobs, hours and storage of a whole run on a cluster, by arithmetic alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from longgen.cli.plan_tables import plain_table, print_table
+from longgen.units import binary_size
+
+if TYPE_CHECKING:
+    from longgen.cluster.costs import RuleCost
+
+
+def cluster(
+    config: Annotated[Path, typer.Option(help="The experiment, such as config/llama2-7b.yaml.", show_default=False)],
+    setup: Annotated[
+        str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
+    ] = None,
+    select: Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")] = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
+) -> None:
+    """Predict what a run of the workflow takes: jobs, GPU-hours and CPU-hours by rule, and storage.
+
+    All of it is predicted, and nothing measured: longgen/cluster/assumptions.py says from what.
+    """
+    from longgen.cluster import selected_variants
+    from longgen.cluster.costs import run_costs, run_storage
+    from longgen.config import load_experiment
+
+    experiment = load_experiment(config)
+    chosen, variants = experiment.setup_named(setup), selected_variants(experiment, select)
+    costs, storage = run_costs(experiment, chosen, variants), run_storage(experiment, chosen, variants)
+    if as_json:
+        rules = [asdict(cost) | {"gpu_hours": cost.gpu_hours, "cpu_hours": cost.cpu_hours} for cost in costs]
+        totals = {"jobs": sum(cost.jobs for cost in costs)}
+        totals |= {name: sum(rule[name] for rule in rules) for name in ("gpu_hours", "cpu_hours")}
+        print(json.dumps({"predicted": True, "rules": rules, "totals": totals, "storage_bytes": storage}))
+        return
+    gpu = experiment.cluster.gpu
+    title = f"{config}, set-up {setup or experiment.setup}: {', '.join(variants)}"
+    assumed = f"predicted, not measured; {gpu}, {100 * experiment.cluster.utilization:.0f} % of its rates assumed"
+    _print_costs(costs, title, assumed)
+    _print_storage(storage, assumed)
+    for cost in costs:
+        if not cost.fits:
+            print(f"{cost.rule} is predicted to need {binary_size(cost.gpu_memory)} per GPU: more than {gpu} has")
+
+
+def _print_costs(costs: list[RuleCost], title: str, caption: str) -> None:
+    columns = ["jobs", "nodes", "GPUs", "CPUs", "hours each", "GPU-hours", "CPU-hours", "per GPU", "per node"]
+    table = plain_table(title, ["rule"], columns, caption)
+    for cost in costs:
+        table.add_row(
+            cost.rule,
+            *(f"{count:,}" for count in (cost.jobs, cost.nodes, cost.gpus, cost.cpus)),
+            *(f"{hours:,.2f}" for hours in (cost.hours, cost.gpu_hours, cost.cpu_hours)),
+            binary_size(cost.gpu_memory) if cost.gpus else "",
+            binary_size(cost.memory),
+        )
+    totals = (sum(cost.gpu_hours for cost in costs), sum(cost.cpu_hours for cost in costs))
+    jobs = f"{sum(cost.jobs for cost in costs):,}"
+    table.add_row("in all", jobs, "", "", "", "", *(f"{hours:,.1f}" for hours in totals), "", "")
+    print_table(table)
+
+
+def _print_storage(storage: dict[str, int], caption: str) -> None:
+    table = plain_table("storage at most", ["what"], ["size"], caption)
+    for name, count in (storage | {"in all": sum(storage.values())}).items():
+        table.add_row(name, binary_size(count))
+    print_table(table)

@@ -1,0 +1,120 @@
+"""What a whole run costs, predicted: jobs and hours by rule, and what it stores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from longgen.cluster.asked import Asked
+from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, TEXT_BYTES
+from longgen.cluster.benchmarks import all_prompts
+from longgen.cluster.data import pack_settings, read_tokens, stage_tokens
+from longgen.cluster.jobs import job_request, submitted_jobs
+from longgen.cluster.request import JobRequest
+from longgen.cluster.training import checkpoint_bytes, training_plans
+from longgen.config import Experiment, SetupSettings
+from longgen.planner.gpus import gpu_named
+
+# Of a tokenizer with less than 65,536 tokens: docs/long-data.md.
+PACKED_TOKEN_BYTES = 2
+
+
+@dataclass(frozen=True)
+class RuleCost:
+    """All jobs of a rule; predictions, without the margins of what is asked for.
+
+    Attributes:
+        rule: its name.
+        jobs: how many.
+        gpus: of a job, over all its nodes.
+        nodes: of a job.
+        cpus: of a job, over all its nodes.
+        hours: of a job, on average.
+        gpu_memory: bytes on each GPU, for the job that needs most; 0 without GPUs.
+        fits: whether that is there on the cluster's GPU.
+        memory: bytes of main memory on each node, for the job that needs most.
+    """
+
+    rule: str
+    jobs: int
+    gpus: int
+    nodes: int
+    cpus: int
+    hours: float
+    gpu_memory: int
+    fits: bool
+    memory: int
+
+    @property
+    def gpu_hours(self) -> float:
+        """Of all jobs."""
+        return self.jobs * self.gpus * self.hours
+
+    @property
+    def cpu_hours(self) -> float:
+        """Of all jobs, those with GPUs included."""
+        return self.jobs * self.cpus * self.hours
+
+
+def run_costs(experiment: Experiment, setup: SetupSettings, variants: Sequence[str]) -> list[RuleCost]:
+    """The jobs that a run submits, by rule, in the order in which rules run.
+
+    Args:
+        experiment: the configuration.
+        setup: the processes that train.
+        variants: of the run.
+
+    Raises:
+        ConfigError: the set-up cannot share out a stage's work.
+    """
+    return [
+        _rule_cost(rule, [job_request(rule, experiment, setup, variants, wildcards) for wildcards in jobs], experiment)
+        for rule, jobs in submitted_jobs(experiment, variants).items()
+    ]
+
+
+def run_storage(experiment: Experiment, setup: SetupSettings, variants: Sequence[str]) -> dict[str, int]:
+    """Bytes that a run stores at most, by what they are; results and figures are not worth counting.
+
+    As if all variants were trained at the same time: when one is done, its converted model and checkpoints are deleted.
+
+    Raises:
+        ConfigError: as `run_costs`.
+    """
+    first = Asked(experiment, setup, tuple(variants))
+    stored: dict[str, int] = {}
+    if experiment.extension.packed:
+        packed = pack_settings(experiment)
+        stored["packed rows"] = PACKED_TOKEN_BYTES * packed.tokens
+        stored["documents, while they are packed"] = PACKED_TOKEN_BYTES * read_tokens(packed)
+    generated = [stage for stage, settings in experiment.stages.items() if settings.packed is None]
+    stored["generated rows"] = GENERATED_TOKEN_BYTES * sum(stage_tokens(experiment, stage) for stage in generated)
+    models = len(variants) + (experiment.base is not None)
+    stored["converted models, until they are trained"] = len(variants) * first.model_bytes
+    stored["models"] = models * first.model_bytes
+    # while a checkpoint is written those before it are kept
+    kept = 1 + experiment.extension.keep_checkpoints
+    checkpoint = checkpoint_bytes(training_plans(first, "extension")[0])
+    stored["checkpoints, until they are trained"] = len(variants) * kept * checkpoint
+    if experiment.benchmarks is not None:
+        prompts = all_prompts(experiment)
+        stored["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
+        jobs, shards = submitted_jobs(experiment, variants), experiment.benchmarks.shards
+        models_asked = sum(len(jobs.get(rule, ())) for rule in ("answer", "answer_reduced")) // shards
+        stored["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
+    return {name: count for name, count in stored.items() if count}
+
+
+def _rule_cost(rule: str, requests: list[JobRequest], experiment: Experiment) -> RuleCost:
+    largest = max(requests, key=lambda request: request.gpu_memory)
+    return RuleCost(
+        rule=rule,
+        jobs=len(requests),
+        gpus=largest.gpus * largest.nodes,
+        nodes=largest.nodes,
+        cpus=largest.cpus * (largest.tasks or 1),
+        hours=sum(request.seconds for request in requests) / len(requests) / 3600,
+        gpu_memory=largest.gpu_memory,
+        fits=largest.gpu_memory <= gpu_named(experiment.cluster.gpu).memory,
+        memory=max(request.memory for request in requests),
+    )
