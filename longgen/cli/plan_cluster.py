@@ -31,10 +31,15 @@ def cluster(
     from longgen.cluster import selected_variants
     from longgen.cluster.costs import run_costs, run_storage
     from longgen.config import load_experiment
+    from longgen.errors import ConfigError
 
     experiment = load_experiment(config)
     chosen, variants = experiment.setup_named(setup), selected_variants(experiment, select)
-    costs, storage = run_costs(experiment, chosen, variants), run_storage(experiment, chosen, variants)
+    setup = setup or experiment.setup
+    try:
+        costs, storage = run_costs(experiment, chosen, variants), run_storage(experiment, chosen, variants)
+    except ConfigError as error:
+        raise ConfigError(f"{config}, set-up {setup}: {error}") from None
     if as_json:
         rules = [asdict(cost) | {"gpu_hours": cost.gpu_hours, "cpu_hours": cost.cpu_hours} for cost in costs]
         totals = {"jobs": sum(cost.jobs for cost in costs)}
@@ -42,7 +47,7 @@ def cluster(
         print(json.dumps({"predicted": True, "rules": rules, "totals": totals, "storage_bytes": storage}))
         return
     gpu = experiment.cluster.gpu
-    title = f"{config}, set-up {setup or experiment.setup}: {', '.join(variants)}"
+    title = f"{config}, set-up {setup}: {', '.join(variants)}"
     assumed = f"predicted, not measured; {gpu}, {100 * experiment.cluster.utilization:.0f} % of its rates assumed"
     _print_costs(costs, title, assumed)
     _print_storage(storage, assumed)

@@ -1,6 +1,6 @@
 """What every job of the workflow asks of a cluster, by the planner and assumptions. Never a measurement."""
 
-from longgen.cluster.jobs import LOCAL_RULES, REQUESTS, job_request, selected_variants, submitted_jobs
+from longgen.cluster.jobs import LOCAL_RULES, REQUESTS, deciding, job_request, selected_variants, submitted_jobs
 from longgen.cluster.request import RESOURCES, JobRequest
 
 __all__ = [
@@ -8,6 +8,7 @@ __all__ = [
     "REQUESTS",
     "RESOURCES",
     "JobRequest",
+    "deciding",
     "job_request",
     "selected_variants",
     "submitted_jobs",

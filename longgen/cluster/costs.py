@@ -9,7 +9,7 @@ from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, TEXT_BYTES
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.data import pack_settings, read_tokens, stage_tokens
-from longgen.cluster.jobs import job_request, submitted_jobs
+from longgen.cluster.jobs import Pairs, deciding, job_request, submitted_jobs
 from longgen.cluster.request import JobRequest
 from longgen.cluster.training import checkpoint_bytes, training_plans
 from longgen.config import Experiment, SetupSettings
@@ -67,10 +67,14 @@ def run_costs(experiment: Experiment, setup: SetupSettings, variants: Sequence[s
     Raises:
         ConfigError: the set-up cannot share out a stage's work.
     """
-    return [
-        _rule_cost(rule, [job_request(rule, experiment, setup, variants, wildcards) for wildcards in jobs], experiment)
-        for rule, jobs in submitted_jobs(experiment, variants).items()
-    ]
+    costs = []
+    for rule, jobs in submitted_jobs(experiment, variants).items():
+        requests: dict[Pairs, JobRequest] = {}
+        for wildcards in map(deciding, jobs):
+            if wildcards not in requests:
+                requests[wildcards] = job_request(rule, experiment, setup, variants, dict(wildcards))
+        costs.append(_rule_cost(rule, [requests[deciding(wildcards)] for wildcards in jobs], experiment))
+    return costs
 
 
 def run_storage(experiment: Experiment, setup: SetupSettings, variants: Sequence[str]) -> dict[str, int]:

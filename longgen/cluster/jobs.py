@@ -34,6 +34,7 @@ REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
 LOCAL_RULES = ("all", "plan", "score", "score_reduced", "run_figures", "figures")
 
 Wildcards = dict[str, str]
+Pairs = tuple[tuple[str, str], ...]
 
 
 def job_request(
@@ -56,6 +57,11 @@ def job_request(
         ConfigError: the set-up cannot share out a stage's work, or the configuration has no part for this rule.
     """
     return REQUESTS[rule](Asked(experiment, setup, tuple(variants), dict(wildcards or {})))
+
+
+def deciding(wildcards: Mapping[str, str]) -> Pairs:
+    """The wildcards on which a request depends, to compute it once for all: shards are equal."""
+    return tuple(pair for pair in wildcards.items() if pair[0] != "shard")
 
 
 def selected_variants(experiment: Experiment, select: str = "default") -> list[str]:

@@ -14,6 +14,7 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from longgen.cli import app
+from longgen.cluster.benchmarks import SHORT_CONTEXT_TASKS
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.short_context import data as data_module
@@ -219,6 +220,10 @@ def test_prompts_are_those_of_lm_eval():
     prompt = mmlu.instances[0].args[0]
     assert prompt.startswith("The following are multiple choice questions (with answers) about anatomy.\n\nWhat is 7 ")
     assert prompt.count("\nAnswer:") == 6 and prompt.endswith("D. argon\nAnswer:")
+
+
+def test_the_cluster_is_asked_for_as_many_tasks_as_there_are():
+    assert len(DEFAULT_TASKS) == SHORT_CONTEXT_TASKS
 
 
 def test_numbers_of_examples(every_task):

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from longgen.cluster import LOCAL_RULES, selected_variants, submitted_jobs
+from longgen.config import load_experiment
 from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
     BENCHMARK_TABLE_NAMES,
@@ -47,6 +49,18 @@ def planned(output: str) -> dict[str, list[str]]:
             wildcards = re.search(r"wildcards: (.*)", block)
             jobs.setdefault(found[1], []).append(wildcards[1] if wildcards else "")
     return jobs
+
+
+def submitted(jobs: dict[str, list[str]]) -> dict[str, int]:
+    """Rule -> how many of the planned jobs a cluster would get."""
+    return {rule: len(wildcards) for rule, wildcards in jobs.items() if rule not in LOCAL_RULES}
+
+
+def submitted_by(config: str, select: str) -> dict[str, int]:
+    """The same as tables of costs count them."""
+    experiment = load_experiment(ROOT / config)
+    jobs = submitted_jobs(experiment, selected_variants(experiment, select))
+    return {rule: len(wildcards) for rule, wildcards in jobs.items()}
 
 
 def working_copy(folder: Path) -> Path:
@@ -95,7 +109,10 @@ def finished(tmp_path_factory):
 
 
 def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
-    jobs = planned(snakemake(clone, "--dry-run"))
+    output = snakemake(clone, "--dry-run", "--printshellcmds")
+    jobs = planned(output)
+    # on this machine: the processors that Snakemake schedules a job with, whatever it would ask of a cluster
+    assert output.count("launch --cpus-per-task 2 ") == output.count(" --threads 2 ") == 1
     assert {rule: len(wildcards) for rule, wildcards in jobs.items()} == {
         "corpus": 1,
         "plan": 1,
@@ -111,6 +128,7 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "all": 1,
     }
     everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
+    assert submitted(everything) == submitted_by("config/smoke.yaml", "all")
     assert len(everything["extend"]) == 11
     assert len(everything["base"]) == len(everything["gates"]) == 1
     assert sorted(everything["reduce_kv"]) == ["variant=longgen-sink", "variant=middle-1-2", "variant=middle-1-6"]
@@ -121,15 +139,24 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
 
 @pytest.mark.parametrize("name", ["llama2-7b", "llama2-70b"])
 def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_that_was_asked_for(clone, name):
-    words = ["--dry-run", "--printshellcmds", "--config", f"experiment=config/{name}.yaml", "setup=64-gpus"]
-    output = snakemake(clone, *words)
+    # as on a cluster, where a command gets all processors that its job asked for
+    words = ["--dry-run", "--printshellcmds", "--mode", "remote", "--config"]
+    output = snakemake(clone, *words, f"experiment=config/{name}.yaml", "setup=64-gpus")
     jobs = {rule: len(wildcards) for rule, wildcards in planned(output).items()}
     trained = {"pack": 1, "plan": 1, "convert": 3, "extend": 3, "all": 1}
     # 8 shards of 3 models, and of 8 methods on the full one
     asked = {"prompts": 4, "answer": 24, "answer_reduced": 64, "score": 3, "score_reduced": 8, "passkey_gates": 1}
     asked |= {"long_text": 3, "short_context": 3, "run_figures": 1}
     assert jobs == trained | (asked if name == "llama2-7b" else {})
-    assert output.count("torchrun --standalone --nproc-per-node 64 -m longgen.training") >= 3
+    assert submitted(planned(output)) == submitted_by(f"config/{name}.yaml", "default")
+    assert output.count("python -m longgen.training.launch --cpus-per-task 8 ") >= 3
+    assert output.count(" --threads 8 ") >= 3
+    extending = re.findall(r"rule extend:.*?resources: (.*?)\n", output, re.DOTALL)
+    assert len(extending) == 3
+    for resources in extending:
+        wanted = {"nodes=8", "tasks=64", "gres=gpu:8", "cpus_per_task=8", "tasks_per_gpu=0", "mpi=srun"}
+        assert wanted <= set(resources.split(", "))
+        assert re.search(r"slurm_extra='--signal=USR1@\d+'", resources)
     assert "--setup 64-gpus --variant longgen-sink" in output
     assert f"longgen convert meta-llama/L{name[1:5]}-2-{name[7:]}-hf" in output
     assert "--dtype bfloat16" in output
@@ -268,7 +295,7 @@ def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
 def test_editing_the_evaluation_trains_nothing(finished):
     jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))  # and learns no gates
     assert jobs.keys() == {"plan", "evaluate", "reduce_kv", "run_figures", "all"}
-    assert changed(finished, lambda s: None) == {}
+    assert changed(finished, lambda s: s.update(cluster={"gpu": "h200", "max_runtime": 60})) == {}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from longgen.cluster import RESOURCES, job_request, selected_variants
+from longgen.cluster import RESOURCES, deciding, job_request, selected_variants
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.evaluation.names import DUO_ATTENTION
@@ -57,7 +57,10 @@ def options(**given):
 @functools.cache
 def request_of(rule, wildcards):
     """What a job of a rule, with these pairs of wildcards, asks of a cluster."""
-    return job_request(rule, EXPERIMENT, PROCESSES, VARIANTS, dict(wildcards))
+    try:
+        return job_request(rule, EXPERIMENT, PROCESSES, VARIANTS, dict(wildcards))
+    except LongGenError as error:
+        raise WorkflowError(f"{CONFIG}, set-up {SETUP}: {error}")
 
 
 def requested(rule):
@@ -68,7 +71,7 @@ def requested(rule):
     """
 
     def request(wildcards):
-        return request_of(rule, tuple(wildcards.items()))
+        return request_of(rule, deciding(wildcards))
 
     def of(name):
         return lambda wildcards, attempt: request(wildcards).resources(

@@ -1,0 +1,95 @@
+"""`longgen plan cluster`: sums over jobs, storage by hand, and what it prints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from longgen.cli import app
+from longgen.cluster.costs import run_costs, run_storage
+from longgen.cluster.training import EXPORT_BYTES
+from longgen.config import load_experiment
+from longgen.errors import ConfigError
+from longgen.planner import experiment_shape
+
+ROOT = Path(__file__).parents[2]
+CONFIG = str(ROOT / "config/llama2-7b.yaml")
+SEVEN = load_experiment(CONFIG)
+VARIANTS = SEVEN.default_variants
+
+
+@pytest.fixture(autouse=True)
+def _in_the_repository(monkeypatch) -> None:
+    monkeypatch.chdir(ROOT)  # as packings are named from there
+
+
+def printed(*words: str) -> str:
+    outcome = CliRunner().invoke(app, ["plan", "cluster", *words], catch_exceptions=False)
+    assert outcome.exit_code == 0
+    return outcome.stdout
+
+
+def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
+    costs = {cost.rule: cost for cost in run_costs(SEVEN, SEVEN.setup_named("32-gpus"), VARIANTS)}
+    extend = costs["extend"]
+    assert (extend.jobs, extend.nodes, extend.gpus, extend.cpus) == (3, 4, 32, 256)
+    assert extend.gpu_hours == pytest.approx(3 * 32 * extend.hours)
+    assert extend.cpu_hours == pytest.approx(8 * extend.gpu_hours)
+    assert (costs["answer"].jobs, costs["answer_reduced"].jobs) == (24, 64)
+    assert costs["pack"].gpu_hours == 0 < costs["pack"].cpu_hours
+    # the configuration says so too: 64 GiB of KV cache beside the weights
+    assert extend.fits and not costs["answer"].fits and not costs["answer_reduced"].fits
+
+
+def test_what_is_stored() -> None:
+    weights = experiment_shape(SEVEN).parameters
+    stored = run_storage(SEVEN, SEVEN.setup_named(None), VARIANTS)
+    assert stored["packed rows"] == 2 * 38146 * 131072
+    assert stored["models"] == 3 * 2 * weights
+    # two are kept and a third is written: weights and two moments, for each of the three variants
+    assert stored["checkpoints, until they are trained"] == pytest.approx(3 * 3 * 12 * weights, rel=1e-6)
+    assert "generated rows" not in stored
+    smoke = load_experiment(ROOT / "config/smoke.yaml")
+    stored = run_storage(smoke, smoke.setup_named(None), ["full"])
+    assert stored["models"] == 2 * 4 * experiment_shape(smoke).parameters  # the base model, and in float32
+    assert stored["generated rows"] == 4 * (2_560_000 + 696_320)
+    assert not {"packed rows", "prompts", "answers"} & stored.keys()
+
+
+def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:
+    told = json.loads(printed("--config", CONFIG, "--setup", "64-gpus", "--select", "all", "--json"))
+    assert told["predicted"] is True
+    rules = {rule["rule"]: rule for rule in told["rules"]}
+    assert rules["extend"]["jobs"] == len(SEVEN.variants)
+    assert told["totals"]["jobs"] == sum(rule["jobs"] for rule in told["rules"])
+    assert told["totals"]["gpu_hours"] == pytest.approx(sum(rule["gpu_hours"] for rule in told["rules"]))
+    assert told["storage_bytes"]["models"] > 0
+
+
+def test_tables_say_that_all_is_predicted_and_what_does_not_fit() -> None:
+    output = printed("--config", CONFIG)
+    assert "predicted, not measured; h100-80gb, 40 % of its rates assumed" in output
+    assert "set-up 8-gpus: full, longgen-sink, longgen-stride" in output
+    assert "answer is predicted to need" in output and "more than h100-80gb has" in output
+    assert "extend is predicted to need" not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["plan", "cluster", "--config", CONFIG, "--setup", "x"], "--setup is 'x': allowed is 8-gpus, 32-gpus"),
+        (["plan", "--gpu", "h200", "cluster", "--config", CONFIG], "--gpu given before cluster"),
+    ],
+)
+def test_bad_input_is_named(words, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_what_cannot_be_asked_for_without_importing_torch_is_the_same() -> None:
+    from longgen.training.export import FILE_BYTES
+
+    assert EXPORT_BYTES == FILE_BYTES
