@@ -8,6 +8,7 @@ import typer
 
 from longgen.cli.commands import register_commands
 from longgen.errors import LongGenError
+from longgen.scratch import use_scratch
 
 app = typer.Typer(
     name="longgen",
@@ -28,6 +29,7 @@ def _verbs() -> None:
 def main() -> None:
     """Entry point: errors that the user can mend are printed as one message, with their exit code."""
     try:
+        use_scratch()
         app()
     except LongGenError as error:
         print(f"longgen: error: {error}", file=sys.stderr)

@@ -15,6 +15,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_directory, read_json, write_json
 from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
+from longgen.scratch import staged
 
 if TYPE_CHECKING:
     from longgen.data.batch import Batch, TrainingRows
@@ -88,6 +89,8 @@ def build_rows(
 def load_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tuple[list[TrainingRows], str]:
     """The rows of every phase of a stage, memory-mapped, and their fingerprint.
 
+    Read from a copy on this machine, where it has storage for that (`longgen.scratch`).
+
     Args:
         folder: made by `build_rows`, or by `longgen pack` where the stage reads packed rows.
         settings: the stage.
@@ -97,6 +100,7 @@ def load_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tupl
         ArtifactError: missing or damaged.
         ConfigError: there are too few packed rows, none of a length, or they have tokens that the model has not.
     """
+    folder = staged(folder)
     return _generated_rows(folder) if settings.packed is None else _packed_rows(folder, settings, vocab_size)
 
 
