@@ -78,6 +78,8 @@ class JobRequest:
             asked["gpu"] = self.gpus or None
         else:
             asked |= {"nodes": self.nodes, "tasks": self.tasks, "mpi": "srun" if self.tasks > 1 else ""}
+            # else Slurm may allot most processors on one node and few on the others
+            extra.append(f"--ntasks-per-node={self.tasks // self.nodes}")
             if self.gpus:  # on each node, unlike `gpu`; and tasks are counted already
                 asked |= {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0}
         seconds = self.signal_seconds(runtime)

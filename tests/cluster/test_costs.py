@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from longgen.cluster.training import EXPORT_BYTES
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
 from longgen.planner import experiment_shape
+from tests.experiments import experiment_file, tiny_settings
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "config/llama2-7b.yaml")
@@ -87,6 +90,22 @@ def test_tables_say_that_all_is_predicted_and_what_does_not_fit() -> None:
 def test_bad_input_is_named(words, message) -> None:
     with pytest.raises(ConfigError, match=message):
         CliRunner().invoke(app, words, catch_exceptions=False)
+
+
+def test_an_unknown_gpu_of_the_cluster_is_named(tmp_path) -> None:
+    path = experiment_file(tmp_path, tiny_settings() | {"cluster": {"gpu": "b300"}})
+    with pytest.raises(ConfigError, match=r"tiny\.yaml: cluster\.gpu is 'b300': allowed is h100-80gb, h200"):
+        load_experiment(path)
+
+
+def test_nothing_heavy_is_imported() -> None:
+    code = (
+        "import sys\nfrom longgen.cli import app\n"
+        f"app({['plan', 'cluster', '--config', CONFIG]!r}, standalone_mode=False)\n"
+        "print('imported', sorted({'torch', 'transformers', 'lm_eval', 'pandas', 'snakemake'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("imported []\n")
 
 
 def test_what_cannot_be_asked_for_without_importing_torch_is_the_same() -> None:

@@ -43,7 +43,7 @@ def test_training_makes_its_own_step_and_is_told_before_its_time_is_up() -> None
         "tasks": 8,
         "tasks_per_gpu": 0,
         "mpi": "srun",
-        "slurm_extra": "'--signal=USR1@900'",
+        "slurm_extra": "'--ntasks-per-node=4' '--signal=USR1@900'",
     }
     alone = asked(JobRequest(3600, 8 * GIB, 2, tasks=1, notice=1))
     # there, though empty: the executor must not start a step around it
@@ -106,10 +106,17 @@ def submitted(request: JobRequest) -> str:
 
 def test_the_executor_for_slurm_understands_it() -> None:
     words = submitted(TRAINING).split()
-    assert {"--nodes=2", "--ntasks=8", "--cpus-per-task=8", "--gres=gpu:4", "'--signal=USR1@900'"} <= set(words)
+    assert {
+        "--nodes=2",
+        "--ntasks=8",
+        "--cpus-per-task=8",
+        "--gres=gpu:4",
+        "'--ntasks-per-node=4'",
+        "'--signal=USR1@900'",
+    } <= set(words)
     assert words[words.index("--mem") + 1] == "81920"
     assert words[words.index("-t") + 1] == "900"
-    assert not any(word.startswith(("--ntasks-per", "--gpus")) for word in words)
+    assert not any(word.startswith(("--ntasks-per-gpu", "--gpus")) for word in words)
     alone = submitted(JobRequest(1, 1, 2, tasks=1, notice=1)).split()
     assert {"--nodes=1", "--ntasks=1", "--cpus-per-task=2"} <= set(alone)
     assert "--gpus=1" in submitted(JobRequest(1, 1, 8, gpus=1)).split()

@@ -156,7 +156,7 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
     for resources in extending:
         wanted = {"nodes=8", "tasks=64", "gres=gpu:8", "cpus_per_task=8", "tasks_per_gpu=0", "mpi=srun"}
         assert wanted <= set(resources.split(", "))
-        assert re.search(r"slurm_extra='--signal=USR1@\d+'", resources)
+        assert re.search(r"slurm_extra='--ntasks-per-node=8' '--signal=USR1@\d+'", resources)
     assert "--setup 64-gpus --variant longgen-sink" in output
     assert f"longgen convert meta-llama/L{name[1:5]}-2-{name[7:]}-hf" in output
     assert "--dtype bfloat16" in output
