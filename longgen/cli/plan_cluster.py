@@ -69,7 +69,7 @@ def _print_costs(costs: list[RuleCost], title: str, caption: str) -> None:
         )
     totals = (sum(cost.gpu_hours for cost in costs), sum(cost.cpu_hours for cost in costs))
     jobs = f"{sum(cost.jobs for cost in costs):,}"
-    table.add_row("in all", jobs, "", "", "", "", *(f"{hours:,.1f}" for hours in totals), "", "")
+    table.add_row("in all", jobs, "", "", "", "", *(f"{hours:,.2f}" for hours in totals), "", "")
     print_table(table)
 
 
