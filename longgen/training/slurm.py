@@ -29,8 +29,6 @@ def step_command(setup: SetupSettings, cpus_per_task: int | None, words: Sequenc
     placed += ["--distribution=block", "--kill-on-bad-exit=1"]
     # The job's processors are the step's, whoever else has a step in an allocation made by hand.
     placed += ["--overlap"] + ([f"--cpus-per-task={cpus_per_task}"] if cpus_per_task else [])
-    # Every process sees all GPUs of its node and takes its own: they exchange tensors from one to another directly.
-    placed += ["--gpu-bind=none"] if setup.device == "cuda" else []
     return ["srun", *placed, *words]
 
 
