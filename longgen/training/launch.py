@@ -65,6 +65,7 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
     code = subprocess.run(command, env=os.environ | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
     if code == TO_BE_CONTINUED and slurm.requeue(job):
         print(f"job {job} is in the queue again, and will go on from its checkpoint", file=sys.stderr, flush=True)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_BE_ENDED)
     return code
 
