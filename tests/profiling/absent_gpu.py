@@ -175,6 +175,7 @@ def absent_gpu(free: int = FREE) -> Iterator[AbsentGpu]:
     cuda = {
         **dict.fromkeys(("synchronize", "empty_cache", "set_device"), nothing),
         "is_available": lambda: True,
+        "is_current_stream_capturing": lambda: gpu.capturing,
         "reset_peak_memory_stats": lambda device: gpu.memory.watch(),
         "max_memory_allocated": lambda device: gpu.memory.peak,
         "mem_get_info": lambda device: (free - gpu.memory.live, free),
