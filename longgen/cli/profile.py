@@ -73,6 +73,7 @@ Minutes = Annotated[float, typer.Option(help="Time to spend; a second call goes 
 Layers = Annotated[
     int | None, typer.Option(help="Most layers of a slice; fewer where these do not fit.", show_default="8")
 ]
+Batch = Annotated[int, typer.Option(help="Sequences at a time, all of the same length: 1 to 64.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")]
 Output = Annotated[Path, typer.Option(help="Folder of the runs.")]
 
@@ -117,6 +118,7 @@ def inference(
     device: Device = None,
     minutes: Minutes = 8.5,
     layers: Layers = None,
+    batch: Batch = 1,
     name: Name = None,
     output: Output = Path("results"),
 ) -> None:
@@ -127,15 +129,17 @@ def inference(
     the longest at which it does.
     """
     from longgen.profiling.attention.session import Budget
-    from longgen.profiling.inference.cases import cases_of
+    from longgen.profiling.inference.cases import cases_of, check_batch
     from longgen.profiling.inference.session import open_inference_file, profile_inference
     from longgen.profiling.inference.table import inference_table
     from longgen.profiling.stacks import TINY
 
     asked = _asked(shape, device, layers, name)
+    if problem := check_batch(batch):
+        raise ConfigError(problem)
     tokens = _lengths(lengths or ("512,256" if asked.shape == TINY else "131072,32768,65536"))
     file = open_inference_file(output, asked.run, asked.device)
-    cases = cases_of(asked.shape, tokens)
+    cases = cases_of(asked.shape, tokens, batch)
     profile_inference(file, cases, asked.device, Budget(60 * minutes), asked.most_layers)
     print(inference_table(file.result.records))
     print(f"results: {file.path}")

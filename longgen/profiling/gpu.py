@@ -6,15 +6,16 @@
     python -m longgen.profiling.gpu --only inference      prefill, decoding and memory of whole models alone
     python -m longgen.profiling.gpu --minutes 3           what fits; another call goes on from there
 
-First every kernel is compared with a reference in higher precision. Then the training step of a slice of Llama-2 7B is
-timed at 128K tokens, LongGen against full attention; and prefill and decoding, of the whole model where it fits, and
-composed of slices; and how long a context fits: the paper's claims, hence before what follows. Then forward, forward +
-backward and decoding of attention alone are timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward),
-against PyTorch's dense attention (flash, cuDNN), flash-attn where it is installed, FlexAttention with the same mask,
-and what sparsity allows at best. Last come training and inference at other lengths, and of 70B. Needs none of the
-pipeline's packages; training and inference need transformers. Results are JSON files with provenance, see
-docs/results-format.md; `longgen publish` makes them published ones; LONGGEN_COMMIT names the commit of sources without
-git. On a CPU it tries itself out at tiny sizes.
+First the kernels are compared with a reference in higher precision at the heads of Llama-2 7B and 128K tokens. Then the
+training step of a slice of this model is timed, LongGen against full attention; and prefill and decoding, composed of
+slices, and of the whole model where it fits; and how long a context fits: the paper's claims, hence before what
+follows. Then every kernel and mode is compared with the reference; and forward, forward + backward and decoding of
+attention alone are timed at the heads of Llama-2 7B and 70B, 4K to 128K tokens (1M forward), against PyTorch's dense
+attention (flash, cuDNN), flash-attn where it is installed, FlexAttention with the same mask, and what sparsity allows
+at best. Last come training and inference at other lengths, and of 70B. Needs none of the pipeline's packages; training
+and inference need transformers. Results are JSON files with provenance, see docs/results-format.md; `longgen publish`
+makes them published ones; LONGGEN_COMMIT names the commit of sources without git. On a CPU it tries itself out at tiny
+sizes.
 
 `--only tuning` times other tile sizes instead.
 """
@@ -37,7 +38,7 @@ import torch
 
 from longgen.errors import LongGenError
 from longgen.profiling.attention import plan
-from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_checks
+from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_checks, is_at_paper_scale
 from longgen.profiling.attention.derived import DERIVED, derive
 from longgen.profiling.attention.implementations import IMPLEMENTATIONS
 from longgen.profiling.attention.limits import measure_limits
@@ -78,17 +79,21 @@ def check_device(device: str) -> str | None:
     return None
 
 
-def run_checks(file: ResultFile, device: str, tiny: bool, budget: Budget) -> None:
-    """Compare every kernel with a reference; a record for every tensor compared."""
+def run_checks(
+    file: ResultFile, device: str, tiny: bool, budget: Budget, wanted: Callable[[Check], bool] = lambda check: True
+) -> None:
+    """Compare every kernel with a reference, in the checks that are ``wanted``; a record for every tensor compared."""
     found = all_checks(device, tiny)
-    left = [index for index, check in enumerate(found) if not _is_checked(file, check)]
+    asked = [index for index, check in enumerate(found) if wanted(check)]
+    left = [index for index in asked if not _is_checked(file, found[index])]
     with ExitStack() as stack:
         small: dict[int, Future[dict[str, float]]] = {}
-        if device != "cpu":  # most of their time is that of the compiler: several processes
+        if device != "cpu" and any(found[index].small for index in left):
+            # most of their time is that of the compiler: several processes
             pool = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
             stack.callback(pool.shutdown, cancel_futures=True)  # what there was no time for must not take any
             small = {index: pool.submit(_errors, index, device) for index in left if found[index].small}
-        bar = stack.enter_context(progress_bar(len(found), "checks", "check", len(found) - len(left)))
+        bar = stack.enter_context(progress_bar(len(asked), "checks", "check", len(asked) - len(left)))
         for index in left:
             check = found[index]
             errors = small[index].result if index in small else check.errors
@@ -182,12 +187,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--only", choices=PARTS, action="append", help=f"parts to run; default: {', '.join(DEFAULT_PARTS)}"
     )
+    parser.add_argument("--batch", type=int, default=1, help="sequences at a time, of inference (default: %(default)s)")
     parser.add_argument("--minutes", type=float, default=8.5, help="time to spend (default: %(default)s)")
     parser.add_argument("--name", help="name of the run (default: kernels-DEVICE)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", help="default: %(default)s")
     options = parser.parse_args(arguments)
-    if problem := check_device(options.device):
+    if problem := check_device(options.device) or inference_cases.check_batch(options.batch):
         parser.error(problem)
     try:
         return _run(options)
@@ -215,16 +221,18 @@ def _run(options: argparse.Namespace) -> int:
     failed = 0
     if "checks" in parts:
         checks = open_file("kernel-checks", CHECK_KEY)
-        run_checks(checks, device, tiny, budget)
-        print(checks_table(checks.result.records), flush=True)
-        records = checks.result.records
-        failed = sum(record["passed"] is False or record["status"] == FAILED for record in records)
+        run_checks(checks, device, tiny, budget, is_at_paper_scale)
     if "training" in parts:
         training = open_training_file(options.output, name, device)
         profile_training(training, first_cases(tiny), device, budget)
     if "inference" in parts:
         inference = open_inference_file(options.output, name, device)
-        profile_inference(inference, inference_cases.first_cases(tiny), device, budget)
+        profile_inference(inference, inference_cases.first_cases(tiny, options.batch), device, budget)
+    if "checks" in parts:
+        run_checks(checks, device, tiny, budget)
+        records = checks.result.records
+        print(checks_table(records), flush=True)
+        failed = sum(record["passed"] is False or record["status"] == FAILED for record in records)
     if "tuning" in parts:
         tuning = open_file(
             "kernel-tuning", ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")
@@ -238,7 +246,7 @@ def _run(options: argparse.Namespace) -> int:
         profile_training(training, more_cases(tiny), device, budget)
         print(training_table(training.result.records), flush=True)
     if "inference" in parts:
-        profile_inference(inference, inference_cases.more_cases(tiny), device, budget)
+        profile_inference(inference, inference_cases.more_cases(tiny, options.batch), device, budget)
         print(inference_table(inference.result.records), flush=True)
     print(f"results: {options.output / name / 'kernels'}; {max(0.0, budget.left()):.0f} s were left")
     return int(failed > 0)

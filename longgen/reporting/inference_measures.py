@@ -8,14 +8,14 @@ from longgen.profiling.inference.words import LONGEST
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
 
-_SAME = ["what", "shape", "length", "num_layers", "composed"]
+_SAME = ["what", "shape", "length", "batch", "num_layers", "composed"]
 
 
 def inference_rows(run: Run) -> pd.DataFrame:
     """All records, measured or not.
 
-    Added is ``kv_fraction``: ``kv_bytes`` over that of full attention at the same length and depth, measured in the
-    same way; and for a longest context ``tokens_fraction``, tokens over those of full attention.
+    Added is ``kv_fraction``: ``kv_bytes`` over that of full attention at the same length, batch and depth, measured in
+    the same way; and for a longest context ``tokens_fraction``, tokens over those of full attention at the same batch.
 
     Raises:
         ArtifactError: the run has none.
@@ -23,9 +23,8 @@ def inference_rows(run: Run) -> pd.DataFrame:
     rows = run.frame("inference-speed")
     full = rows[is_measured(rows) & (rows["pattern"] == "full") & (rows["full_layers"] == rows["num_layers"])]
     timed = full.loc[full["what"] != LONGEST, [*_SAME, "kv_bytes"]]
-    longest = full.loc[full["what"] == LONGEST, ["what", "shape", "length"]]
+    longest = full.loc[full["what"] == LONGEST, ["what", "shape", "batch", "length"]]
     of_full = rows.merge(timed, how="left", on=_SAME, validate="m:1", suffixes=("", "_full"))["kv_bytes_full"]
-    tokens = rows.merge(longest, how="left", on=["what", "shape"], validate="m:1", suffixes=("", "_full"))[
-        "length_full"
-    ]
+    same = ["what", "shape", "batch"]
+    tokens = rows.merge(longest, how="left", on=same, validate="m:1", suffixes=("", "_full"))["length_full"]
     return rows.assign(kv_fraction=rows["kv_bytes"] / of_full, tokens_fraction=rows["length"] / tokens)

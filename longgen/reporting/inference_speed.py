@@ -20,14 +20,15 @@ _WHAT = {
     MODEL_DECODE: "decoding",
 }
 _MEANINGS = (
-    "Random weights and tokens at the model's true shape, one sequence. *Prefill*: the prompt in chunks, and one token "
-    "predicted. *Decoding*: one token after so many, the mean of several in a row, as a CUDA graph over a cache of "
-    "fixed shapes unless a note says otherwise. *Measured*: it ran. *Composed*: from slices, a few layers each, "
-    "follow the seconds of a layer of each kind and of the rest, and from these the whole model; *fit* is by how much "
-    "their sum misses a slice's measured time. Medians over rounds, in each of which everything ran once; speed-ups "
-    "over full attention by its fastest kernel on this device, within rounds, with 95 % bootstrap intervals. *Ideal* "
-    "(predicted): floating-point operations of full attention over those of the hybrid; to decode, bytes read. *KV*: "
-    "the cache by its tensors' storage, and over that of full attention."
+    "Random weights and tokens at the model's true shape; a batch is of sequences of the same length, one if none is "
+    "named. *Prefill*: the prompts in chunks, and one token predicted for each. *Decoding*: one more token of each, "
+    "the mean of several steps in a row, as a CUDA graph over a cache of fixed shapes unless a note says otherwise. "
+    "*Measured*: it ran. *Composed*: from slices, a few layers each, follow the seconds of a layer of each kind and of "
+    "the rest, and from these the whole model; *fit* is by how much their sum misses a slice's measured time. Medians "
+    "over rounds, in each of which everything ran once; speed-ups over full attention by its fastest kernel on this "
+    "device, within rounds, with 95 % bootstrap intervals. *Ideal* (predicted): floating-point operations of full "
+    "attention over those of the hybrid; to decode, bytes read. *KV*: the cache by its tensors' storage, and over that "
+    "of full attention."
 )
 _LONGEST = (
     "The longest context at which the last chunk of a prefill and a decoded token after it ran in the memory of the "
@@ -45,18 +46,23 @@ def inference_speed_markdown(run: Run) -> str:
     lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
     done = rows[is_measured(rows)]
     timed, longest = done[done["what"] != LONGEST], done[done["what"] == LONGEST]
-    for (shape, length), part in timed.groupby(["shape", "length"], sort=False):
-        lines += [f"## {shape}, {length:,.0f} tokens", "", *_kernels(part)]
-        lines += ["", _table([_cells(row) for row in part.to_dict("records")]), ""]
+    for _, part in timed.groupby(["shape", "length", "batch"], sort=False):
+        found = part.to_dict("records")
+        lines += [f"## {found[0]['shape']}, {_tokens(found[0])}", "", *_kernels(part)]
+        lines += ["", _table([_cells(row) for row in found]), ""]
     if len(longest):
         lines += ["## Longest context in memory", "", _table([_longest(row) for row in longest.to_dict("records")])]
         lines += ["", _LONGEST, ""]
     lines += [_MEANINGS] if len(timed) else ["No times were measured."]
     for row in rows[~is_measured(rows)].to_dict("records"):
         stack = "" if pd.isna(row["full_layers"]) else f", {_layers(row)} full, {row['pattern']}"
-        tokens = "" if pd.isna(row["length"]) else f", {row['length']:,.0f} tokens"
+        tokens = "" if pd.isna(row["length"]) else f", {_tokens(row)}"
         lines += ["", f"{row['status']}: {row['what']}, {row['shape']}{tokens}{stack}: {row['reason']}"]
     return "\n".join(lines) + "\n"
+
+
+def _tokens(row: Mapping[Hashable, Any]) -> str:
+    return f"{row['length']:,.0f} tokens" + (f", batch {row['batch']:.0f}" if row["batch"] > 1 else "")
 
 
 def _kernels(part: pd.DataFrame) -> list[str]:
@@ -92,6 +98,7 @@ def _longest(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "model": row["shape"],
         "full layers": _layers(row),
         "pattern": row["pattern"],
+        "batch": number(row["batch"], ".0f"),
         "tokens": number(row["length"], ",.0f"),
         "of full attention": number(row["tokens_fraction"], ".2f", TIMES),
         "KV, GiB": number(row["kv_bytes"], ".2f", factor=2**-30),

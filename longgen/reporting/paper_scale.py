@@ -62,7 +62,8 @@ def _of_inference(
 ) -> tuple[pd.Series, str, str] | None:
     if not run.has(INFERENCE):
         return None
-    rows = _at_scale(inference_rows(run), paper)
+    rows = inference_rows(run)
+    rows = _at_scale(rows[rows["batch"] == 1], paper)
     models = _of_variant(run, INFERENCE, rows[(rows["what"] == what) & rows[column].notna()], variant)
     if models.empty:
         return None

@@ -20,7 +20,7 @@ from longgen.profiling.inference.cases import FILLED, SLICES, WHOLE, Case, cases
 from longgen.profiling.inference.memory import largest, predicted_bytes
 from longgen.profiling.inference.model import InferenceStack
 from longgen.profiling.inference.records import layer_bytes
-from longgen.profiling.inference.ways import Way
+from longgen.profiling.inference.ways import Way, chunk_on
 from longgen.profiling.stacks import SHAPES, TINY, Stack
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
@@ -306,12 +306,12 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "tiny", SMALLEST)
     monkeypatch.setattr(session, "MOST_LAYERS", 2)
     common = ["--device", "cpu", "--output", str(tmp_path)]
-    monkeypatch.setattr(gpu.inference_cases, "first_cases", lambda tiny: [Case(SLICES, SMALLEST, 64)])
-    monkeypatch.setattr(gpu.inference_cases, "more_cases", lambda tiny: [Case(WHOLE, SMALLEST, 64)])
+    monkeypatch.setattr(gpu.inference_cases, "first_cases", lambda tiny, batch: [Case(SLICES, SMALLEST, 64)])
+    monkeypatch.setattr(gpu.inference_cases, "more_cases", lambda tiny, batch: [Case(WHOLE, SMALLEST, 64)])
     assert gpu.main([*common, "--only", "inference"]) == 0
     path = tmp_path / "kernels-cpu" / "kernels" / "inference-speed.json"
     before = load_result(path)
-    options = ["--lengths", "64, 32", "--layers", "2", "--shape", "tiny"]
+    options = ["--lengths", "64, 32", "--layers", "2", "--shape", "tiny", "--batch", "1"]
     done = CliRunner().invoke(app, ["profile", "inference", *common, *options], catch_exceptions=False)
     assert done.exit_code == 0, done.output
     assert "composed" in done.output
@@ -335,7 +335,8 @@ def test_the_order_of_cases_is_that_of_what_is_missed_most():
         *((SLICES, 131072), (WHOLE, 131072), (FILLED, None), (WHOLE, None)),
         *((WHOLE, 32768), (SLICES, 32768)),
     ]
-    assert [case.how for case in cases.more_cases(tiny=False) if case.shape.name == "llama2-70b"] == [SLICES] * 5
+    assert [case.how for case in cases.more_cases(tiny=False) if case.shape.name == "llama2-70b"] == [SLICES] * 6
+    assert {case.batch for case in (*cases.first_cases(False, 4), *cases.more_cases(False, 4))} == {4}
 
 
 def test_bad_options_are_refused(tmp_path):
@@ -343,6 +344,40 @@ def test_bad_options_are_refused(tmp_path):
     found = CliRunner().invoke(app, ["profile", "inference", *options])
     assert isinstance(found.exception, ConfigError)
     assert str(found.exception).startswith("--shape is 'qwen3-8b': allowed are llama2-7b")
+
+
+def test_batches_are_cases_of_their_own(tmp_path, small_patterns):
+    """Twice the sequences: twice the cache and the operations of a prompt, of weights read once; and other records."""
+    both = [Case(how, SMALLEST, length, batch) for batch in (1, 2) for how, length in ((WHOLE, 96), (FILLED, None))]
+    records = run(tmp_path, *both)
+    found = {(r["what"], r["batch"], r["pattern"], r["full_layers"]): r for r in records}
+    assert len(found) == len(records) and {record["status"] for record in records} == {"measured"}
+    for (what, batch, *stack), one in found.items():
+        if batch == 1 and what != "longest-context":
+            two = found[what, 2, *stack]
+            assert two["kv_bytes"] == 2 * one["kv_bytes"]
+            if what == "model-prefill":
+                assert two["flops"] == 2 * one["flops"]
+            else:
+                weights = SMALLEST.parameters * 4
+                assert two["bytes"] - weights == 2 * (one["bytes"] - weights)
+    assert run(tmp_path, *both) == records, "each is done"
+
+
+def test_a_forward_pass_has_as_many_tokens_whatever_the_batch():
+    assert [chunk_on("cuda", batch) for batch in (1, 3, 16, 64)] == [8192, 2688, 512, 128]
+    assert chunk_on("cpu", 64) == 64
+
+
+@pytest.mark.parametrize("batch", ["0", "65"])
+def test_impossible_batches_are_refused(batch, tmp_path, capsys):
+    options = ["--device", "cpu", "--output", str(tmp_path), "--batch", batch]
+    found = CliRunner().invoke(app, ["profile", "inference", *options])
+    assert str(found.exception) == f"--batch is {batch}: allowed are 1..64"
+    with pytest.raises(SystemExit):
+        gpu.main(options)
+    assert f"--batch is {batch}: allowed are 1..64" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from longgen.cli import app
@@ -137,6 +138,23 @@ def test_a_step_trains_the_layers_of_the_slice_and_no_others(precision):
     assert changed(Stack("full", 4, 4)) == [True] * 4
     assert changed(Stack("sink", 2, 0)) == [True, True, False, False]
     assert model.setup.recompute and model.model.model.layers[0].gradient_checkpointing
+
+
+class NothingExchanged(TorchDispatchMode):
+    """Refuses what processes exchange with each other."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        assert "c10d" not in func.namespace, func
+        return func(*args, **(kwargs or {}))
+
+
+def test_one_process_exchanges_nothing():
+    """So that NCCL, which on a lone GPU may not work, is never asked."""
+    model = TrainingSlice(TINY, 2, 64, "cpu", "bfloat16")
+    with NothingExchanged():
+        model.step(Stack("full", 2, 2))
+    with pytest.raises(AssertionError, match="allreduce"), NothingExchanged():
+        torch.distributed.all_reduce(torch.ones(1))
 
 
 def test_a_loss_that_is_no_number_fails():

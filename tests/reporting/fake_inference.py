@@ -32,8 +32,8 @@ def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list
     }
 
 
-def fake_records(how: str, length: int = 131072, found: list[Stack] | None = None) -> list[dict]:
-    case = Case(how, LLAMA, length)
+def fake_records(how: str, length: int = 131072, found: list[Stack] | None = None, batch: int = 1) -> list[dict]:
+    case = Case(how, LLAMA, length, batch)
     found = found or (slices(8) if how == SLICES else whole_models(LLAMA))
     rest = {"chunk": 8192, "full_kernel": "sdpa-flash", "sparse_kernel": "triton", "status": "measured", "reason": None}
     return [

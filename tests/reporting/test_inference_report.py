@@ -51,5 +51,27 @@ def test_the_figure_tells_measured_from_composed_and_the_table_how_long_a_contex
     assert len(drawn) == 1 + 2 * 2 * 2, "two stages, lengths and patterns; the ratio 12/32 alone"
     text = (tmp_path / "figures" / "inference_speed.md").read_text()
     (row,) = [line.split("|") for line in text.splitlines() if "335,872" in line]
-    assert row[5].strip() == "2.65\u00d7"
+    assert row[6].strip() == "2.65\u00d7"
     assert "38.0 %" in text
+
+
+def test_batches_are_kept_apart(tmp_path):
+    """No claim is answered by them, the figure leaves them out, and the table has them under a heading of their own."""
+    longest = {"what": "longest-context", "composed": False, "note": None, "n": None, "seconds": None, "speedup": None}
+    template = fake_records(WHOLE)[0] | longest
+    fits = [
+        template | {"pattern": pattern, "length": length // batch, "batch": batch}
+        for batch in (1, 4)
+        for pattern, length in (("full", 126976), ("sink", 335872))
+    ]
+    write_gpu_run(tmp_path / "only", fake_records(WHOLE, batch=4))
+    assert set(ledger([open_run("only", tmp_path)])["verdict"]) == {"not measured"}
+    write_gpu_run(tmp_path / "gpu", fake_records(WHOLE) + fake_records(WHOLE, batch=4) + fits)
+    write_report(open_run("gpu", tmp_path), tmp_path / "figures")
+    drawn = (tmp_path / "figures" / "inference_by_length.csv").read_text().splitlines()
+    assert len(drawn) == 1 + 2 * 2, "two stages and patterns of one sequence"
+    text = (tmp_path / "figures" / "inference_speed.md").read_text()
+    headings = [line for line in text.splitlines() if line.startswith("## llama2-7b")]
+    assert headings == ["## llama2-7b, 131,072 tokens", "## llama2-7b, 131,072 tokens, batch 4"]
+    rows = [line.split("|") for line in text.splitlines() if "335,872" in line or "83,968" in line]
+    assert [(row[4].strip(), row[6].strip()) for row in rows] == [("1", "2.65\u00d7"), ("4", "2.65\u00d7")]

@@ -26,6 +26,12 @@ def with_room(buffer: torch.Tensor | None, like: torch.Tensor, used: int, capaci
     return grown
 
 
+def _on_device(indices: np.ndarray, device: torch.device) -> torch.Tensor:
+    """``indices`` on ``device``: a GPU's work is not waited for, as copying from memory that is not pinned would."""
+    tensor = torch.from_numpy(indices)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
 class FullCacheLayer(SightCacheLayer):
     """All tokens, in buffers [batch, KV heads, capacity, head_dim] whose capacity is a multiple of GROWTH_TOKENS."""
 
@@ -72,7 +78,7 @@ class SparseCacheLayer(SightCacheLayer):
             self.keys, self.values = keys, values
         else:
             present = np.concatenate([self.sight.kept_positions(old), np.arange(old, seen)])
-            index = torch.from_numpy(np.searchsorted(present, kept)).to(keys.device)
+            index = _on_device(np.searchsorted(present, kept), keys.device)
             # index_select copies: a view would keep the whole prefill's keys alive
             self.keys, self.values = keys.index_select(-2, index), values.index_select(-2, index)
         self.cumulative_length = seen

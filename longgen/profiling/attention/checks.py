@@ -27,6 +27,7 @@ from longgen.profiling.attention.workloads import LLAMA2_7B, LLAMA2_70B, PATTERN
 
 # What rounding the softmax weights and the result to the dtype costs, with room (our choice).
 TOLERANCES = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-4}
+PAPER_LENGTH = 131072  # tokens
 TENSORS = ("output", "grad query", "grad key", "grad value")
 
 
@@ -202,9 +203,14 @@ def _words(pattern: SparsePattern) -> str:
     return f"blocks of {pattern.block_size}, {pattern.sink_blocks} + {pattern.local_blocks}{stride}"
 
 
+def is_at_paper_scale(check: Check) -> bool:
+    """Whether it is of what the paper's claims are timed with: the heads of Llama-2 7B at 128K tokens."""
+    return (check.shape, check.length) == (LLAMA2_7B, PAPER_LENGTH)
+
+
 def all_checks(device: str, tiny: bool) -> list[Check]:
     """What the command runs, in order: small before large."""
     if tiny:
         return [*small_checks(device, 50), *large_checks(device, [100], [TINY], torch.float32)]
-    large = large_checks(device, [4096, 32768, 131072], [LLAMA2_7B, LLAMA2_70B], torch.bfloat16)
+    large = large_checks(device, [4096, 32768, PAPER_LENGTH], [LLAMA2_7B, LLAMA2_70B], torch.bfloat16)
     return [*small_checks(device), *large, far_check(device, torch.bfloat16)]

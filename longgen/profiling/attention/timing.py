@@ -12,6 +12,7 @@ import torch
 
 from longgen.profiling.attention.implementations import Attention
 from longgen.profiling.attention.workloads import Workload
+from longgen.profiling.device import captured
 from longgen.statistics import bootstrap_interval
 
 # Inputs of decoding are rotated until they are larger than any L2 cache (60 MB on an H200).
@@ -80,11 +81,7 @@ def _time_decode(attention: Attention, workload: Workload, device: str, dtype: t
     if device == "cpu":
         return summary(repeat(run, device, seconds), len(sets))
     run()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()  # as a serving engine would: what the host needs to launch is not timed
-    with torch.cuda.graph(graph):
-        run()
-    return summary(repeat(graph.replay, device, seconds), len(sets))
+    return summary(repeat(captured(run), device, seconds), len(sets))  # as a serving engine would
 
 
 def repeat(run: Callable[[], object], device: str, seconds: float) -> list[float]:

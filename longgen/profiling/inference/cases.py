@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from longgen.planner.costs import decode_bytes, prefill_flops
@@ -15,6 +14,7 @@ from longgen.shapes import MODEL_SHAPES, ModelShape
 SLICES, WHOLE, FILLED = "slices", "whole", "filled"
 
 PREFILL, DECODE = "prefill", "decode"
+MOST_SEQUENCES = 64  # of a batch
 STAGES = (PREFILL, DECODE)
 WHAT = {
     SLICES: {PREFILL: SLICE_PREFILL, DECODE: SLICE_DECODE},
@@ -29,54 +29,61 @@ class Case:
     Attributes:
         how: `SLICES`, `WHOLE` or `FILLED`.
         shape: of the whole model.
-        length: tokens; None where the device decides: how many are filled, or the longest context that full attention
-            was found to have room for, if the case before could not take the whole model.
+        length: tokens of a sequence; None where the device decides: how many are filled, or the longest context that
+            full attention was found to have room for, if the case before could not take the whole model.
+        batch: sequences, all of the same length.
     """
 
     how: str
     shape: ModelShape
     length: int | None = None
+    batch: int = 1
 
     @property
     def identities(self) -> list[dict[str, object]]:
-        """What all records have that come of it, in the columns ``what``, ``shape``, ``composed`` and ``length``."""
+        """What all records have that come of it, in ``what``, ``composed``, ``shape``, ``batch`` and ``length``."""
+        same = {"shape": self.shape.name, "batch": self.batch}
         if self.how == FILLED:  # its lengths are results
-            return [{"what": LONGEST, "shape": self.shape.name, "composed": False}]
+            return [{"what": LONGEST, "composed": False, **same}]
         kinds = [(what, False) for what in WHAT[self.how].values()]
         if self.how == SLICES:
             kinds += [(what, True) for what in WHAT[WHOLE].values()]
-        same = {"shape": self.shape.name, "length": self.length}
-        return [{"what": what, "composed": composed, **same} for what, composed in kinds]
+        return [{"what": what, "composed": composed, "length": self.length, **same} for what, composed in kinds]
 
 
-def cost(stage: str, stack: Stack, shape: ModelShape, length: int, bytes_per_value: int) -> int:
-    """What a stage needs at least: floating-point operations to prefill, bytes read to decode a token."""
-    arguments = (stack.cut(shape), stack.layout, stack.hybrid.pattern, length)
+def cost(stage: str, stack: Stack, case: Case, bytes_per_value: int) -> int:
+    """What a stage of a case needs at least: floating-point operations to prefill, bytes read in a step of decoding."""
+    assert case.length is not None
+    arguments = (stack.cut(case.shape), stack.layout, stack.hybrid.pattern, case.length, case.batch)
     if stage == PREFILL:
         return prefill_flops(*arguments)
     return decode_bytes(*arguments, bytes_per_value=bytes_per_value)
 
 
-def cases_of(shape: ModelShape, lengths: list[int]) -> list[Case]:
+def check_batch(batch: int) -> str | None:
+    """Why there cannot be ``batch`` sequences, in words; None if there can."""
+    return None if 1 <= batch <= MOST_SEQUENCES else f"--batch is {batch}: allowed are 1..{MOST_SEQUENCES}"
+
+
+def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1) -> list[Case]:
     """All that there is to know of one model, in order of what is missed most."""
     longest = max(lengths)
-    first = [Case(SLICES, shape, longest), Case(WHOLE, shape, longest), Case(FILLED, shape), Case(WHOLE, shape)]
-    more = [Case(how, shape, length) for length in lengths if length != longest for how in (WHOLE, SLICES)]
-    return first + more
+    asked = [(SLICES, longest), (WHOLE, longest), (FILLED, None), (WHOLE, None)]
+    asked += [(how, length) for length in lengths if length != longest for how in (WHOLE, SLICES)]
+    return [Case(how, shape, length, batch) for how, length in asked]
 
 
-def first_cases(tiny: bool) -> Iterator[Case]:
+def first_cases(tiny: bool, batch: int = 1) -> list[Case]:
     """What is missed most: the scale of the paper's claims, and what of it fits."""
-    yield from cases_of(TINY, [512]) if tiny else cases_of(MODEL_SHAPES["llama2-7b"], [131072])
+    return cases_of(TINY, [512], batch) if tiny else cases_of(MODEL_SHAPES["llama2-7b"], [131072], batch)
 
 
-def more_cases(tiny: bool) -> Iterator[Case]:
+def more_cases(tiny: bool, batch: int = 1) -> list[Case]:
     """All others, in order of what is missed most."""
     if tiny:
-        yield Case(WHOLE, TINY, 256)
-        return
+        return [Case(WHOLE, TINY, 256, batch)]
     small, large = MODEL_SHAPES["llama2-7b"], MODEL_SHAPES["llama2-70b"]
-    yield Case(WHOLE, small, 32768)
-    yield Case(SLICES, large, 131072)  # its weights alone exceed one GPU
-    yield from (Case(WHOLE, small, length) for length in (65536, 8192, 16384, 4096))
-    yield from (Case(SLICES, large, length) for length in (32768, 65536, 8192, 4096))
+    asked = [(WHOLE, small, 32768), (SLICES, large, 131072)]  # the weights of 70B alone exceed one GPU
+    asked += [(WHOLE, small, length) for length in (65536, 8192, 16384, 4096)]
+    asked += [(SLICES, large, length) for length in (32768, 65536, 8192, 16384, 4096)]
+    return [Case(how, shape, length, batch) for how, shape, length in asked]

@@ -44,16 +44,18 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
     assert case.length is not None
     length, precision = case.length, precision_on(device)
     dtype = getattr(torch, precision)
-    ways = ways_to_prefill(case.shape, length, _chunks(case, stacks, device, dtype), device, dtype)
-    kernel = fastest_decode_kernel(case.shape, length, device, dtype)
+    ways = ways_to_prefill(case.shape, length, _chunks(case, stacks, device, dtype), device, dtype, case.batch)
+    kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
     free_memory(device)
-    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
+    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
     way, fitting = _way_that_fits(model, stacks, length, ways, kernel)
     if not fitting or (case.how != WHOLE and len(fitting) < len(stacks)):
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
     lost = [stack for stack in stacks if stack not in fitting]
     records = [record for stack in lost for record in refused(case, precision, stack, OUT_OF_MEMORY)]
 
+    for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do
+        model.prefill(stack, min(length, 2 * way.chunk), way)
     prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget)
     used = {"chunk": way.chunk, "full_kernel": way.kernel, "sparse_kernel": model.sparse_kernel}
     records += [one | used for one in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
@@ -72,15 +74,16 @@ def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     step, most = (TINY_STEP, TINY_MOST_TOKENS) if device == "cpu" else (STEP, MOST_TOKENS)
     # what is predicted is the least that it takes: more than that need not be tried
     bounds = {
-        stack: largest(partial(_fits_by_plan, case.shape, stack, step, device, available), most // step)
-        for stack in stacks
+        stack: largest(partial(_fits_by_plan, case, stack, step, device, available), most // step) for stack in stacks
     }
     if not any(bounds.values()):
         raise ValueError(f"no model is predicted to fit in {available / GIB:.1f} GiB of {what}")
-    kernel = fastest_decode_kernel(case.shape, most // 8, device, dtype)
-    way = ways_to_prefill(case.shape, most // 8, [chunk_on(device)], device, dtype)[0]
+    # chosen where full attention is near its own bound, and its inputs leave room
+    length = max(step, bounds[stacks[0]] * step)
+    kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
+    way = ways_to_prefill(case.shape, length, [chunk_on(device, case.batch)], device, dtype, case.batch)[0]
     free_memory(device)
-    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype)
+    model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
     records = []
     for stack, bound in bounds.items():
         done: dict[int, Filled] = {}
@@ -98,16 +101,18 @@ def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     return records
 
 
-def _fits_by_plan(shape: ModelShape, stack: Stack, step: int, device: str, available: int, steps: int) -> bool:
-    size = getattr(torch, precision_on(device)).itemsize
-    return predicted_bytes(shape, stack, steps * step, chunk_on(device), size) <= available
+def _fits_by_plan(case: Case, stack: Stack, step: int, device: str, available: int, steps: int) -> bool:
+    size, chunk = getattr(torch, precision_on(device)).itemsize, chunk_on(device, case.batch)
+    return predicted_bytes(case.shape, stack, steps * step, chunk, size, case.batch) <= available
 
 
 def _chunks(case: Case, stacks: Sequence[Stack], device: str, dtype: torch.dtype) -> list[int]:
     """Sizes of chunks: some kernels serve whole prompts alone, where these fit in memory."""
     assert case.length is not None
-    (available, _), chunk = bytes_at_hand(device), chunk_on(device)
-    at_once = max(predicted_bytes(case.shape, stack, case.length, case.length, dtype.itemsize) for stack in stacks)
+    (available, _), chunk = bytes_at_hand(device), chunk_on(device, case.batch)
+    at_once = max(
+        predicted_bytes(case.shape, stack, case.length, case.length, dtype.itemsize, case.batch) for stack in stacks
+    )
     return [chunk, case.length] if case.length > chunk and at_once <= available else [chunk]
 
 
@@ -121,7 +126,7 @@ def _way_that_fits(
             if model.attempt(stack, length, way, kernel) is not None:
                 fitting.append(stack)
             free_memory(model.device)
-        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device):
+        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device, model.batch):
             return way, fitting
     raise AssertionError("one way is by chunks")
 

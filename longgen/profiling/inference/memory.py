@@ -13,14 +13,16 @@ from longgen.shapes import ModelShape
 OUT_OF_MEMORY = "ran out of memory"  # though it was predicted to fit
 
 
-def predicted_bytes(shape: ModelShape, stack: Stack, length: int, chunk: int, bytes_per_value: int) -> int:
-    """Most memory of ``stack`` with ``length`` tokens: weights, and prefill in chunks or the cache of decoding.
+def predicted_bytes(
+    shape: ModelShape, stack: Stack, length: int, chunk: int, bytes_per_value: int, batch: int = 1
+) -> int:
+    """Most memory of ``stack`` with ``length`` tokens of each sequence: weights, and prefill or the cache of decoding.
 
     Workspaces of attention and of the CUDA context are not counted: what is predicted to fit may still not.
     """
     cut, layout, pattern = stack.cut(shape), stack.layout, stack.hybrid.pattern
-    prefill = prefill_peak_bytes(cut, layout, pattern, length, chunk, bytes_per_value=bytes_per_value)
-    cache = kv_cache_bytes(cut, layout, pattern, length, bytes_per_value, full_chunk=GROWTH_TOKENS, slots=True)
+    prefill = prefill_peak_bytes(cut, layout, pattern, length, chunk, batch, bytes_per_value)
+    cache = kv_cache_bytes(cut, layout, pattern, length, bytes_per_value, batch, full_chunk=GROWTH_TOKENS, slots=True)
     return max(prefill, cut.parameters * bytes_per_value + cache)
 
 
@@ -32,10 +34,14 @@ def why_not(needed: int, available: int, what: str) -> str | None:
 
 
 def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number of 1..``most`` that fits, if all smaller ones do; 0 if there is none. By bisection."""
-    if most < 1 or fits(most):
-        return max(0, most)
-    low, high = 0, most  # low fits, high does not
+    """The largest number of 1..``most`` that fits, if all smaller ones do; 0 if there is none.
+
+    Sought from ``most`` down in steps that double, as it is mostly near; then by bisection.
+    """
+    low, high = most, most + 1  # high does not fit
+    while low > 0 and not fits(low):
+        low, high = low - 2 * (high - low), low
+    low = max(0, low)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

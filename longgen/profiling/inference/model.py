@@ -11,13 +11,13 @@ from transformers import PretrainedConfig
 from longgen.cache_layout import chunked
 from longgen.modeling import LongGenCache, longgen_config
 from longgen.modeling.base import shape_config
-from longgen.profiling.device import Timed, timed
+from longgen.profiling.device import Timed, captured, timed
 from longgen.profiling.inference.ways import Way
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
 
-DECODED_TOKENS = 32  # that one time of decoding is the mean of
+DECODED_TOKENS = 32  # steps that one time of decoding is the mean of
 _WARM_UP = 2  # steps before: one eager, one replayed
 
 
@@ -26,7 +26,7 @@ class Filled:
     """What a cache took.
 
     Attributes:
-        timed: seconds of a prefill or of one decoded token, and the most memory meanwhile.
+        timed: seconds of a prefill or of a step of decoding, and the most memory meanwhile.
         kv_bytes: of the storage of its keys and values.
     """
 
@@ -35,7 +35,7 @@ class Filled:
 
 
 class InferenceStack:
-    """Layers of a model's true shape under its embeddings and LM head, one sequence at a time.
+    """Layers of a model's true shape under its embeddings and LM head.
 
     One set of weights stands for all stacks of as many layers or fewer, as in training.
 
@@ -44,6 +44,7 @@ class InferenceStack:
         num_layers: of the largest stack.
         device: ``cpu`` or ``cuda``.
         dtype: of weights, activations and cache.
+        batch: sequences at a time, all of the same length.
 
     Attributes:
         sparse_kernel: the name in `longgen.attention.BACKENDS` of what reads prompts in sparse layers.
@@ -52,15 +53,15 @@ class InferenceStack:
         torch.OutOfMemoryError: so many layers do not fit.
     """
 
-    def __init__(self, shape: ModelShape, num_layers: int, device: str, dtype: torch.dtype) -> None:
+    def __init__(self, shape: ModelShape, num_layers: int, device: str, dtype: torch.dtype, batch: int = 1) -> None:
         torch.manual_seed(0)
-        self.shape, self.device, self.dtype = shape, device, dtype
+        self.shape, self.device, self.dtype, self.batch = shape, device, dtype, batch
         self.model = random_stack(shape, num_layers, 2**20, device, dtype).eval()
         self.sparse_kernel = self.model.attention_kernels()["sparse"]
 
     @torch.no_grad()
     def prefill(self, stack: Stack, length: int, way: Way) -> Filled:
-        """Read ``length`` random tokens into a new cache, chunk by chunk, and predict one token."""
+        """Read ``length`` random tokens of each sequence into a new cache, chunk by chunk, and predict the next."""
         self._use(stack, way.kernel)
         cache = self._empty(stack, length)
         taken = timed(lambda: self._read(cache, 0, length, way.chunk), self.device)
@@ -68,7 +69,7 @@ class InferenceStack:
 
     @torch.no_grad()
     def decode(self, stack: Stack, length: int, kernel: str, capture: bool) -> Filled:
-        """One token after ``length`` random ones, the mean of `DECODED_TOKENS` in a row.
+        """A step of decoding, one token of each sequence after ``length``; the mean of `DECODED_TOKENS` in a row.
 
         Args:
             stack: of layers.
@@ -79,18 +80,18 @@ class InferenceStack:
         self._use(stack, kernel)
         cache = self._fixed(stack, length)
         step = self.decode_step(cache)
-        step()  # compiles
-        run = _captured(step) if capture else step
+        eager = timed(step, self.device)  # compiles; and the memory of a graph's replay is not counted
+        run = captured(step) if capture else step
         run()
         self._mark_seen(cache, length)
         taken = timed(lambda: [run() for _ in range(DECODED_TOKENS)], self.device)
-        return Filled(Timed(taken.seconds / DECODED_TOKENS, taken.peak_bytes), cache.nbytes())
+        return Filled(Timed(taken.seconds / DECODED_TOKENS, _most(eager, taken)), cache.nbytes())
 
     @torch.no_grad()
     def attempt(self, stack: Stack, length: int, way: Way, kernel: str) -> Filled | None:
         """The last chunk of a prefill and one decoded token after it: what needs most memory; None if it is too much.
 
-        Compiles what `prefill` runs. The past is made up: only its size counts.
+        The past is made up: only its size counts.
         """
         try:
             last = self._read_last(stack, length, way)
@@ -98,12 +99,11 @@ class InferenceStack:
             decoded = timed(lambda: self.decode_step(self._fixed(stack, length))(), self.device)
         except torch.OutOfMemoryError:
             return None  # and what was made is freed, with the frames that held it
-        peaks = [peak for peak in (last.timed.peak_bytes, decoded.peak_bytes) if peak is not None]
-        return Filled(Timed(last.timed.seconds + decoded.seconds, max(peaks, default=None)), last.kv_bytes)
+        return Filled(Timed(last.timed.seconds + decoded.seconds, _most(last.timed, decoded)), last.kv_bytes)
 
     def decode_step(self, cache: LongGenCache) -> Callable[[], None]:
-        """Decode one token greedily after those of ``cache``, by fixed shapes and without waiting for the device."""
-        token = torch.zeros((1, 1), dtype=torch.int64, device=self.device)
+        """Decode a token of each sequence after those of ``cache``; fixed shapes, and nothing waits for the device."""
+        token = torch.zeros((self.batch, 1), dtype=torch.int64, device=self.device)
 
         def step() -> None:
             logits = self.model(input_ids=token, past_key_values=cache, use_cache=True).logits
@@ -125,7 +125,7 @@ class InferenceStack:
 
     def _read(self, cache: LongGenCache, start: int, end: int, chunk: int) -> None:
         for first in range(start, end, chunk):
-            size = (1, min(chunk, end - first))
+            size = (self.batch, min(chunk, end - first))
             tokens = torch.randint(self.shape.vocab_size, size, device=self.device)
             self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
@@ -160,13 +160,10 @@ class InferenceStack:
             part.mark_seen(length)
 
     def _random(self, tokens: int) -> torch.Tensor:
-        size = (1, self.shape.num_kv_heads, tokens, self.shape.head_dim)
+        size = (self.batch, self.shape.num_kv_heads, tokens, self.shape.head_dim)
         return torch.randn(size, device=self.device, dtype=self.dtype)
 
 
-def _captured(step: Callable[[], None]) -> Callable[[], None]:
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step()
-    return graph.replay
+def _most(*times: Timed) -> int | None:
+    """The largest of their peaks; None on a CPU."""
+    return max((one.peak_bytes for one in times if one.peak_bytes is not None), default=None)

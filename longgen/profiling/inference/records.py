@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from longgen.profiling.attention.session import UNSUPPORTED
@@ -14,7 +14,6 @@ from longgen.profiling.inference.cases import PREFILL, SLICES, STAGES, WHAT, WHO
 from longgen.profiling.inference.words import LONGEST
 from longgen.profiling.rounds import speedup_columns, time_columns
 from longgen.profiling.stacks import Stack, whole_models
-from longgen.shapes import ModelShape
 
 if TYPE_CHECKING:
     from longgen.profiling.inference.model import Filled
@@ -30,16 +29,14 @@ FOUND = (
 )
 
 
-def describe(
-    what: str, shape: ModelShape, length: int | None, dtype: str, stack: Stack | None, composed: bool
-) -> Record:
+def describe(what: str, case: Case, dtype: str, stack: Stack | None, composed: bool) -> Record:
     """What identifies a record, with nothing found yet."""
     return {
         "what": what,
         "composed": composed,
-        "shape": shape.name,
-        "length": length,
-        "batch": 1,
+        "shape": case.shape.name,
+        "length": case.length,
+        "batch": case.batch,
         **(asdict(stack) if stack else dict.fromkeys(("num_layers", "full_layers", "pattern"))),
         "dtype": dtype,
         **dict.fromkeys(FOUND),
@@ -49,20 +46,20 @@ def describe(
 def nothing_of(case: Case, dtype: str) -> Record:
     """The one record of a case of which nothing was found."""
     what = LONGEST if case.how not in WHAT else WHAT[case.how][PREFILL]
-    return describe(what, case.shape, case.length, dtype, None, composed=False)
+    return describe(what, case, dtype, None, composed=False)
 
 
 def refused(case: Case, dtype: str, stack: Stack, reason: str) -> list[Record]:
     """The records of a whole model that does not fit."""
     status = {"status": UNSUPPORTED, "reason": reason}
-    return [describe(WHAT[WHOLE][stage], case.shape, case.length, dtype, stack, False) | status for stage in STAGES]
+    return [describe(WHAT[WHOLE][stage], case, dtype, stack, composed=False) | status for stage in STAGES]
 
 
 def longest_record(
     case: Case, dtype: str, stack: Stack, length: int, way: Way, found: Filled | None, note: str | None
 ) -> Record:
     """The record of the longest context of a whole model that fits; 0 tokens if none does."""
-    record = describe(LONGEST, case.shape, length, dtype, stack, composed=False)
+    record = describe(LONGEST, replace(case, length=length), dtype, stack, composed=False)
     if found is not None:
         record |= {"peak_bytes": found.timed.peak_bytes, "kv_bytes": found.kv_bytes}
     return record | {"chunk": way.chunk, "full_kernel": way.kernel, "note": note}
@@ -83,18 +80,16 @@ def records_of(
         bytes_per_value: of it.
         taken: what each stack took in every round; there is no speed-up where full attention is not among them.
     """
-    assert case.length is not None
-    shape, length = case.shape, case.length
     seconds = {stack: [one.timed.seconds for one in rounds] for stack, rounds in taken.items()}
     kv_bytes = {stack: rounds[-1].kv_bytes for stack, rounds in taken.items()}
 
     def record(what: str, stack: Stack, times: Mapping[Stack, Sequence[float]], composed: bool) -> Record:
-        needed = cost(stage, stack, shape, length, bytes_per_value)
-        found = describe(what, shape, length, dtype, stack, composed) | time_columns(times[stack])
+        needed = cost(stage, stack, case, bytes_per_value)
+        found = describe(what, case, dtype, stack, composed) | time_columns(times[stack])
         found["flops" if stage == PREFILL else "bytes"] = needed
         full = Stack(FULL, stack.num_layers, stack.num_layers)
         if full in times:
-            ideal = cost(stage, full, shape, length, bytes_per_value) / needed
+            ideal = cost(stage, full, case, bytes_per_value) / needed
             found |= speedup_columns(times[full], times[stack], ideal)
         return found
 
@@ -107,7 +102,7 @@ def records_of(
         measured |= {"peak_bytes": rounds[-1].timed.peak_bytes, "kv_bytes": kv_bytes[stack]}
         records.append(measured)
     if case.how == SLICES:
-        wholes = {whole: [composed_seconds(each, whole) for each in parts] for whole in whole_models(shape)}
+        wholes = {whole: [composed_seconds(each, whole) for each in parts] for whole in whole_models(case.shape)}
         layer = layer_bytes(kv_bytes)
         for whole in wholes:
             composed = record(WHAT[WHOLE][stage], whole, wholes, composed=True)

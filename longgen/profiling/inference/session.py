@@ -24,10 +24,10 @@ from longgen.provenance import provenance
 from longgen.results import Result
 
 KIND = "inference-speed"
-KEY = ("what", "composed", "shape", "length", "num_layers", "full_layers", "pattern")
+KEY = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern")
 
 # For the time budget: the share of the peak that is reached at least, and seconds until the first round.
-LEAST_EFFICIENCY, SECONDS_TO_START, SECONDS_TO_FILL = 0.35, 30.0, 90.0
+LEAST_EFFICIENCY, SECONDS_TO_START, SECONDS_TO_FILL = 0.35, 30.0, 60.0
 
 
 def open_inference_file(folder: Path, name: str, device: str) -> ResultFile:
@@ -81,7 +81,8 @@ def _with_length(case: Case, records: list[Record]) -> Case | None:
     full = [
         record
         for record in records
-        if record["shape"] == case.shape.name and record["pattern"] == FULL and not record["composed"]
+        if (record["shape"], record["batch"], record["pattern"]) == (case.shape.name, case.batch, FULL)
+        and not record["composed"]
     ]
     longest = max((record["length"] or 0 for record in full if record["what"] == LONGEST), default=0)
     too_long = any(
@@ -159,16 +160,16 @@ def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
     from longgen.profiling.inference.measure import bytes_at_hand
 
     assert case.length is not None
-    needed = predicted_bytes(case.shape, stack, case.length, chunk_on(device), _bytes_per_value(device))
+    size = _bytes_per_value(device)
+    needed = predicted_bytes(case.shape, stack, case.length, chunk_on(device, case.batch), size, case.batch)
     return why_not(needed, *bytes_at_hand(device))
 
 
 def _is_time(case: Case, stacks: list[Stack], device: str, budget: Budget) -> bool:
     """Whether there is time for the fewest rounds, by the operations of prefill."""
-    assert case.length is not None
     peak, needed = peak_flops(device), SECONDS_TO_START
     if peak is not None:
-        flops = sum(cost(PREFILL, stack, case.shape, case.length, _bytes_per_value(device)) for stack in stacks)
+        flops = sum(cost(PREFILL, stack, case, _bytes_per_value(device)) for stack in stacks)
         needed += (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
     return budget.left() >= needed
 

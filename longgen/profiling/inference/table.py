@@ -9,7 +9,10 @@ from longgen.profiling.inference.records import Record
 from longgen.profiling.inference.words import LONGEST
 from longgen.profiling.text import aligned, number
 
-_COLUMNS = ("what", "", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "KV GiB", "peak GiB")
+_COLUMNS = (
+    *("what", "", "model", "tokens", "batch", "layers", "full", "pattern"),
+    *("ms", "speed-up", "ideal", "KV GiB", "peak GiB"),
+)
 
 
 def inference_table(records: Sequence[Record]) -> str:
@@ -17,7 +20,7 @@ def inference_table(records: Sequence[Record]) -> str:
     rows, lines = [_COLUMNS], []
     for record in records:
         if record["status"] != MEASURED:
-            tokens = "" if record["length"] is None else f" at {record['length']:,} tokens"
+            tokens = "" if record["length"] is None else f" at {record['length']:,} tokens, batch {record['batch']}"
             stack = "" if record["pattern"] is None else f", {record['full_layers']} full layers, {record['pattern']}"
             lines.append(
                 f"{record['status']}: {record['what']} of {record['shape']}{tokens}{stack}: {record['reason']}"
@@ -27,7 +30,7 @@ def inference_table(records: Sequence[Record]) -> str:
         origin = "composed" if record["composed"] else "fits" if record["what"] == LONGEST else "measured"
         rows.append(
             (
-                *(record["what"], origin, record["shape"], f"{record['length']:,}"),
+                *(record["what"], origin, record["shape"], f"{record['length']:,}", str(record["batch"])),
                 *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
                 number(times and 1e3 * times, ",.2f"),
                 *(number(record[column], ".3f") for column in ("speedup", "ideal_speedup")),

@@ -14,7 +14,9 @@ from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
 from longgen.profiling.device import free_memory
 from longgen.shapes import ModelShape
 
-CHUNK, TINY_CHUNK = 8192, 128  # tokens; matrix products gain no more by more of them (our choice)
+# Tokens of all sequences together: matrix products gain no more by more of them (our choice).
+CHUNK, TINY_CHUNK = 8192, 128
+FEWEST_TOKENS = 64  # of a sequence, and what its tokens are a multiple of
 
 
 @dataclass(frozen=True)
@@ -23,19 +25,22 @@ class Way:
 
     Attributes:
         kernel: of full layers, a name in `FULL_KERNELS`.
-        chunk: tokens of a forward pass.
+        chunk: tokens of a forward pass, of every sequence.
     """
 
     kernel: str
     chunk: int
 
 
-def chunk_on(device: str) -> int:
-    """Tokens of a forward pass where memory counts."""
-    return TINY_CHUNK if device == "cpu" else CHUNK
+def chunk_on(device: str, batch: int) -> int:
+    """Tokens of a forward pass, of every one of ``batch`` sequences, where memory counts."""
+    each = (TINY_CHUNK if device == "cpu" else CHUNK) // batch
+    return max(FEWEST_TOKENS, each // FEWEST_TOKENS * FEWEST_TOKENS)
 
 
-def ways_to_prefill(shape: ModelShape, length: int, chunks: list[int], device: str, dtype: torch.dtype) -> list[Way]:
+def ways_to_prefill(
+    shape: ModelShape, length: int, chunks: list[int], device: str, dtype: torch.dtype, batch: int = 1
+) -> list[Way]:
     """For every size of chunks the kernel that is fastest at a layer's full attention; the fastest way of all first.
 
     Some kernels serve whole prompts alone, and may be worth the memory that these need.
@@ -46,6 +51,7 @@ def ways_to_prefill(shape: ModelShape, length: int, chunks: list[int], device: s
         chunks: sizes to choose from, in tokens.
         device: where. On a CPU there is nothing to choose from.
         dtype: of queries, keys and values.
+        batch: sequences.
     """
     if device == "cpu":
         return [Way("sdpa", chunk) for chunk in chunks]
@@ -57,15 +63,16 @@ def ways_to_prefill(shape: ModelShape, length: int, chunks: list[int], device: s
                 with suppress(
                     ValueError, RuntimeError
                 ):  # not installed, does not serve this input, or no memory for it
-                    seconds[way] = _seconds(way, shape, length, device, dtype)
+                    seconds[way] = _seconds(way, _workload("forward", shape, length, batch), device, dtype)
                 free_memory(device)
     fastest = {way.chunk: way for way in sorted(seconds, key=seconds.__getitem__, reverse=True)}
     found = sorted(fastest.values(), key=seconds.__getitem__)
     return found + [Way("sdpa", chunk) for chunk in chunks if chunk not in fastest]
 
 
-def _seconds(way: Way, shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> float:
-    query, key, value = _workload("forward", shape, length).inputs(device, dtype, seed=0)
+def _seconds(way: Way, workload: Workload, device: str, dtype: torch.dtype) -> float:
+    query, key, value = workload.inputs(device, dtype, seed=0)
+    length = workload.length
 
     @torch.no_grad()
     def run() -> None:
@@ -76,11 +83,11 @@ def _seconds(way: Way, shape: ModelShape, length: int, device: str, dtype: torch
     return min(repeat(run, device, 0.0))
 
 
-def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> str:
+def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype, batch: int = 1) -> str:
     """The name in `DECODE_BACKENDS` of what is fastest over the cache of a full layer with fixed shapes."""
     seconds: dict[str, float] = {}
-    query, key, value = _workload("decode", shape, length).inputs(device, dtype, seed=0)
-    lengths = torch.tensor([length + 1], device=device)
+    query, key, value = _workload("decode", shape, length, batch).inputs(device, dtype, seed=0)
+    lengths = torch.full((batch,), length + 1, device=device)
     for name in DECODE_BACKENDS[1:] if device != "cpu" else ():  # "auto" is one of the others
 
         @torch.no_grad()
@@ -92,6 +99,6 @@ def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: to
     return min(seconds, key=seconds.__getitem__, default="sdpa")
 
 
-def _workload(stage: str, shape: ModelShape, length: int) -> Workload:
+def _workload(stage: str, shape: ModelShape, length: int, batch: int) -> Workload:
     heads = HeadShape(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
-    return Workload(stage, heads, length, FULL)
+    return Workload(stage, heads, length, FULL, batch)

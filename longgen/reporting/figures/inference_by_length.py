@@ -28,8 +28,9 @@ _PANELS = {MODEL_PREFILL: "prefill", MODEL_DECODE: "decoding"}
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
-    """Whole models nearest the ratio 12/32, measured and composed."""
+    """Whole models nearest the ratio 12/32 with a single sequence, measured and composed."""
     rows = inference_rows(run)
+    rows = rows[rows["batch"] == 1]
     rows = rows[is_measured(rows) & rows["what"].isin(list(_PANELS)) & rows["pattern"].isin(list(PATTERNS))]
     rows = rows[rows["speedup"].notna()]
     away = (rows["full_layers"] / rows["num_layers"] - _RATIO).abs()

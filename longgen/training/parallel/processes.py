@@ -70,13 +70,13 @@ class Processes:
 
     def wait(self) -> None:
         """Until all processes are here."""
-        if self.mesh is not None:
+        if self.world > 1:
             dist.barrier()
 
     def total(self, value: torch.Tensor) -> torch.Tensor:
         """Sum of ``value`` over all processes, without gradient."""
         value = value.detach().clone()
-        if self.mesh is not None:
+        if self.world > 1:  # one process asks nothing of NCCL, which need not work there
             dist.all_reduce(value)
         return value
 
@@ -90,7 +90,7 @@ class Processes:
 
     def told(self, value: Any) -> Any:
         """The first process's ``value``, plain data, on all of them."""
-        if self.mesh is None:
+        if self.world == 1:
             return value
         held = [value]
         dist.broadcast_object_list(held, src=0)
