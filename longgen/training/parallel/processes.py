@@ -82,7 +82,7 @@ class Processes:
 
     def largest(self, value: int) -> int:
         """Largest ``value`` of all processes."""
-        if self.mesh is None:
+        if self.world == 1:
             return value
         held = torch.tensor(value, device=self.device)
         dist.all_reduce(held, dist.ReduceOp.MAX)
