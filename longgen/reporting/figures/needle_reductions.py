@@ -64,12 +64,11 @@ def draw(run: Run) -> Drawing:
         height=1.2 + (0.35 + 0.19 * len(depths)) * len(groups),
     )
     panels = figure.subplots(len(groups), 1, squeeze=False, sharex=True)[:, 0]
-    for axes, ((length, budget_of), rows) in zip(panels, groups, strict=True):
+    for axes, (_, rows) in zip(panels, groups, strict=True):
         matrix = rows.pivot(index="depth", columns="model", values="exact").reindex(index=depths, columns=models)
         mesh = draw_grid(axes, matrix.to_numpy(), PANELS_WIDTH / len(models) >= CELL_WITH_VALUE)
-        kept = 100 * rows["kv_fraction"].max()
-        name = words.variant_label(budget_of)
-        axes.set_title(f"bytes of {name}, {kept:.0f} % of the KV cache, {words.format_length(length)} tokens")
+        name, length = words.variant_label(rows["budget_of"].iloc[0]), words.format_length(rows["length"].iloc[0])
+        axes.set_title(f"bytes of {name}, {100 * rows['kv_fraction'].max():.0f} % of the KV cache, {length} tokens")
         axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
     panels[-1].set_xticks(range(len(models)), [words.wrap(model.replace("-", "- "), _LABEL_WIDTH) for model in models])
     for text in panels[-1].get_xticklabels():
