@@ -155,6 +155,12 @@ def test_pareto(tmp_path: Path) -> None:
     assert front == {"full", "longgen-sink", "middle-1-6", "middle-1-2", "all-sparse"}
     best = [(row["method"], row["budget_of"]) for row in rows[len(ABLATION) :] if row["kv_fraction_front"]]
     assert best == [("snapkv", "longgen-sink")]
+    for axes, cost in ((memory, "kv_fraction"), (time, "prefill_time")):
+        (step,) = [line for line in axes.lines if line.get_drawstyle().startswith("steps")]
+        on_front = drawing.data[drawing.data[f"{cost}_front"]].sort_values(cost)
+        assert step.get_drawstyle() == "steps-post", "up to the next cost nothing better is to be had"
+        assert step.get_xydata() == pytest.approx(on_front[[cost, "needle_exact"]].to_numpy(float))
+        assert on_front["needle_exact"].is_monotonic_increasing
     colors = {row["family"]: bar.lines[0].get_color() for row, bar in zip(rows, memory.containers, strict=True)}
     families = ("full", "reference", "pattern", "all-sparse", "ratio", "placement", "reduction")
     assert tuple(colors) == families

@@ -38,6 +38,9 @@ def test_speedup(run: Run) -> None:
         predicted, shown = (c for c in panel.containers if isinstance(c, BarContainer))
         assert all(p.get_hatch() and p.get_facecolor()[3] == 0 for p in predicted), "a prediction is only an outline"
         assert not any(p.get_hatch() for p in shown)
+        intervals = [[speedup(*a) - 0.06, speedup(*a) + 0.072] for a in arguments]
+        assert ends(shown.errorbar, axis=0) == pytest.approx(np.array(intervals))
+        assert predicted.errorbar is None, "a prediction has no interval"
         assert sorted(vertical_lines(panel)) == [1, value]
         written = {t.get_text() for t in panel.texts}
         assert {f"{speedup(*a):.2f}\u00d7" for a in arguments} | {f"{value:.2f}\u00d7"} <= written
