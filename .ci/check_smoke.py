@@ -26,7 +26,7 @@ if float(ablation["all-sparse"]["needle_exact"]) > 0.5:
 verdicts = {row["verdict"] for row in rows("claims.csv")}
 if not verdicts <= {"reproduced", "exceeded", "not reached", "not measured"} or len(verdicts) < 2:
     failures.append(f"claims.csv has the verdicts {verdicts}")
-for name in ("pattern", "layouts", "needle", "ratio_ablation", "speedup", "kv"):
+for name in ("pattern", "layouts", "needle", "ratio_placement_pattern", "speedup", "kv"):
     failures += [f"{name}.{s} is missing" for s in ("png", "pdf", "csv") if not (FIGURES / f"{name}.{s}").exists()]
 
 print("\n".join(failures) or "the smoke run shows what it should")

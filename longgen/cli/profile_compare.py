@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 from textwrap import shorten
@@ -14,6 +15,7 @@ from longgen.cli.figures import Results
 from longgen.reporting import need_report_packages
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.table import Table
 
     from longgen.reporting.profile_comparison import Comparison
@@ -23,11 +25,12 @@ def compare_two(
     a: Annotated[str, typer.Argument(help="The earlier run: NAME for results/NAME, or published/NAME.")],
     b: Annotated[str, typer.Argument(help="The run to judge.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of tables instead.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also print the rows without a difference.")] = False,
     results: Results = Path("results"),
 ) -> None:
     """Show what two runs measured of speed and memory side by side, and what is faster or slower in B.
 
-    Only a difference beyond both 95 % intervals counts as one. All values are measured.
+    Only a difference beyond both 95 % intervals counts as one; what is worse in B comes first. All values are measured.
     """
     need_report_packages()
     from longgen.reporting.profile_comparison import compare_profiles
@@ -42,9 +45,17 @@ def compare_two(
     console = Console()
     if not console.is_terminal:
         console.width = 240  # a pipe or a log has no width: do not fold cells
-    for comparison in comparisons:
-        console.print(_table(comparison))
-        for line in _notes(comparison):
+    alike = len({_origins(comparison) for comparison in comparisons}) == 1  # then it is said once, below
+    for index, comparison in enumerate(comparisons):
+        # without intervals there is no verdict to choose rows by
+        judged = (comparison.rows["verdict"] != "").any()
+        rows = comparison.changed if judged and not every else comparison.rows
+        if len(rows):
+            console.print(_table(comparison, rows))
+        lines = [_summary(comparison), *_left_out(comparison)]
+        if not alike or index == len(comparisons) - 1:
+            lines += ["", *_origins(comparison)] if alike else _origins(comparison)
+        for line in lines:
             console.print(line, markup=False, highlight=False)
         console.print()
 
@@ -52,15 +63,18 @@ def compare_two(
 def _plain(comparison: Comparison) -> dict[str, object]:
     rows = json.loads(comparison.rows.to_json(orient="records", double_precision=15))
     named = {name: value for name, value in asdict(comparison.quantity).items() if name in ("kind", "column")}
+    mean = {"mean_ratio": comparison.mean_ratio}
     only = dict(zip(("only_in_a", "only_in_b"), comparison.only, strict=True))
     origins = dict(zip(("a", "b"), comparison.origins, strict=True))
-    return named | origins | {"cautions": list(comparison.cautions)} | only | {"rows": rows}
+    return named | origins | {"cautions": list(comparison.cautions)} | only | mean | {"rows": rows}
 
 
-def _table(comparison: Comparison) -> Table:
+def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:
     from rich.table import Table
 
-    quantity, rows = comparison.quantity, comparison.rows
+    from longgen.reporting.profile_comparison import is_worse
+
+    quantity = comparison.quantity
     # what is the same in all rows needs no column
     keys = [key for key in quantity.keys if rows[key].nunique() > 1]
     same = [f"{key} {rows[key].iloc[0]}" for key in quantity.keys if key not in keys]
@@ -73,7 +87,9 @@ def _table(comparison: Comparison) -> Table:
     for row in rows.to_dict("records"):
         cells = [_cell(quantity.meaning, *(row[f"{run}{end}"] for end in ("", "_low", "_high"))) for run in ("a", "b")]
         ratio = _cell("ratio", row["ratio"], row["ratio_low"], row["ratio_high"])
-        table.add_row(*(f"{row[key]}" for key in keys), *cells, ratio, row["verdict"])
+        verdict = row["verdict"]
+        style = "bold red" if is_worse(quantity, verdict) else None
+        table.add_row(*(f"{row[key]}" for key in keys), *cells, ratio, verdict, style=style)
     return table
 
 
@@ -84,18 +100,33 @@ def _cell(meaning: str, value: float, low: float, high: float) -> str:
     def show(number: float) -> str:
         if meaning == "bytes":
             return format_bytes(number)
-        return f"{1e3 * number:.4g}" if meaning == "time" else f"{number:.2f}"
+        return f"{1e3 * number:,.{_decimals(1e3 * number)}f}" if meaning == "time" else f"{number:.2f}"
 
     unit = " ms" if meaning == "time" else ""
     return f"{show(value)}{unit}" + ("" if low != low else f" ({show(low)}{TO}{show(high)})")  # NaN: no interval
 
 
-def _notes(comparison: Comparison) -> list[str]:
-    counts = comparison.rows["verdict"].value_counts()
-    summary = ", ".join(f"{count} {word}" for word, count in counts.items() if word)
+def _decimals(number: float) -> int:
+    """Those that leave four digits, none beyond the point if there are as many before it."""
+    return max(0, 3 - math.floor(math.log10(number))) if number > 0 else 0
+
+
+def _summary(comparison: Comparison) -> str:
+    quantity, rows = comparison.quantity, comparison.rows
+    counts = rows["verdict"].value_counts()
+    verdicts = ", ".join(f"{count} {word}" for word, count in counts.items() if word)
+    words = f"B: {verdicts}" if verdicts else "no verdict: these values have no interval"
+    return f"{quantity.kind}, {quantity.column}: {words}; B / A over all {len(rows)} rows: {comparison.mean_ratio:.2f}"
+
+
+def _left_out(comparison: Comparison) -> list[str]:
+    if not any(comparison.only):
+        return []
+    return [f"left out: {comparison.only[0]} row(s) that only A has, {comparison.only[1]} that only B has"]
+
+
+def _origins(comparison: Comparison) -> tuple[str, ...]:
+    """Machines, commits and days, and what else differs; long lists are whole in --json."""
     lines = [f"{name} = {origin}" for name, origin in zip("AB", comparison.origins, strict=True)]
-    lines.append(f"B: {summary}" if summary else "no verdict: these values have no interval")
-    if any(comparison.only):
-        lines.append(f"left out: {comparison.only[0]} row(s) that only A has, {comparison.only[1]} that only B has")
-    # long lists are whole in --json
-    return lines + [shorten(f"differs too: {caution}", 160, placeholder=" ...") for caution in comparison.cautions]
+    cautions = (shorten(f"differs too: {caution}", 160, placeholder=" ...") for caution in comparison.cautions)
+    return (*lines, *cautions)

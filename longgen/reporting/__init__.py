@@ -14,14 +14,16 @@ FIGURE_NAMES = (
     "retrieval",
     "perplexity",
     "training",
-    "ratio_ablation",
+    "ratio_placement_pattern",
     "pareto",
     "speedup",
     "speed_by_length",
+    "time_by_length",
     "kv",
 )
 TABLE_NAMES = ("ablation", "claims")
-# That of an experiment whose full model was evaluated with its KV cache reduced at inference.
+# Those of an experiment whose full model was evaluated with its KV cache reduced at inference.
+REDUCTION_FIGURE_NAMES = ("needle_reductions",)
 REDUCTION_TABLE_NAMES = ("kv_reductions",)
 # Those of benchmarks: needle, RULER, BABILong, LongBench, long text and short contexts.
 BENCHMARK_FIGURE_NAMES = ("benchmark_needle", "ruler_by_length", "long_text")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import pandas as pd
 
+from longgen.errors import ArtifactError
 from longgen.reporting.kv_reductions import pooled_reductions
 from longgen.reporting.measures import difference_interval, retrieval_by_length
 from longgen.reporting.paper import PaperClaim
 from longgen.reporting.run import Run
 
-MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached; paper_claims.yaml says so too
+MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached, and to be kept; paper_claims.yaml says so too
 
 
 @dataclass(frozen=True)
@@ -30,21 +32,32 @@ class Measurement:
         return self.value if self.low is None else self.low
 
 
+def speedup_of(row: pd.Series) -> Measurement | None:
+    """The speed-up in a row with its interval and ``n``; None unless all of them are there: no verdict without them."""
+    value, low, high, n = (float(row[column]) for column in ("speedup", "speedup_low", "speedup_high", "n"))
+    return Measurement(value, low, high, int(n)) if all(map(math.isfinite, (value, low, high, n))) else None
+
+
+def kv_reduction_of(row: pd.Series) -> Measurement | None:
+    """Percent of full attention's KV cache that a row's ``kv_fraction`` saves, exact; None if that is missing."""
+    saved = 100 * (1 - float(row["kv_fraction"]))
+    return Measurement(saved, None, None) if math.isfinite(saved) else None
+
+
 def _speedup(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
-    rows = _rows(run, "speed", variant, length, stage=claim.stage)
-    if rows.empty:
-        return None
-    row = rows.iloc[0]
-    return Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
+    row = _row(run, "speed", variant, length, stage=claim.stage)
+    return None if row is None else speedup_of(row)
 
 
 def _kv_reduction(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
-    rows = _rows(run, "memory", variant, length)
-    return None if rows.empty else Measurement(100 * (1 - float(rows.iloc[0]["kv_fraction"])), None, None)
+    row = _row(run, "memory", variant, length)
+    return None if row is None else kv_reduction_of(row)
 
 
 def _retrieval_kept(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
-    return _needle_difference(run, variant, "full", length)
+    """None as well where full attention itself finds too few: of nothing, nothing can be kept."""
+    full = _needle_at(run, "full", length)
+    return None if full is None or full["exact"] < MINIMUM_EXACT else _needle_difference(run, variant, "full", length)
 
 
 def _retrieval_lost(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
@@ -80,14 +93,17 @@ def _extension(run: Run, claim: PaperClaim, variant: str, length: int) -> Measur
     return Measurement(reached("exact"), reached("exact_low"), reached("exact_high"), int(needle["n"].min()))
 
 
-def _rows(run: Run, kind: str, variant: str, length: int, **equal: object) -> pd.DataFrame:
+def _row(run: Run, kind: str, variant: str, length: int, **equal: object) -> pd.Series | None:
     if not run.has(kind):
-        return pd.DataFrame()
+        return None
     rows = run.frame(kind)
     rows = rows[(rows["variant"] == variant) & (rows["length"] == length)]
     for column, value in equal.items():
         rows = rows[rows[column] == value]
-    return rows
+    if len(rows) > 1:
+        where = ", ".join([variant, *map(str, equal.values()), f"{length} tokens"])
+        raise ArtifactError(f"{run.folder} holds {len(rows)} results of kind {kind} for {where}: allowed is one")
+    return None if rows.empty else rows.iloc[0]
 
 
 def _needle(run: Run, variant: str) -> pd.DataFrame:

@@ -201,15 +201,17 @@ def _row(
 def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """The ledger of one or several runs: the paper's scale first, then every run's own.
 
-    An experiment with the paper's model at the paper's length takes the place of the rows at the paper's scale. Runs
-    that are no experiments have no scale of their own.
+    An experiment with the paper's model at the paper's length takes the place of unmeasured rows at the paper's scale.
+    Runs that are no experiments have no scale of their own. Runs that measured the same have a row and a verdict each.
     """
     paper = paper_claims()
     own = [row for run in runs if run.is_experiment for row in own_rows(run, paper)]
     at_paper_scale = scale_name(paper.model, paper.length)
     measured = {(row.claim, row.variant) for row in own if row.scale == at_paper_scale and row.measured is not None}
-    predicted = [row for row in paper_rows(paper, runs) if (row.claim, row.variant) not in measured]
-    filled = {(row.claim, row.variant) for row in predicted}
+    # whatever was measured stays, also where an experiment measured the same: runs may disagree
+    others = paper_rows(paper, runs)
+    others = [row for row in others if row.measured is not None or (row.claim, row.variant) not in measured]
+    filled = {(row.claim, row.variant) for row in others}
     # at the paper's scale one unmeasured row per claim and variant is enough
     own = [
         row
@@ -219,7 +221,7 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     order = [claim.name for claim in paper.claims]
     names = [*paper.variants, *(row.variant for row in own)]
     first = sorted(
-        (row for row in [*predicted, *own] if row.scale == at_paper_scale),
+        (row for row in [*others, *own] if row.scale == at_paper_scale),
         key=lambda row: (order.index(row.claim), names.index(row.variant) if row.variant in names else len(names)),
     )
     return _frame([*first, *(row for row in own if row.scale != at_paper_scale)])

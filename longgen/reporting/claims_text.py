@@ -8,9 +8,8 @@ from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.words import TIMES
 
 CAUTION = (
-    "**The small-scale rows do not confirm the paper's claims.** They say what the same method did with a small model "
-    "at a short length; only the rows at the paper's scale can confirm or refute the numbers of the paper; where "
-    'nothing was measured at that scale they say "not measured".'
+    "**Measurements at a small scale do not confirm the paper's claims.** They say what the same method did with a "
+    "small model at a short length; only those at the paper's scale can confirm or refute the paper's numbers."
 )
 
 
@@ -27,46 +26,64 @@ def claims_markdown(ledger: pd.DataFrame) -> str:
     return "\n".join(lines) + "\n"
 
 
-def format_value(value: float | str | None, unit: str) -> str:
-    """A number with its unit; empty if there is none."""
+def format_value(value: float | str | None, claim: PaperClaim) -> str:
+    """A value of a claim with its unit; empty if there is none."""
     if isinstance(value, str):
         return value
     if value is None or pd.isna(value):
         return ""
-    if unit == "x":
-        return f"{value:.2f}{TIMES}"
-    return f"{value:.1f} {unit}"
+    return f"{value:.{claim.decimals}f}{_unit(claim)}"
+
+
+def format_range(low: float, high: float, claim: PaperClaim) -> str:
+    """Two values of a claim and their unit, once; one where they read alike, empty if there is none."""
+    if pd.isna(low) or format_value(low, claim) == format_value(high, claim):
+        return format_value(high, claim)
+    return f"{low:.{claim.decimals}f} to {format_value(high, claim)}"
+
+
+def _unit(claim: PaperClaim) -> str:
+    return TIMES if claim.unit == "x" else f" {claim.unit}"
+
+
+def without_repeats(cells: list[dict[str, str]], column: str) -> list[dict[str, str]]:
+    """``cells`` with that column empty where it says the same as in the row above."""
+    above = [None, *(row[column] for row in cells)]
+    return [row | ({column: ""} if row[column] == before else {}) for row, before in zip(cells, above, strict=False)]
 
 
 def _section(title: str, rows: pd.DataFrame, paper: PaperClaims) -> list[str]:
     claims = {claim.name: claim for claim in paper.claims}
     cells = []
     for row in rows.to_dict("records"):
-        unit = row["unit"]
-        measured = format_value(row["measured"], unit)
+        claim = claims[row["claim"]]
+        measured = format_value(row["measured"], claim)
         if measured and not pd.isna(row["interval_low"]):
-            decimals = ".2f" if unit == "x" else ".1f"
-            measured += f" ({row['interval_low']:{decimals}} to {row['interval_high']:{decimals}})"
+            low, high = (f"{row[f'interval_{end}']:.{claim.decimals}f}" for end in ("low", "high"))
+            measured += f" ({low} to {high})"
         origin = "" if pd.isna(row["device"]) else f"{row['run']}, {row['device']}"
         cells.append(
             {
-                "claim": claims[row["claim"]].claim,
+                "claim": claim.claim,
                 "variant": row["variant"],
-                "paper": format_value(row["paper"], unit),
-                "ideal (predicted)": format_value(row["ideal"], unit),
+                "paper": format_value(row["paper"], claim),
+                "ideal (predicted)": format_value(row["ideal"], claim),
                 "measured (95 % interval)": measured,
                 "verdict": row["verdict"],
                 "run, device": origin,
             }
         )
-    return [f"## {title}", "", pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True), ""]
+    table = pd.DataFrame(without_repeats(cells, "claim")).to_markdown(index=False, disable_numparse=True)
+    return [f"## {title}", "", table, ""]
 
 
 def _rules(paper: PaperClaims) -> list[str]:
     rows = [
         {
-            "claim": claim.name,
-            "reproduced: low end at least": format_value(claim.reproduced_from, claim.unit),
+            "claim": claim.claim,
+            "name": f"`{claim.name}`",
+            "what is measured": claim.how or "",
+            "reproduced: low end at least": format_value(claim.reproduced_from, claim),
             "exceeded: low end above": _exceeded(claim),
         }
         for claim in paper.claims
@@ -82,4 +99,4 @@ def _rules(paper: PaperClaims) -> list[str]:
 
 
 def _exceeded(claim: PaperClaim) -> str:
-    return format_value(claim.exceeded_above, claim.unit) if claim.can_exceed else "cannot be"
+    return format_value(claim.exceeded_above, claim) if claim.can_exceed else "cannot be"

@@ -43,7 +43,7 @@ def draw_heat_maps(
     for axes, (name, rows) in zip(grid.flat, panels.items(), strict=False):
         matrix = rows.pivot(index="depth", columns="length", values=value)
         with_values = PANELS_WIDTH / columns / len(lengths) >= CELL_WITH_VALUE
-        mesh = _draw_grid(axes, matrix.reindex(index=depths, columns=lengths).to_numpy(), with_values)
+        mesh = draw_grid(axes, matrix.reindex(index=depths, columns=lengths).to_numpy(), with_values)
         axes.set_title(name, pad=style.ABOVE)
         for text, length in marks.items():
             _mark(axes, lengths, length, text)
@@ -54,7 +54,7 @@ def draw_heat_maps(
         axes = grid[line, column]
         axes.set_xticks(range(len(lengths)), [words.format_length(length) for length in lengths])
         axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
-        last = index + columns >= len(panels)
+        last = line == lines - 1  # also where the last line is not full: labels in between would tear lines apart
         axes.tick_params(labelbottom=last)
         axes.set_xlabel(("length (tokens)" if columns > 4 else "context length (tokens)") if last else "")
         axes.set_ylabel("depth of the needle" if column == 0 else "")
@@ -77,7 +77,8 @@ def _columns(panels: int, lengths: int, title: int) -> int:
     return min(allowed, key=lambda columns: -panels % columns)
 
 
-def _draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool) -> QuadMesh:
+def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool) -> QuadMesh:
+    """Cells from 0 to 1 (NaN: not evaluated, grey), the first row at the top; with their numbers if there is room."""
     depths, lengths = matrix.shape
     masked = np.ma.masked_invalid(matrix)
     mesh = axes.pcolormesh(

@@ -23,6 +23,8 @@ class PaperClaim:
         measure: what answers it; see `longgen.reporting.claims.MEASURES`.
         unit: of all its numbers.
         tolerance: in that unit.
+        how: what is measured, where the claim does not say it.
+        decimals: that readers see.
         paper: the paper's number, or None where it states the claim in words.
         paper_words: those words.
         target: what is to be reached; the paper's number if not given.
@@ -35,6 +37,8 @@ class PaperClaim:
     measure: Literal["speedup", "kv_reduction", "retrieval_kept", "retrieval_lost", "reductions_beaten", "extension"]
     unit: str
     tolerance: float
+    how: str | None = None
+    decimals: int = 1
     paper: float | None = None
     paper_words: str | None = None
     target: float | None = None
@@ -47,6 +51,7 @@ class PaperClaim:
             self.target is not None or self.paper is not None, "target", self.target, "a number where paper is in words"
         )
         require((self.measure == "speedup") == (self.stage is not None), "stage", self.stage, "given for a speedup")
+        require(self.decimals >= 0, "decimals", self.decimals, "a number >= 0")
         require(self.tolerance >= 0, "tolerance", self.tolerance, "a number >= 0")
 
     @property

@@ -8,7 +8,7 @@ from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
 from longgen.profiling.inference.words import MODEL_DECODE, MODEL_PREFILL, SLICE_PREFILL
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
-from longgen.reporting.claim_measures import Measurement
+from longgen.reporting.claim_measures import Measurement, kv_reduction_of, speedup_of
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
@@ -23,7 +23,8 @@ def measured_at_paper_scale(
     """A speed-up or the KV reduction of a hybrid at the paper's scale.
 
     Returns:
-        The value, and in words the device and how it was measured; None if ``run`` did not measure it.
+        The value, and in words the device and how it was measured; None if ``run`` did not measure it, or only tried
+        itself out.
     """
     if claim.measure == "kv_reduction":
         found = _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
@@ -38,15 +39,12 @@ def measured_at_paper_scale(
     if found is None:
         return None
     row, kind, how = found
-    if claim.measure == "kv_reduction":
-        value = Measurement(100 * (1 - float(row["kv_fraction"])), None, None)
-    else:
-        value = Measurement(float(row["speedup"]), float(row["speedup_low"]), float(row["speedup_high"]), int(row["n"]))
-    return value, f"{run.device(kind)}, {how}"
+    value = kv_reduction_of(row) if claim.measure == "kv_reduction" else speedup_of(row)
+    return None if value is None else (value, f"{run.device(kind)}, {how}")
 
 
 def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[pd.Series, str, str] | None:
-    if not run.has(TRAINING):
+    if not run.has(TRAINING) or run.settings(TRAINING).get("tiny"):
         return None
     rows = run.frame(TRAINING)
     rows = _at_scale(rows, paper)
@@ -60,7 +58,7 @@ def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[p
 def _of_inference(
     run: Run, paper: PaperClaims, variant: PaperVariant, what: str, column: str
 ) -> tuple[pd.Series, str, str] | None:
-    if not run.has(INFERENCE):
+    if not run.has(INFERENCE) or run.settings(INFERENCE).get("tiny"):
         return None
     rows = inference_rows(run)
     rows = _at_scale(rows[rows["batch"] == 1], paper)

@@ -6,14 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from longgen.errors import ArtifactError
 from longgen.reporting.contract import MEASURED
 from longgen.reporting.run import Run
 
-# Where the larger value is the slower or faster one, or merely the larger one.
-_WORDS = {"time": ("faster", "slower"), "speed-up": ("slower", "faster"), "bytes": ("smaller", "larger")}
+# What b is where its value is the smaller and the larger one. A smaller speed-up need not be a slower hybrid: full
+# attention may have become faster.
+_WORDS = {"time": ("faster", "slower"), "speed-up": ("smaller", "larger"), "bytes": ("smaller", "larger")}
 NO_DIFFERENCE, SAME = "no difference shown", "same"
 
 
@@ -68,6 +70,7 @@ class Comparison:
         origins: where either run's numbers are from, in words: run, machine, commit, day.
         cautions: what else differs between the two measurements.
         only: number of rows that only the first and only the second run has.
+        mean_ratio: geometric mean of ``ratio``: where all rows moved alike, it is the machine rather than the code.
     """
 
     quantity: Quantity
@@ -75,6 +78,22 @@ class Comparison:
     origins: tuple[str, str]
     cautions: tuple[str, ...]
     only: tuple[int, int]
+    mean_ratio: float
+
+    @property
+    def changed(self) -> pd.DataFrame:
+        """The rows with a difference: worse ones first, and of these the largest change."""
+        rows = self.rows[~self.rows["verdict"].isin((NO_DIFFERENCE, SAME, ""))]
+        worse = rows["verdict"].map(lambda verdict: is_worse(self.quantity, verdict)).astype(bool)
+        size = np.log(rows["ratio"]).abs()
+        return rows.assign(worse=worse, size=size).sort_values(["worse", "size"], ascending=False, kind="stable")[
+            self.rows.columns
+        ]
+
+
+def is_worse(quantity: Quantity, verdict: str) -> bool:
+    """Whether a verdict on b is bad news: slower, a smaller speed-up, or more bytes."""
+    return verdict == _WORDS[quantity.meaning][0 if quantity.meaning == "speed-up" else 1]
 
 
 def compare_profiles(first: Run, second: Run) -> list[Comparison]:
@@ -113,7 +132,8 @@ def _compare(quantity: Quantity, first: Run, second: Run) -> Comparison:
     rows["verdict"] = [_verdict(quantity, row) for row in rows.to_dict("records")]
     origins = (_origin(first, quantity.kind), _origin(second, quantity.kind))
     only = (len(ours) - len(rows), len(theirs) - len(rows))
-    return Comparison(quantity, rows, origins, _cautions(first, second, quantity.kind), only)
+    mean_ratio = float(np.exp(np.log(rows["ratio"]).mean()))
+    return Comparison(quantity, rows, origins, _cautions(first, second, quantity.kind), only, mean_ratio)
 
 
 def _values(quantity: Quantity, run: Run, name: str) -> pd.DataFrame:
@@ -166,7 +186,8 @@ def _cautions(first: Run, second: Run, kind: str) -> tuple[str, ...]:
         **_pairs(ours.get("packages"), theirs.get("packages"), "version of "),
         **_pairs(first.settings(kind), second.settings(kind), "setting "),
     }
-    return tuple(f"{name}: {a} and {b}" for name, (a, b) in differing.items() if a != b)
+    shown = {name: ["absent" if value is None else value for value in pair] for name, pair in differing.items()}
+    return tuple(f"{name}: {a} and {b}" for name, (a, b) in shown.items() if a != b)
 
 
 def _pairs(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:

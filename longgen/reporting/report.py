@@ -17,6 +17,7 @@ from longgen.reporting import (
     INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
+    REDUCTION_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
 )
 from longgen.reporting.ablation import ablation_markdown, ablation_table
@@ -132,7 +133,10 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         "ablation": write_table,
         "claims": _write_own_claims,
     },
-    REDUCTIONS: {"kv_reductions": write_table},
+    REDUCTIONS: {
+        **dict.fromkeys(REDUCTION_FIGURE_NAMES, write_figure),
+        "kv_reductions": write_table,
+    },
     BENCHMARKS: {
         **dict.fromkeys(BENCHMARK_FIGURE_NAMES, write_figure),
         **dict.fromkeys(BENCHMARK_TABLE_NAMES, write_table),

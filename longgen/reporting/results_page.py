@@ -11,11 +11,11 @@ import pandas as pd
 from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
-from longgen.reporting.claims_text import CAUTION, format_value
+from longgen.reporting.claims_text import CAUTION, format_range, format_value, without_repeats
 from longgen.reporting.contract import KINDS, MEASURED
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
-from longgen.reporting.words import SEPARATOR
+from longgen.reporting.words import SEPARATOR, variant_label
 
 TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
 # Not what was measured: predictions, and where files are from.
@@ -43,9 +43,9 @@ LongGen ([arXiv 2410.01485](https://arxiv.org/abs/2410.01485)) makes a hybrid of
 layers keep full attention, the others see only the beginning of the text (the sink), a window, and strided blocks if
 asked for. That saves time, and much of the KV cache, the memory that grows with the length of the text. A needle is a
 fact hidden in a long text, for which the model is asked."""
-_LEGEND = """Values are the lowest and the highest of the runs; {ledger} has each of them with its 95 % interval, and
-the rule of the verdicts. *Predicted* is what the planner computes from counted operations and bytes. *Not reached*
-means smaller, or too uncertain to tell."""
+_LEGEND = """Values are the lowest and the highest of the runs that measured it, with the verdict, or how many runs got
+which; {ledger} has each of them with its 95 % interval, and the rule of the verdicts. *Predicted* is what the planner
+computes from counted operations and bytes. *Not reached* means smaller, or too uncertain to tell."""
 
 
 def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[Path], figures: Path, page: Path) -> str:
@@ -85,6 +85,8 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
         "",
         _LEGEND.format(ledger=link("the ledger", figures / "published" / "claims.md")),
         "",
+        *_explained(),
+        "",
         "## Where and when",
         "",
         _table(rows),
@@ -115,8 +117,9 @@ def _at_paper_scale(ledger: pd.DataFrame) -> str:
 
 
 def _claims_table(ledger: pd.DataFrame) -> str:
-    """A row per claim and variant of the runs, with what there is at the paper's scale."""
+    """A row per claim and variant of the runs; what was measured at the paper's scale has a column if anything was."""
     at_paper_scale = ledger["scale"] == _paper_scale()
+    measured_there = ledger.loc[at_paper_scale, "measured"].notna().any()
     rows = []
     for claim in paper_claims().claims:
         large = ledger[at_paper_scale & (ledger["claim"] == claim.name)]
@@ -126,28 +129,33 @@ def _claims_table(ledger: pd.DataFrame) -> str:
             rows.append(
                 {
                     "claim": claim.claim,
-                    "variant": variant,
-                    "paper, at its scale": format_value(
-                        claim.paper if claim.paper_words is None else claim.paper_words, claim.unit
-                    ),
-                    "predicted at that scale": _range(same["ideal"], claim),
-                    "measured at that scale": _range(same["measured"], claim) or "not measured",
-                    "measured at other scales": _range(own["measured"], claim) or "not measured",
-                    "verdicts there": _verdicts(own),
+                    "variant": variant_label(variant),
+                    "paper": format_value(claim.paper if claim.paper_words is None else claim.paper_words, claim),
+                    "predicted at the paper's scale": _range(same["ideal"], claim),
                 }
+                | ({"measured at the paper's scale": _measured(same, claim)} if measured_there else {})
+                | {"measured at other scales": _measured(own, claim)}
             )
-    return _table(rows)
+    return _table(without_repeats(rows, "claim"))
 
 
 def _range(values: pd.Series, claim: PaperClaim) -> str:
     """Least to most of what is there; empty if nothing is."""
-    ends = [format_value(end, claim.unit) for end in (values.min(), values.max())]
-    return " to ".join(dict.fromkeys(ends))
+    return format_range(values.min(), values.max(), claim)
 
 
-def _verdicts(rows: pd.DataFrame) -> str:
-    counts = rows["verdict"].value_counts()
-    return ", ".join(f"{counts[verdict]} {verdict}" for verdict in VERDICTS if verdict in counts)
+def _measured(rows: pd.DataFrame, claim: PaperClaim) -> str:
+    """Least to most of the runs that measured it, and their verdicts."""
+    counts = rows.loc[rows["measured"].notna(), "verdict"].value_counts()
+    found = [verdict for verdict in VERDICTS if verdict in counts]
+    verdicts = ", ".join(verdict if len(found) == 1 else f"{counts[verdict]} {verdict}" for verdict in found)
+    values = _range(rows["measured"], claim)
+    return f"{values}: {verdicts}" if values else "not measured"
+
+
+def _explained() -> list[str]:
+    """What is measured of claims whose name does not say it."""
+    return [f"- *{claim.claim}*: {claim.how}." for claim in paper_claims().claims if claim.how]
 
 
 def _measured_kinds(run: Run) -> list[str]:
@@ -182,9 +190,9 @@ def _not_measured(runs: Sequence[Run], ledger: pd.DataFrame) -> list[str]:
     if unasked := [name for name in BENCHMARKS if name not in asked]:
         missing.insert(0, f"by the benchmark's own rules and on its own data: {', '.join(unasked)}")
     rows = ledger[ledger["scale"] == _paper_scale()].groupby("claim", sort=False)["measured"].count()
-    claims = {claim.name: claim.claim.partition(" (")[0] for claim in paper_claims().claims}
+    claims = {claim.name: claim.claim for claim in paper_claims().claims}
     if unseen := [claims[str(name)] for name, count in rows.items() if not count]:
-        missing.insert(0, f"at the paper's scale: {'; '.join(unseen)}")
+        missing.insert(0, f"at the paper's scale: {'all of it' if len(unseen) == len(rows) else '; '.join(unseen)}")
     return missing or ["nothing of what the ledger and the benchmarks ask for"]
 
 

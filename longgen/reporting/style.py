@@ -137,6 +137,22 @@ def length_axis(axes: Axes, lengths: Sequence[float] | np.ndarray, label: str = 
     axes.set_xlabel(label)
 
 
+def log_axis(axes: Axes, low: float = np.inf, high: float = 0.0) -> None:
+    """A logarithmic y axis that reaches from ``low`` to ``high`` at least, with round numbers as ticks.
+
+    Call it when all is drawn: the ticks are those within the limits.
+    """
+    axes.set_yscale("log")
+    bottom, top = axes.get_ylim()
+    bottom, top = min(bottom, low), max(top, high)
+    axes.set_ylim(bottom, top)
+    steps: tuple[float, ...] = (1, 2, 5) if top > 30 * bottom else (1, 1.5, 2, 3, 5, 7)
+    decades = range(int(np.floor(np.log10(bottom))), int(np.ceil(np.log10(top))) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in steps]
+    axes.yaxis.set_major_locator(FixedLocator([tick for tick in ticks if bottom <= tick <= top]))
+    axes.yaxis.set_minor_locator(NullLocator())
+
+
 def mark_length(axes: Axes, length: float, text: str) -> None:
     """A dashed vertical line at a length; its meaning stands above the axes, so that it covers no data."""
     axes.axvline(length, color=MUTED, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)

@@ -86,6 +86,14 @@ def format_bytes(count: float, _: object = None) -> str:
     return f"{count:.4g} TiB"
 
 
+def format_seconds(seconds: float, _: object = None) -> str:
+    """A time as 5 µs, 20 ms or 3 s; also a tick formatter."""
+    for unit, factor in (("s", 1.0), ("ms", 1e3)):
+        if seconds * factor >= 1:
+            return f"{seconds * factor:g} {unit}"
+    return f"{seconds * 1e6:g} µs"
+
+
 def wrap(text: str, width: int) -> str:
     """``text`` in lines of about ``width`` characters, broken at spaces."""
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError
+from longgen.reporting.profile_comparison import NO_DIFFERENCE, QUANTITIES, SAME, is_worse
 from longgen.results import Result, save_result
 from tests.reporting.fake_kernels import write_kernel_run
 
@@ -74,12 +75,12 @@ def test_a_difference_counts_only_beyond_both_intervals(results: Path) -> None:
     assert found["speed", "seconds"]["only_in_b"] == 0
 
 
-def test_of_speedups_the_larger_is_the_faster_and_full_over_itself_is_left_out(results: Path) -> None:
+def test_of_speedups_it_is_said_which_is_larger_and_full_over_itself_is_left_out(results: Path) -> None:
     rows = tables(call(results, "a", "published/b", "--json"))["speed", "speedup"]["rows"]
     assert {(row["variant"], row["stage"]): row["verdict"] for row in rows} == {
         ("sink", "prefill"): "no difference shown",
-        ("sink", "decode"): "faster",
-        ("sink", "training"): "slower",
+        ("sink", "decode"): "larger",
+        ("sink", "training"): "smaller",
     }
 
 
@@ -95,13 +96,60 @@ def test_tables_say_machines_commits_days_and_what_else_differs(results: Path) -
     output = call(results, "a", "published/b")
     assert "A = a: Pretend CPU, 2 thread(s); commit aaaaaaaaaaaa; 2025-01-02\n" in output
     assert "commit bbbbbbbbbbbb with uncommitted changes; 2025-01-02\n" in output
-    assert "2000 ms (1800\u20132200)" in output
+    assert "2,000 ms (1,800\u20132,200)" in output
     assert "1.50 (1.23\u20131.83)" in output
-    assert "B: 2 no difference shown, 1 faster, 1 slower" in output
+    mean = (1.05 * 0.5 * 1.5 * 1.0) ** 0.25
+    summary = "speed, seconds: B: 2 no difference shown, 1 faster, 1 slower; B / A over all 4 rows"
+    assert f"{summary}: {mean:.2f}\n" in output
     assert "left out: 1 row(s) that only A has, 0 that only B has" in output
     assert "differs too: setting profiling.repeats: 5 and 7" in output
     assert "differs too: machine's threads: 2 and 4" in output
     assert "torch" not in output, "the same version"
+    assert output.count("A = a") == 1, "the same for all tables"
+
+
+def test_changes_are_shown_the_worse_first_and_the_rest_if_asked_for(results: Path) -> None:
+    def stages(output: str) -> list[str]:
+        times = output[: output.index("speed, seconds:")]  # the first table
+        return [line.split()[1] for line in times.splitlines() if line.startswith("\u2502")]
+
+    assert stages(call(results, "a", "published/b")) == ["training", "decode"]
+    everything = call(results, "a", "published/b", "--all")
+    assert "no difference shown" in everything[: everything.index("speed, seconds:")]
+    assert (
+        len([line for line in everything[: everything.index("speed, seconds:")].splitlines() if "\u2502" in line]) == 4
+    )
+    same = call(results, "a", "a")
+    assert "\u2502" not in same, "nothing changed: no table"
+    assert "speed, seconds: B: 5 no difference shown; B / A over all 5 rows: 1.00" in same
+
+
+@pytest.mark.parametrize(
+    ("column", "verdict", "worse"),
+    [
+        *(("seconds", "slower", True), ("seconds", "faster", False), ("seconds", NO_DIFFERENCE, False)),
+        *(("speedup", "smaller", True), ("speedup", "larger", False)),
+        *(("kv_bytes", "larger", True), ("kv_bytes", "smaller", False), ("kv_bytes", SAME, False)),
+    ],
+)
+def test_which_differences_are_bad_news(column: str, verdict: str, worse: bool) -> None:
+    quantity = next(each for each in QUANTITIES if each.column == column)
+    assert is_worse(quantity, verdict) == worse
+
+
+def test_tables_from_different_machines_have_their_own_words(results: Path) -> None:
+    path = results / "published/b/profile/memory.json"
+    path.write_text(path.read_text().replace("Pretend CPU", "Another CPU"))
+    output = call(results, "a", "published/b")
+    assert output.count("A = a") == 3
+    assert output.index("Another CPU") > output.index("memory, kv_bytes")
+
+
+def test_what_only_one_run_says_is_absent_in_the_other(results: Path) -> None:
+    path = results / "published/b/profile/speed.json"
+    path.write_text(path.read_text().replace('"torch": "9.9"', '"triton": "3"'))
+    cautions = tables(call(results, "a", "published/b", "--json"))["speed", "seconds"]["cautions"]
+    assert {"version of torch: 9.9 and absent", "version of triton: absent and 3"} <= set(cautions)
 
 
 def test_kernels_and_attention_are_compared_by_all_that_names_a_row(results: Path) -> None:

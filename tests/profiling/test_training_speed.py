@@ -17,21 +17,19 @@ from longgen.pattern import SparsePattern
 from longgen.planner import training_flops
 from longgen.profiling import gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
-from longgen.profiling.compose import REST, composed_seconds, parts_of
+from longgen.profiling.compose import composed_seconds, parts_of
 from longgen.profiling.models import become
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
 from longgen.profiling.training import session, slice
-from longgen.profiling.training.records import records_of
 from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_report
 from longgen.reporting.run import open_run
-from longgen.results import Result, load_result, save_result
+from longgen.results import load_result
+from tests.reporting.fake_training import KNOWN, LLAMA, fake_records, write_gpu_run
 
 SMALL = SparsePattern(16, 1, 2)
-KNOWN = {REST: 0.7, "full": 1.5, "sink": 0.4, "stride-16": 0.55}
-LLAMA = SHAPES["llama2-7b"]
 
 
 @pytest.fixture(autouse=True)
@@ -73,14 +71,6 @@ def test_slices_have_the_ratio_of_the_whole_model():
     assert Stack("sink", 8, 3).layout.full == (False, False, True, True, True, False, False, False)
     assert Stack("sink", 32, 12).layers == {"full": 12, "sink": 20}
     assert Stack("full", 4, 4).layers == {"full": 4}
-
-
-def fake_records(noise: float = 0.0, shape=LLAMA, length: int = 131072) -> list[dict]:
-    """Records of three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
-    seconds = {stack: [composed_seconds(KNOWN, stack) * slow for slow in (1, 2, 1 + noise)] for stack in slices(8)}
-    found = records_of(shape, length, "bfloat16", seconds, dict.fromkeys(seconds, 5), 989e12)
-    same = {"full_kernel": "sdpa-cudnn", "sparse_kernel": "triton", "note": None, "status": "measured", "reason": None}
-    return [record | same for record in found]
 
 
 def test_speedups_are_of_rounds_and_composed_ones_labelled():
@@ -277,14 +267,6 @@ def test_bad_options_are_refused(options, message, tmp_path):
     assert isinstance(found.exception, ConfigError)
     assert str(found.exception).startswith(message)
     assert not list(tmp_path.iterdir())
-
-
-def write_gpu_run(folder, records: list[dict]) -> None:
-    patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
-    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
-    settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
-    result = Result("training-speed", folder.name, records, origin, settings=settings)
-    save_result(folder / "kernels" / "training-speed.json", result)
 
 
 def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):

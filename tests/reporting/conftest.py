@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from longgen.profiling.inference.cases import SLICES, WHOLE
 from longgen.reporting.run import Run, open_run
+from tests.reporting import fake_inference, fake_training
 from tests.reporting.fake_benchmarks import write_benchmarks
 from tests.reporting.fake_kernels import write_kernel_run
+from tests.reporting.fake_reductions import write_reductions
 from tests.reporting.fake_run import ABLATION, write_run
 
 
@@ -39,3 +42,22 @@ def kernel_run(results: Path) -> Run:
 @pytest.fixture(scope="session")
 def benchmark_run(results: Path) -> Run:
     return open_run("benchmarked", results)
+
+
+@pytest.fixture(scope="session")
+def reduced_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """An experiment whose full model was evaluated with its KV cache reduced."""
+    folder = tmp_path_factory.mktemp("reduced")
+    write_reductions(write_run(folder / "smoke"))
+    return open_run("smoke", folder)
+
+
+@pytest.fixture(scope="session")
+def model_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Training steps and inference at the true sizes of a model."""
+    folder, lengths = tmp_path_factory.mktemp("model"), (8192, 32768, 131072)
+    steps = [record for length in lengths for record in fake_training.fake_records(0.02, length=length)]
+    fake_training.write_gpu_run(folder / "model", steps)
+    whole = [record for length in lengths[:2] for record in fake_inference.fake_records(WHOLE, length)]
+    fake_inference.write_gpu_run(folder / "model", whole + fake_inference.fake_records(SLICES, lengths[2]))
+    return open_run("model", folder)

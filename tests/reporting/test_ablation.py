@@ -96,6 +96,9 @@ def test_readable_table_marks_the_best_and_shows_intervals(run: Run) -> None:
     assert readable.loc["all-sparse", "KV cache"] == "**6.2%**"
     assert readable.loc["longgen-sink", "full layers"] == "2/6 middle, sink"
     assert readable.loc["full", "prefill"] == "1.00", "no interval where there is none"
+    for number, stage in enumerate(("prefill", "decode", "training")):
+        assert readable.loc["longgen-sink", stage].startswith(f"{speedup(1, number, TRAINED):.2f} ("), stage
+    assert readable.loc["longgen-sink", "perplexity"].startswith(f"{table['perplexity'].iloc[1]:.2f} (")
 
 
 def test_markdown_says_what_it_shows(run: Run) -> None:

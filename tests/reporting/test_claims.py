@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
 
-from longgen.errors import ConfigError
+from longgen.errors import ArtifactError, ConfigError
+from longgen.profiling.inference.cases import SLICES
 from longgen.reporting.claim_measures import Measurement
 from longgen.reporting.claims import VERDICTS, ledger, verdict
-from longgen.reporting.claims_text import CAUTION, claims_markdown
+from longgen.reporting.claims_text import CAUTION, claims_markdown, format_range, format_value
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run, open_run
-from tests.reporting import fake_run
+from tests.reporting import fake_inference, fake_run, fake_training
 from tests.reporting.fake_run import DEVICE, TRAINED, exact, ideal, kv_fraction, speedup, write_run
 
 PAPER_SCALE = "llama2-7b @ 131072"
@@ -194,13 +197,99 @@ def test_ledger_of_several_runs(run: Run, paper_scale_run: Path) -> None:
     assert set(rows["run"].dropna()) == {"smoke", "seven"}
 
 
+def edited(path: Path, change: Callable[[dict], dict]) -> None:
+    value = json.loads(path.read_text())
+    value["records"] = [change(record) for record in value["records"]]
+    path.write_text(json.dumps(value))
+
+
+@pytest.mark.parametrize("missing", ["speedup", "speedup_low", "speedup_high", "n"])
+def test_a_speedup_without_value_or_interval_has_no_verdict(missing: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "smoke")
+    edited(folder / "profile/speed.json", lambda r: r | {missing: None} if r["variant"] == "longgen-sink" else r)
+    rows = ledger([open_run("smoke", tmp_path)]).set_index(["scale", "claim", "variant"])
+    for stage in ("training", "prefill", "decode"):
+        row = rows.loc[(f"smoke @ {TRAINED}", f"{stage}-speedup", "longgen-sink")]
+        assert row["verdict"] == "not measured"
+        assert row[["measured", "interval_low", "interval_high", "n", "device"]].isna().all()
+        assert rows.loc[(f"smoke @ {TRAINED}", f"{stage}-speedup", "longgen-stride"), "measured"] > 1
+
+
+def test_an_unknown_kv_fraction_is_not_measured(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "smoke")
+    edited(folder / "profile/memory.json", lambda r: r | {"kv_fraction": None})
+    rows = ledger([open_run("smoke", tmp_path)])
+    assert set(rows.loc[rows["claim"] == "kv-reduction", "verdict"]) == {"not measured"}
+
+
+def test_two_results_for_one_row_are_an_error(tmp_path: Path) -> None:
+    path = write_run(tmp_path / "smoke") / "profile/speed.json"
+    value = json.loads(path.read_text())
+    value["records"] += [record | {"speedup": 9.0, "speedup_low": 9.0} for record in value["records"]]
+    path.write_text(json.dumps(value))
+    with pytest.raises(ArtifactError, match=r"holds 2 results of kind speed for longgen-sink, training, 2048 tokens"):
+        ledger([open_run("smoke", tmp_path)])
+
+
+@pytest.mark.parametrize(("share", "verdict"), [(0.0, "not measured"), (0.45, "not measured"), (0.5, "not reached")])
+def test_retrieval_that_full_attention_does_not_have_cannot_be_kept(share: float, verdict: str, tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "smoke")
+    for name in ("full", "longgen-sink"):
+        edited(folder / f"evaluation/{name}/retrieval.json", lambda record: record | {"exact": share})
+    rows = ledger([open_run("smoke", tmp_path)]).set_index(["scale", "claim", "variant"])
+    assert rows.loc[(f"smoke @ {TRAINED}", "retrieval-kept", "longgen-sink"), "verdict"] == verdict
+
+
+def test_runs_that_disagree_at_the_papers_scale_have_a_row_each(paper_scale_run: Path) -> None:
+    fake_inference.write_gpu_run(paper_scale_run / "gpu", fake_inference.fake_records(SLICES))
+    edited(paper_scale_run / "seven/profile/speed.json", lambda r: r | {"speedup": 1.2, "speedup_low": 1.1})
+    rows = ledger([open_run(name, paper_scale_run) for name in ("seven", "gpu")])
+    rows = rows[(rows["scale"] == PAPER_SCALE) & (rows["claim"] == "prefill-speedup")]
+    sink = rows[rows["variant"] == "longgen-sink"]
+    assert dict(zip(sink["run"], sink["verdict"], strict=True)) == {"gpu": "exceeded", "seven": "not reached"}
+
+
+@pytest.mark.parametrize("kind", [fake_inference, fake_training])
+def test_a_try_that_calls_itself_the_papers_model_answers_nothing(kind: ModuleType, tmp_path: Path) -> None:
+    kind.write_gpu_run(tmp_path / "gpu", kind.fake_records(*([SLICES] if kind is fake_inference else [])))
+    assert ledger([open_run("gpu", tmp_path)])["measured"].notna().any()
+    (path,) = (tmp_path / "gpu").rglob("*.json")
+    path.write_text(path.read_text().replace('"tiny": false', '"tiny": true'))
+    assert ledger([open_run("gpu", tmp_path)])["measured"].isna().all()
+
+
+def test_an_interval_on_both_sides_of_the_tolerance_is_not_reached() -> None:
+    assert verdict(claim(), Measurement(value=1.5, low=1.39, high=1.61)) == "not reached"
+    assert verdict(claim(), Measurement(value=1.7, low=1.59, high=1.9)) == "reproduced", "exceeding it was not shown"
+
+
 def test_markdown_warns_and_states_the_rules(run: Run) -> None:
     text = claims_markdown(ledger([run]))
     assert CAUTION in text
-    assert "small-scale rows do not confirm" in text
+    assert "at a small scale do not confirm" in text
     assert "1.81\u00d7 (1.75 to 1.89)" in text
-    assert "| training-speedup  | 1.50\u00d7" in text
+    (rule,) = [line for line in text.splitlines() if "`training-speedup`" in line]
+    assert [cell.strip() for cell in rule.split("|")][4:6] == ["1.50\u00d7", "1.60\u00d7"]
+    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in text.splitlines() if "| longgen-" in line]
+    assert rows[:3] == [
+        ["Training speed-up over full attention", "longgen-sink", "1.55\u00d7", "1.87\u00d7"],
+        ["", "longgen-stride", "1.55\u00d7", "1.78\u00d7"],  # the same claim
+        ["", "longgen-sink-12-layers", "1.55\u00d7", "1.80\u00d7"],
+    ]
+    assert ["Context extension", "longgen-sink", "32\u00d7", ""] in rows, "lengths are whole"
     assert "cannot be" in text
     for note in paper_claims().notes:
         assert note in text
     assert text.index("At the paper's scale") < text.index("At the scale of run smoke")
+
+
+def test_each_unit_is_written_as_such() -> None:
+    claims = {each.name: each for each in paper_claims().claims}
+    assert format_value(1.456, claims["training-speedup"]) == "1.46\u00d7"
+    assert format_value(62.54, claims["kv-reduction"]) == "62.5 %"
+    assert format_value(-18.04, claims["retrieval-kept"]) == "-18.0 points"
+    assert format_value("kept", claims["retrieval-kept"]) == "kept"
+    assert format_value(float("nan"), claims["kv-reduction"]) == format_value(None, claims["kv-reduction"]) == ""
+    assert format_range(-18.04, 6.0, claims["retrieval-kept"]) == "-18.0 to 6.0 points"
+    assert format_range(8.0, 8.0, claims["context-extension"]) == "8\u00d7"
+    assert format_range(float("nan"), float("nan"), claims["kv-reduction"]) == ""

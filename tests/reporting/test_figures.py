@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgba
-from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -22,11 +20,8 @@ from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.pattern import ROLES, roles
 from longgen.reporting.figures.training import smooth
-from longgen.reporting.measures import pareto_front
-from longgen.reporting.run import Run, open_run
+from longgen.reporting.run import Run
 from longgen.reporting.style import FULL, paper_style, variant_styles
-from tests.reporting import fake_run
-from tests.reporting.fake_reductions import write_reductions
 from tests.reporting.fake_run import (
     ABLATION,
     BASE,
@@ -34,15 +29,9 @@ from tests.reporting.fake_run import (
     DEPTHS,
     LENGTHS,
     PATTERNS,
-    SPEED_LENGTHS,
-    STAGES,
     TASKS,
     TRAINED,
     exact,
-    ideal,
-    kv_fraction,
-    speedup,
-    write_run,
 )
 
 LABELS = {
@@ -249,6 +238,30 @@ def test_perplexity(run: Run) -> None:
     assert drawing.data["perplexity_high"].tolist() == pytest.approx(np.exp(drawing.data["nll_high"]).tolist())
 
 
+def test_perplexity_of_many_variants_has_a_panel_each_beside_full_attention(ablation_run: Run) -> None:
+    axes = panels(draw("perplexity", ablation_run).figure)
+    looks = variant_styles(ABLATION)
+    assert [panel.get_title() for panel in axes] == [looks[name].label for name in ABLATION if name != "full"]
+    frame = ablation_run.frame("perplexity")
+    for panel, name in zip(axes, list(ABLATION)[1:], strict=True):
+        lines = {line.get_label(): line for line in panel.lines if len(line.get_xdata()) > 2}
+        assert list(lines) == ["full attention", looks[name].label]
+        for shown in ("full", name):
+            expected = frame.loc[frame["variant"] == shown, "perplexity"].to_numpy()
+            assert lines[looks[shown].label].get_ydata() == pytest.approx(expected)
+        assert len(panel.collections) == 2, "a band each"
+
+
+def test_the_bands_of_perplexity_are_the_intervals(run: Run) -> None:
+    (axes,) = panels(draw("perplexity", run).figure)
+    frame = run.frame("perplexity")
+    for band, name in zip(axes.collections, DEFAULTS, strict=True):
+        rows = frame[frame["variant"] == name]
+        (outline,) = band.get_paths()
+        expected = np.exp(rows["nll_low"].min()), np.exp(rows["nll_high"].max())
+        assert (outline.vertices[:, 1].min(), outline.vertices[:, 1].max()) == pytest.approx(expected)
+
+
 def test_perplexity_goes_logarithmic_when_a_variant_breaks_down(run: Run) -> None:
     results = [
         type(r)(r.kind, r.run, [x | {"perplexity": x["perplexity"] * 50} for x in r.records], {}, r.variant, r.settings)
@@ -282,150 +295,3 @@ def test_training(run: Run) -> None:
     assert legend(drawing.figure) == ["base model", *LABELS.values()]
     assert loss_base.get_ylabel() == "loss (nats per token)"
     assert accuracy_base.get_xlabel() == "tokens of this stage (millions)"
-
-
-# ---------------------------------------------------------------- cost
-def test_ratio_ablation(ablation_run: Run) -> None:
-    drawing = draw("ratio_ablation", ablation_run)
-    memory, speed = panels(drawing.figure)
-    looks = variant_styles(ABLATION)
-    for number, variant in enumerate(ABLATION):
-        quality = np.mean([exact(number, 0, TRAINED, depth) for depth in DEPTHS])
-        left, right = (errorbars(axes)[looks[variant].label] for axes in (memory, speed))
-        assert left.lines[0].get_xydata()[0] == pytest.approx([kv_fraction(variant, TRAINED), quality])
-        assert right.lines[0].get_xydata()[0] == pytest.approx([speedup(number, 0, TRAINED), quality])
-        row = drawing.data.set_index("variant").loc[variant]
-        assert ends(left)[0] == pytest.approx([row["needle_exact_low"], row["needle_exact_high"]])
-        if variant != "full":
-            ratio = speedup(number, 0, TRAINED)
-            assert ends(right, axis=0)[0] == pytest.approx([ratio - 0.06, ratio + 0.072])
-    for axes in (memory, speed):
-        assert sorted(text.get_text() for text in axes.texts) == sorted(look.label for look in looks.values())
-    assert memory.get_xlabel().startswith("KV cache, share of full attention")
-    assert speed.get_xlabel().startswith("prefill speed-up")
-    assert memory.get_ylabel().startswith("needle exact match")
-
-
-def test_pareto(tmp_path: Path) -> None:
-    write_reductions(write_run(tmp_path / "smoke", ABLATION))
-    drawing = draw("pareto", open_run("smoke", tmp_path))
-    memory, time = panels(drawing.figure)
-    rows = drawing.data.to_dict("records")
-    assert len(rows) == len(ABLATION) + 4
-    drawn = [[bar.lines[0].get_xydata()[0].tolist() for bar in axes.containers] for axes in (memory, time)]
-    assert drawn[0] == [[row["kv_fraction"], row["needle_exact"]] for row in rows]
-    measured = [row for row in rows if row["what"] == "trained"]
-    assert drawn[1] == [[row["prefill_time"], row["needle_exact"]] for row in measured], "reductions have no time"
-    for number, row in enumerate(measured):
-        assert row["variant"] == list(ABLATION)[number]
-        quality = np.mean([exact(number, 0, TRAINED, depth) for depth in DEPTHS])
-        costs = kv_fraction(row["variant"], TRAINED), 1 / speedup(number, 0, TRAINED)
-        assert (row["needle_exact"], row["kv_fraction"], row["prefill_time"]) == pytest.approx((quality, *costs))
-        if number:
-            ratio = speedup(number, 0, TRAINED)
-            assert ends(time.containers[number], axis=0)[0] == pytest.approx([1 / (ratio + 0.072), 1 / (ratio - 0.06)])
-    reduced = {(row["budget_of"], row["method"]): row["needle_exact"] for row in rows[len(ABLATION) :]}
-    assert reduced["longgen-sink", "snapkv"] == 0.6
-    front = {row["variant"] for row in measured if row["kv_fraction_front"]}
-    assert front == {"full", "longgen-sink", "middle-1-6", "middle-1-2", "all-sparse"}
-    best = [(row["method"], row["budget_of"]) for row in rows[len(ABLATION) :] if row["kv_fraction_front"]]
-    assert best == [("snapkv", "longgen-sink")]
-    colors = {row["family"]: bar.lines[0].get_color() for row, bar in zip(rows, memory.containers, strict=True)}
-    families = ("full", "reference", "pattern", "all-sparse", "ratio", "placement", "reduction")
-    assert tuple(colors) == families
-    assert len(set(colors.values())) == len(families)
-    variants = [variant_styles(ABLATION)[name].label for name in ABLATION]
-    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "snapkv", "tova"]), "each once"
-    assert sorted(text.get_text() for text in time.texts) == sorted(variants)
-    assert len(legend(drawing.figure)) == len(families) + 1
-
-
-def test_pareto_front() -> None:
-    cost, quality = np.array([1.0, 0.4, 0.4, 0.6, 0.1]), np.array([0.9, 0.8, 0.7, 0.75, 0.2])
-    assert pareto_front(cost, quality).tolist() == [4, 1, 0]
-
-
-def bars(axes: Axes) -> list[list[float]]:
-    """Widths of the bars: ideal, then measured."""
-    return [[patch.get_width() for patch in c] for c in axes.containers if isinstance(c, BarContainer)]
-
-
-def test_speedup(run: Run) -> None:
-    drawing = draw("speedup", run)
-    axes = panels(drawing.figure)
-    assert [a.get_title() for a in axes] == ["training, 2K tokens", "prefill, 4K tokens", "decode, 4K tokens"]
-    paper = {"training": 1.55, "prefill": 1.67, "decode": 1.41}
-    for panel, (stage, value) in zip(axes, paper.items(), strict=True):
-        length = 2048 if stage == "training" else 4096
-        ideals, measured = bars(panel)
-        arguments = [(number, STAGES.index(stage), length) for number in (1, 2, 3)]
-        assert measured == pytest.approx([speedup(*a) for a in arguments])
-        assert ideals == pytest.approx([ideal(*a) for a in arguments])
-        predicted, shown = (c for c in panel.containers if isinstance(c, BarContainer))
-        assert all(p.get_hatch() and p.get_facecolor()[3] == 0 for p in predicted), "a prediction is only an outline"
-        assert not any(p.get_hatch() for p in shown)
-        assert sorted(vertical_lines(panel)) == [1, value]
-        written = {t.get_text() for t in panel.texts}
-        assert {f"{speedup(*a):.2f}\u00d7" for a in arguments} | {f"{value:.2f}\u00d7"} <= written
-        assert panel.get_xlabel() == "speed-up (\u00d7)"
-    assert [t.get_text() for t in axes[0].get_yticklabels()] == [LABELS[name] for name in HYBRIDS]
-    assert legend(drawing.figure) == [
-        "measured, with 95 % interval",
-        "ideal, predicted",
-        "paper, 7B at 128K",
-        "full attention (1\u00d7)",
-    ]
-    assert "measured on Pretend Processor 9000" in drawing.figure.texts[1].get_text()
-
-
-def test_speed_by_length(run: Run) -> None:
-    drawing = draw("speed_by_length", run)
-    axes = panels(drawing.figure)
-    assert [a.get_title() for a in axes] == list(STAGES)
-    for stage, panel in enumerate(axes):
-        lengths = SPEED_LENGTHS[:3] if STAGES[stage] == "training" else SPEED_LENGTHS
-        found = errorbars(panel)
-        assert list(found) == [LABELS[name] for name in HYBRIDS]
-        dashed = [
-            line.get_ydata() for line in panel.lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 2
-        ]
-        for number, variant in enumerate(HYBRIDS, start=1):
-            expected = [speedup(number, stage, length) for length in lengths]
-            assert found[LABELS[variant]].lines[0].get_ydata() == pytest.approx(expected)
-            low, high = ends(found[LABELS[variant]]).T
-            assert low == pytest.approx(np.array(expected) - 0.06)
-            assert high == pytest.approx(np.array(expected) + 0.072)
-            assert dashed[number - 1] == pytest.approx([ideal(number, stage, length) for length in lengths])
-        assert panel.get_xlabel() == "context length (tokens)"
-    assert axes[0].get_ylabel() == "speed-up over full attention"
-    assert legend(drawing.figure) == [*(LABELS[name] for name in HYBRIDS), "ideal, predicted"]
-
-
-def test_kv(run: Run) -> None:
-    drawing = draw("kv", run)
-    (axes,) = panels(drawing.figure)
-    markers = {line.get_label(): line for line in axes.lines if line.get_linestyle() == "None"}
-    planned = [line for line in axes.lines if line.get_linestyle() == "-"]
-    for number, variant in enumerate(DEFAULTS):
-        expected = np.array([round(6144 * length * kv_fraction(variant, length)) for length in SPEED_LENGTHS])
-        assert markers[LABELS[variant]].get_ydata() == pytest.approx(expected + 64)
-        assert planned[number].get_ydata() == pytest.approx(expected)
-        assert markers[LABELS[variant]].get_color() == planned[number].get_color()
-    assert legend(drawing.figure) == [*LABELS.values(), "measured (marker)", "planned (line)"]
-    assert axes.get_ylabel() == "KV cache, one sequence (bytes)"
-    assert "16 MiB" in [text.get_text() for text in axes.get_yticklabels()]
-
-
-def test_nothing_is_logged_about_missing_ideals(run: Run) -> None:
-    """A length that the plan does not have: the measured bars are drawn without an ideal."""
-    results = [
-        type(r)(r.kind, r.run, [x for x in r.records if x["length"] != 4096], {}, r.variant, r.settings)
-        if r.kind == "plan"
-        else r
-        for r in run.results
-    ]
-    prefill = panels(draw("speedup", Run("smoke", run.folder, results)).figure)[1]
-    ideals, measured = bars(prefill)
-    assert all(math.isnan(value) for value in ideals)
-    assert measured == pytest.approx([speedup(number, 0, 4096) for number in (1, 2, 3)])
-    assert fake_run.TRAINED < 4096

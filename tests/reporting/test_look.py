@@ -12,7 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from longgen.reporting import BENCHMARK_FIGURE_NAMES, FIGURE_NAMES, KERNEL_FIGURE_NAMES
+from longgen.reporting import (
+    BENCHMARK_FIGURE_NAMES,
+    FIGURE_NAMES,
+    INFERENCE_FIGURE_NAMES,
+    KERNEL_FIGURE_NAMES,
+    REDUCTION_FIGURE_NAMES,
+    STEP_FIGURE_NAMES,
+)
 from longgen.reporting.drawing import settle_layout
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.run import Run
@@ -44,9 +51,11 @@ def drawn_words(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
 EXPERIMENTS = [(name, which) for name in FIGURE_NAMES for which in ("run", "ablation_run")]
 KERNELS = [(name, "kernel_run") for name in KERNEL_FIGURE_NAMES]
 BENCHMARKS = [(name, "benchmark_run") for name in BENCHMARK_FIGURE_NAMES]
+REDUCTIONS = [(name, "reduced_run") for name in (*REDUCTION_FIGURE_NAMES, "pareto")]
+MODELS = [(name, "model_run") for name in (*STEP_FIGURE_NAMES, *INFERENCE_FIGURE_NAMES)]
 
 
-@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS])
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
 def test_words_are_inside_and_apart(
     name: str, which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -78,7 +87,7 @@ def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     assert any(axes.get_ylabel() for axes in figure.axes) or name == "speedup"
 
 
-@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS, *BENCHMARKS])
+@pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
 def test_data_has_no_prediction_under_a_measured_name(name: str, which: str, request: pytest.FixtureRequest) -> None:
     data = FIGURES[name](request.getfixturevalue(which)).data
     assert isinstance(data, pd.DataFrame)

@@ -24,6 +24,7 @@ from longgen.reporting import (
     KERNEL_TABLE_NAMES,
     PACKING_FIGURE_NAMES,
     PACKING_TABLE_NAMES,
+    REDUCTION_FIGURE_NAMES,
     REDUCTION_TABLE_NAMES,
     STEP_FIGURE_NAMES,
     STEP_TABLE_NAMES,
@@ -50,7 +51,7 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
     others = [*KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *INFERENCE_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
-    assert list(FIGURES) == [*FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
+    assert list(FIGURES) == [*FIGURE_NAMES, *REDUCTION_FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
     benchmarks = [*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES]
     kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
     inference = [*INFERENCE_FIGURE_NAMES, *INFERENCE_TABLE_NAMES]
@@ -58,6 +59,7 @@ def test_the_workflow_knows_the_names_of_all_parts() -> None:
     assert list(PARTS) == [
         *FIGURE_NAMES,
         *TABLE_NAMES,
+        *REDUCTION_FIGURE_NAMES,
         *REDUCTION_TABLE_NAMES,
         *benchmarks,
         *kernels,
@@ -130,10 +132,10 @@ def test_only(run: Run, tmp_path: Path) -> None:
 
 
 NEEDS = {
-    "profile/speed.json": {"ratio_ablation", "speedup", "speed_by_length"},
-    "profile/memory.json": {"ratio_ablation", "pareto", "kv"},
+    "profile/speed.json": {"speedup", "speed_by_length", "time_by_length"},
+    "profile/memory.json": {"pareto", "kv"},
     "training": {"training"},
-    "evaluation": {"needle", "retrieval", "perplexity", "ratio_ablation", "pareto"},
+    "evaluation": {"needle", "retrieval", "perplexity", "pareto"},
     "plan.json": set(PARTS),
 }
 

@@ -44,6 +44,7 @@ def two(tmp_path: Path) -> tuple[Run, Run]:
 
 def test_claims_have_the_papers_number_the_prediction_and_what_was_measured_apart(two: tuple[Run, Run]) -> None:
     text = page(*two)
+    assert "- at the paper's scale: all of it\n" in text
     assert "**At the paper's scale (llama2-7b, 131,072 tokens) nothing was measured yet.**" in text
     table = ledger(two)
     rows = table[(table["claim"] == "kv-reduction") & (table["variant"] == "longgen-sink")]
@@ -51,9 +52,10 @@ def test_claims_have_the_papers_number_the_prediction_and_what_was_measured_apar
     measured = f"{own['measured'].dropna().iloc[0]:.1f} %"
     verdict = own["verdict"].iloc[0]
     assert verdict != "not measured"
-    assert cells(text, "KV cache reduction", "longgen-sink")[2:] == [
-        *("62.0 %", "65.1 %", "not measured", measured, f"1 {verdict}, 1 not measured"),
-    ]
+    row = cells(text, "KV cache reduction", "LongGen (sink)")
+    assert row[2:] == ["62.0 %", "65.1 %", f"{measured}: {verdict}"]
+    (heading,) = [line for line in text.splitlines() if line.startswith("| claim")]
+    assert "measured at the paper's scale" not in heading, "an empty column says less than the sentence above it"
 
 
 def test_values_of_several_runs_are_a_range(two: tuple[Run, Run]) -> None:
@@ -61,7 +63,21 @@ def test_values_of_several_runs_are_a_range(two: tuple[Run, Run]) -> None:
     rows = (table["claim"] == "training-speedup") & (table["variant"] == "longgen-sink") & table["measured"].notna()
     table.loc[table.index[rows], "measured"] = [1.25, 1.5]
     text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
-    assert cells(text, "Training speed-up", "longgen-sink")[5] == "1.25\u00d7 to 1.50\u00d7"
+    assert cells(text, "Training speed-up", "LongGen (sink)")[4].startswith("1.25 to 1.50\u00d7: ")
+    table.loc[table.index[rows], "verdict"] = ["not reached", "reproduced"]
+    text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
+    assert cells(text, "Training speed-up")[4] == "1.25 to 1.50\u00d7: 1 reproduced, 1 not reached"
+
+
+def test_a_claim_is_named_once_for_all_its_variants_and_explained_below(two: tuple[Run, Run]) -> None:
+    lines = page(*two).splitlines()
+    (first,) = [index for index, line in enumerate(lines) if line.startswith("| The hybrid keeps the retrieval")]
+    assert [cell.strip() for cell in lines[first + 1].split("|")[1:3]] == ["", "LongGen (stride)"]
+    assert "- *The hybrid keeps the retrieval of full attention*: needle exact match, hybrid minus full." in lines
+
+
+def test_claims_that_nobody_answered_are_not_measured(two: tuple[Run, Run]) -> None:
+    assert cells(page(*two), "The hybrid retrieves better")[4] == "not measured"
 
 
 def test_what_was_measured_at_the_papers_scale_is_said(two: tuple[Run, Run]) -> None:
@@ -70,7 +86,8 @@ def test_what_was_measured_at_the_papers_scale_is_said(two: tuple[Run, Run]) -> 
     table.loc[there[0], ["measured", "verdict"]] = [1.7, "reproduced"]
     text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
     assert "1 of 19 rows of the ledger were measured" in text
-    assert cells(text, "Prefill speed-up", "longgen-sink")[4] == "1.70\u00d7"
+    assert cells(text, "Prefill speed-up", "LongGen (sink)")[4] == "1.70\u00d7: reproduced"
+    assert cells(text, "Decode speed-up", "LongGen (sink)")[4] == "not measured"
     (line,) = [line for line in text.splitlines() if line.startswith("- at the paper's scale: ")]
     assert "Prefill" not in line
     assert "Decode" in line

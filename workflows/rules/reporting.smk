@@ -1,4 +1,9 @@
-from longgen.reporting import FIGURE_NAMES, REDUCTION_TABLE_NAMES, TABLE_NAMES
+from longgen.reporting import (
+    FIGURE_NAMES,
+    REDUCTION_FIGURE_NAMES,
+    REDUCTION_TABLE_NAMES,
+    TABLE_NAMES,
+)
 
 # What a configuration has no part for is not made.
 WANTED = {
@@ -38,6 +43,7 @@ TABLES_OF_BENCHMARKS = {
 }
 FIGURES_MADE = [
     *(FIGURE_NAMES if COMPLETE else ()),
+    *(REDUCTION_FIGURE_NAMES if COMPLETE and BUDGETS else ()),
     *(name for name, part in OF_BENCHMARKS.items() if part),
 ]
 TABLES_MADE = [

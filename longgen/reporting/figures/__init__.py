@@ -11,6 +11,7 @@ from longgen.reporting import (
     INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
+    REDUCTION_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
 )
 from longgen.reporting.drawing import Drawing
@@ -21,6 +22,7 @@ FIGURES: dict[str, Callable[[Run], Drawing]] = {
     name: importlib.import_module(f"{__name__}.{name}").draw
     for name in (
         *FIGURE_NAMES,
+        *REDUCTION_FIGURE_NAMES,
         *BENCHMARK_FIGURE_NAMES,
         *KERNEL_FIGURE_NAMES,
         *STEP_FIGURE_NAMES,

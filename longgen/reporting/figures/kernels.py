@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
@@ -159,17 +159,13 @@ def _finish_row(axes: Sequence[Axes], stage: str, rows: pd.DataFrame) -> None:
     if rows.empty:
         first.set_yticks([])
         return
-    first.set_yscale("log")
-    first.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    first.yaxis.set_minor_locator(NullLocator())
-    low, high = first.get_ylim()
     if stage == "decode":
         first.set_ylabel("bytes moved (GB/s)")
-        first.set_ylim(low, max(high, 1.6 * rows["copy_bandwidth"].iloc[0] / 1e9))
+        style.log_axis(first, high=1.6 * rows["copy_bandwidth"].iloc[0] / 1e9)
         first.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     else:
         first.set_ylabel("speed-up over dense")
-        first.set_ylim(min(low, 0.8), max(high, 1.25))
+        style.log_axis(first, 0.8, 1.25)
         first.yaxis.set_major_formatter(words.format_ratio)
     for panel in axes:
         panel.grid(axis="y")

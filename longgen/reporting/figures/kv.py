@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import legend_of_variants
+from longgen.reporting.lines import legend_of_variants, spread
 from longgen.reporting.run import Run
 
 
@@ -26,11 +26,12 @@ def draw(run: Run) -> Drawing:
     )
     axes = figure.subplots()
     looks = style.variant_styles(run.variants)
-    for name in names:
+    # side by side: variants with as many full layers have the same bytes
+    for name, shift in zip(names, spread(len(names)), strict=True):
         rows, look = data[data["variant"] == name], looks[name]
-        axes.plot(rows["length"], rows["kv_bytes_planned"], color=look.color, linewidth=0.9)
+        axes.plot(rows["length"] * shift, rows["kv_bytes_planned"], color=look.color, linewidth=0.9)
         axes.plot(
-            rows["length"],
+            rows["length"] * shift,
             rows["kv_bytes_measured"],
             color=look.color,
             marker=look.marker,
@@ -38,14 +39,14 @@ def draw(run: Run) -> Drawing:
             label=look.label,
             markeredgecolor="white",
             mew=0.4,
-            markersize=6,
+            markersize=5.5,
         )
     style.length_axis(axes, data["length"].to_numpy())
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_locator(LogLocator(base=2, numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(words.format_bytes))
-    axes.set_ylabel("KV cache, one sequence (bytes)")
+    axes.set_ylabel("KV cache of one sequence")
     axes.grid(axis="y")
     planned_entry = Line2D([], [], color=style.INK, linewidth=0.9, label="planned (line)")
     measured_entry = Line2D([], [], color=style.INK, marker="o", linestyle="none", label="measured (marker)")

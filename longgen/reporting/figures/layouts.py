@@ -45,7 +45,7 @@ def draw(run: Run) -> Drawing:
         axes.annotate(count, (column, depth - 0.5), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom")
     axes.set_xlim(-0.6, len(plan.variants) - 0.4)
     axes.set_ylim(-0.5, depth * 1.08 - 0.5)
-    labels = [words.wrap(words.variant_label(name), 11) for name in plan.variants]
+    labels = [words.wrap(words.variant_label(name), 11 if columns < 9 else 9) for name in plan.variants]
     axes.set_xticks(range(len(labels)), labels)
     axes.tick_params(axis="x", length=0)
     axes.spines["bottom"].set_visible(False)

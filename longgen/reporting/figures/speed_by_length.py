@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from matplotlib.ticker import MaxNLocator
-
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
-from longgen.reporting.measures import with_ideal
+from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.run import Run
 
 COLUMNS = ["variant", "stage", "length", "n", "speedup", "speedup_low", "speedup_high", "ideal_speedup"]
-STAGES = ("prefill", "decode", "training")
 
 
 def draw(run: Run) -> Drawing:
-    """One panel per stage: measured speed-up with 95 % intervals, the planner's ideal thin and dashed."""
+    """One panel per stage, logarithmic: measured speed-up with 95 % intervals, the planner's ideal thin and dashed."""
     speed = run.frame("speed")
     data = with_ideal(run, speed[speed["variant"] != "full"]).sort_values("length", kind="stable")
     stages = [stage for stage in STAGES if stage in set(data["stage"])]
@@ -36,9 +33,8 @@ def draw(run: Run) -> Drawing:
             axes.plot(ideal["length"], ideal["ideal_speedup"], color=looks[name].color, lw=0.8, ls=(0, (3, 2)))
             draw_lines(axes, rows, "length", "speedup", looks[name], shift)
         style.length_axis(axes, of_stage["length"].to_numpy())
-        axes.yaxis.set_major_locator(MaxNLocator(nbins=6))
+        style.log_axis(axes, 0.8, 1.25)  # no outlier flattens the others
         axes.yaxis.set_major_formatter(words.format_ratio)
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], 0.9))
         axes.set_title(stage)
         axes.grid(axis="y")
     panels[0].set_ylabel("speed-up over full attention")

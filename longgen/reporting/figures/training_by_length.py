@@ -1,11 +1,13 @@
-"""Figure `training_by_length`: how much faster LongGen trains than full attention, by length, with the FLOP ideal."""
+"""Figure `training_by_length`: time, throughput and speed-up of training steps by length, with the FLOP ideal."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter
 
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
@@ -16,8 +18,10 @@ from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants,
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
+RATES = [f"tokens_per_second{end}" for end in ("", "_low", "_high")]
 COLUMNS = [
     *("what", "shape", "length", "num_layers", "full_layers", "pattern", "n"),
+    *("seconds", "seconds_low", "seconds_high", *RATES),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
@@ -25,48 +29,72 @@ _HOLLOW: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "mar
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
-    """Hybrids nearest the ratio 12/32: whole models, composed, and the slices of which they are."""
+    """Whole models, composed: full attention and hybrids nearest the ratio 12/32; and the slices of such hybrids.
+
+    ``tokens_per_second`` is that of whole models, on one row of tokens: a slice's is no model's.
+    """
     rows = run.frame("training-speed")
     rows = rows[is_measured(rows) & rows["what"].isin((COMPOSED_MODEL, SLICE)) & rows["pattern"].isin(list(PATTERNS))]
-    rows = rows[rows["speedup"].notna() & (rows["full_layers"] > 0) & (rows["full_layers"] < rows["num_layers"])]
+    hybrid = (rows["full_layers"] > 0) & (rows["full_layers"] < rows["num_layers"]) & rows["speedup"].notna()
+    full = (rows["full_layers"] == rows["num_layers"]) & (rows["what"] == COMPOSED_MODEL)
+    rows = rows[hybrid | full]
     away = (rows["full_layers"] / rows["num_layers"] - _RATIO).abs()
     nearest = away.groupby([rows[column] for column in ("what", "shape", "length", "pattern")]).transform("min")
     order = {shape: index for index, shape in enumerate(dict.fromkeys(rows["shape"]))}  # the smaller model first
     rows = rows[away == nearest].sort_values(
         ["shape", "pattern", "what", "length"], key=lambda c: c.map(order) if c.name == "shape" else c
     )
-    return rows[COLUMNS].reset_index(drop=True)
+    whole = rows["length"].where(rows["what"] == COMPOSED_MODEL)
+    ends = ("seconds", "seconds_high", "seconds_low")  # the longest time is the lowest rate
+    rates = {rate: whole / rows[seconds] for rate, seconds in zip(RATES, ends, strict=True)}
+    return rows.assign(**rates)[COLUMNS].reset_index(drop=True)
 
 
 def draw(run: Run) -> Drawing:
-    """One panel per model. Raises ArtifactError if no step of training was timed."""
+    """A column per model: a step's time, its throughput, and the speed-up. Raises ArtifactError if none was timed."""
     data = drawn_rows(run)
-    figure = style.new_figure(
-        "Training speed-up over full attention", words.device_note(run, "training-speed"), height=2.9
-    )
+    figure = style.new_figure("Training steps by length", words.device_note(run, "training-speed"), height=6.2)
     shapes = list(dict.fromkeys(data["shape"]))
-    panels = figure.subplots(1, max(1, len(shapes)), squeeze=False)[0]
+    panels = figure.subplots(3, max(1, len(shapes)), squeeze=False, sharex="col")
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
-        name: VariantStyle(known[variant].color, known[variant].marker, f"LongGen, {label}: whole model, composed")
-        for name, (variant, label) in PATTERNS.items()
+        name: VariantStyle(known[variant].color, known[variant].marker, f"{_NAMES[name]}: whole model, composed")
+        for name, (variant, _) in PATTERNS.items()
         if name in set(data["pattern"])
     }
-    for axes, shape in zip(panels, shapes, strict=False):
+    for (time, rate, speedup), shape in zip(panels.T, shapes, strict=False):
         of_shape = data[data["shape"] == shape]
-        axes.axhline(1, color=known["full"].color, linewidth=0.9)
+        models, slices = of_shape[of_shape["what"] == COMPOSED_MODEL], of_shape[of_shape["what"] == SLICE]
+        speedup.axhline(1, color=known["full"].color, linewidth=0.9)
         for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
-            rows = of_shape[of_shape["pattern"] == name]
-            models, parts = rows[rows["what"] == COMPOSED_MODEL], rows[rows["what"] == SLICE]
-            axes.plot(models["length"], models["ideal_speedup"], color=look.color, lw=0.8, ls=(0, (3, 2)))
-            draw_lines(axes, models, "length", "speedup", look, shift)
-            draw_lines(axes, parts, "length", "speedup", look, 1.06 * shift, **_HOLLOW, markeredgecolor=look.color)
-        style.length_axis(axes, of_shape["length"].to_numpy())
-        axes.yaxis.set_major_formatter(words.format_ratio)
-        axes.set_ylim(bottom=min(axes.get_ylim()[0], 0.9))
-        axes.set_title(shape)
+            rows = models[models["pattern"] == name]
+            draw_lines(time, rows, "length", "seconds", look, shift)
+            draw_lines(rate, rows, "length", "tokens_per_second", look, shift)
+            if name != "full":  # over itself it is the line at 1
+                _draw_speedups(speedup, rows, slices[slices["pattern"] == name], look, shift)
+        for axes in (time, rate):
+            style.log_axis(axes)
+        time.yaxis.set_major_formatter(FuncFormatter(words.format_seconds))
+        rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        speedup.yaxis.set_major_formatter(words.format_ratio)
+        speedup.set_ylim(bottom=min(speedup.get_ylim()[0], 0.9))
+        style.length_axis(speedup, of_shape["length"].to_numpy())
+        time.set_title(shape)
+    for axes in panels.flat:
         axes.grid(axis="y")
-    panels[0].set_ylabel("speed-up over full attention")
+    for axes, label in zip(panels[:, 0], ("time of a step", "tokens per second", "speed-up over full"), strict=True):
+        axes.set_ylabel(label)
+    figure.align_ylabels(panels[:, 0])
     measured = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW)
     legend_of_variants(figure, list(looks.values()), [measured, ideal_entry()])
     return Drawing(figure, data)
+
+
+_NAMES = {name: "full attention" if name == "full" else f"LongGen, {label}" for name, (_, label) in PATTERNS.items()}
+
+
+def _draw_speedups(axes: Axes, models: pd.DataFrame, slices: pd.DataFrame, look: VariantStyle, shift: float) -> None:
+    """Of a hybrid: whole models as a line, slices as hollow markers, the ideal thin and dashed."""
+    axes.plot(models["length"], models["ideal_speedup"], color=look.color, lw=0.8, ls=(0, (3, 2)))
+    draw_lines(axes, models, "length", "speedup", look, shift)
+    draw_lines(axes, slices, "length", "speedup", look, 1.06 * shift, **_HOLLOW, markeredgecolor=look.color)

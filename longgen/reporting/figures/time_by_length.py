@@ -1,0 +1,67 @@
+"""Figure `time_by_length`: time of a training step, a prefill and a decoded token by length, and tokens per second."""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.ticker import FuncFormatter
+
+from longgen.reporting import style, words
+from longgen.reporting.drawing import Drawing
+from longgen.reporting.lines import draw_lines, legend_of_variants, spread
+from longgen.reporting.measures import STAGES
+from longgen.reporting.run import Run
+
+TITLES = {"training": "training step", "prefill": "prefill", "decode": "one decoded token"}
+COLUMNS = [
+    *("variant", "stage", "length", "n", "seconds", "seconds_low", "seconds_high"),
+    *("tokens_per_second", "tokens_per_second_low", "tokens_per_second_high"),
+]
+
+
+def with_throughput(rows: pd.DataFrame) -> pd.DataFrame:
+    """``rows`` of kind ``speed`` with ``tokens_per_second`` of one sequence and its ends.
+
+    A training step and a prefill treat all tokens of the sequence, decoding one. The ends follow from those of
+    ``seconds``: the longest time is the lowest rate.
+    """
+    tokens = rows["length"].where(rows["stage"] != "decode", 1)
+    return rows.assign(
+        tokens_per_second=tokens / rows["seconds"],
+        tokens_per_second_low=tokens / rows["seconds_high"],
+        tokens_per_second_high=tokens / rows["seconds_low"],
+    )
+
+
+def draw(run: Run) -> Drawing:
+    """A column per stage: time above, throughput below, both logarithmic, with 95 % intervals."""
+    data = with_throughput(run.frame("speed")).sort_values("length", kind="stable")
+    stages = [stage for stage in STAGES if stage in set(data["stage"])]
+    names = [name for name in run.variants if name in set(data["variant"])]
+    figure = style.new_figure(
+        "Time and throughput by context length",
+        f"{words.run_note(run, 'speed')} · one sequence · bars: 95 % intervals",
+        height=4.6,
+    )
+    panels = figure.subplots(2, len(stages), squeeze=False, sharex="col")
+    looks = style.variant_styles(run.variants)
+    for stage, (time, rate) in zip(stages, panels.T, strict=True):
+        of_stage = data[data["stage"] == stage]
+        for name, shift in zip(names, spread(len(names)), strict=True):
+            rows = of_stage[of_stage["variant"] == name]
+            draw_lines(time, rows, "length", "seconds", looks[name], shift)
+            draw_lines(rate, rows, "length", "tokens_per_second", looks[name], shift)
+        for axes in (time, rate):
+            style.log_axis(axes)
+            axes.grid(axis="y")
+        time.yaxis.set_major_formatter(FuncFormatter(words.format_seconds))
+        rate.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+        style.length_axis(rate, of_stage["length"].to_numpy())
+        time.set_title(TITLES[stage])
+    panels[0, 0].set_ylabel("time")
+    panels[1, 0].set_ylabel("tokens per second")
+    legend_of_variants(figure, [looks[name] for name in names])
+    ranks = {"stage": stages, "variant": names}
+    data = data.sort_values(
+        ["stage", "variant", "length"], key=lambda c: c.map(ranks[str(c.name)].index) if c.name in ranks else c
+    )
+    return Drawing(figure, data[COLUMNS].reset_index(drop=True))
