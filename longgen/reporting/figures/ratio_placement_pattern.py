@@ -117,7 +117,8 @@ def _label(row: dict) -> str:
         families.PLACEMENT: row["placement"],
         families.PATTERN: row["pattern"],
     }[row["comparison"]]
-    return words.variant_label(row["variant"]) + ("" if about == "none" else f": {about}")
+    label = words.variant_label(row["variant"])
+    return label if about == "none" or about in label else f"{label}: {about}"
 
 
 def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle]) -> None:
