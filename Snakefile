@@ -4,6 +4,7 @@ snakemake --cores all                                   the smoke run (config/sm
 snakemake --cores all --config select=all               the same with every variant: the whole ablation
 snakemake --cores all --config experiment=my.yaml       another configuration
 snakemake --cores all --config setup=NAME               another of its set-ups of processes for training
+snakemake --cores all --profile slurm                   the same as jobs of Slurm, from the login node of a cluster
 snakemake --cores all --report report.html              a finished run as one page to browse offline
 snakemake --cores all figures                           redraw every published figure from its tracked results
 """

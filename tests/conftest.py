@@ -7,5 +7,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(items):
-    """The slowest folder first: several processes end together if what is begun last is short."""
-    items.sort(key=lambda item: item.path.parent.name != "workflow")
+    """The slowest folders first: several processes end together if what is begun last is short."""
+    slowest = ("slurm", "workflow")
+    items.sort(key=lambda item: item.path.parent.name not in slowest)

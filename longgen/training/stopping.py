@@ -7,6 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+from longgen.errors import TrainingStoppedError
 from longgen.training.parallel.processes import Processes
 
 # What Slurm sends before the time limit (`sbatch --signal=USR1@300`), and at pre-emption or `scancel`.
@@ -32,8 +33,11 @@ class StopRequest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        # A process that stopped is about to end. When another one is there first, Slurm sends SIGTERM to the rest: they
+        # would lose the exit code by which the job is to go on.
+        stopped = isinstance(error, TrainingStoppedError)
         for name, handler in self._before.items():
-            signal.signal(name, handler)
+            signal.signal(name, signal.SIG_IGN if stopped else handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.number = max(self.number, number)

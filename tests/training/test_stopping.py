@@ -12,6 +12,7 @@ import pytest
 
 import longgen.cli
 from longgen.config import SetupSettings
+from longgen.errors import TrainingStoppedError
 from longgen.training.parallel.processes import join_processes, leave_processes
 from longgen.training.stopping import StopRequest
 from tests.experiments import experiment_file, prepare_base, tiny_settings
@@ -98,3 +99,17 @@ def test_handlers_are_put_back_and_other_threads_have_none():
     thread.start()
     thread.join()
     assert seen == [0]
+
+
+def stop_and_be_ended(report_to) -> None:
+    with pytest.raises(TrainingStoppedError), StopRequest():
+        os.kill(os.getpid(), signal.SIGUSR1)
+        raise TrainingStoppedError(signal.SIGUSR1, 1, 2, report_to)
+    os.kill(os.getpid(), signal.SIGTERM)
+    os._exit(75)
+
+
+def test_what_has_stopped_keeps_its_exit_code_though_slurm_ends_it_for_another_process_that_was_quicker(tmp_path):
+    process = started(stop_and_be_ended, tmp_path)
+    process.join()
+    assert process.exitcode == 75

@@ -180,6 +180,15 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_no
     assert "Nothing to be done" in snakemake(folder, "--config", "experiment=extension.yaml", "setup=one")
 
 
+def test_jobs_with_a_gpu_go_to_the_partition_that_the_environment_names(clone, monkeypatch):
+    monkeypatch.setenv("LONGGEN_SLURM_PARTITION", "plain")
+    monkeypatch.setenv("LONGGEN_SLURM_GPU_PARTITION", "fast")
+    output = snakemake(clone, "--dry-run", "--config", "experiment=config/llama2-7b.yaml")
+    found = set(re.findall(r"^rule (\w+):\n(?:    .*\n)*?    resources: .*slurm_partition=(\w+)", output, re.MULTILINE))
+    assert {("extend", "fast"), ("answer", "fast"), ("convert", "plain"), ("pack", "plain")} <= found
+    assert len(dict(found)) == len(found), "a rule goes to one partition"
+
+
 def test_published_figures_are_redrawn_from_tracked_results_alone(clone):
     assert planned(snakemake(clone, "--dry-run", "figures")) == {"figures": [""]}
     published = [*(clone / "paper_figures" / "published").rglob("*.csv"), clone / "docs" / "results.md"]

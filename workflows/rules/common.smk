@@ -1,6 +1,7 @@
 """The experiment of this invocation, and what every rule asks of it."""
 
 import functools
+import os
 import shlex
 from pathlib import Path
 
@@ -63,6 +64,10 @@ def request_of(rule, wildcards):
         raise WorkflowError(f"{CONFIG}, set-up {SETUP}: {error}")
 
 
+GPU_PARTITION = os.environ.get("LONGGEN_SLURM_GPU_PARTITION")
+CPU_PARTITION = os.environ.get("LONGGEN_SLURM_PARTITION")
+
+
 def requested(rule):
     """The resources of a rule: what Slurm gets, and `cpus`, the processors that its command uses.
 
@@ -81,7 +86,12 @@ def requested(rule):
     def cpus(wildcards, threads):
         return request(wildcards).cpus if workflow.remote_exec else threads
 
-    return {name: of(name) for name in RESOURCES} | {"cpus": cpus}
+    # the profile gives all jobs one partition: a rule alone knows whether its job has GPUs
+    def partition(wildcards):
+        return GPU_PARTITION if request(wildcards).gpus else CPU_PARTITION
+
+    partitions = {"slurm_partition": partition} if GPU_PARTITION else {}
+    return {name: of(name) for name in RESOURCES} | {"cpus": cpus} | partitions
 
 
 CAPTIONS = Path(workflow.basedir) / "workflows" / "report"
