@@ -6,8 +6,8 @@ takes the options of `longgen train`. Within a Slurm job it starts the processes
 elsewhere torchrun starts them on this machine, unless there is but one. `--cpus-per-task N` says how many processors
 each gets from Slurm.
 
-When Slurm says that time will soon be up (SIGUSR1), training stops with a checkpoint, and the job goes back into the
-queue.
+When Slurm says that time will soon be up (SIGUSR1), or pre-empts the job (SIGTERM), training stops with a checkpoint,
+and the job goes back into the queue.
 """
 
 from __future__ import annotations
@@ -63,7 +63,8 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
     code = subprocess.run(command, env=os.environ | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
-    if code == TO_BE_CONTINUED and slurm.requeue(job):
+    time_is_up = code == TO_BE_CONTINUED or (code == 128 + signal.SIGTERM and slurm.is_preempted(job))
+    if time_is_up and slurm.requeue(job):
         print(f"job {job} is in the queue again, and will go on from its checkpoint", file=sys.stderr, flush=True)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(SECONDS_TO_BE_ENDED)

@@ -45,6 +45,11 @@ def rendezvous(job: str) -> str:
     return f"{address[1] if address else first}:{FIRST_PORT + number % PORTS}"
 
 
+def is_preempted(job: str) -> bool:
+    """Whether Slurm is about to take the machines from the job for another one, and has given it time to end."""
+    return re.search(r"PreemptTime=\d", _told("scontrol", "show", "job", job)) is not None
+
+
 def requeue(job: str) -> bool:
     """Put the job that this process is part of back into the queue, which ends it; False if Slurm refuses."""
     return subprocess.run(["scontrol", "requeue", job]).returncode == 0

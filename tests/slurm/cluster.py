@@ -25,7 +25,7 @@ MARK = "# throw-away Slurm of LongGen's tests\n"
 COMMANDS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "scontrol", "squeue", "scancel", "sinfo")
 LIBC, PR_SET_PDEATHSIG = ctypes.CDLL(None), 1
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"  # where daemons are
-PARTITIONS = ("cpu", "gpu")  # the first is the default
+PARTITIONS = ("cpu", "gpu", "urgent")  # the first is the default; jobs of the last take the place of others
 FEATURE = "fake"  # of all nodes
 
 CONFIGURATION = """\
@@ -56,6 +56,8 @@ MinJobAge=3600
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
 KillWait=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 ReturnToService=2
 SlurmdParameters=config_overrides
 StateSaveLocation={root}/state
@@ -134,7 +136,8 @@ def _configure(root: Path, nodes: tuple[str, ...], gpus: int) -> None:
         for name, port in zip(nodes, ports, strict=True)
     ]
     lines += [
-        f"PartitionName={name} Nodes={','.join(nodes)} Default={'YES' if name == PARTITIONS[0] else 'NO'}"
+        f"PartitionName={name} Nodes={','.join(nodes)} Default={'YES' if name == PARTITIONS[0] else 'NO'} GraceTime=60"
+        f" PriorityTier={2 if name == 'urgent' else 1}"
         for name in PARTITIONS
     ]
     text = MARK + CONFIGURATION.format(host=host, control=control, root=root) + "\n".join(lines) + "\n"

@@ -122,7 +122,9 @@ def background(slurm, tmp_path_factory):
     }
     targets = ["here", "unlucky", "slow", "hopeless"]
     pipeline = working_copy(tmp_path_factory.mktemp("pipeline"))
-    settings = tiny_settings() | {"default_variants": ["full"], "setup": "nodes"}
+    settings = tiny_settings() | {"default_variants": ["full", "middle"], "setup": "nodes"}
+    needle = {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]}
+    settings["benchmarks"] = {"suites": {"needle": needle}, "shards": 2}
     settings["setups"] = {"nodes": {"processes": 2, "nodes": 2, "sequence_parallel": 2}}
     del settings["profiling"]
     (pipeline / "toy.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -166,9 +168,9 @@ def test_ctrl_c_ends_the_jobs_and_a_killed_run_leaves_them_to_be_found(slurm, tm
     assert (folder / "patient.txt").exists()
 
 
-def test_training_on_two_nodes_that_is_told_to_stop_goes_on_as_one_process_does(slurm, tmp_path):
+def test_training_on_two_nodes_whose_time_is_up_and_that_is_preempted_ends_as_one_process_does(slurm, tmp_path):
     settings = tiny_settings()
-    phase = {"length": 64, "batch_size": 4, "steps": 40, "learning_rate": 3e-3, "mixture": {"text": 0.5, "pairs": 0.5}}
+    phase = {"length": 64, "batch_size": 4, "steps": 80, "learning_rate": 3e-3, "mixture": {"text": 0.5, "pairs": 0.5}}
     settings["base"] = {"phases": [phase], "checkpoint_every": 1000}  # none that the signal does not ask for
     settings["setups"] = {"nodes": {"processes": 2, "nodes": 2, "sequence_parallel": 2}, "alone": {}}
     settings["setup"] = "alone"
@@ -177,17 +179,27 @@ def test_training_on_two_nodes_that_is_told_to_stop_goes_on_as_one_process_does(
     given = [*words(config, "nodes"), "--setup", "nodes", "--metrics", str(tmp_path / "metrics")]
     launched = f"{sys.executable} -m longgen.training.launch --cpus-per-task 1 {' '.join(given)}"
     asked = ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--mem=4000", "--requeue", "--open-mode=append"]
+    asked += ["--gres=gpu:2"]  # all there are, so that another job has to take them
     job = call("sbatch", "--parsable", *asked, f"--output={tmp_path}/log", f"--wrap={launched}").strip()
-    metrics = tmp_path / "metrics" / "metrics.jsonl"
-    wait_until(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, PATIENCE, "no step was made")
+    log, metrics = tmp_path / "log", tmp_path / "metrics" / "metrics.jsonl"
+
+    def steps() -> int:
+        return metrics.read_text().count("\n") if metrics.exists() else 0
+
+    wait_until(lambda: steps() >= 3, PATIENCE, "no step was made")
     call("scancel", "--signal=USR1", job)
     finished(command, "train", *words(config, "alone"))
-    log = tmp_path / "log"
+    wait_until(lambda: slurm.jobs()[job]["Restarts"] == "1", PATIENCE, log.read_text())
+    done = steps()
+    wait_until(lambda: steps() >= done + 3, PATIENCE, "it did not go on")
+    urgent = call("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--gres=gpu:2", "--wrap=true").strip()
+    wait_until(lambda: slurm.jobs()[urgent]["JobState"] == "COMPLETED", PATIENCE, "it did not give way")
     wait_until(lambda: slurm.jobs()[job]["JobState"] in ("COMPLETED", "FAILED"), PATIENCE, log.read_text())
     record = slurm.jobs()[job]
-    assert record["JobState"] == "COMPLETED" and record["Restarts"] == "1", log.read_text()
+    assert record["JobState"] == "COMPLETED" and record["Restarts"] == "2", log.read_text()
     assert record["NumNodes"] == "2" and record["NodeList"] == "n[1-2]"
-    assert "is in the queue again, and will go on from its checkpoint" in log.read_text()
+    assert log.read_text().count("is in the queue again, and will go on from its checkpoint") == 2
+    assert "stopped by SIGUSR1 after step" in log.read_text() and "stopped by SIGTERM after step" in log.read_text()
     assert losses(config, "nodes") == pytest.approx(losses(config, "alone"), rel=1e-5)
     wanted, found = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "nodes"))
     for name, weight in wanted.items():
@@ -241,13 +253,16 @@ def test_the_pipeline_runs_to_its_end_on_two_nodes_and_a_second_run_does_nothing
     ran = re.findall(r"^(local)?rule (\w+):", pipeline.end(), re.MULTILINE)
     jobs = pipeline.jobs()
     assert Counter(map(rule_of, jobs)) == Counter(rule for local, rule in ran if not local)
-    assert {"corpus", "base", "extend", "evaluate"} <= set(map(rule_of, jobs))
-    assert "plan" in {rule for local, rule in ran if local}
+    assert {"corpus", "base", "extend", "evaluate", "answer"} <= set(map(rule_of, jobs))
+    assert {"plan", "score"} <= {rule for local, rule in ran if local}
+    assert len(pipeline.jobs("answer")) == 4, "two shards of two variants"
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     assert (pipeline.jobs("corpus")[0]["NodeList"], pipeline.jobs("evaluate")[0]["NodeList"]) == ("n1", "n2")
-    assert [job["NodeList"] for job in (*pipeline.jobs("base"), *pipeline.jobs("extend"))] == ["n[1-2]"] * 2
-    assert [job["TresPerJob"] for job in pipeline.jobs("evaluate")] == ["gres:gpu:1"]
-    assert len(list((pipeline.folder / "results" / "tiny").rglob("retrieval.json"))) == 1
+    assert [job["NodeList"] for job in (*pipeline.jobs("base"), *pipeline.jobs("extend"))] == ["n[1-2]"] * 3
+    assert [job["TresPerJob"] for job in pipeline.jobs("evaluate")] == ["gres:gpu:1"] * 2
+    results = pipeline.folder / "results" / "tiny"
+    assert {path.parent.name for path in results.rglob("retrieval.json")} == {"full", "middle"}
+    assert {path.parent.name for path in results.rglob("scores.json")} == {"full", "middle"}
     with snakemake(slurm, pipeline.folder, *PIPELINE) as again:
         assert "Nothing to be done" in again.end()
 

@@ -30,8 +30,9 @@ sys.exit(int(os.environ.get("CODE") or max(each.wait() for each in running)))
 """
 SQUEUE = 'import sys; print("n[3-4]" if sys.argv[1:4] == ["--noheader", "--jobs", "20012"] else "")'
 SCONTROL = """
-import sys
+import os, sys
 told = {"hostnames": "n3\\nn4", "node": "NodeName=n3 Arch=x\\n   NodeAddr=127.0.0.1 NodeHostName=n3\\n"}
+told["job"] = "PreemptEligibleTime=2026-11-21T19:28:00 PreemptTime=" + os.environ.get("PREEMPTED", "None")
 print(*sys.argv[1:], file=open("scontrol.log", "a"))
 print(told.get(sys.argv[2], ""))
 """
@@ -119,11 +120,21 @@ def test_two_nodes_of_a_job_train_as_one_process_does(in_a_job):
     assert losses(config, "both") == pytest.approx(losses(config, "alone"), rel=1e-5)
 
 
-@pytest.mark.parametrize(("code", "asked"), [(75, True), (143, False), (1, False), (0, False)])
-def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypatch, code, asked):
+@pytest.mark.parametrize(
+    ("code", "preempted", "asked"),
+    [
+        (75, "None", True),
+        (143, "2026-11-21T19:28:14", True),
+        (143, "None", False),
+        (1, "2026-11-21T19:28:14", False),
+        (0, "None", False),
+    ],
+)
+def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypatch, code, preempted, asked):
     config = in_a_job / "config.yaml"
     config.write_text(yaml.safe_dump(tiny_settings()))
     monkeypatch.setenv("CODE", str(code))
+    monkeypatch.setenv("PREEMPTED", preempted)
     script = "import longgen.training.launch as l; l.SECONDS_TO_BE_ENDED = 0; l.main()"
     outcome = subprocess.run([sys.executable, "-c", script, str(config), "--help"], capture_output=True, text=True)
     assert outcome.returncode == code
