@@ -1,7 +1,8 @@
 """Storage of the machine itself, where jobs of a cluster have some: for copies of training rows, and temporary files.
 
 The environment variable LONGGEN_SCRATCH names a folder, such as ``/scratch/$SLURM_JOB_ID``: variables in it are those
-of the machine that a job runs on. Without it everything stays where it is. What must outlive a job is never there.
+of the machine that a job runs on. Without it everything stays where it is, as it does where a variable is not set: on
+the login node, say, there is no job. What must outlive a job is never there.
 """
 
 from __future__ import annotations
@@ -24,17 +25,11 @@ CACHES = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
 
 def scratch_folder() -> Path | None:
-    """The machine's own folder, made if need be; None if there is none.
-
-    Raises:
-        ConfigError: a variable in its name is not set here, or it cannot be made.
-    """
+    """The machine's own folder, made if need be; None if there is none. Raises ConfigError if it cannot be made."""
     given = os.environ.get(SCRATCH)
-    if not given:
+    if not given or "$" in os.path.expandvars(given):
         return None
     path = Path(os.path.expandvars(given)).expanduser()
-    if "$" in str(path):
-        raise ConfigError(f"{SCRATCH} is {given!r}: allowed are names of variables that are set on this machine")
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -57,7 +57,7 @@ def cluster(
 
 
 def _print_costs(costs: list[RuleCost], title: str, caption: str) -> None:
-    columns = ["jobs", "nodes", "GPUs", "CPUs", "hours each", "GPU-hours", "CPU-hours", "per GPU", "per node"]
+    columns = ["jobs", "nodes", "GPUs", "CPUs", "hours each", "GPU-hours", "CPU-hours", "GPU memory", "main memory"]
     table = plain_table(title, ["rule"], columns, caption)
     for cost in costs:
         table.add_row(

@@ -29,10 +29,11 @@ def cells(text: str, *, having: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if having in line]
 
 
-def test_examples_in_the_docs_are_what_is_printed() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "planning.md").read_text(encoding="utf-8")
+@pytest.mark.parametrize(("name", "count"), [("docs/planning.md", 3), ("docs/cluster.md", 2), ("README.md", 1)])
+def test_examples_in_the_docs_are_what_is_printed(name: str, count: int) -> None:
+    text = (Path(__file__).parents[2] / name).read_text(encoding="utf-8")
     examples = re.findall(r"```console\n\$ longgen plan (.*)\n((?:.*\n)*?)```", text)
-    assert len(examples) == 3
+    assert len(examples) == count
     for command, shown in examples:
         printed = [line.rstrip() for line in longgen(*command.split()).splitlines() if line.strip()]
         assert printed == shown.splitlines(), command
