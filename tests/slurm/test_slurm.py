@@ -75,6 +75,11 @@ def rule_of(job: dict[str, str]) -> str:
     return job["Comment"].removeprefix("rule_").partition("_wildcards_")[0]
 
 
+def _hear_ctrl_c() -> None:
+    """For a child: what is started in the background of a script ignores SIGINT, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def snakemake(slurm: Slurm, folder: Path, *given: str, impatient: bool = False, **environment: str) -> Iterator[Run]:
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
@@ -86,6 +91,7 @@ def snakemake(slurm: Slurm, folder: Path, *given: str, impatient: bool = False, 
             env=os.environ | {"PATH": path, "LONGGEN_SLURM_POLL": "1"} | environment,
             stdout=log,
             stderr=log,
+            preexec_fn=_hear_ctrl_c,
         )
     try:
         yield Run(slurm, folder, process)
