@@ -19,9 +19,9 @@ def draw(run: Run) -> Drawing:
     if len(shares):
         data = data.merge(shares.drop(columns="n"), how="left", on=by)
     lines = -(-len(tasks) // MOST)
-    score = "exact match, or share of an answer's parts" if len(shares) else "exact match"
+    score = "" if len(shares) else ": exact match"
     figure = style.new_figure(
-        f"Retrieval by context length: {score}, with 95 % intervals",
+        f"Retrieval by context length{score}, with 95 % intervals",
         f"{words.run_note(run)} · needle pooled over depths",
         height=0.75 + 2.15 * lines,
     )
