@@ -115,7 +115,7 @@ GOLDEN = {
 
 
 @pytest.mark.parametrize("kind", DOCUMENTS)
-def test_documents_are_those_of_the_published_runs(kind):
+def test_documents_do_not_change(kind):
     text = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))
     seen = hashlib.sha256()
     for length in (65, 257, 2049):
@@ -128,8 +128,8 @@ def test_documents_are_those_of_the_published_runs(kind):
 @pytest.mark.parametrize("kind", DOCUMENTS)
 @pytest.mark.parametrize("length", [20, 57, 58, 65, 93, 129, 257, 1025])
 def test_documents_have_the_exact_length(kind, length):
-    if kind in ("needles", "scattered") and length < 65:
-        pytest.skip("no room for a needle and its question")
+    if kind in ("needles", "scattered"):
+        length = max(length, 65)  # a needle and its question
     for seed in range(20):
         tokens, weights = DOCUMENTS[kind](np.random.default_rng(seed), TEXT, length)
         assert len(tokens) == len(weights) == length
