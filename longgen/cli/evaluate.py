@@ -31,7 +31,7 @@ def evaluate(
     ] = None,
     threads: Threads = 0,
 ) -> None:
-    """Needle grid, multi-key needles and variable tracking by exact match, and perplexity by position."""
+    """Needles, variables and common words (`evaluation.tasks`), and perplexity by position."""
     from longgen.config import load_experiment, needed
 
     experiment = load_experiment(config)

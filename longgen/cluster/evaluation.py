@@ -15,8 +15,8 @@ from longgen.planner.training import plan_training
 from longgen.planner.training_memory import state_bytes
 
 DEVICE, DTYPE = "cpu", "float32"
-# Tokens of an answer of the retrieval tasks, bytes that they are.
-RETRIEVED_TOKENS = 8
+# Tokens of the longest answer of the retrieval tasks, bytes that they are: four values.
+RETRIEVED_TOKENS = 24
 
 
 def evaluate(asked: Asked) -> JobRequest:
@@ -24,11 +24,10 @@ def evaluate(asked: Asked) -> JobRequest:
     settings = needed(asked.experiment.evaluation, "evaluation")
     samples = sum(settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks)
     prompts = dict.fromkeys(settings.lengths, samples * len(settings.depths))
-    longest = asked.experiment.extension.max_length
+    longest = max(settings.lengths)
     perplexity = settings.perplexity_documents * forward_seconds(asked, longest, DEVICE, DTYPE)
     seconds = answers_seconds(asked, prompts, DEVICE, DTYPE, RETRIEVED_TOKENS) + perplexity
-    length = max(longest, *settings.lengths)
-    return generation_request(asked, seconds, length, DEVICE, DTYPE, settings.batch_size)
+    return generation_request(asked, seconds, longest, DEVICE, DTYPE, settings.batch_size)
 
 
 def reduce_kv(asked: Asked) -> JobRequest:

@@ -11,16 +11,25 @@ from collections.abc import Callable
 import numpy as np
 
 from longgen.data.recall import (
+    FREQUENCIES,
     KEYS,
+    LISTED_LENGTH,
+    SHORTEST_LIST,
     VALUE_DIGITS,
     Statement,
+    all_values,
     chain,
+    common_words,
+    different_values,
     haystack,
     insert,
+    listed_words,
     needle,
+    one_value,
     pair,
     random_value,
     resolved,
+    word_list,
 )
 
 # Our choices of loss weights.
@@ -88,6 +97,9 @@ def pairs_document(generator: np.random.Generator, text: np.ndarray, length: int
     count = int(generator.choice([1, 1, 2, 2, 3, 4]))
     keys = generator.choice(len(KEYS), size=count, replace=False)
     lines = [pair(KEYS[key], random_value(generator)) for key in keys]
+    fixed = slice(len(KEYS[0]), len(lines[0].prompt))
+    # made once: a long row repeats them thousands of times
+    pieces = [(line.tokens, _weights(line, False, fixed), _weights(line, True, fixed)) for line in lines]
     tokens: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     seen: set[int] = set()
@@ -99,10 +111,11 @@ def pairs_document(generator: np.random.Generator, text: np.ndarray, length: int
             weights.append(np.full(len(scrap), TEXT_WEIGHT))
             filled += len(scrap)
         index = int(generator.integers(count))
-        tokens.append(lines[index].tokens)
-        weights.append(_weights(lines[index], index in seen, slice(len(KEYS[0]), len(lines[index].prompt))))
+        line, new, asked = pieces[index]
+        tokens.append(line)
+        weights.append(asked if index in seen else new)
         seen.add(index)
-        filled += len(lines[index])
+        filled += len(line)
     return np.concatenate(tokens)[:length], np.concatenate(weights)[:length]
 
 
@@ -144,6 +157,48 @@ def variables_document(generator: np.random.Generator, text: np.ndarray, length:
     return _assemble(generator, text, length, scattered, [questions[i] for i in order], _VARIABLE_FIXED)
 
 
+# Tokens of a value and of a question for it alone; those of several values share one.
+_VALUE_LENGTH = sum(map(len, (one_value(KEYS[0], "0" * VALUE_DIGITS), all_values(KEYS[0], ["0" * VALUE_DIGITS]))))
+_VALUE_FIXED = slice(0, len("\nA value of "))
+_MOST_VALUES = 4  # of a key
+
+
+def values_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """Several values of up to four keys scattered in text, all values of every key asked for at the end."""
+    slots = length // _VALUE_LENGTH
+    if not slots:  # a row too short for a value and its question
+        return text_document(generator, text, length)
+    count = int(generator.integers(1, min(4, slots) + 1))
+    most = min(_MOST_VALUES, slots // count)
+    keys = generator.choice(len(KEYS), size=count, replace=False).tolist()
+    owners = np.repeat(keys, generator.integers(1, most + 1, size=count))
+    stated: dict[int, list[str]] = {key: [] for key in keys}
+    scattered = []
+    for key, value in zip(
+        generator.permutation(owners).tolist(), different_values(generator, len(owners)), strict=True
+    ):
+        stated[key].append(value)
+        scattered.append((one_value(KEYS[key], value), False))
+    questions = [(all_values(KEYS[key], values), True) for key, values in stated.items()]
+    return _assemble(generator, text, length, scattered, questions, _VALUE_FIXED)
+
+
+_COMMON_LENGTH = len(common_words(list(KEYS[: len(FREQUENCIES)])))
+
+
+def words_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
+    """A list of words as long as the row, and at the end the question which are the most frequent."""
+    count, rest = divmod(length - _COMMON_LENGTH, LISTED_LENGTH)
+    if count < SHORTEST_LIST:
+        return text_document(generator, text, length)
+    words, common = word_list(generator, count)
+    question = common_words(common)
+    tokens = [haystack(generator, text, rest), listed_words(words), question.tokens]
+    weights = [np.full(rest, TEXT_WEIGHT), np.zeros(count * LISTED_LENGTH)]
+    fixed = slice(0, len(question.prompt))
+    return np.concatenate(tokens), np.concatenate([*weights, _weights(question, True, fixed)])
+
+
 def scattered_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
     """Needles all over the text, most of them stated several times: every restatement is a question."""
     slots = length // NEEDLE_LENGTH
@@ -166,4 +221,6 @@ DOCUMENTS: dict[str, Callable[[np.random.Generator, np.ndarray, int], Row]] = {
     "needles": needles_document,
     "scattered": scattered_document,
     "variables": variables_document,
+    "values": values_document,
+    "words": words_document,
 }

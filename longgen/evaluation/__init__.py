@@ -1,1 +1,1 @@
-"""Evaluation of fine-tuned variants: retrieval (needle, multi-key, variable tracking) and perplexity by position."""
+"""Evaluation of fine-tuned variants: retrieval (needles, variables, common words) and perplexity by position."""

@@ -1,4 +1,4 @@
-"""Exact match of greedy answers on the retrieval tasks, decoded with the model's own KV cache."""
+"""Scores of greedy answers on the retrieval tasks, decoded with the model's own KV cache."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ import numpy as np
 import torch
 
 from longgen.config import EvaluationSettings
-from longgen.evaluation.tasks import TASKS, Sample
+from longgen.evaluation.tasks import TASKS, Sample, share_given
 from longgen.progress import progress_bar
-from longgen.statistics import wilson_interval
+from longgen.statistics import score_interval
 
 
 @torch.no_grad()
-def greedy_answers(model: Any, samples: list[Sample]) -> list[bool]:
-    """For samples with prompts of one length: whether each greedy continuation is exactly the answer."""
+def greedy_answers(model: Any, samples: list[Sample]) -> np.ndarray:
+    """For samples of one task and length: the greedy continuations, token ids [samples, tokens of an answer]."""
     prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64)).to(model.device)
     count = len(samples[0].answer)
     generated = model.generate(
         prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=count, min_new_tokens=count, do_sample=False
     )
-    answers = generated[:, prompts.shape[1] :].cpu().numpy()
-    return [bool((answer == sample.answer).all()) for answer, sample in zip(answers, samples, strict=True)]
+    return generated[:, prompts.shape[1] :].cpu().numpy()
 
 
 def evaluate_retrieval(
@@ -40,14 +39,14 @@ def evaluate_retrieval(
         description: label of the progress bar.
 
     Returns:
-        records as in docs/results-format.md (kind ``retrieval``), intervals are Wilson 95 %.
+        records as in docs/results-format.md (kind ``retrieval``), intervals are those of `score_interval`.
     """
     counts = {task: settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks}
     return ask(partial(greedy_answers, model), text, settings, counts, settings.lengths, seed, description)
 
 
 def ask(
-    answers: Callable[[list[Sample]], list[bool]],
+    answers: Callable[[list[Sample]], np.ndarray],
     text: np.ndarray,
     settings: EvaluationSettings,
     counts: dict[str, int],
@@ -55,13 +54,14 @@ def ask(
     seed: int,
     description: str,
 ) -> list[dict[str, Any]]:
-    """Records of kind ``retrieval`` from ``answers``, which says which samples of one length are answered rightly.
+    """Records of kind ``retrieval`` from ``answers``, which gives what was answered to samples of one length.
 
     Args:
-        answers: of a batch.
+        answers: of a batch: token ids [samples, tokens of an answer].
         text: held-out token ids.
         settings: all tasks, depths and the batch size.
-        counts: samples per cell of each task that is asked. A cell's first samples are the same, however many.
+        counts: samples per cell of each task that is asked; a task without depths gets those of all cells at once. A
+            cell's first samples are the same, however many.
         lengths: in tokens.
         seed: of the prompts.
         description: label of the progress bar.
@@ -69,18 +69,33 @@ def ask(
     total = len(lengths) * len(settings.depths) * sum(counts.values())
     records = []
     with progress_bar(total, description, "sample") as bar:
-        for task, count in counts.items():
+        for name, per_depth in counts.items():
+            task = TASKS[name]
+            depths: list[float | None] = [*settings.depths] if task.has_depth else [None]
+            count = per_depth if task.has_depth else per_depth * len(settings.depths)
             for length in lengths:
-                for depth in settings.depths:
+                for depth in depths:
+                    place = depth or 0.0
                     # a stream per cell: a task's prompts do not change when other cells come or go
-                    generator = np.random.default_rng([seed, settings.tasks.index(task), length, round(depth * 1000)])
-                    samples = [TASKS[task](generator, text, length, depth) for _ in range(count)]
-                    hits = 0
+                    generator = np.random.default_rng([seed, settings.tasks.index(name), length, round(place * 1000)])
+                    samples = [task.sample(generator, text, length, place) for _ in range(count)]
+                    said: list[np.ndarray] = []
                     for start in range(0, count, settings.batch_size):
                         part = samples[start : start + settings.batch_size]
-                        hits += sum(answers(part))
+                        said += [*answers(part)]
                         bar.update(len(part))
-                    low, high = wilson_interval(hits, count)
-                    cell = {"task": task, "length": length, "depth": depth, "n": count}
-                    records.append(cell | {"exact": hits / count, "exact_low": low, "exact_high": high})
+                    cell = {"task": name, "length": length, "depth": depth, "n": count}
+                    records.append(cell | _scores(said, samples))
     return records
+
+
+def _scores(said: list[np.ndarray], samples: list[Sample]) -> dict[str, float]:
+    """Exact match and the share of an answer's parts, means over samples with their intervals."""
+    pairs = [(answer, sample.answer) for answer, sample in zip(said, samples, strict=True)]
+    exact = [float(np.array_equal(answer, right)) for answer, right in pairs]
+    shares = [share_given(answer, right) for answer, right in pairs]
+    scores: dict[str, float] = {}
+    for name, values in (("exact", exact), ("share", shares)):
+        low, high = score_interval(values)
+        scores |= {name: sum(values) / len(values), f"{name}_low": low, f"{name}_high": high}
+    return scores

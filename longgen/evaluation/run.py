@@ -18,6 +18,7 @@ from longgen.evaluation.reduction import evaluate_reductions
 from longgen.evaluation.retrieval import evaluate_retrieval
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
+from longgen.strict import require
 
 
 def evaluate_variant(
@@ -27,6 +28,7 @@ def evaluate_variant(
 
     Raises:
         ArtifactError: the model or the corpus is missing or damaged.
+        ConfigError: there is less held-out text than a length.
     """
     asked = needed(experiment.evaluation, "evaluation")
     opened = _open(experiment, model_folder, corpus_folder)
@@ -52,7 +54,8 @@ def evaluate_kv_reductions(
 
     Raises:
         ArtifactError: the model, the corpus or the gates are missing or damaged, or the gates are of another model.
-        ConfigError: the configuration has no ``evaluation.kv_reduction``, or gates are needed and not given.
+        ConfigError: the configuration has no ``evaluation.kv_reduction``, gates are needed and not given, or there
+            is less held-out text than a length.
     """
     learned = None if gates is None else read_gates(gates, model_folder)
     opened = _open(experiment, model_folder, corpus_folder)
@@ -86,6 +89,10 @@ def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _O
     if not (model_folder / "config.json").is_file():
         raise ArtifactError(f"{model_folder} has no config.json: `longgen train --stage extension` makes the model")
     corpus = load_corpus(corpus_folder)
+    asked = needed(experiment.evaluation, "evaluation")
+    reduced = asked.kv_reduction.lengths or [] if asked.kv_reduction else []
+    longest, available = max(asked.lengths + reduced), len(corpus.heldout)
+    require(longest < available, "evaluation.lengths", longest, f"less than the {available} tokens of held-out text")
     model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
     settings = experiment.section("evaluation")
     inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}

@@ -7,11 +7,32 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longgen.data.recall import KEYS, chain, haystack, insert, needle, random_value, resolved
+from longgen.data.recall import (
+    FREQUENCIES,
+    KEYS,
+    LISTED_LENGTH,
+    PART_SEPARATOR,
+    all_values,
+    chain,
+    common_words,
+    different_values,
+    haystack,
+    insert,
+    listed_words,
+    needle,
+    one_value,
+    random_value,
+    resolved,
+    word_list,
+)
+from longgen.data.tokenizer import decode_bytes
 
+_QUESTION = common_words(list(KEYS[: len(FREQUENCIES)]))
+COMMON_WORDS_LENGTH = len(_QUESTION.prompt) + len(_QUESTION.answer)
 # Room for every task's statements and some text between them.
 SHORTEST_LENGTH = 192
 MULTIKEY_NEEDLES = 4  # RULER's niah_multikey_1 hides four keys and asks for one
+MULTIVALUE_VALUES = 4  # RULER's niah_multivalue gives one key four values and asks for all
 
 
 @dataclass(frozen=True)
@@ -23,6 +44,17 @@ class Sample:
 
     prompt: np.ndarray
     answer: np.ndarray
+
+
+def share_given(said: np.ndarray, answer: np.ndarray) -> float:
+    """The share of an answer's parts that occur in what was said, in whatever order: RULER's score of all but its qa.
+
+    Args:
+        said: token ids.
+        answer: token ids; its parts have PART_SEPARATOR between them.
+    """
+    parts, text = decode_bytes(answer).split(PART_SEPARATOR), decode_bytes(said)
+    return sum(part in text for part in parts) / len(parts)
 
 
 def needle_sample(
@@ -60,9 +92,58 @@ def variable_tracking_sample(generator: np.random.Generator, text: np.ndarray, l
     return Sample(np.concatenate([context, asked.prompt]), asked.answer)
 
 
-# name -> generator of one sample of a given total length with the asked statement at a given depth
-TASKS: dict[str, Callable[[np.random.Generator, np.ndarray, int, float], Sample]] = {
-    "needle": needle_sample,
-    "multikey": multikey_sample,
-    "variable-tracking": variable_tracking_sample,
+def multivalue_sample(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Sample:
+    """MULTIVALUE_VALUES different values of one key, one stated at ``depth``, the others at random places.
+
+    After RULER's niah_multivalue; asked are all of them, in the order in which they stand in the text, so that there is
+    one right answer.
+    """
+    key = KEYS[generator.integers(len(KEYS))]
+    values = different_values(generator, MULTIVALUE_VALUES)
+    size, question = len(one_value(key, values[0])), all_values(key, values)
+    room = length - len(values) * size - len(question.prompt) - len(question.answer)
+    hay = haystack(generator, text, room)
+    places = np.sort(np.append(round(depth * room), generator.integers(room + 1, size=len(values) - 1)))
+    context = insert(hay, places, [one_value(key, value).tokens for value in values])
+    return Sample(np.concatenate([context, question.prompt]), question.answer)
+
+
+def common_words_sample(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Sample:
+    """A list of words that fills the context, three of them more frequent than the rest, which are asked for.
+
+    After RULER's lists of common and of frequent words (cwe, fwe): the answer is nowhere, but in all of the context.
+
+    Args:
+        generator: of all randomness.
+        text: fills what is too short for one more word.
+        length: of prompt and answer.
+        depth: of no meaning here.
+    """
+    count, rest = divmod(length - COMMON_WORDS_LENGTH, LISTED_LENGTH)
+    words, common = word_list(generator, count)
+    question = common_words(common)
+    filler = haystack(generator, text, rest)
+    return Sample(np.concatenate([filler, listed_words(words), question.prompt]), question.answer)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A retrieval task.
+
+    Attributes:
+        sample: makes one sample, given a generator of all randomness, held-out token ids, the total length, and the
+            depth of what is asked for.
+        has_depth: whether that depth means anything; if not, results have none.
+    """
+
+    sample: Callable[[np.random.Generator, np.ndarray, int, float], Sample]
+    has_depth: bool = True
+
+
+TASKS: dict[str, Task] = {
+    "needle": Task(needle_sample),
+    "multikey": Task(multikey_sample),
+    "variable-tracking": Task(variable_tracking_sample),
+    "multivalue": Task(multivalue_sample),
+    "common-words": Task(common_words_sample, has_depth=False),
 }

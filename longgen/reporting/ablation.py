@@ -6,16 +6,23 @@ import math
 
 import pandas as pd
 
-from longgen.reporting.measures import STAGES, retrieval_by_length
+from longgen.reporting.measures import STAGES, pool_shares, retrieval_by_length
 from longgen.reporting.run import Run
 from longgen.reporting.words import TO, format_length
 
-TASK_COLUMNS = {"needle": "needle", "multikey": "multikey", "variable-tracking": "variable_tracking"}
+# task -> its column: exact match, or the share of an answer's parts that was given
+TASK_COLUMNS = {
+    "needle": "needle_exact",
+    "multikey": "multikey_exact",
+    "variable-tracking": "variable_tracking_exact",
+    "multivalue": "multivalue_share",
+    "common-words": "common_words_share",
+}
 INTERVAL = ("", "_low", "_high")
 COLUMNS = [
     *("variant", "full_layers", "num_layers", "placement", "pattern", "length", "kv_fraction"),
     *("needle_exact", "needle_exact_low", "needle_exact_high", "needle_n"),
-    *(f"{task}_exact{end}" for task in ("multikey", "variable_tracking") for end in INTERVAL),
+    *(f"{column}{end}" for task, column in TASK_COLUMNS.items() if task != "needle" for end in INTERVAL),
     *("perplexity", "perplexity_low", "perplexity_high"),
     *(f"{stage}_speedup{end}" for stage in STAGES for end in INTERVAL),
 ]
@@ -59,14 +66,21 @@ def ablation_table(run: Run) -> pd.DataFrame:
 def _retrieval(run: Run, length: int) -> list[dict]:
     if not run.has("retrieval"):
         return []
-    pooled = retrieval_by_length(run)
     found = []
-    for row in pooled[pooled["length"] == length].to_dict("records"):
-        column = TASK_COLUMNS.get(row["task"])
-        if column:
-            values = {"variant": row["variant"]} | {f"{column}_exact{end}": row[f"exact{end}"] for end in INTERVAL}
-            found.append(values | ({"needle_n": row["n"]} if column == "needle" else {}))
+    for pooled in (retrieval_by_length(run), pool_shares(run.frame("retrieval"), ["variant", "task", "length"])):
+        rows = pooled[pooled["length"] == length].to_dict("records")
+        found += [{"variant": row["variant"]} | task_values(row) for row in rows]
     return found
+
+
+def task_values(row: dict) -> dict:
+    """The columns of the table that a row of `pool` or `pool_shares` fills: none if it is not the score of its task."""
+    column = TASK_COLUMNS.get(row["task"], "")
+    score = column.rpartition("_")[2]
+    if score not in row or not column:
+        return {}
+    values = {f"{column}{end}": row[f"{score}{end}"] for end in INTERVAL}
+    return values | ({"needle_n": row["n"]} if row["task"] == "needle" else {})
 
 
 def _perplexity(run: Run, length: int) -> list[dict]:
@@ -105,6 +119,8 @@ READABLE: dict[str, tuple[str, str, bool]] = {
     "needle": ("needle_exact", ".2f", True),
     "multi-key": ("multikey_exact", ".2f", True),
     "variable tracking": ("variable_tracking_exact", ".2f", True),
+    "multi-value": ("multivalue_share", ".2f", True),
+    "common words": ("common_words_share", ".2f", True),
     "perplexity": ("perplexity", ".2f", False),
     "training": ("training_speedup", ".2f", True),
     "prefill": ("prefill_speedup", ".2f", True),
@@ -142,26 +158,36 @@ def describe_layers(row: dict) -> str:
 
 
 def readable_table(table: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
-    """The table as text for readers: intervals beside values, the best value of a column inside ``mark``."""
+    """The table as text for readers: intervals beside values, the best value of a column inside ``mark``.
+
+    Tasks that no variant was asked have no column.
+    """
     best = best_values(table)
+    asked = {
+        heading: column
+        for heading, column in READABLE.items()
+        if column[0] not in TASK_COLUMNS.values() or table[column[0]].notna().any()
+    }
     rows = []
     for row in table.to_dict("records"):
         cells = {"variant": row["variant"], "full layers": describe_layers(row)}
-        for heading, (column, number_format, _) in READABLE.items():
+        for heading, (column, number_format, _) in asked.items():
             text = readable_cell(row, column, number_format)
             cells[heading] = mark.format(text) if text and row[column] == best[column] and len(table) > 1 else text
         rows.append(cells)
-    return pd.DataFrame(rows, columns=["variant", "full layers", *READABLE])
+    return pd.DataFrame(rows, columns=["variant", "full layers", *asked])
 
 
 def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
     """The table as Markdown, with what its columns mean."""
     length = run.plan.trained_length
     samples = sorted(set(table["needle_n"].dropna()))
+    readable = readable_table(table)
+    several = {"multi-value", "common words"} & set(readable.columns)
     lines = [
         f"# Ablation: run {run.name}, model {run.model_name}, at {format_length(length)} tokens",
         "",
-        readable_table(table).to_markdown(index=False, disable_numparse=True),
+        readable.to_markdown(index=False, disable_numparse=True),
         "",
         "All values are measured, at the trained length; an empty cell was not measured. "
         "In parentheses: 95 % interval. Bold: best of the column.",
@@ -170,6 +196,7 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         "- KV cache: bytes over those of full attention.",
         "- needle, multi-key, variable tracking: exact match"
         + (f"; needle pooled over depths, n = {', '.join(map(str, samples))}." if samples else "."),
+        *(["- multi-value, common words: share of the answer's parts that was given."] * bool(several)),
         "- perplexity: held-out text, last bin of positions.",
         "- training, prefill, decode: speed-up over full attention in the same process"
         + (f", on {run.device('speed')}." if run.has("speed") else "."),

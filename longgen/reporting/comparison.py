@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
-from longgen.reporting.ablation import INTERVAL, TASK_COLUMNS, ablation_table, readable_table
+from longgen.reporting.ablation import ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
-from longgen.reporting.kv_reductions import pooled_reductions
+from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
+from longgen.reporting.measures import pool_shares
 from longgen.reporting.run import Run
 
 TRAINED, REDUCED = "trained", "reduced at inference"
@@ -36,8 +37,8 @@ def _reductions(run: Run) -> list[dict]:
         return []
     length, layers = run.plan.trained_length, run.plan.model["num_layers"]
     rows: dict[tuple[str, str], dict] = {}
-    pooled = pooled_reductions(run)
-    for found in pooled[pooled["length"] == length].to_dict("records"):
+    scores = (pooled_reductions(run), pool_shares(run.frame("kv-reduction"), REDUCED_BY))
+    for found in [row for pooled in scores for row in pooled[pooled["length"] == length].to_dict("records")]:
         key = found["budget_of"], found["method"]
         row = rows.setdefault(
             key,
@@ -55,10 +56,7 @@ def _reductions(run: Run) -> list[dict]:
                 "kv_fraction": found["kv_fraction"],
             },
         )
-        column = TASK_COLUMNS.get(found["task"])
-        if column:
-            row |= {f"{column}_exact{end}": found[f"exact{end}"] for end in INTERVAL}
-            row |= {"needle_n": found["n"]} if column == "needle" else {}
+        row |= task_values(found)
     budgets = {name: index for index, name in enumerate(run.variants)}
     return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], -row.get("needle_exact", 0)))
 

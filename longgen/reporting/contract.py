@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Kind:
         subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS`, `INFERENCE` or
             `PACKING`.
         measured: the columns that a record of status "measured" must fill.
+        newer: columns that files of earlier versions lack; there they are missing in every record.
     """
 
     files: str
@@ -41,6 +43,7 @@ class Kind:
     made_by: str = _BY_WORKFLOW
     subject: str = EXPERIMENT
     measured: tuple[str, ...] = ()
+    newer: tuple[str, ...] = ()
 
 
 def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...], options: str = "") -> Kind:
@@ -50,6 +53,8 @@ def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...],
 _TIMES = ("n", "seconds", "seconds_low", "seconds_high")
 _RATES = ("flops_per_second", "bytes_per_second")
 _SCORES = ("n", "score", "score_low", "score_high")
+_EXACT = ("exact", "exact_low", "exact_high")
+_SHARE = ("share", "share_low", "share_high")
 _BUDGET = ("method", "budget_of", "kv_fraction")
 
 # docs/results-format.md explains every column.
@@ -70,17 +75,16 @@ KINDS: dict[str, Kind] = {
             *("learning_rate", "seconds", "tokens_per_second"),
         ),
     ),
-    "retrieval": Kind(
-        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", "exact", "exact_low", "exact_high")
-    ),
+    "retrieval": Kind("evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", *_EXACT), newer=_SHARE),
     "perplexity": Kind(
         "evaluation/<variant>/perplexity.json",
         ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
     ),
     "kv-reduction": Kind(
         "kv-reduction/<budget_of>.json",
-        (*("method", "budget_of", "kv_fraction", "task", "length", "depth", "n", "exact", "exact_low", "exact_high"),),
+        (*_BUDGET, "task", "length", "depth", "n", *_EXACT),
         subject=REDUCTIONS,
+        newer=_SHARE,
     ),
     "benchmark": Kind(
         "benchmarks/<variant>/scores.json",
@@ -207,10 +211,15 @@ FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})
 def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
     """The records in ``frame`` with columns of their types: text, numbers (missing ones NaN), flags (missing ones NA).
 
+    Columns that earlier versions did not write are added, all NaN.
+
     Raises:
         ArtifactError: a column is absent or of another type, a status is unknown, or a value that was measured is null.
     """
-    for column in kind.columns:
+    for column in kind.newer:
+        if column not in frame:
+            frame[column] = math.nan
+    for column in (*kind.columns, *kind.newer):
         if column not in frame:
             raise ArtifactError(f"{path}: column {column!r} is missing; see docs/results-format.md")
         if column in FLAG_COLUMNS:

@@ -10,12 +10,14 @@ from longgen.reporting.words import TO, format_length, variant_label
 
 _EXACT = ("exact", "exact_low", "exact_high")
 _BEHIND = ("behind_hybrid", "behind_hybrid_low", "behind_hybrid_high")
+# what tells the rows of kind ``kv-reduction`` apart when they are pooled over depths
+REDUCED_BY = ["method", "budget_of", "task", "length", "kv_fraction"]
 COLUMNS = ["length", "budget_of", "task", "name", "reduced", "kv_fraction", "n", *_EXACT, *_BEHIND]
 
 
 def pooled_reductions(run: Run) -> pd.DataFrame:
     """Exact match of every method, budget, task and length, pooled over depths; columns of `pool`."""
-    return pool(run.frame("kv-reduction"), ["method", "budget_of", "task", "length", "kv_fraction"])
+    return pool(run.frame("kv-reduction"), REDUCED_BY)
 
 
 def kv_reductions_table(run: Run) -> pd.DataFrame:

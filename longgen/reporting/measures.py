@@ -10,13 +10,17 @@ import pandas as pd
 from longgen.reporting.run import Run
 from longgen.statistics import wilson_interval
 
-TASKS = ("needle", "multikey", "variable-tracking")
+TASKS = ("needle", "multikey", "variable-tracking", "multivalue", "common-words")
+# Those whose answers have several parts: shown is the share of them that was given, as RULER scores it.
+SEVERAL_PARTS = ("multivalue", "common-words")
 STAGES = ("training", "prefill", "decode")
 # the paper's tasks and stages as a reader knows them
 TASK_TITLES = {
     "needle": "needle in a haystack",
     "multikey": "multi-key needle",
     "variable-tracking": "variable tracking",
+    "multivalue": "multi-value needle",
+    "common-words": "common words",
 }
 
 
@@ -38,6 +42,28 @@ def pool(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     pooled["exact_low"] = [low for low, _ in intervals]
     pooled["exact_high"] = [high for _, high in intervals]
     return pooled[[*by, "n", "exact", "exact_low", "exact_high"]]
+
+
+def pool_shares(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """The share of answers' parts that was given, of tasks whose answers have several, pooled like `pool` does.
+
+    Args:
+        rows: records of kind ``retrieval`` or ``kv-reduction``; those of other tasks are left out.
+        by: columns that tell the groups apart, ``task`` among them.
+
+    Returns:
+        Columns ``by``, then ``n, share, share_low, share_high``: cells are weighted by their samples, and the arms of
+        their intervals added as standard errors of independent means are (Zou and Donner 2008).
+    """
+    pooled = []
+    for key, cells in rows[rows["task"].isin(SEVERAL_PARTS)].groupby(by, sort=False):
+        weights = cells["n"] / cells["n"].sum()
+        share = float((weights * cells["share"]).sum())
+        below, above = cells["share"] - cells["share_low"], cells["share_high"] - cells["share"]
+        ends = share - math.hypot(*(weights * below)), share + math.hypot(*(weights * above))
+        values = (int(cells["n"].sum()), share, max(0.0, ends[0]), min(1.0, ends[1]))
+        pooled.append([*key, *values])
+    return pd.DataFrame(pooled, columns=[*by, "n", "share", "share_low", "share_high"])
 
 
 def retrieval_by_length(run: Run) -> pd.DataFrame:

@@ -1,5 +1,9 @@
 """Sources, tokenizer, corpus, documents and rows."""
 
+import hashlib
+import re
+from collections import Counter
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +13,7 @@ from transformers import AutoTokenizer
 from longgen.config import DataSettings, PhaseSettings, SourceSettings, TrainingSettings
 from longgen.data.corpus import build_corpus, load_corpus, split_of
 from longgen.data.documents import ANSWER_WEIGHT, DOCUMENTS
+from longgen.data.recall import KEYS
 from longgen.data.rows import build_rows, load_rows
 from longgen.data.sources import Document, load_documents
 from longgen.data.tokenizer import decode_bytes, encode_bytes, save_byte_tokenizer
@@ -97,12 +102,44 @@ def test_damaged_corpus_says_what_to_do(tmp_path):
         load_corpus(tmp_path / "corpus")
 
 
+GOLDEN = {
+    "text": "f2c080a867c86e67",
+    "repeats": "ed6bbc6487fecbba",
+    "pairs": "bbbad84cdbf619db",
+    "needles": "591c56f58ce5564d",
+    "scattered": "91e4dba0ad1ae440",
+    "variables": "f4744fb181d9f10f",
+    "values": "d8dfe728b806f570",
+    "words": "f8ede4accb065bf7",
+}
+
+
 @pytest.mark.parametrize("kind", DOCUMENTS)
-@pytest.mark.parametrize("length", [65, 129, 257, 1025])
-def test_documents_have_the_exact_length_and_answers_that_can_be_known(kind, length):
+def test_documents_do_not_change(kind):
+    text = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))
+    seen = hashlib.sha256()
+    for length in (65, 257, 2049):
+        for seed in range(4):
+            tokens, weights = DOCUMENTS[kind](np.random.default_rng([seed, length]), text, length)
+            seen.update(tokens.astype("<u2").tobytes() + weights.astype("<f2").tobytes())
+    assert seen.hexdigest()[:16] == GOLDEN[kind]
+
+
+@pytest.mark.parametrize("kind", DOCUMENTS)
+@pytest.mark.parametrize("length", [20, 57, 58, 65, 93, 129, 257, 1025])
+def test_documents_have_the_exact_length(kind, length):
+    if kind in ("needles", "scattered"):
+        length = max(length, 65)  # a needle and its question
     for seed in range(20):
         tokens, weights = DOCUMENTS[kind](np.random.default_rng(seed), TEXT, length)
         assert len(tokens) == len(weights) == length
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind not in ("values", "words")])
+@pytest.mark.parametrize("length", [65, 129, 257, 1025])
+def test_documents_have_answers_that_can_be_known(kind, length):
+    for seed in range(20):
+        tokens, weights = DOCUMENTS[kind](np.random.default_rng(seed), TEXT, length)
         assert tokens.max() < 256
         assert (weights >= 0).all()
         text = decode_bytes(tokens)
@@ -114,6 +151,37 @@ def test_documents_have_the_exact_length_and_answers_that_can_be_known(kind, len
             start = answer[0] - (0 if kind == "variables" else len("acid is "))
             statement = text[start : answer[-1] + 1]
             assert statement in text[: answer[0]], "what is asked for is stated earlier in the document"
+
+
+@pytest.mark.parametrize("length", [65, 129, 257, 1025])
+def test_all_values_of_a_key_are_asked_for_in_their_order(length):
+    most = 0
+    for seed in range(30):
+        tokens, weights = DOCUMENTS["values"](np.random.default_rng(seed), TEXT, length)
+        text = decode_bytes(tokens)
+        stated: dict[str, list[str]] = {}
+        for key, value in re.findall(r"\nA value of (\w{4}) is (\d{5})\.\n", text):
+            stated.setdefault(key, []).append(value)
+        asked = dict(re.findall(r"\nThe values of (\w{4}) are ([\d ]+)\.\n", text))
+        assert asked == {key: " ".join(values) for key, values in stated.items()}
+        answers = decode_bytes(tokens[weights == ANSWER_WEIGHT])
+        assert sorted(answers) == sorted("".join(asked.values())), "of the values those count that are asked for"
+        assert not weights[np.isin(tokens, encode_bytes("0123456789")) & (weights != ANSWER_WEIGHT)].any()
+        most = max(most, *map(len, stated.values()))
+    assert most == (1 if length == 65 else 2 if length == 129 else 4)
+
+
+@pytest.mark.parametrize("length", [129, 257, 1025])
+def test_the_words_that_are_asked_for_are_those_that_occur_most_often(length):
+    for seed in range(20):
+        tokens, weights = DOCUMENTS["words"](np.random.default_rng(seed), TEXT, length)
+        listed, question = decode_bytes(tokens).removesuffix("\n").split("\n")
+        ranked = Counter(re.findall("|".join(KEYS), listed)).most_common()
+        answer = " ".join(word for word, _ in ranked[:3])
+        assert question == f"The most common words are {answer}."
+        assert decode_bytes(tokens[weights == ANSWER_WEIGHT]) == answer
+        start = len(listed) % 5
+        assert not weights[start : len(listed)].any(), "nobody can guess the next word of a list"
 
 
 @pytest.mark.parametrize("kind", ["needles", "scattered", "pairs"])

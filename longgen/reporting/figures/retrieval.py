@@ -1,36 +1,48 @@
-"""Figure `retrieval`: exact match by context length for each retrieval task."""
+"""Figure `retrieval`: exact match, or share of the answer, by context length for each retrieval task."""
 
 from __future__ import annotations
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.lines import draw_lines, legend_of_variants, spread
-from longgen.reporting.measures import TASK_TITLES, retrieval_by_length, task_order
+from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES, pool_shares, retrieval_by_length, task_order
 from longgen.reporting.run import Run
+
+MOST = 3  # panels in a row
 
 
 def draw(run: Run) -> Drawing:
     """One panel per task, one line per variant, pooled over depths, with 95 % intervals."""
-    data = retrieval_by_length(run)
+    data, by = retrieval_by_length(run), ["variant", "task", "length"]
     tasks = task_order(data)
+    shares = pool_shares(run.frame("retrieval"), by)
+    if len(shares):
+        data = data.merge(shares.drop(columns="n"), how="left", on=by)
+    lines = -(-len(tasks) // MOST)
+    score = "" if len(shares) else ": exact match"
     figure = style.new_figure(
-        "Retrieval by context length: exact match, with 95 % intervals",
+        f"Retrieval by context length{score}, with 95 % intervals",
         f"{words.run_note(run)} · needle pooled over depths",
-        height=2.9,
+        height=0.75 + 2.15 * lines,
     )
-    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    panels = figure.subplots(lines, min(MOST, len(tasks)), sharey=True, squeeze=False)
     looks = style.variant_styles(run.variants)
     names = list(dict.fromkeys(data["variant"]))
-    for axes, task in zip(panels, tasks, strict=True):
-        rows = data[data["task"] == task]
+    for place, (axes, task) in enumerate(zip(panels.flat, tasks, strict=False)):
+        rows, several = data[data["task"] == task], task in SEVERAL_PARTS
         style.length_axis(axes, rows["length"].to_numpy())
         style.mark_length(axes, run.plan.base_length, "base")
         style.mark_length(axes, run.plan.trained_length, "trained")
         for name, shift in zip(names, spread(len(names)), strict=True):
-            draw_lines(axes, rows[rows["variant"] == name], "length", "exact", looks[name], shift)
-        axes.set_title(TASK_TITLES.get(task, task), pad=style.ABOVE)
+            column = "share" if several else "exact"
+            draw_lines(axes, rows[rows["variant"] == name], "length", column, looks[name], shift)
+        title = TASK_TITLES.get(task, task)
+        axes.set_title(f"{title}: share" if several else title, pad=style.ABOVE)
         axes.set_ylim(-0.03, 1.03)
         axes.grid(axis="y")
-    panels[0].set_ylabel("exact match")
+        if place % MOST == 0:
+            axes.set_ylabel("share of the answer" if several else "exact match")
+    for axes in panels.flat[len(tasks) :]:
+        axes.remove()
     legend_of_variants(figure, [looks[name] for name in names])
     return Drawing(figure, data)
