@@ -75,12 +75,13 @@ def ask(
                     # a stream per cell: a task's prompts do not change when other cells come or go
                     generator = np.random.default_rng([seed, settings.tasks.index(task), length, round(depth * 1000)])
                     samples = [TASKS[task](generator, text, length, depth) for _ in range(count)]
-                    hits = 0
+                    right: list[bool] = []
                     for start in range(0, count, settings.batch_size):
                         part = samples[start : start + settings.batch_size]
-                        hits += sum(answers(part))
+                        right += answers(part)
                         bar.update(len(part))
-                    low, high = wilson_interval(hits, count)
+                    low, high = wilson_interval(sum(right), count)
                     cell = {"task": task, "length": length, "depth": depth, "n": count}
-                    records.append(cell | {"exact": hits / count, "exact_low": low, "exact_high": high})
+                    share = {"exact": sum(right) / count, "exact_low": low, "exact_high": high}
+                    records.append(cell | share | {"outcomes": "".join("01"[each] for each in right)})
     return records

@@ -34,6 +34,7 @@ class Kind:
         subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS`, `INFERENCE` or
             `PACKING`.
         measured: the columns that a record of status "measured" must fill.
+        optional: columns that files of before they were thought of lack.
     """
 
     files: str
@@ -41,6 +42,7 @@ class Kind:
     made_by: str = _BY_WORKFLOW
     subject: str = EXPERIMENT
     measured: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
 
 def _kernel_kind(name: str, columns: tuple[str, ...], measured: tuple[str, ...], options: str = "") -> Kind:
@@ -71,7 +73,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "retrieval": Kind(
-        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", "exact", "exact_low", "exact_high")
+        "evaluation/<variant>/retrieval.json",
+        ("task", "length", "depth", "n", "exact", "exact_low", "exact_high"),
+        optional=("outcomes",),
     ),
     "perplexity": Kind(
         "evaluation/<variant>/perplexity.json",
@@ -81,6 +85,7 @@ KINDS: dict[str, Kind] = {
         "kv-reduction/<budget_of>.json",
         (*("method", "budget_of", "kv_fraction", "task", "length", "depth", "n", "exact", "exact_low", "exact_high"),),
         subject=REDUCTIONS,
+        optional=("outcomes",),
     ),
     "benchmark": Kind(
         "benchmarks/<variant>/scores.json",
