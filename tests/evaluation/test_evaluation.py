@@ -11,7 +11,7 @@ from longgen.config import EvaluationSettings
 from longgen.data.tokenizer import decode_bytes, encode_bytes
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.perplexity import evaluate_perplexity
-from longgen.evaluation.retrieval import evaluate_retrieval, greedy_answers
+from longgen.evaluation.retrieval import ask, evaluate_retrieval, greedy_answers
 from longgen.evaluation.tasks import MULTIKEY_NEEDLES, SHORTEST_LENGTH, TASKS, Sample
 from longgen.statistics import bootstrap_interval, wilson_interval
 
@@ -84,6 +84,19 @@ def test_scores_are_those_of_a_model_whose_answers_are_known():
     by_depth = {(r["depth"], r["exact"]) for r in records if r["task"] == "needle"}
     assert by_depth == {(0.0, 0.0), (0.5, 0.0), (1.0, 1.0)}
     assert records[0]["exact_low"] == 0.0 < records[0]["exact_high"] < 1.0
+    assert [r["outcomes"] for r in records if r["task"] == "needle"] == ["000", "000", "111"] * 2
+
+
+def test_which_answers_were_right_is_written_down_in_order():
+    """Of all batches, the first sample first: what seeds are compared by, sample by sample."""
+    right = iter([True, False, True, True, False])
+
+    def answers(samples):
+        return [next(right) for _ in samples]
+
+    settings = SimpleNamespace(**vars(SETTINGS) | {"tasks": ["needle"], "depths": [0.5], "batch_size": 2})
+    (record,) = ask(answers, TEXT, settings, {"needle": 5}, [256], 0, "answers")
+    assert (record["outcomes"], record["exact"], record["n"]) == ("10110", 0.6, 5)
 
 
 def test_one_wrong_digit_is_wrong():

@@ -30,7 +30,7 @@ VARIANTS: dict[str, tuple[str, str, SparsePattern, float]] = {
     "middle-1-12": ("1/12", "middle", SINK, 0.35),
     "middle-1-6": ("1/6", "middle", SINK, 0.62),
     "middle-1-4": ("1/4", "middle", SINK, 0.81),
-    "middle-1-2": ("1/2", "middle", SINK, 0.965),
+    "middle-1-2": ("1/2", "middle", SINK, 0.985),
     "ends-1-3": ("1/3", "ends", SINK, 0.45),
     "top-1-3": ("1/3", "top", SINK, 0.3),
 }
