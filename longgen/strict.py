@@ -15,7 +15,9 @@ import yaml
 
 from longgen.errors import ConfigError, require
 
-__all__ = ["build", "load_yaml", "require"]
+__all__ = ["build", "load_configuration", "load_yaml", "require"]
+
+EXTENDS = "extends"
 
 T = TypeVar("T")
 
@@ -57,6 +59,40 @@ def load_yaml(path: Path | str) -> Any:
         raise ConfigError(f"{path} is not valid YAML: {error}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+
+
+def load_configuration(path: Path | str) -> tuple[Any, str]:
+    """A YAML file, and where its values are from, for error messages.
+
+    A file may say ``extends: other.yaml``, by a path relative to itself: its top-level keys replace those of the other
+    file, each as a whole, and the other may extend a third in turn. ``extends`` itself is no key of the result: what
+    depends on it depends on the values, not on the files.
+
+    Returns:
+        the values, and ``a.yaml (extends b.yaml)`` or just the path.
+
+    Raises:
+        ConfigError: as `load_yaml`; a file extends itself, if by way of others, or one that is no mapping.
+    """
+    chain = [Path(path)]
+    values = load_yaml(path)
+    while isinstance(values, dict) and EXTENDS in values:
+        file, extended = chain[-1], values.pop(EXTENDS)
+        if not isinstance(extended, str) or not extended:
+            raise ConfigError(f"{file}: {EXTENDS} is {extended!r}: allowed is the path of a configuration, from {file}")
+        chain.append(file.parent / extended)
+        if chain[-1].resolve() in [each.resolve() for each in chain[:-1]]:
+            circle = " extends ".join(map(str, chain))
+            raise ConfigError(f"{file}: {EXTENDS} is {extended!r}, which leads in a circle: {circle}")
+        try:
+            base = load_yaml(chain[-1])
+        except ConfigError as error:
+            raise ConfigError(f"{file}: {EXTENDS} is {extended!r}: {error}") from None
+        if not isinstance(base, dict):
+            raise ConfigError(f"{file}: {EXTENDS} is {extended!r}: {chain[-1]} is {base!r}: allowed is a mapping")
+        values = base | values
+    beyond = f" (extends {', '.join(map(str, chain[1:]))})" if len(chain) > 1 else ""
+    return values, f"{path}{beyond}"
 
 
 def _type_name(expected: Any) -> str:

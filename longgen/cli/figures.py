@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from longgen.errors import ConfigError
 from longgen.reporting import need_report_packages
+
+if TYPE_CHECKING:
+    from longgen.reporting.report import Report
+    from longgen.reporting.run import Run
 
 Results = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
 Output = Annotated[Path, typer.Option(help="Folder for the figures of all runs.")]
@@ -35,13 +39,15 @@ def figures(
 ) -> None:
     """Draw the figures of runs, with the numbers behind each as CSV, the ablation table and the claims ledger.
 
-    Without --only, what a run has no results for is left out, and named.
+    Without --only, what a run has no results for is left out, and named. Runs that differ in name and seed alone are
+    also drawn together, into NAME-seeds: their means and the evidence for the paper's claims.
     """
     if page and (only or not all_published):
         raise ConfigError(f"--page is {page}: allowed is it with --all-published and without --only")
     need_report_packages()
     from longgen.reporting.report import parts_of, write_claims, write_report, write_results_page
     from longgen.reporting.run import open_run, published_runs
+    from longgen.reporting.seeds.report import GROUP_PARTS
 
     published = published_runs(results) if all_published else []
     if all_published and not published:
@@ -52,17 +58,43 @@ def figures(
     runs = {name: open_run(name, results) for name in [*(run or []), *published]}
     for name, opened in runs.items():
         # what is asked of all published runs need not concern each of them; of a run by its name, it must
-        wanted = [part for part in only or [] if name in (run or []) or part in parts_of(opened)]
+        parts = [part for part in only or [] if part not in GROUP_PARTS]
+        wanted = [part for part in parts if name in (run or []) or part in parts_of(opened)]
         if only and not wanted:
             continue
-        report = write_report(opened, output / name, wanted, pages=html)
-        tables += [path for path in report.written if path.suffix == ".md"]
-        print(f"{output / name}: {len(report.written)} files")
-        for part, why in report.skipped.items():
-            print(f"  without {part}: {why}", file=sys.stderr)
+        tables += _told(output / name, write_report(opened, output / name, wanted, pages=html))
+    _draw_groups(list(runs.values()), bool(run), only or [], output, html)
     if published and (not only or "claims" in only):
         write_claims([runs[name] for name in published], output / "published")
         print(f"{output / 'published'}: claims of all published runs")
     if published and page:
         write_results_page([runs[name] for name in published], tables, output, page)
         print(page)
+
+
+def _draw_groups(runs: list[Run], named: bool, only: list[str], output: Path, html: bool) -> None:
+    """Draw the groups among ``runs``; of runs that were ``named``, say why there is none."""
+    from longgen.reporting.seeds.groups import find_groups, what_differs
+    from longgen.reporting.seeds.report import GROUP_PARTS, write_group_report
+
+    wanted = [part for part in only if part in GROUP_PARTS]
+    if only and not wanted:
+        return
+    groups = find_groups(runs)
+    for group in groups:
+        _told(output / group.name, write_group_report(group, output / group.name, wanted, pages=html))
+    experiments = [run for run in runs if run.is_experiment]
+    if groups or not named or (len(experiments) < 2 and not wanted):
+        return
+    why = what_differs(*experiments[:2]) if len(experiments) > 1 else "one run is no group"
+    if wanted:
+        raise ConfigError(f"--only is {', '.join(wanted)}: allowed for runs that differ in name and seed alone; {why}")
+    print(f"  not drawn together: {why}", file=sys.stderr)
+
+
+def _told(folder: Path, report: Report) -> list[Path]:
+    """Say what was made in ``folder``; the tables among it."""
+    print(f"{folder}: {len(report.written)} files")
+    for part, why in report.skipped.items():
+        print(f"  without {part}: {why}", file=sys.stderr)
+    return [path for path in report.written if path.suffix == ".md"]

@@ -23,7 +23,7 @@ from longgen.errors import ConfigError
 from longgen.layout import Layout, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.results import check_run_name
-from longgen.strict import build, load_yaml, require
+from longgen.strict import build, load_configuration, require
 
 Part = TypeVar("Part")
 
@@ -219,17 +219,17 @@ def needed(part: Part | None, name: str) -> Part:
 
 
 def load_experiment(path: Path | str) -> Experiment:
-    """Read and check a configuration file.
+    """Read and check a configuration file, which may extend another (`longgen.strict.load_configuration`).
 
     Raises:
         ConfigError: with the file, the key, the value and what is allowed.
     """
-    value = load_yaml(path)
+    value, origin = load_configuration(path)
     try:
         experiment = build(Experiment, value, "")
         _check_names_in_registries(experiment)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{origin}: {error}") from None
     return experiment
 
 

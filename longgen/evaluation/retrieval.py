@@ -89,12 +89,12 @@ def ask(
     return records
 
 
-def _scores(said: list[np.ndarray], samples: list[Sample]) -> dict[str, float]:
-    """Exact match and the share of an answer's parts, means over samples with their intervals."""
+def _scores(said: list[np.ndarray], samples: list[Sample]) -> dict[str, float | str]:
+    """Exact match and the share of an answer's parts, means over samples with their intervals; and who was right."""
     pairs = [(answer, sample.answer) for answer, sample in zip(said, samples, strict=True)]
     exact = [float(np.array_equal(answer, right)) for answer, right in pairs]
     shares = [share_given(answer, right) for answer, right in pairs]
-    scores: dict[str, float] = {}
+    scores: dict[str, float | str] = {"outcomes": "".join(str(int(right)) for right in exact)}
     for name, values in (("exact", exact), ("share", shares)):
         low, high = score_interval(values)
         scores |= {name: sum(values) / len(values), f"{name}_low": low, f"{name}_high": high}

@@ -40,6 +40,9 @@ INFERENCE_TABLE_NAMES = ("inference_speed",)
 # Those of `longgen pack`.
 PACKING_FIGURE_NAMES = ("packing",)
 PACKING_TABLE_NAMES = ("packing_table",)
+# Those of several runs that differ in name and seed alone.
+GROUP_FIGURE_NAMES = ("seeds_ablation", "seeds_knee")
+GROUP_TABLE_NAMES = ("seeds", "evidence")
 
 
 def need_report_packages() -> None:

@@ -75,7 +75,9 @@ KINDS: dict[str, Kind] = {
             *("learning_rate", "seconds", "tokens_per_second"),
         ),
     ),
-    "retrieval": Kind("evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", *_EXACT), newer=_SHARE),
+    "retrieval": Kind(
+        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", *_EXACT), newer=(*_SHARE, "outcomes")
+    ),
     "perplexity": Kind(
         "evaluation/<variant>/perplexity.json",
         ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
@@ -84,7 +86,7 @@ KINDS: dict[str, Kind] = {
         "kv-reduction/<budget_of>.json",
         (*_BUDGET, "task", "length", "depth", "n", *_EXACT),
         subject=REDUCTIONS,
-        newer=_SHARE,
+        newer=(*_SHARE, "outcomes"),
     ),
     "benchmark": Kind(
         "benchmarks/<variant>/scores.json",
@@ -202,7 +204,7 @@ TEXT_COLUMNS = frozenset(
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
-        *("method", "budget_of", "summary"),
+        *("method", "budget_of", "summary", "outcomes"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})

@@ -62,7 +62,7 @@ def write_figure(run: Run, folder: Path, name: str) -> list[Path]:
 
 def write_table(run: Run, folder: Path, name: str) -> list[Path]:
     """Write the table ``name`` of `TABLES` as CSV and Markdown. Raises ArtifactError if the run has no such results."""
-    return _write_table(*TABLES[name](run), folder / name)
+    return save_table(*TABLES[name](run), folder / name)
 
 
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
@@ -74,7 +74,7 @@ def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> lis
         ArtifactError: an experiment's plan.json is missing.
     """
     table = ledger(runs)
-    return _write_table(table, claims_markdown(table), folder / name)
+    return save_table(table, claims_markdown(table), folder / name)
 
 
 def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: Path, page: Path) -> None:
@@ -191,9 +191,9 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool
             if only:
                 raise
             report.skipped[name] = str(error)
-            _remove(folder, name)
+            remove_part(folder, name)
     for name in [] if only else set(PARTS) - set(parts_of(run)):
-        _remove(folder, name)
+        remove_part(folder, name)
     if not report.written:
         raise ArtifactError(next(iter(report.skipped.values())))
     tables = [path for path in report.written if path.suffix == ".md"]
@@ -201,13 +201,14 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool
     return report
 
 
-def _remove(folder: Path, name: str) -> None:
+def remove_part(folder: Path, name: str) -> None:
+    """Remove the files of part ``name``, so that no stale one stays."""
     for extension in (*FORMATS, "md", "html"):
         (folder / f"{name}.{extension}").unlink(missing_ok=True)
 
 
-def _write_table(table: pd.DataFrame, text: str, place: Path) -> list[Path]:
-    """Write ``place``.csv and ``place``.md."""
+def save_table(table: pd.DataFrame, text: str, place: Path) -> list[Path]:
+    """Write ``place``.csv and ``place``.md, atomically; returns their paths."""
     paths = [place.with_name(f"{place.name}.{extension}") for extension in ("csv", "md")]
     save_csv(table, paths[0])
     _write_text(paths[1], text)

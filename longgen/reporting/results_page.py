@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from longgen.evaluation.benchmarks import BENCHMARKS
+from longgen.reporting import GROUP_TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
 from longgen.reporting.claims_text import CAUTION, format_range, format_value, without_repeats
 from longgen.reporting.contract import KINDS, MEASURED
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
+from longgen.reporting.seeds.evidence import evidence_table
+from longgen.reporting.seeds.evidence_text import SCALE, evidence_summary
+from longgen.reporting.seeds.groups import find_groups
+from longgen.reporting.seeds.values import read_values
 from longgen.reporting.words import SEPARATOR, variant_label
 
 TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
@@ -87,6 +92,7 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
         "",
         *_explained(),
         "",
+        *_over_seeds(runs, link, figures),
         "## Where and when",
         "",
         _table(rows),
@@ -96,6 +102,24 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
         *(f"- {words}" for words in _not_measured(runs, ledger)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _over_seeds(runs: Sequence[Run], link: Callable[[str, Path], str], figures: Path) -> list[str]:
+    """A section on every group of runs that differ in name and seed alone; nothing if there is none."""
+    lines = []
+    for group in find_groups(runs):
+        evidence = evidence_summary(evidence_table(group, read_values(group)))
+        parts = [link(name, figures / group.name / f"{name}.md") for name in GROUP_TABLE_NAMES]
+        lines += [
+            f"### {group.name.rpartition('/')[2]}: {group.seeds}",
+            "",
+            f"Model of {group.plan.model['num_layers']} layers, at {group.plan.trained_length:,} tokens. "
+            f"{SCALE} Values, rules and counts: {', '.join(parts)}.",
+            "",
+            evidence.to_markdown(index=False, disable_numparse=True),
+            "",
+        ]
+    return ["## Over several seeds", "", *lines] if lines else []
 
 
 def _table(rows: Sequence[dict[str, str]]) -> str:
@@ -193,6 +217,8 @@ def _not_measured(runs: Sequence[Run], ledger: pd.DataFrame) -> list[str]:
     claims = {claim.name: claim.claim for claim in paper_claims().claims}
     if unseen := [claims[str(name)] for name, count in rows.items() if not count]:
         missing.insert(0, f"at the paper's scale: {'all of it' if len(unseen) == len(rows) else '; '.join(unseen)}")
+    if not find_groups(runs):
+        missing.append("the claims over several seeds: no runs differ in name and seed alone")
     return missing or ["nothing of what the ledger and the benchmarks ask for"]
 
 

@@ -53,6 +53,19 @@ def test_scores_are_those_of_a_model_whose_answers_are_known():
     assert by_depth == {(0.0, 0.0), (0.5, 0.0), (1.0, 1.0)}
     assert records[0]["exact_low"] == 0.0 < records[0]["exact_high"] < 1.0
     assert records[0]["share_high"] == records[0]["exact_high"], "of one part: the interval of right or wrong"
+    assert [r["outcomes"] for r in records if r["task"] == "needle"] == ["000", "000", "111"] * 2
+
+
+def test_which_answers_were_right_is_written_down_in_order():
+    """Of all batches, the first sample first: what seeds are compared by, sample by sample."""
+    right = iter([True, False, True, True, False])
+
+    def answers(samples):
+        return np.stack([sample.answer if next(right) else sample.answer + 1 for sample in samples])
+
+    settings = SimpleNamespace(**vars(SETTINGS) | {"tasks": ["needle"], "depths": [0.5], "batch_size": 2})
+    (record,) = ask(answers, TEXT, settings, {"needle": 5}, [256], 0, "answers")
+    assert (record["outcomes"], record["exact"], record["n"]) == ("10110", 0.6, 5)
 
 
 class Fixed:

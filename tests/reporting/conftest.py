@@ -6,11 +6,14 @@ import pytest
 
 from longgen.profiling.inference.cases import SLICES, WHOLE
 from longgen.reporting.run import Run, open_run
+from longgen.reporting.seeds.groups import Group, find_groups
+from longgen.reporting.seeds.values import Values, read_values
 from tests.reporting import fake_inference, fake_training
 from tests.reporting.fake_benchmarks import write_benchmarks
 from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_reductions import write_reductions
 from tests.reporting.fake_run import ABLATION, write_run
+from tests.reporting.fake_seeds import write_seed
 
 
 @pytest.fixture(scope="session")
@@ -61,3 +64,23 @@ def model_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     whole = [record for length in lengths[:2] for record in fake_inference.fake_records(WHOLE, length)]
     fake_inference.write_gpu_run(folder / "model", whole + fake_inference.fake_records(SLICES, lengths[2]))
     return open_run("model", folder)
+
+
+@pytest.fixture(scope="session")
+def seed_group_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs, read only: mini, mini-seed-1 and mini-seed-2, one configuration with three seeds."""
+    folder = tmp_path_factory.mktemp("seeds")
+    for seed in range(3):
+        write_seed(folder / f"mini{f'-seed-{seed}' if seed else ''}", seed)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def seed_group(seed_group_folder: Path) -> Group:
+    (group,) = find_groups([open_run(path.name, seed_group_folder) for path in sorted(seed_group_folder.iterdir())])
+    return group
+
+
+@pytest.fixture(scope="session")
+def seed_values(seed_group: Group) -> Values:
+    return read_values(seed_group)

@@ -48,6 +48,22 @@ def drawn_words(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[s
     return list(found.values())
 
 
+def assert_words_are_inside_and_apart(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a figure whose layout is settled."""
+    with paper_style():
+        found = drawn_words(figure, monkeypatch)
+        width, height = figure.bbox.width, figure.bbox.height
+    assert len(found) > 10
+    for words, box in found:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
+        assert inside, f"{words!r} is cut off: {box}"
+    for (words, box), (others, other) in itertools.combinations(found, 2):
+        across = min(box.x1, other.x1) - max(box.x0, other.x0)
+        along = min(box.y1, other.y1) - max(box.y0, other.y0)
+        # boxes hold room for descenders: a sliver in common is no overlap to the eye
+        assert across <= 2 or along <= 4, f"{words!r} covers {others!r}"
+
+
 EXPERIMENTS = [(name, which) for name in FIGURE_NAMES for which in ("run", "ablation_run")]
 KERNELS = [(name, "kernel_run") for name in KERNEL_FIGURE_NAMES]
 BENCHMARKS = [(name, "benchmark_run") for name in BENCHMARK_FIGURE_NAMES]
@@ -63,17 +79,7 @@ def test_words_are_inside_and_apart(
     with paper_style():
         figure = FIGURES[name](run).figure
         settle_layout(figure)
-        found = drawn_words(figure, monkeypatch)
-        width, height = figure.bbox.width, figure.bbox.height
-    assert len(found) > 10
-    for words, box in found:
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
-        assert inside, f"{words!r} is cut off: {box}"
-    for (words, box), (others, other) in itertools.combinations(found, 2):
-        across = min(box.x1, other.x1) - max(box.x0, other.x0)
-        along = min(box.y1, other.y1) - max(box.y0, other.y0)
-        # boxes hold room for descenders: a sliver in common is no overlap to the eye
-        assert across <= 2 or along <= 4, f"{words!r} covers {others!r}"
+    assert_words_are_inside_and_apart(figure, monkeypatch)
 
 
 @pytest.mark.parametrize("name", FIGURE_NAMES)

@@ -9,7 +9,7 @@ from typing import Any
 
 from longgen.errors import ConfigError
 from longgen.results import check_run_name
-from longgen.strict import build, load_yaml, require
+from longgen.strict import build, load_configuration, require
 
 # How fast and how forgiving, not what: may change between an interrupted run and its continuation.
 FREE = ("name", "workers", "max_bad_fraction")
@@ -134,17 +134,17 @@ class PackSettings:
 
 
 def load_pack_settings(path: Path | str) -> PackSettings:
-    """Read and check a configuration file.
+    """Read and check a configuration file, which may extend another (`longgen.strict.load_configuration`).
 
     Raises:
         ConfigError: with the file, the key, the value and what is allowed.
     """
-    value = load_yaml(path)
+    value, origin = load_configuration(path)
     try:
         settings = build(PackSettings, value, "")
         check_names(settings)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{origin}: {error}") from None
     return settings
 
 

@@ -2,50 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from longgen.reporting import families, style, words
+from longgen.reporting import style, words
 from longgen.reporting.ablation import INTERVAL
 from longgen.reporting.comparison import TRAINED, comparison_table
+from longgen.reporting.dot_rows import HIGHER, LOWER, Column, comparisons, draw_dot_rows
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.run import Run
 
-# comparison -> its name beside the panels
-ROWS = {families.RATIO: "ratio", families.PLACEMENT: "placement", families.PATTERN: "pattern"}
-_IN_ALL = (families.FULL, families.REFERENCE)
-
-
-@dataclass(frozen=True)
-class Column:
-    """What a column of panels shows.
-
-    Attributes:
-        name: of the column in the data; that of its interval's ends follows.
-        label: below the panels, with the direction that is better.
-        factor: from the data to the axis.
-        unit: of the ticks.
-        ticks: where they are; none leaves it to the values.
-    """
-
-    name: str
-    label: str
-    factor: float = 1.0
-    unit: str = ""
-    ticks: tuple[float, ...] = ()
-
-
-_HIGHER, _LOWER = "(higher is better)", "(lower is better)"
 COLUMNS = (
-    Column("needle_exact", f"needle exact match\n{_HIGHER}", ticks=(0, 0.5, 1)),
-    Column("perplexity", f"perplexity\n{_LOWER}"),
-    Column("kv_fraction", f"KV cache, of full\n{_LOWER}", 100, " %", (0, 50, 100)),
-    Column("prefill_speedup", f"prefill speed-up\n{_HIGHER}", unit=words.TIMES),
+    Column("needle_exact", f"needle exact match\n{HIGHER}", ticks=(0, 0.5, 1)),
+    Column("perplexity", f"perplexity\n{LOWER}"),
+    Column("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100)),
+    Column("prefill_speedup", f"prefill speed-up\n{HIGHER}", unit=words.TIMES),
 )
 DATA = [
     *("comparison", "variant", "family", "full_layers", "num_layers", "placement", "pattern", "length", "needle_n"),
@@ -57,10 +27,7 @@ DATA = [
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
-    """A row per comparison and variant of it, in the order drawn: the columns `DATA`.
-
-    The ratio is compared in every run, if only full attention with the reference; placement and pattern where a
-    variant differs in them.
+    """A row per comparison and variant of it, in the order drawn (`comparisons`): the columns `DATA`.
 
     Raises:
         ArtifactError: plan.json is missing, or nothing was measured of any variant.
@@ -69,90 +36,12 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     table = table[table["what"] == TRAINED]
     if table.empty:
         raise run.missing("retrieval")
-    parts = []
-    for comparison in ROWS:
-        rows = families.side_by_side(table, comparison)
-        if comparison == families.RATIO or not rows["family"].isin(_IN_ALL).all():
-            parts.append(rows.assign(comparison=comparison))
-    return pd.concat(parts, ignore_index=True)[DATA]
+    return comparisons(table)[DATA]
 
 
 def draw(run: Run) -> Drawing:
     """Dots with 95 % intervals: a row of panels per comparison, a column per quantity, a line per variant in them."""
     data = drawn_rows(run)
-    groups = [(str(name), rows) for name, rows in data.groupby("comparison", sort=False)]
-    heights = [len(rows) + 0.6 for _, rows in groups]
-    figure = style.new_figure(
-        f"What ratio, placement and pattern change, at {words.format_length(run.plan.trained_length)} tokens",
-        f"{words.run_note(run, 'speed')} · needle pooled over depths · bars: 95 % intervals",
-        height=1.15 + 0.25 * sum(heights),
-    )
-    looks = style.variant_styles(run.variants)
-    panels = figure.subplots(len(groups), len(COLUMNS), squeeze=False, sharex="col", height_ratios=heights)
-    for line, (comparison, rows) in zip(panels, groups, strict=True):
-        for axes, column in zip(line, COLUMNS, strict=True):
-            _draw_panel(axes, rows, column, looks)
-        line[0].set_ylabel(ROWS[comparison], fontweight="bold")
-        line[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict("records")])
-    for axes, column in zip(panels[-1], COLUMNS, strict=True):
-        axes.set_xlabel(column.label)
-        if column.ticks:
-            axes.set_xlim(column.ticks[0] - 0.07 * column.ticks[-1], 1.07 * column.ticks[-1])
-            axes.set_xticks(column.ticks)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=column.unit: f"{value:g}{unit}"))
-    figure.align_ylabels(panels[:, 0])
-    reference = data.loc[data["family"] == families.REFERENCE, "variant"].drop_duplicates()
-    entries = [
-        Line2D([], [], color=looks[name].color, lw=0.8, ls=(0, (3, 2)), label=f"{looks[name].label}: the reference")
-        for name in reference
-    ]
-    style.legend_below(figure, entries)
-    return Drawing(figure, data)
-
-
-def _label(row: dict) -> str:
-    """The variant, and what the comparison is about."""
-    about = {
-        families.RATIO: f"{row['full_layers']:.3g}/{row['num_layers']} full",
-        families.PLACEMENT: row["placement"],
-        families.PATTERN: row["pattern"],
-    }[row["comparison"]]
-    label = words.variant_label(row["variant"])
-    return label if about == "none" or about in label else f"{label}: {about}"
-
-
-def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle]) -> None:
-    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first variant at the top
-    axes.set_yticks(range(len(rows)), [""] * len(rows))
-    axes.tick_params(axis="y", length=0)
-    axes.grid()
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    if rows[column.name].isna().all():
-        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
-        return
-    for place, row in enumerate(rows.to_dict("records")):
-        look, value = looks[row["variant"]], column.factor * row[column.name]
-        if row["family"] == families.REFERENCE:
-            axes.axvline(value, color=look.color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
-        axes.errorbar(
-            value,
-            place,
-            xerr=_error(row, column),
-            color=look.color,
-            marker=look.marker,
-            label=look.label,
-            markersize=5.5,
-            elinewidth=0.9,
-            capsize=1.8,
-            markeredgecolor="white",
-            mew=0.4,
-            linestyle="none",
-        )
-
-
-def _error(row: dict, column: Column) -> np.ndarray | None:
-    """Distances to the ends of the interval, as `Axes.errorbar` wants them; None for a column without one."""
-    if f"{column.name}_low" not in row:
-        return None
-    value, low, high = (column.factor * row[f"{column.name}{end}"] for end in INTERVAL)
-    return np.array([[max(value - low, 0.0)], [max(high - value, 0.0)]])
+    title = f"What ratio, placement and pattern change, at {words.format_length(run.plan.trained_length)} tokens"
+    note = f"{words.run_note(run, 'speed')} · needle pooled over depths · bars: 95 % intervals"
+    return Drawing(draw_dot_rows(title, note, data, COLUMNS, style.variant_styles(run.variants)), data)

@@ -1,0 +1,163 @@
+"""Dots with intervals in rows: a row of panels per comparison, a column per quantity, a line per variant in them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from longgen.reporting import families, style, words
+from longgen.reporting.ablation import INTERVAL
+
+# comparison -> its name beside the panels
+ROWS = {families.RATIO: "ratio", families.PLACEMENT: "placement", families.PATTERN: "pattern"}
+_IN_ALL = (families.FULL, families.REFERENCE)
+HIGHER, LOWER = "(higher is better)", "(lower is better)"
+_BELOW = 0.27  # of a line: where the seeds' own values are, so that they and the interval cover nothing of each other
+
+
+@dataclass(frozen=True)
+class Column:
+    """What a column of panels shows.
+
+    Attributes:
+        name: of the column in the data; that of its interval's ends follows.
+        label: below the panels, with the direction that is better.
+        factor: from the data to the axis.
+        unit: of the ticks.
+        ticks: where they are; none leaves it to the values.
+    """
+
+    name: str
+    label: str
+    factor: float = 1.0
+    unit: str = ""
+    ticks: tuple[float, ...] = ()
+
+
+def comparisons(table: pd.DataFrame) -> pd.DataFrame:
+    """A row per comparison and variant of it, in the order drawn: ``table`` with a column ``comparison``.
+
+    The ratio is compared always, if only full attention with the reference; placement and pattern where a variant
+    differs in them.
+
+    Args:
+        table: a row per variant, with columns ``family`` and ``full_layers``.
+    """
+    parts = []
+    for comparison in ROWS:
+        rows = families.side_by_side(table, comparison)
+        if comparison == families.RATIO or not rows["family"].isin(_IN_ALL).all():
+            parts.append(rows.assign(comparison=comparison))
+    return pd.concat(parts, ignore_index=True)
+
+
+def draw_dot_rows(
+    title: str,
+    note: str,
+    data: pd.DataFrame,
+    columns: Sequence[Column],
+    looks: dict[str, style.VariantStyle],
+    seeds: pd.DataFrame | None = None,
+) -> Figure:
+    """The figure.
+
+    Args:
+        title: of the figure.
+        note: the small print below it.
+        data: rows of `comparisons`.
+        columns: left to right.
+        looks: of all variants.
+        seeds: a row per variant and seed with the same quantities, drawn as small dots below the line's own.
+    """
+    groups = [(str(name), rows) for name, rows in data.groupby("comparison", sort=False)]
+    heights = [len(rows) + 0.6 for _, rows in groups]
+    figure = style.new_figure(title, note, height=1.15 + 0.25 * sum(heights))
+    panels = figure.subplots(len(groups), len(columns), squeeze=False, sharex="col", height_ratios=heights)
+    for line, (comparison, rows) in zip(panels, groups, strict=True):
+        for axes, column in zip(line, columns, strict=True):
+            _draw_panel(axes, rows, column, looks)
+            if seeds is not None:
+                _draw_seeds(axes, rows, column, looks, seeds)
+        line[0].set_ylabel(ROWS[comparison], fontweight="bold")
+        line[0].set_yticks(range(len(rows)), [_label(row) for row in rows.to_dict("records")])
+    for axes, column in zip(panels[-1], columns, strict=True):
+        axes.set_xlabel(column.label)
+        if column.ticks:
+            axes.set_xlim(column.ticks[0] - 0.07 * column.ticks[-1], 1.07 * column.ticks[-1])
+            axes.set_xticks(column.ticks)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=column.unit: f"{value:g}{unit}"))
+    figure.align_ylabels(panels[:, 0])
+    reference = data.loc[data["family"] == families.REFERENCE, "variant"].drop_duplicates()
+    entries: list[Artist] = [
+        Line2D([], [], color=looks[name].color, lw=0.8, ls=(0, (3, 2)), label=f"{looks[name].label}: the reference")
+        for name in reference
+    ]
+    if seeds is not None:
+        entries.append(Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"))
+    style.legend_below(figure, entries)
+    return figure
+
+
+def _label(row: dict) -> str:
+    """The variant, and what the comparison is about."""
+    about = {
+        families.RATIO: f"{row['full_layers']:.3g}/{row['num_layers']} full",
+        families.PLACEMENT: row["placement"],
+        families.PATTERN: row["pattern"],
+    }[row["comparison"]]
+    label = words.variant_label(row["variant"])
+    return label if about == "none" or about in label else f"{label}: {about}"
+
+
+def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle]) -> None:
+    axes.set_ylim(len(rows) - 0.5, -0.5)  # the first variant at the top
+    axes.set_yticks(range(len(rows)), [""] * len(rows))
+    axes.tick_params(axis="y", length=0)
+    axes.grid()
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    if rows[column.name].isna().all():
+        axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
+        return
+    for place, row in enumerate(rows.to_dict("records")):
+        look, value = looks[row["variant"]], column.factor * row[column.name]
+        if row["family"] == families.REFERENCE:
+            axes.axvline(value, color=look.color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+        axes.errorbar(
+            value,
+            place,
+            xerr=_error(row, column),
+            color=look.color,
+            marker=look.marker,
+            label=look.label,
+            markersize=5.5,
+            elinewidth=0.9,
+            capsize=1.8,
+            markeredgecolor="white",
+            mew=0.4,
+            linestyle="none",
+        )
+
+
+def _draw_seeds(
+    axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle], seeds: pd.DataFrame
+) -> None:
+    for place, variant in enumerate(rows["variant"]):
+        values = column.factor * seeds.loc[seeds["variant"] == variant, column.name].dropna().to_numpy(float)
+        heights = np.full(len(values), place + _BELOW)
+        axes.plot(values, heights, color=looks[variant].color, marker=".", ms=3.5, alpha=0.8, mew=0, linestyle="none")
+
+
+def _error(row: dict, column: Column) -> np.ndarray | None:
+    """Distances to the ends of the interval, as `Axes.errorbar` wants them; None for a column without one."""
+    if f"{column.name}_low" not in row:
+        return None
+    value, low, high = (column.factor * row[f"{column.name}{end}"] for end in INTERVAL)
+    return np.array([[max(value - low, 0.0)], [max(high - value, 0.0)]])

@@ -1,0 +1,221 @@
+"""Means over seeds with intervals from two levels: seeds are drawn anew, and within each the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from longgen.statistics import Z95
+
+DRAWS = 4000
+
+
+class Sampled(Protocol):
+    """What one seed measured, with the doubt that its own samples leave."""
+
+    @property
+    def value(self) -> float:
+        """As measured."""
+
+    @property
+    def n(self) -> int | None:
+        """Samples behind it; None where they are not counted."""
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Values as other samples might have given them, float64 of ``shape``."""
+
+
+class Cell(NamedTuple):
+    """Answers at one depth: how many, how many right, and which (``"0110"``; None if that was not written down)."""
+
+    n: int
+    right: int
+    outcomes: str | None
+
+
+# The cells of one task by depth (None where the task is no grid).
+Cells = Mapping[float | None, Cell]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Share of right answers, the mean over tasks of equal weight.
+
+    Attributes:
+        tasks: name -> its cells, at least one, whose answers are pooled.
+    """
+
+    tasks: Mapping[str, Cells]
+
+    @property
+    def value(self) -> float:
+        """The mean over tasks, within 0..1."""
+        return float(np.mean([right / n for right, n in map(_counts, self.tasks.values())]))
+
+    @property
+    def n(self) -> int:
+        """Answers of all tasks."""
+        return sum(_counts(cells)[1] for cells in self.tasks.values())
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Of every task from Jeffreys' posterior."""
+        return np.mean([_draw_share(cells, generator, shape) for cells in self.tasks.values()], axis=0)
+
+    def of(self, tasks: list[str]) -> Shares | None:
+        """Those of ``tasks`` that were asked; None if none was."""
+        found = {name: self.tasks[name] for name in tasks if name in self.tasks}
+        return Shares(found) if found else None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and the ends of its 95 % interval (both the value where it has none), taken as a normal one's."""
+
+    value: float
+    low: float
+    high: float
+    n: None = None
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Of a normal distribution with such an interval."""
+        return self.value + (self.high - self.low) / (2 * Z95) * generator.standard_normal(shape)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Share of right answers of ``first`` minus that of ``second``, over the tasks that both were asked.
+
+    Where both say which answers were right, only samples that both got count, and are compared one by one: what is
+    drawn are the shares of those that one alone answered rightly.
+    """
+
+    first: Shares
+    second: Shares
+
+    @property
+    def tasks(self) -> list[str]:
+        """Those that both were asked."""
+        return [name for name in self.first.tasks if name in self.second.tasks]
+
+    @property
+    def paired(self) -> bool:
+        """Whether samples are compared one by one in every task."""
+        return all(self._joint(task) is not None for task in self.tasks)
+
+    @property
+    def value(self) -> float:
+        """The mean over tasks, within -1..1."""
+        return float(np.mean([self._value(task) for task in self.tasks]))
+
+    @property
+    def n(self) -> int:
+        """Pairs of answers of all tasks; where they are no pairs, the fewer of the two."""
+        counts = [self._joint(task) for task in self.tasks]
+        both = [min(_counts(self.first.tasks[name])[1], _counts(self.second.tasks[name])[1]) for name in self.tasks]
+        return sum(n if joint is None else int(joint.sum()) for joint, n in zip(counts, both, strict=True))
+
+    def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        """Of every task from Jeffreys' posterior of what was counted."""
+        return np.mean([self._draw(task, generator, shape) for task in self.tasks], axis=0)
+
+    def _value(self, task: str) -> float:
+        joint = self._joint(task)
+        if joint is not None:
+            return float((joint[0] - joint[1]) / joint.sum())
+        (right, n), (other, m) = _counts(self.first.tasks[task]), _counts(self.second.tasks[task])
+        return right / n - other / m
+
+    def _draw(self, task: str, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+        joint = self._joint(task)
+        if joint is not None:
+            shares = generator.dirichlet(joint + 0.5, size=shape)
+            return shares[..., 0] - shares[..., 1]
+        first, second = (_draw_share(each.tasks[task], generator, shape) for each in (self.first, self.second))
+        return first - second
+
+    def _joint(self, task: str) -> np.ndarray | None:
+        """How many samples the first alone, the second alone, both or neither answered rightly; None if unknown."""
+        ours, theirs = self.first.tasks[task], self.second.tasks[task]
+        pairs: list[tuple[str, str]] = []
+        for depth in ours.keys() & theirs.keys():
+            first, second = ours[depth].outcomes, theirs[depth].outcomes
+            if first is None or second is None:
+                return None
+            pairs += zip(first, second, strict=False)  # a cell's first samples are the same, however many there are
+        kinds = [("1", "0"), ("0", "1"), ("1", "1"), ("0", "0")]
+        return np.array([pairs.count(kind) for kind in kinds]) if pairs else None
+
+
+def _counts(cells: Cells) -> tuple[int, int]:
+    """Right answers, and all."""
+    return sum(cell.right for cell in cells.values()), sum(cell.n for cell in cells.values())
+
+
+def _draw_share(cells: Cells, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    right, n = _counts(cells)
+    return generator.beta(right + 0.5, n - right + 0.5, size=shape)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds.
+
+    Attributes:
+        value: the mean.
+        low: lower end of its 95 % interval.
+        high: upper end.
+        by_seed: the seeds' own values.
+        n: samples of all seeds; None where they are not counted.
+    """
+
+    value: float
+    low: float
+    high: float
+    by_seed: dict[int, float]
+    n: int | None
+
+    @property
+    def seeds(self) -> int:
+        """How many."""
+        return len(self.by_seed)
+
+    def mapped(self, function: Callable[[float], float]) -> Estimate:
+        """With a rising ``function`` of all values."""
+        seeds = {seed: function(value) for seed, value in self.by_seed.items()}
+        return Estimate(function(self.value), function(self.low), function(self.high), seeds, self.n)
+
+
+def pool(by_seed: Mapping[int, Sampled]) -> Estimate:
+    """The mean over seeds (at least one) of what was sampled, and its 95 % interval.
+
+    A two-level bootstrap: in each of `DRAWS` draws as many seeds as there are, with replacement, and for each of these
+    the samples anew. Right and wrong answers come from Jeffreys' posterior of their counts, since resampling answers
+    that are all right shows no doubt, as in `longgen.evaluation.summaries`; of what has an interval of its own, that
+    one counts. Percentiles, widened to the mean if that is outside. Our choice; of three seeds an interval says little
+    about seeds that were not tried.
+    """
+    values = {seed: sampled.value for seed, sampled in by_seed.items()}
+    mean, count = float(np.mean(list(values.values()))), len(values)
+    generator = np.random.default_rng(0)
+    chosen = generator.integers(0, count, size=(1, DRAWS, count))
+    drawn = np.stack([sampled.draw(generator, (DRAWS, count)) for sampled in by_seed.values()])
+    means = np.take_along_axis(drawn, chosen, axis=0)[0].mean(axis=1)
+    low, high = (float(end) for end in np.percentile(means, [2.5, 97.5]))
+    counts = [sampled.n for sampled in by_seed.values()]
+    n = None if None in counts else sum(each for each in counts if each is not None)
+    return Estimate(mean, min(low, mean), max(high, mean), values, n)
+
+
+def pool_difference(first: Mapping[int, Shares], second: Mapping[int, Shares]) -> Estimate | None:
+    """`pool` of first minus second, seed by seed; None if no seed has both, with a task in common."""
+    both = {seed: Difference(first[seed], second[seed]) for seed in first if seed in second}
+    both = {seed: each for seed, each in both.items() if each.tasks}
+    return pool(both) if both else None
+
+
+def is_paired(first: Mapping[int, Shares], second: Mapping[int, Shares]) -> bool:
+    """Whether `pool_difference` compares samples one by one."""
+    return all(Difference(first[seed], second[seed]).paired for seed in first if seed in second)

@@ -1,0 +1,69 @@
+"""Everything that is made of a group of seeds: two figures, the table and the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from longgen.errors import ArtifactError
+from longgen.reporting import GROUP_FIGURE_NAMES, GROUP_TABLE_NAMES
+from longgen.reporting.drawing import Drawing, save_drawing
+from longgen.reporting.page import write_page
+from longgen.reporting.report import Report, remove_part, save_table
+from longgen.reporting.seeds.evidence import evidence_table
+from longgen.reporting.seeds.evidence_text import evidence_markdown
+from longgen.reporting.seeds.figures import draw_ablation, draw_knee
+from longgen.reporting.seeds.groups import Group
+from longgen.reporting.seeds.table import seeds_markdown, seeds_table
+from longgen.reporting.seeds.values import Values, read_values
+from longgen.reporting.style import paper_style
+
+_Writer = Callable[[Group, Values, Path, str], list[Path]]
+
+
+def _figure(draw: Callable[[Group, Values], Drawing]) -> _Writer:
+    def write(group: Group, values: Values, folder: Path, name: str) -> list[Path]:
+        with paper_style():
+            return save_drawing(draw(group, values), folder, name)
+
+    return write
+
+
+def _write_seeds(group: Group, values: Values, folder: Path, name: str) -> list[Path]:
+    table = seeds_table(group, values)
+    return save_table(table, seeds_markdown(group, table, values), folder / name)
+
+
+def _write_evidence(group: Group, values: Values, folder: Path, name: str) -> list[Path]:
+    table = evidence_table(group, values)
+    return save_table(table, evidence_markdown(group, table), folder / name)
+
+
+_WRITERS: tuple[_Writer, ...] = (_figure(draw_ablation), _figure(draw_knee), _write_seeds, _write_evidence)
+GROUP_PARTS = dict(zip((*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES), _WRITERS, strict=True))
+
+
+def write_group_report(group: Group, folder: Path, only: Collection[str] = (), pages: bool = False) -> Report:
+    """Make the figures and tables of a group.
+
+    Args:
+        group: of `longgen.reporting.seeds.groups.find_groups`.
+        folder: where to write; files of a part that cannot be made (any more) are removed.
+        only: names in `GROUP_PARTS`; none means all.
+        pages: write tables as HTML too; where there is such a page, it is written anew in any case.
+
+    Raises:
+        ArtifactError: a results file cannot be used, or an input of a part in ``only`` is missing.
+    """
+    values, report = read_values(group), Report()
+    for name in only or GROUP_PARTS:
+        try:
+            report.written += GROUP_PARTS[name](group, values, folder, name)
+        except ArtifactError as error:
+            if only:
+                raise
+            report.skipped[name] = str(error)
+            remove_part(folder, name)
+    tables = [path for path in report.written if path.suffix == ".md"]
+    report.written += [write_page(path) for path in tables if pages or path.with_suffix(".html").exists()]
+    return report

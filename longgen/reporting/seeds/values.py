@@ -1,0 +1,153 @@
+"""What the runs of a group measured at the trained length, by variant and quantity, ready to be pooled."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+from longgen.errors import ArtifactError
+from longgen.reporting.ablation import INTERVAL, ablation_table
+from longgen.reporting.measures import STAGES, task_order
+from longgen.reporting.run import Run
+from longgen.reporting.seeds.groups import Group
+from longgen.reporting.seeds.pooling import Cell, Estimate, Interval, Sampled, Shares, pool
+
+TASKS = "retrieval"  # the mean over tasks
+NLL = "nll"
+LOSS, THROUGHPUT = "training_loss", "training_tokens_per_second"
+KV = "kv_fraction"
+SPEEDUPS = tuple(f"{stage}_speedup" for stage in STAGES)
+# Times are of a device: by the kind of results that has them.
+_TIMED = {"speed": SPEEDUPS, "training": (THROUGHPUT,)}
+
+
+@dataclass(frozen=True)
+class Values:
+    """All that was measured at the trained length.
+
+    Attributes:
+        length: in tokens.
+        retrieval: variant -> seed -> share of right answers, by task.
+        reductions: the same of the full model with its KV cache reduced: (method, budget of which variant) -> seed.
+        others: (variant, quantity) -> seed -> value.
+        kept: (method, budget) -> seed -> share of the KV cache.
+    """
+
+    length: int
+    retrieval: dict[str, dict[int, Shares]] = field(default_factory=dict)
+    reductions: dict[tuple[str, str], dict[int, Shares]] = field(default_factory=dict)
+    others: dict[tuple[str, str], dict[int, Sampled]] = field(default_factory=dict)
+    kept: dict[tuple[str, str], dict[int, Sampled]] = field(default_factory=dict)
+
+    @property
+    def tasks(self) -> list[str]:
+        """Those of any variant, in their usual order."""
+        found = [task for seeds in self.retrieval.values() for shares in seeds.values() for task in shares.tasks]
+        return task_order(pd.DataFrame({"task": found}))
+
+    def share(self, variant: str, tasks: list[str]) -> Estimate | None:
+        """Mean over ``tasks`` of a variant's right answers, pooled over the seeds that were asked all of these."""
+        asked = {seed: shares.of(tasks) for seed, shares in self.retrieval.get(variant, {}).items()}
+        whole = {seed: each for seed, each in asked.items() if each is not None and len(each.tasks) == len(tasks)}
+        return pool(whole) if whole else None
+
+    def other(self, variant: str, quantity: str) -> Estimate | None:
+        """Any other quantity of a variant, pooled."""
+        found = self.others.get((variant, quantity))
+        return pool(found) if found else None
+
+    def perplexity(self, variant: str) -> Estimate | None:
+        """That of the mean negative log-likelihood: the geometric mean over seeds."""
+        found = self.other(variant, NLL)
+        return found and found.mapped(math.exp)
+
+
+def read_values(group: Group) -> Values:
+    """Read all runs of ``group``. Speed and throughput are of the device that measured most seeds, and of no other.
+
+    Raises:
+        ArtifactError: a results file cannot be used.
+    """
+    values = Values(group.plan.trained_length)
+    for seed, run in group.runs.items():
+        length = values.length
+        for (variant,), shares in _shares(run, "retrieval", ["variant"], length).items():
+            values.retrieval.setdefault(variant, {})[seed] = shares
+        for (method, budget_of, kept), shares in _shares(
+            run, "kv-reduction", ["method", "budget_of", "kv_fraction"], length
+        ).items():
+            values.reductions.setdefault((method, budget_of), {})[seed] = shares
+            values.kept.setdefault((method, budget_of), {})[seed] = Interval(kept, kept, kept)
+        for key, interval in {**_of_table(run), **_of_training(run, length)}.items():
+            values.others.setdefault(key, {})[seed] = interval
+    for kind, quantities in _TIMED.items():
+        others = _on_other_devices(group, kind)
+        for (_, quantity), seeds in values.others.items():
+            if quantity in quantities:
+                for seed in others & seeds.keys():
+                    del seeds[seed]
+    return values
+
+
+def _on_other_devices(group: Group, kind: str) -> set[int]:
+    """Seeds whose ``kind`` was not measured on the device that measured most of them."""
+    devices = {seed: run.device(kind) for seed, run in group.runs.items() if run.has(kind)}
+    usual = Counter(devices.values()).most_common(1)
+    return {seed for seed, device in devices.items() if device != usual[0][0]}
+
+
+def _shares(run: Run, kind: str, by: list[str], length: int) -> dict[tuple, Shares]:
+    if not run.has(kind):
+        return {}
+    rows = run.frame(kind)
+    tasks: dict[tuple, dict[str, dict[float | None, Cell]]] = {}
+    for row in rows[rows["length"] == length].to_dict("records"):
+        cells = tasks.setdefault(tuple(row[name] for name in by), {}).setdefault(row["task"], {})
+        depth = None if pd.isna(row["depth"]) else float(row["depth"])
+        cells[depth] = _cell(run, kind, row)
+    return {key: Shares(found) for key, found in tasks.items()}
+
+
+def _cell(run: Run, kind: str, row: dict) -> Cell:
+    n, outcomes = int(row["n"]), row.get("outcomes")
+    right = round(row["exact"] * n)
+    if not isinstance(outcomes, str):
+        return Cell(n, right, None)
+    if len(outcomes) != n or outcomes.count("1") != right or outcomes.count("0") != n - right:
+        where = f"{row['task']}, {row['length']} tokens, depth {row['depth']}"
+        raise ArtifactError(
+            f"{run.folder}: outcomes of kind {kind} is {outcomes!r} ({where}): allowed are {right} times 1 and "
+            f"{n - right} times 0, as exact and n say"
+        )
+    return Cell(n, right, outcomes)
+
+
+def _of_table(run: Run) -> dict[tuple[str, str], Interval]:
+    found = {}
+    for row in ablation_table(run).to_dict("records"):
+        for column in (KV, *SPEEDUPS):
+            value = row[column]
+            low, high = (row.get(f"{column}_{end}", value) for end in ("low", "high"))
+            if not any(map(pd.isna, (value, low, high))):
+                found[row["variant"], column] = Interval(value, low, high)
+        value, low, high = (row[f"perplexity{end}"] for end in INTERVAL)
+        if not any(map(pd.isna, (value, low, high))):
+            found[row["variant"], NLL] = Interval(math.log(value), math.log(low), math.log(high))
+    return found
+
+
+def _of_training(run: Run, length: int) -> dict[tuple[str, str], Interval]:
+    """Last loss of the extension, and its median throughput at the trained length."""
+    if not run.has("training"):
+        return {}
+    rows = run.frame("training")
+    rows = rows[(rows["stage"] == "extension") & (rows["length"] == length)]
+    found = {}
+    for variant, own in rows.groupby("variant", sort=False):
+        last, rate = float(own["loss"].iloc[-1]), float(own["tokens_per_second"].median())
+        found[str(variant), LOSS] = Interval(last, last, last)
+        found[str(variant), THROUGHPUT] = Interval(rate, rate, rate)
+    return found
