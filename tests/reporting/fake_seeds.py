@@ -35,6 +35,7 @@ VARIANTS: dict[str, tuple[str, str, SparsePattern, float]] = {
     "top-1-3": ("1/3", "top", SINK, 0.3),
 }
 REDUCED = {"snapkv": 0.7, "tova": 0.4}
+BUDGETS = {"longgen-sink": ("snapkv", "tova"), "longgen-stride": ("tova",)}  # whose bytes, and by which methods
 EXTENSION = {"phases": [{"length": TRAINED, "steps": 10}], "rope_theta": 1e6}
 
 
@@ -97,6 +98,7 @@ def write_seed(folder: Path, seed: int, name: str = "mini", variants: dict = VAR
     save("corpus.json", "corpus", [{"source": "s", "split": "train", "documents": 1, "tokens": 9, "sha256": "0" * 64}])
     for number, (each, (_, _, _, share)) in enumerate(variants.items()):
         cells = [cell(task, depth, outcomes(share, seed, task, depth)) for task in TASKS for depth in DEPTHS]
+        cells += [cell(task, 0.0, "10" * 10) | {"length": BASE} for task in TASKS]  # at a length that is not compared
         save(f"evaluation/{each}/retrieval.json", "retrieval", cells, each, evaluation=evaluation)
         nll = 1.1 + 0.02 * number + 0.01 * seed
         place = {"position_start": TRAINED - 1024, "position_end": TRAINED, "n": 9, "perplexity": math.exp(nll)}
@@ -105,9 +107,9 @@ def write_seed(folder: Path, seed: int, name: str = "mini", variants: dict = VAR
         save(f"training/{each}.json", "training", _trained(number, seed), each, extension=EXTENSION, longgen=each)
     records = [
         {"method": method, "budget_of": budget, "kv_fraction": kv_fraction(budget)}
-        | cell(task, depth, outcomes(share, seed, task, depth))
-        for budget in ("longgen-sink", "longgen-stride")
-        for method, share in REDUCED.items()
+        | cell(task, depth, outcomes(REDUCED[method], seed, task, depth))
+        for budget, methods in BUDGETS.items()
+        for method in methods
         for task in TASKS[:2]
         for depth in DEPTHS
     ]

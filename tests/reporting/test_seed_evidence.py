@@ -19,6 +19,7 @@ from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.pooling import Estimate
 from longgen.reporting.seeds.values import Values, read_values
 from tests.reporting.fake_seeds import (
+    BUDGETS,
     DEPTHS,
     REDUCED,
     SAMPLES,
@@ -104,8 +105,10 @@ def test_differences_are_of_the_two_variants_over_the_tasks_that_full_attention_
 
 def test_every_kv_reduction_with_the_hybrids_budget_is_compared(seed_group: Group, seed_values: Values) -> None:
     table = evidence_table(seed_group, seed_values)
-    for hybrid in ("longgen-sink", "longgen-stride"):
-        for method in REDUCED:
+    for hybrid, methods in BUDGETS.items():
+        rows = table[(table["first"] == hybrid) & table["second"].str.contains("reduced")]
+        assert list(rows["second"]) == [f"full, reduced: {method}" for method in methods]
+        for method in methods:
             row = row_of(table, "training-with-full-layers-is-needed", hybrid, f"full, reduced: {method}")
             ahead = sum(right(hybrid, seed) - right(method, seed) for seed in range(3)) / (
                 3 * 2 * len(DEPTHS) * SAMPLES
@@ -140,7 +143,7 @@ def answers(path: Path, variant: str, share: float, seed: int) -> None:
     """Give a variant another share of right answers."""
 
     def change(value: dict[str, Any]) -> None:
-        cells = [(record["task"], record["depth"]) for record in value["records"]]
+        cells = [(record["task"], record["depth"]) for record in value["records"] if record["length"] == TRAINED]
         value["records"] = [cell(task, depth, outcomes(share, seed, task, depth)) for task, depth in cells]
 
     edit(path / f"evaluation/{variant}/retrieval.json", change)

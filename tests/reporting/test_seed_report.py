@@ -23,6 +23,7 @@ from longgen.reporting.seeds.table import readable_seeds, seeds_markdown, seeds_
 from longgen.reporting.seeds.values import Values, read_values
 from longgen.reporting.style import paper_style
 from tests.reporting.fake_seeds import (
+    BUDGETS,
     DEPTHS,
     REDUCED,
     SAMPLES,
@@ -162,7 +163,7 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
     assert set(trained[~trained["on_curve"]]["name"]) == {"longgen-stride", "ends-1-3", "top-1-3"}
     reduced = means[means["what"] == "reduced"]
     assert {*zip(reduced["name"], reduced["budget_of"], strict=True)} == {
-        (method, budget) for method in REDUCED for budget in ("longgen-sink", "longgen-stride")
+        (method, budget) for budget, methods in BUDGETS.items() for method in methods
     }
     row = reduced[(reduced["name"] == "tova") & (reduced["budget_of"] == "longgen-stride")].iloc[0]
     assert row["kv_fraction"] == pytest.approx(kv_fraction("longgen-stride"))
