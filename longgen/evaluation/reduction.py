@@ -68,9 +68,9 @@ class _Answers:
         prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64))
         length, count = prompts.shape[1], len(samples[0].answer)
         shape, variants = experiment_shape(self.experiment), map(self.experiment.variant, (self.budget_of, "full"))
-        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=4) for v in variants))
-        config = self.model.config
-        chosen = method_for_budget(self.method, budget, length, config, bytes_per_value=4, **self.fields)
+        size = self.model.dtype.itemsize
+        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=size) for v in variants))
+        chosen = method_for_budget(self.method, budget, length, self.model.config, size, **self.fields)
         self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
         new = generate(self.model, prompts.to(self.model.device), count, chosen.method).tokens.cpu().numpy()
         return [bool((answer == sample.answer).all()) for answer, sample in zip(new, samples, strict=True)]

@@ -16,6 +16,7 @@ from longgen.evaluation.perplexity import evaluate_perplexity
 from longgen.evaluation.recall_gates import learn_gates
 from longgen.evaluation.reduction import evaluate_reductions
 from longgen.evaluation.retrieval import evaluate_retrieval
+from longgen.hardware import require_gpu
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
 
@@ -27,6 +28,7 @@ def evaluate_variant(
 
     Raises:
         ArtifactError: the model or the corpus is missing or damaged.
+        ConfigError: the configuration asks for a GPU, and there is none.
     """
     asked = needed(experiment.evaluation, "evaluation")
     opened = _open(experiment, model_folder, corpus_folder)
@@ -83,10 +85,13 @@ class _Opened(NamedTuple):
 
 
 def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _Opened:
+    asked = needed(experiment.evaluation, "evaluation")
+    require_gpu("evaluation.device", asked.device)
     if not (model_folder / "config.json").is_file():
         raise ArtifactError(f"{model_folder} has no config.json: `longgen train --stage extension` makes the model")
     corpus = load_corpus(corpus_folder)
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, asked.dtype))
+    model = model.to(asked.device).eval()
     settings = experiment.section("evaluation")
     inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}
     origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
