@@ -4,6 +4,7 @@ import json
 import re
 import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from longgen.steps.__main__ import main, run_command
 from longgen.steps.experiment import experiment_steps
 from longgen.steps.pieces import MANIFEST, Item, load_pieces, save_pieces
 from longgen.steps.step import Journal, Step, needed_by, steps_left
+from longgen.training.stopping import SIGNALS
 from tests.experiments import experiment_file, tiny_settings
 from tests.workflow.test_workflow import snakemake
 
@@ -215,7 +217,10 @@ def finished(tmp_path_factory):
         run_command(words)
 
     patch.setattr("longgen.steps.__main__.run_command", command)
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
     codes = [call(folder, "first"), call(folder, "second")]
+    for number, handler in handlers.items():  # what has stopped is about to end, and listens to nothing more
+        signal.signal(number, handler)
     patch.undo()
     return folder, codes, told
 
