@@ -23,7 +23,7 @@ def random_variant(
     """The hybrid ``variant`` of an experiment's model with random weights, on a device in a dtype of PyTorch's."""
     torch.manual_seed(seed)
     config = longgen_config(base_config(settings, max_length), variant.layout, variant.pattern)
-    return AutoModelForCausalLM.from_config(config).to(device, getattr(torch, dtype)).eval()
+    return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(device).eval()
 
 
 def random_stack(

@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -217,6 +218,8 @@ def finished(tmp_path_factory):
         run_command(words)
 
     patch.setattr("longgen.steps.__main__.run_command", command)
+    for name in ("snakemake", "pandas", "matplotlib", "lm_eval", "datasets"):
+        patch.setitem(sys.modules, name, None)  # an import of it fails
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     codes = [call(folder, "first"), call(folder, "second")]
     for number, handler in handlers.items():  # what has stopped is about to end, and listens to nothing more
