@@ -51,6 +51,7 @@ figures: setup  ## redraw every published figure and table from the tracked resu
 
 mini-dry: setup  ## the steps of the mini experiment at toy size, on a CPU
 	python -m longgen.steps config/mini-dry.yaml --discard-models --pieces artifacts/pieces/mini-dry
+	longgen figures mini-dry
 
 # Without `setup`: what is installed does, and Snakemake is not needed.
 gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MINI="a.yaml b.yaml", SELECT=all
