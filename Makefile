@@ -7,12 +7,14 @@ IN_PARALLEL ?= -n logical --maxprocesses 4
 EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 REPORT ?= report.html
+MINI ?= config/mini.yaml
+MINUTES ?= 9
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test gate lint figures clean
+.PHONY: help setup run report test gate lint figures mini-dry gpu-mini clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(VENV)/.complete  ## the environment in .venv, with pinned versions
 
@@ -46,6 +48,17 @@ lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
 
 figures: setup  ## redraw every published figure and table from the tracked results
 	snakemake --cores $(CORES) figures
+
+mini-dry: setup  ## the steps of the mini experiment at toy size, on a CPU
+	python -m longgen.steps config/mini-dry.yaml --discard-models --pieces artifacts/pieces/mini-dry
+	longgen figures mini-dry
+
+# Without `setup`: what is installed does, and Snakemake is not needed.
+gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MINI="a.yaml b.yaml", SELECT=all
+	for config in $(MINI); do \
+	  until python -m longgen.steps $$config --select $(SELECT) --minutes $(MINUTES) --discard-models \
+	    --pieces artifacts/pieces/$$(basename $$config .yaml); do test $$? -eq 75 || exit 1; done; \
+	done
 
 clean:  ## forget the runs of this checkout, keep what is published
 	rm -rf artifacts .snakemake .triton-*

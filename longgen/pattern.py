@@ -7,7 +7,7 @@ cache's eviction, the planner's counts and the pictures of the pattern.
 from __future__ import annotations
 
 import functools
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -149,6 +149,10 @@ class SparsePattern:
         lasting_before = np.concatenate([[0], np.cumsum(lasting)])
         window = np.minimum(indices + 1, self.local_blocks)
         return window + lasting_before[indices + 1 - window]
+
+    def without_stride(self) -> SparsePattern:
+        """Sink and window alone."""
+        return replace(self, stride=0, staggered=False)
 
     def to_dict(self) -> dict[str, int | bool]:
         """The pattern as plain values, for a model's config.json."""

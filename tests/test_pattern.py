@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from longgen.errors import ConfigError
 from longgen.pattern import SparsePattern, dense_pairs
+from longgen.reporting.figures.pattern import roles
 
 patterns = st.builds(
     SparsePattern,
@@ -152,6 +153,12 @@ def test_dictionary_round_trip() -> None:
 def test_impossible_sizes_are_refused(name: str, value: object) -> None:
     with pytest.raises(ConfigError, match=rf"^{name} is {value}.*allowed is"):
         SparsePattern(**{name: value})  # type: ignore[arg-type]
+
+
+def test_without_a_stride_there_is_nothing_to_stagger() -> None:
+    assert SparsePattern(8, 1, 4, stride=4, staggered=True).without_stride() == SparsePattern(8, 1, 4)
+    drawn = [roles(SparsePattern(8, 1, 4, stride=4, staggered=staggered), 16) for staggered in (False, True)]
+    assert np.array_equal(*drawn)
 
 
 def test_staggered_needs_a_stride() -> None:

@@ -246,6 +246,9 @@ def test_experiment(tmp_path: Path) -> None:
         "full_layers": 2,
     }
     records = experiment_records(experiment)
+    profiling = dataclasses.replace(experiment.profiling, dtype="bfloat16")
+    halves = experiment_records(dataclasses.replace(experiment, profiling=profiling))
+    assert [2 * half["kv_bytes"] for half in halves] == [record["kv_bytes"] for record in records]
     assert [(record["variant"], record["length"]) for record in records] == [
         (variant, length) for variant in ("full", "middle", "ends", "none") for length in (128, 192, 256, 512)
     ]

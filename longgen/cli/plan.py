@@ -100,7 +100,7 @@ def plan(
         typer.Option(help="Seconds of one of its decode steps after it: likewise.", rich_help_panel=_DENSE),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option(help="Plan all variants of this experiment instead, in 32-bit floats.")
+        Path | None, typer.Option(help="Plan all variants of this experiment instead, in its own dtype.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line instead of a table.")] = False,

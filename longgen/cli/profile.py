@@ -59,10 +59,11 @@ def profile(
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 
-    use_threads(needed(experiment.profiling, "profiling").threads)
+    measured = needed(experiment.profiling, "profiling")
+    use_threads(measured.threads)
     speed, memory, attention = profile_experiment(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
-    origin = provenance(settings, experiment.seed, attention=attention)
+    origin = provenance(settings, experiment.seed, measured.device, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))
 

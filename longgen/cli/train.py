@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -33,6 +35,10 @@ def train(
         list[str] | None,
         typer.Option(help="And for curves there: tensorboard, wandb. Repeat for several.", show_default="none"),
     ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(help="Stop after so long, with a checkpoint, as on SIGUSR1.", show_default="no limit"),
+    ] = None,
     threads: Threads = 0,
 ) -> None:
     """Train the base model, or extend a converted one; a killed run resumes exactly where its checkpoint stands.
@@ -40,6 +46,7 @@ def train(
     SIGUSR1 or SIGTERM ends it after the step in work, with a checkpoint (exit code 75 or 143). On as many processes as
     the set-up says, also in a Slurm job: `python -m longgen.training.launch CONFIG ...`, with the same options.
     """
+    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
     from longgen.config import load_experiment
 
     experiment = load_experiment(config)
@@ -61,7 +68,7 @@ def train(
     use_threads(threads)
 
     def files(source: Path) -> Files:
-        return Files(rows, source, output, result, checkpoint, metrics, tuple(report_to or ()))
+        return Files(rows, source, output, result, checkpoint, metrics, tuple(report_to or ()), deadline)
 
     try:
         if tokenizer is not None and stage is Stage.base:

@@ -1,20 +1,20 @@
-"""Requests of the jobs that evaluate or measure a model in this project's own ways, on processors."""
+"""Requests of the jobs that evaluate or measure a model in this project's own ways."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 from longgen.cluster.asked import Asked
-from longgen.cluster.assumptions import PROCESS_BYTES, REDUCTION_FACTOR, START_SECONDS
+from longgen.cluster.assumptions import GPU_PROCESS_BYTES, PROCESS_BYTES, REDUCTION_FACTOR, START_SECONDS
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
 from longgen.config import DuoAttentionSettings, SetupSettings, needed
 from longgen.planner import training_flops
 from longgen.planner.inference import decode_seconds, prefill_seconds
+from longgen.planner.job import VALUE_BYTES
 from longgen.planner.training import plan_training
 from longgen.planner.training_memory import state_bytes
 
-DEVICE, DTYPE = "cpu", "float32"
 # Tokens of the longest answer of the retrieval tasks, bytes that they are: four values.
 RETRIEVED_TOKENS = 24
 
@@ -25,9 +25,10 @@ def evaluate(asked: Asked) -> JobRequest:
     samples = sum(settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks)
     prompts = dict.fromkeys(settings.lengths, samples * len(settings.depths))
     longest = max(settings.lengths)
-    perplexity = settings.perplexity_documents * forward_seconds(asked, longest, DEVICE, DTYPE)
-    seconds = answers_seconds(asked, prompts, DEVICE, DTYPE, RETRIEVED_TOKENS) + perplexity
-    return generation_request(asked, seconds, longest, DEVICE, DTYPE, settings.batch_size)
+    device, dtype = settings.device, settings.dtype
+    perplexity = settings.perplexity_documents * forward_seconds(asked, longest, device, dtype)
+    seconds = answers_seconds(asked, prompts, device, dtype, RETRIEVED_TOKENS, settings.batch_size) + perplexity
+    return generation_request(asked, seconds, longest, device, dtype, settings.batch_size)
 
 
 def reduce_kv(asked: Asked) -> JobRequest:
@@ -38,26 +39,28 @@ def reduce_kv(asked: Asked) -> JobRequest:
     counts = [reduction.samples_per_cell if task == "needle" else settings.task_samples for task in reduction.tasks]
     lengths = reduction.lengths or [asked.experiment.extension.max_length]
     prompts = dict.fromkeys(lengths, sum(counts) * len(settings.depths) * len(reduction.methods))
-    seconds = REDUCTION_FACTOR * answers_seconds(full, prompts, DEVICE, DTYPE, RETRIEVED_TOKENS)
-    return generation_request(full, seconds, max(lengths), DEVICE, DTYPE, settings.batch_size)
+    device, dtype = settings.device, settings.dtype
+    seconds = REDUCTION_FACTOR * answers_seconds(full, prompts, device, dtype, RETRIEVED_TOKENS, settings.batch_size)
+    return generation_request(full, seconds, max(lengths), device, dtype, settings.batch_size)
 
 
 def gates(asked: Asked) -> JobRequest:
     """DuoAttention's gates of a model of bytes."""
     evaluation = needed(asked.experiment.evaluation, "evaluation")
     reduction = needed(evaluation.kv_reduction, "evaluation.kv_reduction")
-    return gates_request(asked, reduction.duo_attention, DEVICE, DTYPE)
+    return gates_request(asked, reduction.duo_attention, evaluation.device, evaluation.dtype)
 
 
 def profile(asked: Asked) -> JobRequest:
     """Prefill, decoding and training steps of all variants, in turns."""
     settings = needed(asked.experiment.profiling, "profiling")
-    rates, shape = asked.rates(DEVICE, DTYPE, settings.threads), asked.shape
+    device, dtype, shape = settings.device, settings.dtype, asked.shape
+    on_gpu, rates = device == "cuda", asked.rates(device, dtype, settings.threads)
     seconds, memory = 0.0, 0
     for name in asked.variants:
         variant = asked.experiment.variant(name)
         model = (shape, variant.layout, variant.pattern)
-        memory += 4 * shape.parameters
+        memory += VALUE_BYTES[dtype] * shape.parameters
         for length in settings.lengths:
             decoding = settings.decode_tokens * decode_seconds(*model, length, rates)
             seconds += prefill_seconds(*model, length, rates) + decoding
@@ -67,8 +70,10 @@ def profile(asked: Asked) -> JobRequest:
     rounds = 1 + settings.repeats  # one warms up
     return JobRequest(
         seconds=START_SECONDS + rounds * seconds,
-        memory=PROCESS_BYTES + memory + step.memory_bytes,
-        cpus=settings.threads,
+        memory=GPU_PROCESS_BYTES if on_gpu else PROCESS_BYTES + memory + step.memory_bytes,
+        cpus=max(settings.threads, asked.cpus(device)) if on_gpu else settings.threads,
+        gpus=int(on_gpu),
+        gpu_memory=memory + step.memory_bytes if on_gpu else 0,
         exclusive=True,
     )
 

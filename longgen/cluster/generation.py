@@ -15,9 +15,14 @@ HALF_BYTES = 2
 
 
 def answers_seconds(
-    asked: Asked, prompts: Mapping[int, int], device: str, dtype: str, answer_tokens: int = ANSWER_TOKENS
+    asked: Asked,
+    prompts: Mapping[int, int],
+    device: str,
+    dtype: str,
+    answer_tokens: int = ANSWER_TOKENS,
+    batch: int = 1,
 ) -> float:
-    """Seconds of answering prompts one at a time.
+    """Seconds of answering prompts.
 
     Args:
         asked: the job, whose variant answers.
@@ -25,9 +30,10 @@ def answers_seconds(
         device: that computes.
         dtype: that computes.
         answer_tokens: of every answer.
+        batch: prompts at a time, which share the time to start kernels and, to be careful, nothing else.
     """
     model = (asked.shape, asked.variant.layout, asked.variant.pattern)
-    rates, start = asked.rates(device, dtype), LAYER_SECONDS * asked.shape.num_layers
+    rates, start = asked.rates(device, dtype), LAYER_SECONDS * asked.shape.num_layers / batch
     return sum(
         count
         * (

@@ -148,7 +148,7 @@ class Experiment:
                 f"patterns.{name} is {pattern.to_dict()}: it sees every token at the longest training length "
                 f"{longest}; allowed are sizes that leave some block out of sight"
             )
-        if pattern.stride and pairs == dataclasses.replace(pattern, stride=0).attended_pairs(longest):
+        if pattern.stride and pairs == pattern.without_stride().attended_pairs(longest):
             first, last = pattern.sink_blocks + 1, longest // pattern.block_size - pattern.local_blocks
             raise ConfigError(
                 f"patterns.{name}.stride is {pattern.stride}: it never fires within {longest} tokens; "

@@ -11,6 +11,10 @@ from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS
 from longgen.strict import require
 
+# What evaluates and measures.
+Device = Literal["cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16"]
+
 
 def check_choice(key: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
     """Raise ConfigError unless ``chosen`` are one or several of ``allowed``, each once."""
@@ -156,7 +160,11 @@ class KvReductionSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is asked of every fine-tuned variant. Lengths in tokens, depths as fractions of the context."""
+    """What is asked of every fine-tuned variant. Lengths in tokens, depths as fractions of the context.
+
+    ``device`` computes, with weights, activations and KV cache in ``dtype``; also where gates are learned and the KV
+    cache is reduced.
+    """
 
     lengths: list[int]
     depths: list[float]
@@ -167,6 +175,8 @@ class EvaluationSettings:
     perplexity_bins: int = 16
     batch_size: int = 8
     kv_reduction: KvReductionSettings | None = None
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
@@ -180,13 +190,18 @@ class EvaluationSettings:
 
 @dataclass(frozen=True)
 class ProfilingSettings:
-    """Speed and memory: lengths in tokens; every timing is repeated, variants taking turns, on ``threads`` cores."""
+    """Speed and memory: lengths in tokens; every timing is repeated, variants taking turns, on ``threads`` cores.
+
+    On ``device``, with weights, activations, gradients and KV cache in ``dtype``.
+    """
 
     lengths: list[int]
     training_lengths: list[int]
     threads: int = 2
     decode_tokens: int = 32
     repeats: int = 5
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
 
     def __post_init__(self) -> None:
         for name in ("lengths", "training_lengths"):

@@ -17,6 +17,7 @@ from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
 from longgen.planner import experiment_shape, kv_cache_bytes
+from longgen.planner.job import VALUE_BYTES
 
 
 def evaluate_reductions(
@@ -68,8 +69,8 @@ class _Answers:
         prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64))
         length, count = prompts.shape[1], len(samples[0].answer)
         shape, variants = experiment_shape(self.experiment), map(self.experiment.variant, (self.budget_of, "full"))
-        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=4) for v in variants))
-        config = self.model.config
-        chosen = method_for_budget(self.method, budget, length, config, bytes_per_value=4, **self.fields)
+        size = VALUE_BYTES[needed(self.experiment.evaluation, "evaluation").dtype]
+        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=size) for v in variants))
+        chosen = method_for_budget(self.method, budget, length, self.model.config, size, **self.fields)
         self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
         return generate(self.model, prompts.to(self.model.device), count, chosen.method).tokens.cpu().numpy()

@@ -16,6 +16,7 @@ from longgen.evaluation.perplexity import evaluate_perplexity
 from longgen.evaluation.recall_gates import learn_gates
 from longgen.evaluation.reduction import evaluate_reductions
 from longgen.evaluation.retrieval import evaluate_retrieval
+from longgen.hardware import require_gpu
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
 from longgen.strict import require
@@ -28,7 +29,7 @@ def evaluate_variant(
 
     Raises:
         ArtifactError: the model or the corpus is missing or damaged.
-        ConfigError: there is less held-out text than a length.
+        ConfigError: there is less held-out text than a length, or no GPU where one is asked for.
     """
     asked = needed(experiment.evaluation, "evaluation")
     opened = _open(experiment, model_folder, corpus_folder)
@@ -86,14 +87,16 @@ class _Opened(NamedTuple):
 
 
 def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _Opened:
+    asked = needed(experiment.evaluation, "evaluation")
+    require_gpu("evaluation.device", asked.device)
     if not (model_folder / "config.json").is_file():
         raise ArtifactError(f"{model_folder} has no config.json: `longgen train --stage extension` makes the model")
     corpus = load_corpus(corpus_folder)
-    asked = needed(experiment.evaluation, "evaluation")
     reduced = asked.kv_reduction.lengths or [] if asked.kv_reduction else []
     longest, available = max(asked.lengths + reduced), len(corpus.heldout)
     require(longest < available, "evaluation.lengths", longest, f"less than the {available} tokens of held-out text")
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=torch.float32).eval()
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, asked.dtype))
+    model = model.to(asked.device).eval()
     settings = experiment.section("evaluation")
     inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}
     origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from longgen.planner.job import VALUE_BYTES
 from longgen.planner.predictions import make_plan
 from longgen.shapes import ModelShape
 
@@ -54,14 +55,14 @@ def experiment_settings(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def experiment_records(experiment: Experiment, bytes_per_value: int = 4) -> list[dict[str, Any]]:
+def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
     """Predictions for every variant and length, batch 1: the records of a results file of kind ``plan``.
 
-    Args:
-        experiment: the configuration.
-        bytes_per_value: 4, since the models of an experiment run in 32-bit floats.
+    In the dtype that is measured in (``profiling.dtype``), or evaluated in where nothing is measured.
     """
     shape, records = experiment_shape(experiment), []
+    part = experiment.profiling or experiment.evaluation
+    bytes_per_value = VALUE_BYTES["float32" if part is None else part.dtype]
     for name in experiment.variants:
         variant = experiment.variant(name)
         described = {

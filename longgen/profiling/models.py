@@ -17,11 +17,13 @@ from longgen.profiling.stacks import SINK, Stack
 from longgen.shapes import ModelShape
 
 
-def random_variant(settings: ModelSettings, variant: Variant, max_length: int, seed: int) -> Any:
-    """The hybrid ``variant`` of an experiment's model with random float32 weights on the CPU."""
+def random_variant(
+    settings: ModelSettings, variant: Variant, max_length: int, seed: int, device: str = "cpu", dtype: str = "float32"
+) -> Any:
+    """The hybrid ``variant`` of an experiment's model with random weights, on a device in a dtype of PyTorch's."""
     torch.manual_seed(seed)
     config = longgen_config(base_config(settings, max_length), variant.layout, variant.pattern)
-    return AutoModelForCausalLM.from_config(config).eval()
+    return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(device).eval()
 
 
 def random_stack(

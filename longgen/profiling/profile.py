@@ -13,6 +13,7 @@ import numpy as np
 
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment, needed
+from longgen.hardware import require_gpu
 from longgen.planner import experiment_shape, kv_cache_bytes
 from longgen.profiling.measure import decode, prefill, random_tokens, training_step
 from longgen.profiling.models import random_variant
@@ -30,26 +31,34 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
     """Measure prefill, decode and training step by length, and the bytes of the KV cache after prefill.
 
     Args:
-        experiment: gives the model's shape, the lengths and the number of rounds. Batch 1, float32, on this CPU.
+        experiment: gives the model's shape, the lengths and the number of rounds, device and dtype. Batch 1.
         variants: names of variants; ``full``, which the speed-ups are relative to, must be one of them.
 
     Returns:
         records of kind ``speed`` and of kind ``memory``, see docs/results-format.md. Times are medians over rounds with
         95 % bootstrap intervals; speed-ups are medians of the ratios within rounds. Last, which code computed
         attention.
+
+    Raises:
+        ConfigError: the configuration has no ``profiling``, or it asks for a GPU and there is none.
     """
     settings, seed = needed(experiment.profiling, "profiling"), experiment.seed
+    device, dtype = settings.device, settings.dtype
+    require_gpu("profiling.device", device)
     longest = max(settings.lengths + settings.training_lengths) + settings.decode_tokens
-    models = {name: random_variant(experiment.model, experiment.variant(name), longest, seed) for name in variants}
+    models = {
+        name: random_variant(experiment.model, experiment.variant(name), longest, seed, device, dtype)
+        for name in variants
+    }
     kv_bytes: dict[tuple[str, int], int] = {}
 
     def generation(name: str, length: int) -> dict[str, float]:
-        prefill_seconds, cache = prefill(models[name], random_tokens(length, seed))
+        prefill_seconds, cache = prefill(models[name], random_tokens(length, seed, device))
         kv_bytes[name, length] = cache.nbytes()
         return {"prefill": prefill_seconds, "decode": decode(models[name], cache, settings.decode_tokens)}
 
     def training(name: str, length: int) -> dict[str, float]:
-        return {"training": training_step(models[name], random_tokens(length, seed))}
+        return {"training": training_step(models[name], random_tokens(length, seed, device))}
 
     speed: Records = []
     total = (1 + settings.repeats) * len(models) * (len(settings.lengths) + len(settings.training_lengths))
@@ -58,7 +67,8 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
             for length in lengths:
                 times = rounds(variants, length, settings.repeats, measure, bar.update)
                 speed += [record for stage in times for record in speed_records(stage, length, times[stage])]
-    return speed, _memory_records(experiment, kv_bytes), models[BASELINE].attention_kernels()
+    value_bytes = models[BASELINE].dtype.itemsize
+    return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
 
 
 def rounds(
@@ -112,13 +122,13 @@ def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Rec
     return records
 
 
-def _memory_records(experiment: Experiment, kv_bytes: dict[tuple[str, int], int]) -> Records:
+def _memory_records(experiment: Experiment, kv_bytes: dict[tuple[str, int], int], value_bytes: int) -> Records:
     shape = experiment_shape(experiment)
     records = []
     for (name, length), measured in sorted(kv_bytes.items()):
         variant = experiment.variant(name)
         planned = kv_cache_bytes(
-            shape, variant.layout, variant.pattern, length, bytes_per_value=4, full_chunk=GROWTH_TOKENS
+            shape, variant.layout, variant.pattern, length, bytes_per_value=value_bytes, full_chunk=GROWTH_TOKENS
         )
         fraction = measured / kv_bytes[BASELINE, length]
         record = {"variant": name, "length": length, "kv_bytes": measured}

@@ -44,6 +44,7 @@ class Run:
         report_to: writers beside ``jsonl``.
         utilization: of a phase and the seconds of a step: the share of the machine's peak FLOP/s that the model's own
             FLOPs come to (MFU); None where the peak is not known.
+        deadline: on the clock of `time.monotonic`: after it no step begins.
     """
 
     stage: str
@@ -53,6 +54,7 @@ class Run:
     metrics: Path | None = None
     report_to: tuple[str, ...] = ()
     utilization: Callable[[PhaseSettings, float], float | None] = _unknown
+    deadline: float = math.inf
 
 
 def train(
@@ -75,7 +77,8 @@ def train(
 
     Raises:
         TrainingError: a loss or gradient is not finite. The step changes nothing, and the last checkpoint stays.
-        TrainingStoppedError: a signal asked for it, and a checkpoint of the last step is written.
+        TrainingStoppedError: a signal asked for it, or the deadline has passed; a checkpoint of the last step is
+            written.
     """
     processes, model = trainee.processes, trainee.model
     optimizers = make_optimizers(model, settings.optimizer)
@@ -86,7 +89,8 @@ def train(
     model.train()
     started = time.perf_counter() - progress.seconds
     saved = progress.step
-    with closing(metrics), StopRequest() as stop, progress_bar(total, run.description, "step", progress.step) as bar:
+    bar = progress_bar(total, run.description, "step", progress.step)
+    with closing(metrics), StopRequest(run.deadline) as stop, bar:
         first = 0
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
             log = _Log(run.stage, number, phase, progress)

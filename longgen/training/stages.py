@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
@@ -45,6 +46,7 @@ class Files:
         checkpoint: folder for the checkpoints of an interrupted run; gone when the stage is done.
         metrics: folder for the numbers of every step, or None.
         report_to: writers of them besides JSON lines (`longgen.training.metrics`).
+        deadline: on the clock of `time.monotonic`: training that is not done then stops, with a checkpoint.
     """
 
     rows: Path
@@ -54,6 +56,7 @@ class Files:
     checkpoint: Path
     metrics: Path | None = None
     report_to: tuple[str, ...] = ()
+    deadline: float = math.inf
 
 
 def join(training: TrainingSettings, setup: SetupSettings) -> Processes:
@@ -173,7 +176,8 @@ class _Job:
         identity = fingerprint([settings, inputs, seed, torch.__version__, torch.get_num_threads()])
         label = f"train {self.variant or self.stage}"
         share = utilization(self.shape, self.hybrid, self.training, processes, self.shifted)
-        run = Run(self.stage, identity, files.checkpoint, label, files.metrics, files.report_to, share)
+        shown = (files.metrics, files.report_to)
+        run = Run(self.stage, identity, files.checkpoint, label, *shown, share, files.deadline)
         progress = train(trainee, phases, self.training, self.setup, run)
         with atomic_directory(files.output) if processes.rank == 0 else nullcontext(files.output) as folder:
             export_model(model, folder, dtype or torch.float32, processes)

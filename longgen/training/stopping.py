@@ -1,9 +1,11 @@
-"""Stopping on a signal, as a cluster sends it before it takes a machine away: after a step, with a checkpoint."""
+"""Stopping after a step, with a checkpoint: on a signal, as a cluster sends it, or when a given time is over."""
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -19,10 +21,13 @@ class StopRequest:
 
     Signals reach the processes of a run one by one, between any two of their operations: `agreed` makes all of them
     stop at the same step. Outside the main thread, which alone can be told of signals, it notes nothing.
+
+    Args:
+        deadline: on the clock of `time.monotonic`; when it has passed, that is as SIGUSR1.
     """
 
-    def __init__(self) -> None:
-        self.number = 0
+    def __init__(self, deadline: float = math.inf) -> None:
+        self.number, self.deadline = 0, deadline
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopRequest:
@@ -44,4 +49,6 @@ class StopRequest:
 
     def agreed(self, processes: Processes) -> int:
         """The signal that any of the processes was sent, 0 if none was; called by all of them, with the same answer."""
+        if time.monotonic() >= self.deadline:
+            self.number = max(self.number, signal.SIGUSR1)
         return processes.largest(self.number)

@@ -143,6 +143,26 @@ def test_evaluation_grows_with_its_samples() -> None:
     assert request("profile", SMOKE).exclusive
 
 
+@pytest.mark.parametrize("rule", ["evaluate", "gates", "reduce_kv", "profile"])
+def test_what_evaluates_or_measures_on_a_gpu_asks_for_one(rule) -> None:
+    part = "profiling" if rule == "profile" else "evaluation"
+    wildcards = {} if rule in ("gates", "profile") else {"variant": "longgen-sink"}
+    on_cpu = request(rule, SMOKE, **wildcards)
+    on_gpu = request(rule, with_part(SMOKE, part, device="cuda", dtype="bfloat16"), **wildcards)
+    assert (on_cpu.gpus, on_cpu.gpu_memory) == (0, 0)
+    assert (on_gpu.gpus, on_gpu.cpus) == (1, 8)
+    assert 0 < on_gpu.gpu_memory < on_cpu.memory
+    assert on_gpu.resources(1, ClusterSettings())["gpu"] == 1
+    assert on_gpu.exclusive == on_cpu.exclusive == (rule == "profile")
+    in_float32 = request(rule, with_part(SMOKE, part, device="cuda"), **wildcards)
+    assert in_float32.gpu_memory > on_gpu.gpu_memory
+
+
+def test_prompts_of_a_batch_share_the_time_to_start_kernels() -> None:
+    alone, together = (request("evaluate", with_part(SMOKE, "evaluation", batch_size=size)) for size in (1, 8))
+    assert together.seconds < alone.seconds
+
+
 @pytest.mark.parametrize(
     ("select", "chosen"),
     [

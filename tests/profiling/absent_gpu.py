@@ -33,6 +33,7 @@ ANSWERS = {
     T.item: lambda tensor: 1.0,
     T.__float__: lambda tensor: 1.0,
     T.__bool__: lambda tensor: True,
+    T.cpu: lambda tensor: torch.zeros(tensor.shape, dtype=tensor.dtype, device="cpu"),
     T.tolist: lambda tensor: torch.ones(tensor.shape, device="cpu").tolist(),
     T.nonzero: lambda tensor: torch.arange(tensor.numel(), device="meta")[:, None],
 }

@@ -101,7 +101,7 @@ def test_what_cannot_be_shared_out_is_refused(monkeypatch):
     with pytest.raises(ConfigError, match="processes is 8 in the set-up, and 6 are running"):
         join_processes(SetupSettings(8))
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="device is cuda, and PyTorch sees no GPU"):
+        with pytest.raises(ConfigError, match="device is 'cuda': allowed is cpu, as PyTorch sees no GPU"):
             join_processes(SetupSettings(device="cuda"))
     with pytest.raises(ConfigError, match="batch_size is 3: allowed are multiples of 2"):
         Processes(0, 4, 2).rows(3)

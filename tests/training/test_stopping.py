@@ -13,7 +13,7 @@ import pytest
 import longgen.cli
 from longgen.config import SetupSettings
 from longgen.errors import TrainingStoppedError
-from longgen.training.parallel.processes import join_processes, leave_processes
+from longgen.training.parallel.processes import Processes, join_processes, leave_processes
 from longgen.training.stopping import StopRequest
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import finished, ranks, started
@@ -99,6 +99,15 @@ def test_handlers_are_put_back_and_other_threads_have_none():
     thread.start()
     thread.join()
     assert seen == [0]
+
+
+def test_a_deadline_that_has_passed_is_as_sigusr1_and_a_pre_emption_is_more():
+    with StopRequest(deadline=time.monotonic() + 3600) as stop:
+        assert stop.agreed(Processes()) == 0
+        stop.deadline = time.monotonic()
+        assert stop.agreed(Processes()) == signal.SIGUSR1
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.agreed(Processes()) == signal.SIGTERM
 
 
 def stop_and_be_ended(report_to) -> None:

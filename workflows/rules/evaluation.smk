@@ -37,7 +37,11 @@ rule gates:
     params:
         config=CONFIG,
         settings=fingerprint(
-            [str(REDUCTION and REDUCTION.duo_attention), settings("patterns", "seed")]
+            [
+                str(REDUCTION and REDUCTION.duo_attention),
+                EXPERIMENT.evaluation and EXPERIMENT.evaluation.dtype,
+                settings("patterns", "seed"),
+            ]
         ),
         corpus=subpath(input.corpus, parent=True),
     shell:

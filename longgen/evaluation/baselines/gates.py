@@ -60,12 +60,14 @@ def optimise_gates(
     for tokens, asked in batches:
         if not bool(asked.any()):
             raise ConfigError("a batch asks for no token: allowed is at least one")
-        tokens, asked = tokens.to(model.device), asked.to(model.device)
+        # which they are is found out where the batch was made: the device need not be waited for
+        places = tuple(place.to(model.device) for place in asked.nonzero(as_tuple=True))
+        tokens = tokens.to(model.device)
         with torch.no_grad():
-            wanted = model.model(input_ids=tokens, use_cache=False).last_hidden_state[asked]
+            wanted = model.model(input_ids=tokens, use_cache=False).last_hidden_state[places]
         with attention_of(model, GATED):
             states = model.model(input_ids=tokens, use_cache=False, gates=gates, pattern=pattern).last_hidden_state
-        loss = (states[asked] - wanted).float().square().mean() + penalty * gates.mean()
+        loss = (states[places] - wanted).float().square().mean() + penalty * gates.mean()
         (gates.grad,) = torch.autograd.grad(loss, [gates])  # of the gates alone: the model's own gradients stay None
         optimizer.step()
         with torch.no_grad():

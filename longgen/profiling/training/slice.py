@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -119,9 +118,6 @@ class TrainingSlice:
         if torch.device(device).index:
             raise ValueError(f"device is {device!r}: allowed is cuda; CUDA_VISIBLE_DEVICES chooses another GPU")
         self.settings, self.setup = how_to_train(length, precision, device)
-        if device != "cpu":  # its one process talks to itself: a machine without a network will do
-            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         processes = join_processes(self.setup, sharded=precision != "float32")
         self.device, self.shape = processes.device, shape
         torch.manual_seed(0)

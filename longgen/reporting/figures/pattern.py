@@ -36,8 +36,9 @@ def roles(pattern: SparsePattern | None, blocks: int) -> np.ndarray:
     if pattern is None:
         matrix = np.where(key <= query, 1, 0)
     else:
-        local = dataclasses.replace(pattern, sink_blocks=0, stride=0).visible(query, key)
-        sink = dataclasses.replace(pattern, stride=0).visible(query, key) & ~local
+        plain = pattern.without_stride()
+        local = dataclasses.replace(plain, sink_blocks=0).visible(query, key)
+        sink = plain.visible(query, key) & ~local
         strided = pattern.visible(query, key) & ~local & ~sink
         matrix = np.select([local, sink, strided], [3, 2, 4], default=0)
     return np.where(key <= query, matrix, -1)

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from longgen.config import SetupSettings
 from longgen.errors import ConfigError
+from longgen.hardware import require_gpu
 
 SEQUENCE, DATA = "sequence", "data"
 
@@ -124,8 +125,7 @@ def join_processes(setup: SetupSettings | None = None, sharded: bool = False) ->
         raise ConfigError(f"sequence_parallel is {sequence}: allowed are divisors of the {world} processes")
     device = torch.device("cpu")
     if setup.device == "cuda":
-        if not torch.cuda.is_available():
-            raise ConfigError("device is cuda, and PyTorch sees no GPU: allowed is cpu")
+        require_gpu("device", setup.device)
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
         torch.cuda.set_device(device)
     if world == 1 and not sharded:
@@ -136,6 +136,9 @@ def join_processes(setup: SetupSettings | None = None, sharded: bool = False) ->
         if "WORLD_SIZE" in os.environ:
             dist.init_process_group(backend)
         else:
+            # it talks to itself: a machine without a network will do
+            os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     mesh = init_device_mesh(setup.device, (world // sequence, sequence), mesh_dim_names=(DATA, SEQUENCE))
     return Processes(dist.get_rank(), world, sequence, mesh, device)

@@ -1,0 +1,63 @@
+"""The mini experiment's configuration, and its copy at toy size: what they have in common, and what fits where."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from longgen.cluster import job_request, selected_variants, submitted_jobs
+from longgen.cluster.assumptions import START_SECONDS
+from longgen.config import load_experiment
+from longgen.planner import experiment_shape
+from longgen.steps.experiment import experiment_steps
+from longgen.steps.pieces import MOST_BYTES, MOST_FILES, PIECE_BYTES
+
+CONFIG = Path(__file__).parents[1] / "config"
+MINI, DRY = (load_experiment(CONFIG / f"{name}.yaml") for name in ("mini", "mini-dry"))
+
+
+@pytest.mark.parametrize("experiment", [MINI, DRY], ids=lambda experiment: experiment.name)
+def test_the_context_grows_32_times_and_ratios_are_whole_layers(experiment):
+    assert experiment.extension.max_length == 32 * experiment.base_length
+    assert max(experiment.evaluation.lengths) == 2 * experiment.extension.max_length
+    layers = {name: experiment.variant(name).layout for name in experiment.variants}
+    assert {name: layout.num_full for name, layout in layers.items() if name.startswith("middle")} == {
+        "middle-1-12": 1,
+        "middle-1-6": 2,
+        "middle-1-4": 3,
+        "middle-1-2": 6,
+    }
+    assert layers["longgen-sink"].num_full == 4
+    assert layers["longgen-sink"].kinds()[: experiment.base.early_exit_layers].count("full") == 4
+    assert experiment.variant("longgen-staggered").pattern.staggered
+
+
+def test_the_dry_run_has_the_same_variants_and_measures_the_same():
+    assert MINI.variants == DRY.variants
+    assert MINI.default_variants == DRY.default_variants
+    assert MINI.evaluation.tasks == DRY.evaluation.tasks
+    assert MINI.evaluation.kv_reduction.methods == DRY.evaluation.kv_reduction.methods
+    kinds = [{kind for phase in stage.phases for kind in phase.mixture} for stage in (MINI.extension, DRY.extension)]
+    assert kinds[0] == kinds[1]
+    steps = [
+        [step.name for step in experiment_steps(each, Path("c"), list(each.variants), each.setup, Path("r"), Path("a"))]
+        for each in (MINI, DRY)
+    ]
+    assert steps[0] == steps[1]
+
+
+def test_the_base_model_fits_in_the_pieces_beside_results_and_corpus():
+    size = 4 * experiment_shape(MINI).parameters
+    assert -(-size // PIECE_BYTES) <= MOST_FILES - 3
+    assert size + 2 * PIECE_BYTES > MOST_BYTES > size + PIECE_BYTES
+
+
+def test_the_comment_says_what_is_predicted():
+    text = " ".join((CONFIG / "mini.yaml").read_text("utf-8").replace("\n#", " ").split())
+    said = re.search(r"predicted to take (\d+) minutes, .* and all variants (\d+):", text)
+    setup = MINI.setup_named(None)
+    for select, minutes in zip(("default", "all"), said.groups(), strict=True):
+        variants = selected_variants(MINI, select)
+        jobs = [(rule, job) for rule, found in submitted_jobs(MINI, variants).items() for job in found]
+        seconds = sum(job_request(rule, MINI, setup, variants, job).seconds - START_SECONDS for rule, job in jobs)
+        assert float(minutes) == pytest.approx(seconds / 60, abs=0.5)
