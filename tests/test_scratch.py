@@ -53,14 +53,15 @@ def test_a_copy_is_made_once_and_again_when_the_files_change(source, node):
     assert len((staged(source) / "sub" / "shard").read_bytes()) == 999
 
 
-def wait_for_copy(folder, report) -> None:
+def wait_for_copy(folder, node, report) -> None:
+    os.environ[SCRATCH] = str(node)  # that of the process it is forked from may be older
     report.write_text(str(staged(folder)))
 
 
 def test_processes_of_a_machine_share_a_copy(source, node, tmp_path):
-    finished(wait_for_copy, source, tmp_path / "warm")
+    finished(wait_for_copy, source, node, tmp_path / "warm")
     shutil.rmtree(node / "copies")
-    many = [started(wait_for_copy, source, tmp_path / f"report-{index}") for index in range(4)]
+    many = [started(wait_for_copy, source, node, tmp_path / f"report-{index}") for index in range(4)]
     for process in many:
         process.join()
         assert process.exitcode == 0

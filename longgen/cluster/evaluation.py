@@ -10,8 +10,8 @@ from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
 from longgen.config import DuoAttentionSettings, SetupSettings, needed
 from longgen.planner import training_flops
+from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.inference import decode_seconds, prefill_seconds
-from longgen.planner.job import VALUE_BYTES
 from longgen.planner.training import plan_training
 from longgen.planner.training_memory import state_bytes
 

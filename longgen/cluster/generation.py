@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
 from longgen.cluster.request import JobRequest
+from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.inference import RESERVE, decode_seconds, inference_memory, prefill_seconds
-from longgen.planner.job import VALUE_BYTES
 
 # `inference_memory` counts bytes of 16-bit values.
 HALF_BYTES = 2

@@ -17,7 +17,7 @@ from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
 from longgen.planner import experiment_shape, kv_cache_bytes
-from longgen.planner.job import VALUE_BYTES
+from longgen.planner.costs import VALUE_BYTES
 
 
 def evaluate_reductions(

@@ -18,6 +18,8 @@ from longgen.layout import Layout
 from longgen.pattern import SparsePattern
 from longgen.shapes import ModelShape
 
+VALUE_BYTES = {"float32": 4, "bfloat16": 2}  # of a number, by dtype
+
 
 def kv_cache_bytes(
     shape: ModelShape,

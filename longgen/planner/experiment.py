@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from longgen.planner.job import VALUE_BYTES
+from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.predictions import make_plan
 from longgen.shapes import ModelShape
 

@@ -9,12 +9,11 @@ from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-from longgen.planner.costs import check_sizes
+from longgen.planner.costs import VALUE_BYTES, check_sizes
 from longgen.planner.gpus import GPUS, Gpu
 from longgen.shapes import ModelShape
 
-# Bytes of a number in each dtype, and of what is float32 always: updated weights, summed gradients, optimizer state.
-VALUE_BYTES = {"float32": 4, "bfloat16": 2}
+# Bytes of a number of what is float32 always: updated weights, summed gradients, optimizer state.
 MASTER_BYTES = 4
 
 
