@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from longgen.config.parts import DuoAttentionSettings, check_choice
+from longgen.config.parts import Device, DuoAttentionSettings, check_choice
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -112,7 +112,7 @@ class BenchmarksSettings:
     long_text: LongTextSettings | None = None
     short_context: ShortContextSettings | None = None
     dtype: Literal["bfloat16", "float16", "float32"] = "float32"
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     shards: int = 1
     batch_tokens: int = 0
 

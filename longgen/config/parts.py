@@ -11,7 +11,7 @@ from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS
 from longgen.strict import require
 
-# What evaluates and measures.
+# What trains, evaluates and measures.
 Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 

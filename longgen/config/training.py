@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from longgen.config.parts import Device, Dtype
 from longgen.strict import require
 
 # Matrices of a decoder layer, by their names in Hugging Face's Llama.
@@ -122,7 +123,7 @@ class TrainingSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     packed: str | None = None
     separate_documents: bool = True
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     lora: LoraSettings | None = None
     checkpoint_every: int = 100
     keep_checkpoints: int = 1
@@ -184,7 +185,7 @@ class SetupSettings:
     offload_activations: bool = False
     offload_parameters: bool = False
     compile: bool = False
-    device: Literal["cpu", "cuda"] = "cpu"
+    device: Device = "cpu"
     nodes: int = 1
 
     def __post_init__(self) -> None:

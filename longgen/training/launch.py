@@ -72,7 +72,7 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
 
 
 def main() -> None:
-    """Entry point. Ends with the exit code of the training processes, 2 for what the user can mend."""
+    """Entry point. Ends with the exit code of the training processes, or of what the user can mend."""
     try:
         setup, cpus_per_task, words = read_words(sys.argv[1:])
         job = os.environ.get(slurm.JOB)
@@ -81,7 +81,7 @@ def main() -> None:
         command = local_command(setup, words)
     except LongGenError as error:
         print(f"longgen: error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     os.execv(command[0], command)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
 import torch
 
 from longgen.attention import FULL_KERNELS, full_attention
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
+from longgen.config.parts import Device
 from longgen.data.batch import Batch
 from longgen.layout import make_layout
 from longgen.planner.gpus import GIB
@@ -33,7 +33,7 @@ LEARNING_RATE = 1e-5  # small: whatever the steps do to random weights is to sta
 def how_to_train(length: int, precision: Precision, device: str) -> tuple[TrainingSettings, SetupSettings]:
     """One row of ``length`` tokens a step, with activations recomputed, as one GPU must at 128K (our choice)."""
     phase = PhaseSettings(length, batch_size=1, steps=1, learning_rate=LEARNING_RATE, mixture={"random tokens": 1.0})
-    kind: Literal["cpu", "cuda"] = "cpu" if device == "cpu" else "cuda"
+    kind: Device = "cpu" if device == "cpu" else "cuda"
     return TrainingSettings([phase], dtype=precision), SetupSettings(recompute=True, device=kind)
 
 
