@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from longgen.config import EvaluationSettings
-from longgen.evaluation.tasks import TASKS, Sample, share_given
+from longgen.evaluation.tasks import TASKS, Sample, parts_given
 from longgen.progress import progress_bar
 from longgen.statistics import score_interval
 
@@ -90,11 +90,13 @@ def ask(
 
 
 def _scores(said: list[np.ndarray], samples: list[Sample]) -> dict[str, float | str]:
-    """Exact match and the share of an answer's parts, means over samples with their intervals; and who was right."""
+    """Exact match and the share of an answer's parts, means over samples with their intervals; and what each gave."""
     pairs = [(answer, sample.answer) for answer, sample in zip(said, samples, strict=True)]
     exact = [float(np.array_equal(answer, right)) for answer, right in pairs]
-    shares = [share_given(answer, right) for answer, right in pairs]
-    scores: dict[str, float | str] = {"outcomes": "".join(str(int(right)) for right in exact)}
+    given = [parts_given(answer, right) for answer, right in pairs]
+    shares = [sum(parts) / len(parts) for parts in given]
+    (parts,) = {len(each) for each in given}  # a task's answers have equally many
+    scores: dict[str, float | str] = {"parts": parts, "outcomes": "".join(str(sum(each)) for each in given)}
     for name, values in (("exact", exact), ("share", shares)):
         low, high = score_interval(values)
         scores |= {name: sum(values) / len(values), f"{name}_low": low, f"{name}_high": high}

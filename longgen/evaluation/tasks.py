@@ -46,15 +46,15 @@ class Sample:
     answer: np.ndarray
 
 
-def share_given(said: np.ndarray, answer: np.ndarray) -> float:
-    """The share of an answer's parts that occur in what was said, in whatever order: RULER's score of all but its qa.
+def parts_given(said: np.ndarray, answer: np.ndarray) -> list[bool]:
+    """Which of an answer's parts occur in what was said, in whatever order. Their share is RULER's score of all but qa.
 
     Args:
         said: token ids.
         answer: token ids; its parts have PART_SEPARATOR between them.
     """
-    parts, text = decode_bytes(answer).split(PART_SEPARATOR), decode_bytes(said)
-    return sum(part in text for part in parts) / len(parts)
+    text = decode_bytes(said)
+    return [part in text for part in decode_bytes(answer).split(PART_SEPARATOR)]
 
 
 def needle_sample(

@@ -55,6 +55,7 @@ _RATES = ("flops_per_second", "bytes_per_second")
 _SCORES = ("n", "score", "score_low", "score_high")
 _EXACT = ("exact", "exact_low", "exact_high")
 _SHARE = ("share", "share_low", "share_high")
+_ANSWERS = (*_SHARE, "parts", "outcomes")
 _BUDGET = ("method", "budget_of", "kv_fraction")
 
 # docs/results-format.md explains every column.
@@ -76,7 +77,9 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "retrieval": Kind(
-        "evaluation/<variant>/retrieval.json", ("task", "length", "depth", "n", *_EXACT), newer=(*_SHARE, "outcomes")
+        "evaluation/<variant>/retrieval.json",
+        ("task", "length", "depth", "n", *_EXACT),
+        newer=_ANSWERS,
     ),
     "perplexity": Kind(
         "evaluation/<variant>/perplexity.json",
@@ -86,7 +89,7 @@ KINDS: dict[str, Kind] = {
         "kv-reduction/<budget_of>.json",
         (*_BUDGET, "task", "length", "depth", "n", *_EXACT),
         subject=REDUCTIONS,
-        newer=(*_SHARE, "outcomes"),
+        newer=_ANSWERS,
     ),
     "benchmark": Kind(
         "benchmarks/<variant>/scores.json",

@@ -56,7 +56,7 @@ def test_scores_are_those_of_a_model_whose_answers_are_known():
     assert [r["outcomes"] for r in records if r["task"] == "needle"] == ["000", "000", "111"] * 2
 
 
-def test_which_answers_were_right_is_written_down_in_order():
+def test_what_every_answer_gave_is_written_down_in_order():
     """Of all batches, the first sample first: what seeds are compared by, sample by sample."""
     right = iter([True, False, True, True, False])
 
@@ -65,7 +65,7 @@ def test_which_answers_were_right_is_written_down_in_order():
 
     settings = SimpleNamespace(**vars(SETTINGS) | {"tasks": ["needle"], "depths": [0.5], "batch_size": 2})
     (record,) = ask(answers, TEXT, settings, {"needle": 5}, [256], 0, "answers")
-    assert (record["outcomes"], record["exact"], record["n"]) == ("10110", 0.6, 5)
+    assert (record["outcomes"], record["parts"], record["exact"], record["n"]) == ("10110", 1, 0.6, 5)
 
 
 class Fixed:
@@ -95,6 +95,7 @@ def test_an_answer_of_several_parts_scores_its_share(monkeypatch):
     said = ["11 22 33 44", "11 22 39 44", "44 33 22 11"]
     (record,) = evaluate_retrieval(Fixed(said), TEXT, settings, 0, "fixed")
     assert (record["exact"], record["share"]) == (pytest.approx(1 / 3), pytest.approx((1 + 0.75 + 1) / 3))
+    assert (record["parts"], record["outcomes"]) == (4, "434")
     assert 0.75 <= record["share_low"] < record["share"] < record["share_high"] <= 1
     (record,) = evaluate_retrieval(Fixed(["11 22 33 4."] * 3), TEXT, settings, 0, "fixed")
     assert (record["exact"], record["share"], record["share_low"]) == (0.0, 0.75, 0.75)

@@ -9,7 +9,7 @@ import pytest
 
 from longgen.data.recall import FREQUENCIES, KEYS, SHORTEST_LIST, word_list
 from longgen.data.tokenizer import decode_bytes, encode_bytes
-from longgen.evaluation.tasks import MULTIKEY_NEEDLES, MULTIVALUE_VALUES, SHORTEST_LENGTH, TASKS, share_given
+from longgen.evaluation.tasks import MULTIKEY_NEEDLES, MULTIVALUE_VALUES, SHORTEST_LENGTH, TASKS, parts_given
 
 TEXT = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))
 
@@ -115,8 +115,8 @@ def test_a_window_of_the_list_does_not_tell_the_common_words():
 
 
 @pytest.mark.parametrize(
-    ("said", "share"),
-    [("12 34", 1.0), ("34 12", 1.0), ("12 35", 0.5), ("12 12", 0.5), ("     ", 0.0), ("1 2 3", 0.0)],
+    ("said", "given"),
+    [("12 34", "yy"), ("34 12", "yy"), ("12 35", "yn"), ("34 34", "ny"), ("     ", "nn"), ("1 2 3", "nn")],
 )
-def test_the_share_of_an_answer_is_that_of_its_parts_in_any_order(said, share):
-    assert share_given(encode_bytes(said), encode_bytes("12 34")) == share
+def test_the_parts_of_an_answer_count_in_any_order(said, given):
+    assert parts_given(encode_bytes(said), encode_bytes("12 34")) == [each == "y" for each in given]
