@@ -60,6 +60,10 @@ def cell(task: str, depth: float, found: str) -> dict[str, Any]:
         "exact": right / n,
         "exact_low": low,
         "exact_high": high,
+        "share": right / n,
+        "share_low": low,
+        "share_high": high,
+        "parts": 1,
         "outcomes": found,
     }
 

@@ -211,11 +211,49 @@ def test_where_full_attention_answers_nothing_there_is_nothing_to_compare(tmp_pa
     assert "at least 50%: there is none" in evidence_markdown(group, table)
 
 
-def test_files_that_do_not_say_which_answers_were_right_are_compared_by_counts(tmp_path: Path) -> None:
+def test_of_answers_with_several_parts_their_share_is_compared(tmp_path: Path) -> None:
+    """Of multikey here: no answer is exact, yet the hybrid gives three of four parts and full attention all but one."""
+    given = {"full": "4" * (SAMPLES - 1) + "3", "longgen-sink": "3" * SAMPLES}
+
+    def in_parts(path: Path, seed: int) -> None:
+        for variant, digits in given.items():
+            share = sum(map(int, digits)) / (4 * SAMPLES)
+            told = {"exact": 0.0, "exact_low": 0.0, "exact_high": 0.1, "parts": 4, "outcomes": digits}
+            told |= {"share": share, "share_low": share, "share_high": share}
+
+            def change(value: dict[str, Any], told: dict[str, Any] = told) -> None:
+                for record in value["records"]:
+                    if record["task"] == "multikey" and record["length"] == TRAINED:
+                        record.update(told)
+
+            edit(path / f"evaluation/{variant}/retrieval.json", change)
+
+    group, values = two(tmp_path, in_parts)
+    row = row_of(evidence_table(group, values), "third-is-enough", "longgen-sink", "full")
+    assert (row["tasks"], row["paired"]) == ("needle, multikey", True)
+    count = len(DEPTHS) * SAMPLES
+    needles = sum(right("longgen-sink", seed, ("needle",)) - right("full", seed, ("needle",)) for seed in (0, 1))
+    parts = (3 * SAMPLES - (4 * SAMPLES - 1)) / (4 * SAMPLES)
+    assert row["measured"] == pytest.approx(100 * (needles / (2 * count) + parts) / 2)
+
+
+def test_parts_that_differ_within_a_task_are_refused(tmp_path: Path) -> None:
+    def damage(path: Path, seed: int) -> None:
+        told = {"parts": 4, "outcomes": "0" * SAMPLES, "share": 0.0, "exact": 0.0}
+        edit(path / "evaluation/full/retrieval.json", lambda value: value["records"][1].update(told))
+
+    with pytest.raises(ArtifactError, match=r"parts of kind retrieval is 4 \(needle, depth .*\): allowed is 1"):
+        two(tmp_path, damage)
+
+
+@pytest.mark.parametrize("older", [("outcomes", "parts"), ("parts",), ("outcomes", "parts", "share")])
+def test_files_that_do_not_say_what_each_answer_gave_are_compared_by_counts(
+    older: tuple[str, ...], tmp_path: Path
+) -> None:
     def forget(path: Path, seed: int) -> None:
         edit(
             path / "evaluation/full/retrieval.json",
-            lambda value: [record.pop("outcomes") for record in value["records"]],
+            lambda value: [record.pop(name) for record in value["records"] for name in older],
         )
 
     group, values = two(tmp_path, forget)
@@ -227,15 +265,17 @@ def test_files_that_do_not_say_which_answers_were_right_are_compared_by_counts(t
     assert row["measured"] == pytest.approx(100 * expected)
 
 
-@pytest.mark.parametrize("damaged", ["1" * (SAMPLES - 1), "1" * SAMPLES, "x" * SAMPLES, ""])
-def test_outcomes_that_contradict_the_counts_are_refused(damaged: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damaged", ["1" * (SAMPLES - 1), "1" * SAMPLES, "x" * SAMPLES, "2" + "0" * (SAMPLES - 1), None]
+)
+def test_outcomes_that_contradict_the_counts_are_refused(damaged: str | None, tmp_path: Path) -> None:
     def damage(path: Path, seed: int) -> None:
         edit(
             path / "evaluation/all-sparse/retrieval.json",
             lambda value: value["records"][0].update(outcomes=damaged),
         )
 
-    with pytest.raises(ArtifactError, match=r"outcomes of kind retrieval is '.*needle, 16384 tokens, depth 0.0"):
+    with pytest.raises(ArtifactError, match=r"outcomes of kind retrieval is .*needle, 16384 tokens, depth 0.0"):
         two(tmp_path, damage)
 
 

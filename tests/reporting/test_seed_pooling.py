@@ -67,9 +67,41 @@ def test_pairs_are_what_counts() -> None:
     first, second = "11100000", "10010000"
     paired = Difference(shares(a=first), shares(a=second))
     assert (paired.value, paired.n, paired.paired) == (1 / 8, 8, True)
-    assert paired._joint("a").tolist() == [2, 1, 1, 4]  # type: ignore[union-attr]
+    assert paired._joint("a").tolist() == [[4, 1], [2, 1]]  # type: ignore[union-attr]
     unpaired = Difference(shares(a=first), shares(known=False, a=second))
     assert (unpaired.value, unpaired.n, unpaired.paired) == (1 / 8, 8, False)
+
+
+def several(**tasks: str) -> Shares:
+    """Answers of four parts, at one depth."""
+    return Shares({name: {0.5: Cell(len(o), sum(map(int, o)), o, 4)} for name, o in tasks.items()})
+
+
+def test_of_answers_with_several_parts_the_parts_count() -> None:
+    found = pool({0: several(a="4210"), 1: several(a="4444")})
+    assert found.by_seed == {0: 7 / 16, 1: 1.0}
+    assert found.n == 8, "answers, not parts"
+    difference = Difference(several(a="4210"), several(a="4001"))
+    assert (difference.value, difference.n, difference.paired) == (2 / 16, 4, True)
+    unpaired = Difference(several(a="4210"), Shares({"a": {0.5: Cell(4, 1.25, None)}}))
+    assert (unpaired.value, unpaired.paired) == (7 / 16 - 1.25 / 4, False)
+
+
+def test_answers_that_give_half_vary_less_than_answers_that_give_all_or_nothing() -> None:
+    """The doubt is that of samples: four parts of one answer are not four answers."""
+    width = {}
+    for name, answers in {"half": "2" * 100, "all or nothing": "40" * 50}.items():
+        found = pool({seed: several(a=answers) for seed in range(3)})
+        assert found.value == 0.5
+        width[name] = found.high - found.low
+    coin = pool({seed: shares(a="10" * 50) for seed in range(3)})
+    assert width["half"] < width["all or nothing"] / 3
+    assert width["all or nothing"] == pytest.approx(coin.high - coin.low, rel=0.1)
+    ours, theirs = ({seed: several(a=o * 25) for seed in range(3)} for o in ("4202", "0202"))
+    found = pool_difference(ours, theirs)
+    assert found is not None
+    assert found.value == 0.25
+    assert 0.15 < found.low < found.high < 0.35
 
 
 def test_pairing_narrows_the_interval_of_models_that_agree() -> None:

@@ -12,7 +12,7 @@ from longgen.reporting.measures import TASK_TITLES
 from longgen.reporting.seeds.claims import seed_claims
 from longgen.reporting.seeds.evidence import claim_verdicts
 from longgen.reporting.seeds.groups import Group
-from longgen.reporting.seeds.table import METHOD
+from longgen.reporting.seeds.table import METHOD, SCORE
 from longgen.reporting.words import TIMES, format_length, variant_label
 
 SCALE = (
@@ -75,13 +75,13 @@ def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
             "",
             _markdown(pd.DataFrame(without_repeats(cells, "claim"))),
             "",
-            f"Retrieval: exact match of the first minus the second, in points, {_tasks(table)}. "
+            f"Retrieval: {SCORE} of the first minus that of the second, in points, {_tasks(table)}. "
             "Training: speed-up over full attention in the same process.",
             "",
             "## Rules",
             "",
             f"{_RULES} {METHOD} *Paired*: with one seed all variants and methods get the same samples; where the files "
-            "say which were answered rightly, they are compared one by one. n: samples over all seeds.",
+            "say what each answer gave, they are compared one by one. n: samples over all seeds.",
             "",
         ]
     )

@@ -136,7 +136,7 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     axes.set_ylim(-0.04, 1.04)
     axes.set_xlabel("share of full attention's KV cache (← smaller is better)")
     tasks = shown_tasks(values)
-    axes.set_ylabel(f"{'needle' if tasks == ['needle'] else f'mean of {len(tasks)} tasks:'} exact match {HIGHER}")
+    axes.set_ylabel(f"{'needle exact match' if tasks == ['needle'] else f'mean score of {len(tasks)} tasks'} {HIGHER}")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid()
     axes.margins(x=0.1)

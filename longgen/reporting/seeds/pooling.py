@@ -29,11 +29,19 @@ class Sampled(Protocol):
 
 
 class Cell(NamedTuple):
-    """Answers at one depth: how many, how many right, and which (``"0110"``; None if that was not written down)."""
+    """Answers at one depth.
+
+    Attributes:
+        n: how many.
+        given: how many parts were given in all, of ``n * parts``; no whole number where only their share is known.
+        outcomes: how many in each answer, a digit for every sample; None if that was not written down.
+        parts: of an answer: 1 where it is right or wrong.
+    """
 
     n: int
-    right: int
+    given: float
     outcomes: str | None
+    parts: int = 1
 
 
 # The cells of one task by depth (None where the task is no grid).
@@ -42,10 +50,11 @@ Cells = Mapping[float | None, Cell]
 
 @dataclass(frozen=True)
 class Shares:
-    """Share of right answers, the mean over tasks of equal weight.
+    """Scores, and their mean over tasks of equal weight: the share of right answers, and of answers with several parts
+    the share of parts that were given (RULER's score).
 
     Attributes:
-        tasks: name -> its cells, at least one, whose answers are pooled.
+        tasks: name -> its cells, at least one, whose answers are pooled. All of a task's have the same parts.
     """
 
     tasks: Mapping[str, Cells]
@@ -53,15 +62,15 @@ class Shares:
     @property
     def value(self) -> float:
         """The mean over tasks, within 0..1."""
-        return float(np.mean([right / n for right, n in map(_counts, self.tasks.values())]))
+        return float(np.mean([_share(cells) for cells in self.tasks.values()]))
 
     @property
     def n(self) -> int:
         """Answers of all tasks."""
-        return sum(_counts(cells)[1] for cells in self.tasks.values())
+        return sum(map(_answers, self.tasks.values()))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Of every task from Jeffreys' posterior."""
+        """Of every task from the posterior of how many answers gave how many parts."""
         return np.mean([_draw_share(cells, generator, shape) for cells in self.tasks.values()], axis=0)
 
     def of(self, tasks: list[str]) -> Shares | None:
@@ -86,10 +95,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """Share of right answers of ``first`` minus that of ``second``, over the tasks that both were asked.
+    """`Shares` of ``first`` minus those of ``second``, over the tasks that both were asked.
 
-    Where both say which answers were right, only samples that both got count, and are compared one by one: what is
-    drawn are the shares of those that one alone answered rightly.
+    Where both say what each answer gave, only samples that both got count, and are compared one by one: what is drawn
+    is how many pairs of answers gave which parts.
     """
 
     first: Shares
@@ -114,30 +123,28 @@ class Difference:
     def n(self) -> int:
         """Pairs of answers of all tasks; where they are no pairs, the fewer of the two."""
         counts = [self._joint(task) for task in self.tasks]
-        both = [min(_counts(self.first.tasks[name])[1], _counts(self.second.tasks[name])[1]) for name in self.tasks]
+        both = [min(_answers(self.first.tasks[name]), _answers(self.second.tasks[name])) for name in self.tasks]
         return sum(n if joint is None else int(joint.sum()) for joint, n in zip(counts, both, strict=True))
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-        """Of every task from Jeffreys' posterior of what was counted."""
+        """Of every task from the posterior of what was counted."""
         return np.mean([self._draw(task, generator, shape) for task in self.tasks], axis=0)
 
     def _value(self, task: str) -> float:
         joint = self._joint(task)
         if joint is not None:
-            return float((joint[0] - joint[1]) / joint.sum())
-        (right, n), (other, m) = _counts(self.first.tasks[task]), _counts(self.second.tasks[task])
-        return right / n - other / m
+            return float((joint * _ahead(joint)).sum() / joint.sum())
+        return _share(self.first.tasks[task]) - _share(self.second.tasks[task])
 
     def _draw(self, task: str, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         joint = self._joint(task)
         if joint is not None:
-            shares = generator.dirichlet(joint + 0.5, size=shape)
-            return shares[..., 0] - shares[..., 1]
+            return _draw_counts(joint, generator, shape, 2.0) @ _ahead(joint).ravel()
         first, second = (_draw_share(each.tasks[task], generator, shape) for each in (self.first, self.second))
         return first - second
 
     def _joint(self, task: str) -> np.ndarray | None:
-        """How many samples the first alone, the second alone, both or neither answered rightly; None if unknown."""
+        """[parts + 1, parts + 1]: of how many samples the first gave i parts and the second j; None if unknown."""
         ours, theirs = self.first.tasks[task], self.second.tasks[task]
         pairs: list[tuple[str, str]] = []
         for depth in ours.keys() & theirs.keys():
@@ -145,18 +152,50 @@ class Difference:
             if first is None or second is None:
                 return None
             pairs += zip(first, second, strict=False)  # a cell's first samples are the same, however many there are
-        kinds = [("1", "0"), ("0", "1"), ("1", "1"), ("0", "0")]
-        return np.array([pairs.count(kind) for kind in kinds]) if pairs else None
+        joint = np.zeros((_parts(ours) + 1, _parts(theirs) + 1), dtype=int)
+        for ours_gave, theirs_gave in pairs:
+            joint[int(ours_gave), int(theirs_gave)] += 1
+        return joint if pairs else None
 
 
-def _counts(cells: Cells) -> tuple[int, int]:
-    """Right answers, and all."""
-    return sum(cell.right for cell in cells.values()), sum(cell.n for cell in cells.values())
+def _parts(cells: Cells) -> int:
+    return next(iter(cells.values())).parts
+
+
+def _answers(cells: Cells) -> int:
+    return sum(cell.n for cell in cells.values())
+
+
+def _share(cells: Cells) -> float:
+    return sum(cell.given for cell in cells.values()) / (_answers(cells) * _parts(cells))
+
+
+def _ahead(joint: np.ndarray) -> np.ndarray:
+    """By how much of an answer the first is ahead, in each cell of ``joint``."""
+    ours, theirs = (np.linspace(0, 1, size) for size in joint.shape)
+    return ours[:, None] - theirs
 
 
 def _draw_share(cells: Cells, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    right, n = _counts(cells)
-    return generator.beta(right + 0.5, n - right + 0.5, size=shape)
+    parts, found = _parts(cells), [cell.outcomes for cell in cells.values()]
+    if all(found):
+        counts = np.bincount([int(digit) for digit in "".join(map(str, found))], minlength=parts + 1)
+        return _draw_counts(counts, generator, shape, 1.0) @ np.linspace(0, 1, parts + 1)
+    n = _answers(cells)
+    given = _share(cells) * n
+    return generator.beta(given + 0.5, n - given + 0.5, size=shape)
+
+
+def _draw_counts(
+    counts: np.ndarray, generator: np.random.Generator, shape: tuple[int, ...], prior: float
+) -> np.ndarray:
+    """[*shape, cells of counts]: shares that may be behind ``counts``, from their Dirichlet posterior.
+
+    The prior weighs as ``prior`` samples, however many cells there are, spread evenly. That of right and wrong answers
+    (1) is Jeffreys', and so is that of pairs of these (2).
+    """
+    flat = counts.ravel()
+    return generator.dirichlet(flat + prior / flat.size, size=shape)
 
 
 @dataclass(frozen=True)
@@ -192,10 +231,10 @@ def pool(by_seed: Mapping[int, Sampled]) -> Estimate:
     """The mean over seeds (at least one) of what was sampled, and its 95 % interval.
 
     A two-level bootstrap: in each of `DRAWS` draws as many seeds as there are, with replacement, and for each of these
-    the samples anew. Right and wrong answers come from Jeffreys' posterior of their counts, since resampling answers
-    that are all right shows no doubt, as in `longgen.evaluation.summaries`; of what has an interval of its own, that
-    one counts. Percentiles, widened to the mean if that is outside. Our choice; of three seeds an interval says little
-    about seeds that were not tried.
+    the samples anew. Answers come from the posterior of their counts (Jeffreys' of right and wrong ones), since
+    resampling answers that are all right shows no doubt, as in `longgen.evaluation.summaries`; of what has an interval
+    of its own, that one counts. Percentiles, widened to the mean if that is outside. Our choice; of three seeds an
+    interval says little about seeds that were not tried.
     """
     values = {seed: sampled.value for seed, sampled in by_seed.items()}
     mean, count = float(np.mean(list(values.values()))), len(values)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from longgen.reporting.ablation import describe_layers
+from longgen.reporting.ablation import TASK_COLUMNS, describe_layers
 from longgen.reporting.families import families
 from longgen.reporting.measures import TASK_TITLES
 from longgen.reporting.seeds.groups import Group
@@ -17,9 +17,10 @@ from longgen.reporting.words import format_length, variant_label, with_interval
 
 METHOD = (
     "Intervals are 95 %, of a two-level bootstrap: seeds are drawn with replacement, and within each its samples anew "
-    "(right and wrong answers from Jeffreys' posterior of their counts; of perplexity and times their own intervals "
-    "count). They say what seeds like these would give; three say little about seeds that were not tried."
+    "(answers from the posterior of their counts, Jeffreys' of right and wrong ones; of perplexity and times their own "
+    "intervals count). They say what seeds like these would give; three say little about seeds that were not tried."
 )
+SCORE = "exact match (of answers with several parts the share of parts that were given)"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def quantities(values: Values) -> list[Quantity]:
         THROUGHPUT: ("training tokens/s", ".0f"),
     }
     return [
-        *(_share_of(f"{task.replace('-', '_')}_exact", TASK_TITLES.get(task, task), [task]) for task in tasks),
+        *(_share_of(TASK_COLUMNS.get(task, f"{task}_exact"), TASK_TITLES.get(task, task), [task]) for task in tasks),
         *([_share_of(TASKS, "all tasks", tasks)] if len(tasks) > 1 else []),
         Quantity("perplexity", "perplexity", ".2f", lambda values, variant: values.perplexity(variant)),
         *(_other(name, heading, style) for name, (heading, style) in headings.items()),
@@ -137,7 +138,7 @@ def seeds_markdown(group: Group, table: pd.DataFrame, values: Values) -> str:
             "so many seeds, where they are fewer than the row's.",
             "",
             "- full layers: layers' worth of full attention / all layers, where it is, and the pattern of the rest.",
-            "- tasks: exact match, pooled over depths; all tasks: their mean, each with the same weight.",
+            f"- tasks: {SCORE}, pooled over depths; all tasks: their mean, each with the same weight.",
             "- perplexity: held-out text, last bin of positions; the geometric mean over seeds.",
             "- KV cache: bytes over those of full attention.",
             "- training, prefill, decode: speed-up over full attention in the same process"

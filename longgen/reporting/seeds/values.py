@@ -30,7 +30,7 @@ class Values:
 
     Attributes:
         length: in tokens.
-        retrieval: variant -> seed -> share of right answers, by task.
+        retrieval: variant -> seed -> `Shares` by task.
         reductions: the same of the full model with its KV cache reduced: (method, budget of which variant) -> seed.
         others: (variant, quantity) -> seed -> value.
         kept: (method, budget) -> seed -> share of the KV cache.
@@ -49,7 +49,7 @@ class Values:
         return task_order(pd.DataFrame({"task": found}))
 
     def share(self, variant: str, tasks: list[str]) -> Estimate | None:
-        """Mean over ``tasks`` of a variant's right answers, pooled over the seeds that were asked all of these."""
+        """Mean over ``tasks`` of a variant's `Shares`, pooled over the seeds that were asked all of these."""
         asked = {seed: shares.of(tasks) for seed, shares in self.retrieval.get(variant, {}).items()}
         whole = {seed: each for seed, each in asked.items() if each is not None and len(each.tasks) == len(tasks)}
         return pool(whole) if whole else None
@@ -107,22 +107,29 @@ def _shares(run: Run, kind: str, by: list[str], length: int) -> dict[tuple, Shar
     for row in rows[rows["length"] == length].to_dict("records"):
         cells = tasks.setdefault(tuple(row[name] for name in by), {}).setdefault(row["task"], {})
         depth = None if pd.isna(row["depth"]) else float(row["depth"])
-        cells[depth] = _cell(run, kind, row)
+        cells[depth] = cell = _cell(run, kind, row)
+        if cell.parts != (expected := next(iter(cells.values())).parts):
+            raise ArtifactError(
+                f"{run.folder}: parts of kind {kind} is {cell.parts} ({row['task']}, depth {row['depth']}): allowed is "
+                f"{expected}, as at the task's other depths"
+            )
     return {key: Shares(found) for key, found in tasks.items()}
 
 
 def _cell(run: Run, kind: str, row: dict) -> Cell:
-    n, outcomes = int(row["n"]), row.get("outcomes")
-    right = round(row["exact"] * n)
-    if not isinstance(outcomes, str):
-        return Cell(n, right, None)
-    if len(outcomes) != n or outcomes.count("1") != right or outcomes.count("0") != n - right:
-        where = f"{row['task']}, {row['length']} tokens, depth {row['depth']}"
+    n, outcomes = int(row["n"]), row["outcomes"]
+    if pd.isna(row["parts"]):  # a file of an earlier version, in which outcomes were right or wrong
+        score = row["exact"] if pd.isna(row["share"]) else row["share"]
+        return Cell(n, score * n, None)
+    parts, where = int(row["parts"]), f"{row['task']}, {row['length']} tokens, depth {row['depth']}"
+    given = round(row["share"] * n * parts)
+    digits = [int(each) for each in str(outcomes) if each in "0123456789"]
+    if not len(digits) == len(str(outcomes)) == n or max(digits) > parts or sum(digits) != given:
         raise ArtifactError(
-            f"{run.folder}: outcomes of kind {kind} is {outcomes!r} ({where}): allowed are {right} times 1 and "
-            f"{n - right} times 0, as exact and n say"
+            f"{run.folder}: outcomes of kind {kind} is {outcomes!r} ({where}): allowed are {n} digits of at most "
+            f"{parts} with the sum {given}, as n, parts and share say"
         )
-    return Cell(n, right, outcomes)
+    return Cell(n, given, outcomes, parts)
 
 
 def _of_table(run: Run) -> dict[tuple[str, str], Interval]:
