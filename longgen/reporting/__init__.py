@@ -41,7 +41,7 @@ INFERENCE_TABLE_NAMES = ("inference_speed",)
 PACKING_FIGURE_NAMES = ("packing",)
 PACKING_TABLE_NAMES = ("packing_table",)
 # Those of several runs that differ in name and seed alone.
-GROUP_FIGURE_NAMES = ("seeds_ablation", "seeds_knee")
+GROUP_FIGURE_NAMES = ("seeds_ablation", "seeds_knee", "seeds_by_length")
 GROUP_TABLE_NAMES = ("seeds", "evidence")
 
 

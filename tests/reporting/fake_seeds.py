@@ -106,7 +106,8 @@ def write_seed(folder: Path, seed: int, name: str = "mini", variants: dict = VAR
         save(f"evaluation/{each}/retrieval.json", "retrieval", cells, each, evaluation=evaluation)
         nll = 1.1 + 0.02 * number + 0.01 * seed
         place = {"position_start": TRAINED - 1024, "position_end": TRAINED, "n": 9, "perplexity": math.exp(nll)}
-        bins = [place | {"nll": nll, "nll_low": nll - 0.02, "nll_high": nll + 0.02}]
+        last = place | {"nll": nll, "nll_low": nll - 0.02, "nll_high": nll + 0.02}
+        bins = [last | {"position_start": 0, "position_end": BASE, "nll": nll + 0.3, "nll_high": nll + 0.35}, last]
         save(f"evaluation/{each}/perplexity.json", "perplexity", bins, each, evaluation=evaluation)
         save(f"training/{each}.json", "training", _trained(number, seed), each, extension=EXTENSION, longgen=each)
     records = [

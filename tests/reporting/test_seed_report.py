@@ -16,6 +16,7 @@ from longgen.reporting.claims import ledger
 from longgen.reporting.drawing import Drawing, settle_layout
 from longgen.reporting.results_page import results_page
 from longgen.reporting.run import open_run
+from longgen.reporting.seeds.by_length import draw_by_length
 from longgen.reporting.seeds.figures import draw_ablation, draw_knee
 from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.report import GROUP_PARTS
@@ -23,11 +24,13 @@ from longgen.reporting.seeds.table import readable_seeds, seeds_markdown, seeds_
 from longgen.reporting.seeds.values import Values, read_values
 from longgen.reporting.style import paper_style
 from tests.reporting.fake_seeds import (
+    BASE,
     BUDGETS,
     DEPTHS,
     REDUCED,
     SAMPLES,
     TASKS,
+    TRAINED,
     VARIANTS,
     edit,
     kv_fraction,
@@ -117,7 +120,7 @@ def test_the_table_in_words(seed_group: Group, seed_values: Values) -> None:
 
 
 # ---------------------------------------------------------------- figures
-@pytest.fixture(scope="module", params=[draw_ablation, draw_knee])
+@pytest.fixture(scope="module", params=[draw_ablation, draw_knee, draw_by_length])
 def drawing(request: pytest.FixtureRequest, seed_group: Group, seed_values: Values) -> Drawing:
     with paper_style():
         drawn = request.param(seed_group, seed_values)
@@ -169,6 +172,32 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
     assert row["kv_fraction"] == pytest.approx(kv_fraction("longgen-stride"))
     assert row["retrieval"] == pytest.approx(np.mean([share("tova", s, t) for s in range(3) for t in TASKS[:2]]))
     assert drawn.data["seed"].notna().sum() == 3 * len(means)
+
+
+def test_lengths_have_their_scores_and_positions_their_perplexity(seed_group: Group, seed_values: Values) -> None:
+    with paper_style():
+        drawn = draw_by_length(seed_group, seed_values)
+    data = drawn.data.set_index(["task", "variant", "length"]).sort_index()
+    for name in VARIANTS:
+        row = data.loc[("multikey", name, TRAINED)]
+        assert row["value"] == pytest.approx(np.mean([share(name, seed, "multikey") for seed in range(3)]))
+        assert (row["seeds"], row["n"]) == (3, 3 * len(DEPTHS) * SAMPLES)
+        assert row["value_low"] < row["value"] < row["value_high"] or row["value"] in (0, 1)
+        assert data.loc[("multikey", name, BASE), "value"] == 0.5
+    number = list(VARIANTS).index("ends-1-3")
+    before = [data.loc[("perplexity", "ends-1-3", end), "value"] for end in (BASE, TRAINED)]
+    last = math.exp(1.1 + 0.02 * number + 0.01)  # the geometric mean of the seeds is that of seed 1
+    assert before == pytest.approx([last * math.exp(0.3), last])
+    panels = drawn.figure.axes
+    assert [axes.get_title().partition(" by")[0] for axes in panels] == [
+        *("needle in a haystack", "multi-key needle", "hopeless"),
+        "perplexity",
+    ]
+    (ends,) = (line for line in panels[3].lines if line.get_ydata()[-1] == before[-1])
+    assert list(ends.get_xdata()) == [BASE, TRAINED]
+    drawn_needles = {tuple(bars[0].get_ydata()) for bars in panels[0].containers}
+    assert tuple(data.loc[("needle", "top-1-3")]["value"]) in drawn_needles
+    assert len(panels[0].containers) == len(VARIANTS)
 
 
 # ---------------------------------------------------------------- command

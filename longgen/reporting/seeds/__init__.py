@@ -1,1 +1,1 @@
-"""Several runs that differ in name and seed alone: pooled values, two figures, and the evidence."""
+"""Several runs that differ in name and seed alone: pooled values, figures, and the evidence."""

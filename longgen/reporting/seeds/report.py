@@ -1,4 +1,4 @@
-"""Everything that is made of a group of seeds: two figures, the table and the evidence."""
+"""Everything that is made of a group of seeds: figures, the table and the evidence."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from longgen.reporting import GROUP_FIGURE_NAMES, GROUP_TABLE_NAMES
 from longgen.reporting.drawing import Drawing, save_drawing
 from longgen.reporting.page import write_page
 from longgen.reporting.report import Report, remove_part, save_table
+from longgen.reporting.seeds.by_length import draw_by_length
 from longgen.reporting.seeds.evidence import evidence_table
 from longgen.reporting.seeds.evidence_text import evidence_markdown
 from longgen.reporting.seeds.figures import draw_ablation, draw_knee
@@ -39,7 +40,8 @@ def _write_evidence(group: Group, values: Values, folder: Path, name: str) -> li
     return save_table(table, evidence_markdown(group, table), folder / name)
 
 
-_WRITERS: tuple[_Writer, ...] = (_figure(draw_ablation), _figure(draw_knee), _write_seeds, _write_evidence)
+_DRAWN = (draw_ablation, draw_knee, draw_by_length)
+_WRITERS: tuple[_Writer, ...] = (*map(_figure, _DRAWN), _write_seeds, _write_evidence)
 GROUP_PARTS = dict(zip((*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES), _WRITERS, strict=True))
 
 

@@ -1,10 +1,11 @@
-"""What the runs of a group measured at the trained length, by variant and quantity, ready to be pooled."""
+"""What the runs of a group measured, by variant and quantity, ready to be pooled."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import pandas as pd
 
@@ -26,21 +27,28 @@ _TIMED = {"speed": SPEEDUPS, "training": (THROUGHPUT,)}
 
 @dataclass(frozen=True)
 class Values:
-    """All that was measured at the trained length.
+    """All that was measured, at the trained length but for ``by_length`` and ``positions``.
 
     Attributes:
-        length: in tokens.
-        retrieval: variant -> seed -> `Shares` by task.
-        reductions: the same of the full model with its KV cache reduced: (method, budget of which variant) -> seed.
+        length: the trained one, in tokens.
+        by_length: (variant, length) -> seed -> `Shares` by task.
+        positions: (variant, end of a bin of positions) -> seed -> mean negative log-likelihood of its tokens.
+        reductions: of the full model with its KV cache reduced: (method, budget of which variant) -> seed -> `Shares`.
         others: (variant, quantity) -> seed -> value.
         kept: (method, budget) -> seed -> share of the KV cache.
     """
 
     length: int
-    retrieval: dict[str, dict[int, Shares]] = field(default_factory=dict)
+    by_length: dict[tuple[str, int], dict[int, Shares]] = field(default_factory=dict)
+    positions: dict[tuple[str, int], dict[int, Sampled]] = field(default_factory=dict)
     reductions: dict[tuple[str, str], dict[int, Shares]] = field(default_factory=dict)
     others: dict[tuple[str, str], dict[int, Sampled]] = field(default_factory=dict)
     kept: dict[tuple[str, str], dict[int, Sampled]] = field(default_factory=dict)
+
+    @cached_property
+    def retrieval(self) -> dict[str, dict[int, Shares]]:
+        """At the trained length: variant -> seed -> `Shares` by task."""
+        return {variant: seeds for (variant, length), seeds in self.by_length.items() if length == self.length}
 
     @property
     def tasks(self) -> list[str]:
@@ -48,9 +56,16 @@ class Values:
         found = [task for seeds in self.retrieval.values() for shares in seeds.values() for task in shares.tasks]
         return task_order(pd.DataFrame({"task": found}))
 
-    def share(self, variant: str, tasks: list[str]) -> Estimate | None:
-        """Mean over ``tasks`` of a variant's `Shares`, pooled over the seeds that were asked all of these."""
-        asked = {seed: shares.of(tasks) for seed, shares in self.retrieval.get(variant, {}).items()}
+    def share(self, variant: str, tasks: list[str], length: int | None = None) -> Estimate | None:
+        """Mean over ``tasks`` of a variant's `Shares`, pooled over the seeds that were asked all of these.
+
+        Args:
+            variant: its name.
+            tasks: one or more.
+            length: in tokens; None for the trained one.
+        """
+        found = self.by_length.get((variant, length or self.length), {})
+        asked = {seed: shares.of(tasks) for seed, shares in found.items()}
         whole = {seed: each for seed, each in asked.items() if each is not None and len(each.tasks) == len(tasks)}
         return pool(whole) if whole else None
 
@@ -64,6 +79,11 @@ class Values:
         found = self.other(variant, NLL)
         return found and found.mapped(math.exp)
 
+    def perplexity_before(self, variant: str, end: int) -> Estimate | None:
+        """Perplexity in the bin of positions with that ``end``."""
+        found = self.positions.get((variant, end))
+        return pool(found).mapped(math.exp) if found else None
+
 
 def read_values(group: Group) -> Values:
     """Read all runs of ``group``. Speed and throughput are of the device that measured most seeds, and of no other.
@@ -74,11 +94,15 @@ def read_values(group: Group) -> Values:
     values = Values(group.plan.trained_length)
     for seed, run in group.runs.items():
         length = values.length
-        for (variant,), shares in _shares(run, "retrieval", ["variant"], length).items():
-            values.retrieval.setdefault(variant, {})[seed] = shares
-        for (method, budget_of, kept), shares in _shares(
-            run, "kv-reduction", ["method", "budget_of", "kv_fraction"], length
-        ).items():
+        for (variant, at), shares in _shares(run, "retrieval", ["variant", "length"]).items():
+            values.by_length.setdefault((variant, at), {})[seed] = shares
+        for row in run.frame("perplexity").to_dict("records") if run.has("perplexity") else ():
+            nll = Interval(row["nll"], row["nll_low"], row["nll_high"])
+            values.positions.setdefault((row["variant"], row["position_end"]), {})[seed] = nll
+        by = ["method", "budget_of", "kv_fraction", "length"]
+        for (method, budget_of, kept, at), shares in _shares(run, "kv-reduction", by).items():
+            if at != length:
+                continue
             values.reductions.setdefault((method, budget_of), {})[seed] = shares
             values.kept.setdefault((method, budget_of), {})[seed] = Interval(kept, kept, kept)
         for key, interval in {**_of_table(run), **_of_training(run, length)}.items():
@@ -99,12 +123,10 @@ def _on_other_devices(group: Group, kind: str) -> set[int]:
     return {seed for seed, device in devices.items() if device != usual[0][0]}
 
 
-def _shares(run: Run, kind: str, by: list[str], length: int) -> dict[tuple, Shares]:
-    if not run.has(kind):
-        return {}
-    rows = run.frame(kind)
+def _shares(run: Run, kind: str, by: list[str]) -> dict[tuple, Shares]:
+    """``by`` must tell lengths apart."""
     tasks: dict[tuple, dict[str, dict[float | None, Cell]]] = {}
-    for row in rows[rows["length"] == length].to_dict("records"):
+    for row in run.frame(kind).to_dict("records") if run.has(kind) else ():
         cells = tasks.setdefault(tuple(row[name] for name in by), {}).setdefault(row["task"], {})
         depth = None if pd.isna(row["depth"]) else float(row["depth"])
         cells[depth] = cell = _cell(run, kind, row)

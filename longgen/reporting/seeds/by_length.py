@@ -1,0 +1,106 @@
+"""Figure `seeds_by_length`: tasks by context length, up to the trained one and beyond, and perplexity by position."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from longgen.errors import ArtifactError
+from longgen.reporting import style
+from longgen.reporting.drawing import Drawing
+from longgen.reporting.lines import draw_lines, legend_of_variants, spread
+from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
+from longgen.reporting.seeds.groups import Group
+from longgen.reporting.seeds.values import Values
+
+PERPLEXITY = "perplexity"
+_ACROSS = 3  # panels in a row
+
+
+def length_data(group: Group, values: Values) -> pd.DataFrame:
+    """A row per task, variant and length, then one per variant and bin of positions with ``task`` perplexity.
+
+    Returns:
+        ``task, variant, length`` (of perplexity the end of the bin), ``value`` with its interval over seeds and
+        samples, ``seeds``, ``n`` (answers of all seeds; missing of perplexity).
+    """
+    rows = []
+    for task in values.tasks:
+        for variant in group.variants:
+            for length in sorted({at for name, at in values.by_length if name == variant}):
+                rows.append((task, variant, length, values.share(variant, [task], length)))
+    for variant in group.variants:
+        for name, end in sorted(values.positions):
+            if name == variant:
+                rows.append((PERPLEXITY, variant, end, values.perplexity_before(variant, end)))
+    columns = ["task", "variant", "length", "value", "value_low", "value_high", "seeds", "n"]
+    cells = [
+        (task, variant, length, found.value, found.low, found.high, found.seeds, found.n)
+        for task, variant, length, found in rows
+        if found
+    ]
+    return pd.DataFrame(cells, columns=columns).astype({"n": "Int64"})
+
+
+def draw_by_length(group: Group, values: Values) -> Drawing:
+    """A panel per task and one of perplexity, a line per variant: means over seeds.
+
+    Raises:
+        ArtifactError: no task was asked at any length.
+    """
+    data = length_data(group, values)
+    tasks = [task for task in dict.fromkeys(data["task"]) if task != PERPLEXITY]
+    if not tasks:
+        raise ArtifactError(f"{group.name}: no retrieval was measured at {values.length} tokens")
+    shown = list(dict.fromkeys(data["task"]))
+    lines, looks = math.ceil(len(shown) / _ACROSS), style.variant_styles(group.variants)
+    names = [name for name in group.variants if name in set(data["variant"])]
+    figure = style.new_figure(
+        "Quality by context length, means over seeds",
+        f"{group.name}, {group.seeds} · {group.device('retrieval')} · tasks pooled over depths · bars: 95 % intervals",
+        height=0.75 + 2.15 * lines,
+    )
+    panels = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False)
+    for place, (axes, task) in enumerate(zip(panels.flat, shown, strict=False)):
+        rows = data[data["task"] == task]
+        for name, shift in zip(names, spread(len(names)), strict=True):
+            own = rows[rows["variant"] == name]
+            if task == PERPLEXITY:
+                axes.plot(
+                    own["length"], own["value"], color=looks[name].color, marker=looks[name].marker, ms=2.5, lw=1.0
+                )
+            else:
+                draw_lines(axes, own, "length", "value", looks[name], shift)
+        style.length_axis(axes, rows["length"].to_numpy() if task != PERPLEXITY else _ends(rows))
+        for text, length in (("base", group.plan.base_length), ("trained", group.plan.trained_length)):
+            if axes.get_xlim()[0] < length < axes.get_xlim()[1]:
+                style.mark_length(axes, length, text)
+        axes.grid(axis="y")
+        _describe(axes, task, rows, first=place % _ACROSS == 0)
+    for axes in panels.flat[len(shown) :]:
+        axes.remove()
+    legend_of_variants(figure, [looks[name] for name in names])
+    return Drawing(figure, data)
+
+
+def _describe(axes: Axes, task: str, rows: pd.DataFrame, first: bool) -> None:
+    if task == PERPLEXITY:
+        axes.set_title("perplexity by position, means", pad=style.ABOVE)
+        axes.set_xlabel("position in the context (tokens)")
+        if rows["value"].max() > 4 * rows["value"].min():  # a variant that breaks down must not flatten the others
+            axes.set_yscale("log")
+        return
+    title = TASK_TITLES.get(task, task)
+    axes.set_title(f"{title}: share" if task in SEVERAL_PARTS else title, pad=style.ABOVE)
+    axes.set_ylim(-0.03, 1.03)
+    if first:
+        axes.set_ylabel("share of the answer" if task in SEVERAL_PARTS else "exact match")
+
+
+def _ends(rows: pd.DataFrame) -> list[float]:
+    """The first and last bin's end, and between them its halves."""
+    first, last = float(rows["length"].min()), float(rows["length"].max())
+    halves = [last / 2**halvings for halvings in range(12)]
+    return [end for end in halves if end >= first]
