@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,7 @@ from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.pattern import ROLES, roles
 from longgen.reporting.figures.training import smooth
-from longgen.reporting.run import Run
+from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import FULL, paper_style, variant_styles
 from tests.reporting.fake_run import (
     ABLATION,
@@ -32,6 +34,7 @@ from tests.reporting.fake_run import (
     TASKS,
     TRAINED,
     exact,
+    write_run,
 )
 
 LABELS = {
@@ -113,6 +116,29 @@ def test_pattern(run: Run) -> None:
     assert legend(drawing.figure) == ["not seen", "full attention", "sink", "local window", "strided"]
     assert len(drawing.data) == 3 * 36 * 37 // 2
     assert set(drawing.data["pattern"]) == {"full attention", "sink", "stride"}
+
+
+def test_heads_that_see_different_blocks_have_a_panel_each(tmp_path: Path) -> None:
+    """The first and the last of four, whose strides of 8 are offset by 0 and 6."""
+    path = write_run(tmp_path / "smoke") / "plan.json"
+    plan = json.loads(path.read_text("utf-8"))
+    plan["settings"]["variants"]["all-sparse"] |= {
+        "pattern_name": "staggered",
+        "pattern": PATTERNS["stride"].to_dict() | {"staggered": True},
+    }
+    path.write_text(json.dumps(plan), "utf-8")
+    drawing = draw("pattern", open_run("smoke", tmp_path))
+    first, last = panels(drawing.figure)[3:]
+    staggered = dataclasses.replace(PATTERNS["stride"], staggered=True)
+    for axes, head, offset in ((first, 1, 0), (last, 4, 6)):
+        share = staggered.attended_pairs(TRAINED, offset) / dense_pairs(TRAINED)
+        assert axes.get_title() == f"stride 8, staggered: head {head}\n{share:.1%} of the pairs"
+        mesh = next(c for c in axes.collections if isinstance(c, QuadMesh))
+        seen = mesh.get_array().filled(-1)
+        assert [list(row) for row in map(staggered.visible_blocks, range(36), [offset] * 36)] == [
+            list(np.nonzero(row > 0)[0]) for row in seen
+        ]
+    assert set(drawing.data[drawing.data["pattern"] == "staggered"]["head"]) == {0, 3}
 
 
 def test_layouts(ablation_run: Run) -> None:

@@ -18,6 +18,7 @@ from longgen.reporting.run import Run
 
 MAX_BLOCKS = 96  # more are too small to see
 MAX_BLOCKS_WITH_GRID = 48
+ACROSS = 3  # panels in a row
 ROLES = {
     "not seen": style.UNSEEN,
     "full attention": style.FULL,
@@ -27,7 +28,7 @@ ROLES = {
 }
 
 
-def roles(pattern: SparsePattern | None, blocks: int) -> np.ndarray:
+def roles(pattern: SparsePattern | None, blocks: int, head_offset: int = 0) -> np.ndarray:
     """Why each key block (column) is seen by each query block (row), as indices into ``ROLES``; -1 above the diagonal.
 
     A block that is seen for several reasons counts as local, else as sink, else as strided. None is full attention.
@@ -39,9 +40,17 @@ def roles(pattern: SparsePattern | None, blocks: int) -> np.ndarray:
         plain = pattern.without_stride()
         local = dataclasses.replace(plain, sink_blocks=0).visible(query, key)
         sink = plain.visible(query, key) & ~local
-        strided = pattern.visible(query, key) & ~local & ~sink
+        strided = pattern.visible(query, key, head_offset) & ~local & ~sink
         matrix = np.select([local, sink, strided], [3, 2, 4], default=0)
     return np.where(key <= query, matrix, -1)
+
+
+def _heads(pattern: SparsePattern | None, run: Run) -> list[tuple[int, int]]:
+    """KV heads to show, with their offsets: the first, and the last too where heads see different blocks."""
+    if pattern is None or not pattern.staggered:
+        return [(0, 0)]
+    offsets = pattern.head_offsets(run.plan.model["num_kv_heads"])
+    return [(head, offsets[head]) for head in sorted({0, len(offsets) - 1})]
 
 
 def draw(run: Run) -> Drawing:
@@ -54,28 +63,35 @@ def draw(run: Run) -> Drawing:
     # enough to see the window and some strided columns, however long the context
     sparse = [pattern for pattern in patterns.values() if pattern]
     drawn = min(MAX_BLOCKS, max([24, *(pattern.local_blocks + 4 * pattern.stride for pattern in sparse)]))
+    heads = [(name, pattern, *head) for name, pattern in patterns.items() for head in _heads(pattern, run)]
+    lines = -(-len(heads) // ACROSS)
     figure = style.new_figure(
         "Which blocks a query sees: full attention and the sparse layers",
         f"{words.run_note(run)} · first {drawn} blocks; shares of the pairs at {words.format_length(length)} tokens",
-        height=3.45,
+        height=0.45 + 3.0 * lines,
     )
-    panels = figure.subplots(1, len(patterns), squeeze=False)[0]
+    grid = figure.subplots(lines, min(ACROSS, len(heads)), squeeze=False)
     block_size = sparse[0].block_size if sparse else -(-length // drawn)
     rows = []
-    for axes, (name, pattern) in zip(panels, patterns.items(), strict=True):
+    for axes, (name, pattern, head, offset) in zip(grid.flat, heads, strict=False):
         size = pattern.block_size if pattern else block_size
         blocks = max(1, min(drawn, length // size))
-        matrix = roles(pattern, blocks)
-        share = (pattern.attended_pairs(length) if pattern else dense_pairs(length)) / dense_pairs(length)
+        matrix = roles(pattern, blocks, offset)
+        share = (pattern.attended_pairs(length, offset) if pattern else dense_pairs(length)) / dense_pairs(length)
         _draw_matrix(axes, matrix)
-        title = "full attention" if pattern is None else words.pattern_label(pattern)
+        title = words.pattern_label(pattern) if pattern else "full attention"
+        if pattern and pattern.staggered:
+            title = f"stride {pattern.stride}, staggered: head {head + 1}"
         axes.set_title(f"{title}\n{share:.1%} of the pairs" if pattern else f"{title}\nall pairs")
         axes.set_xlabel(f"key block of {size} tokens")
         query, key = np.nonzero(matrix >= 0)
         seen = [list(ROLES)[role] for role in matrix[query, key]]
-        rows.append(pd.DataFrame({"pattern": name, "query_block": query, "key_block": key, "seen_as": seen}))
-        rows[-1]["attended_share"] = share
-    panels[0].set_ylabel("query block")
+        about = {"pattern": name, "head": head, "query_block": query, "key_block": key, "seen_as": seen}
+        rows.append(pd.DataFrame(about | {"attended_share": share}))
+    for axes in grid[:, 0]:
+        axes.set_ylabel("query block")
+    for axes in grid.flat[len(heads) :]:
+        axes.remove()
     data = pd.concat(rows, ignore_index=True)
     handles = [
         Patch(facecolor=color, edgecolor="#bbbbbb", linewidth=0.5, label=role)
