@@ -1,6 +1,7 @@
 """The mini experiment's configuration, and its copy at toy size: what they have in common, and what fits where."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from longgen.steps.experiment import experiment_steps
 from longgen.steps.pieces import MOST_BYTES, MOST_FILES, PIECE_BYTES
 
 CONFIG = Path(__file__).parents[1] / "config"
-MINI, DRY = (load_experiment(CONFIG / f"{name}.yaml") for name in ("mini", "mini-dry"))
+MINI, DRY, CPU = (load_experiment(CONFIG / f"{name}.yaml") for name in ("mini", "mini-dry", "mini-cpu"))
 
 
 @pytest.mark.parametrize("experiment", [MINI, DRY], ids=lambda experiment: experiment.name)
@@ -30,6 +31,25 @@ def test_the_context_grows_32_times_and_ratios_are_whole_layers(experiment):
     assert layers["longgen-sink"].num_full == 4
     assert layers["longgen-sink"].kinds()[: experiment.base.early_exit_layers].count("full") == 4
     assert experiment.variant("longgen-staggered").pattern.staggered
+
+
+def test_on_two_cores_layers_variants_and_what_is_measured_are_the_same():
+    assert CPU.model.num_hidden_layers == MINI.model.num_hidden_layers
+    assert CPU.base.early_exit_layers == MINI.base.early_exit_layers
+    assert (CPU.variants, CPU.default_variants) == (MINI.variants, MINI.default_variants)
+    assert (CPU.evaluation.tasks, CPU.evaluation.depths) == (MINI.evaluation.tasks, MINI.evaluation.depths)
+    assert CPU.evaluation.kv_reduction.methods == MINI.evaluation.kv_reduction.methods
+    assert max(CPU.evaluation.lengths) == 2 * CPU.extension.max_length
+    assert {setup.device for setup in CPU.setups.values()} == {CPU.evaluation.device, CPU.profiling.device} == {"cpu"}
+
+
+@pytest.mark.parametrize("name", ["mini", "mini-cpu"])
+def test_seeds_differ_in_name_and_seed_alone(name):
+    first = load_experiment(CONFIG / f"{name}.yaml")
+    for seed in (1, 2):
+        other = load_experiment(CONFIG / f"{name}-seed-{seed}.yaml")
+        assert (other.name, other.seed) == (f"{name}-seed-{seed}", seed)
+        assert replace(other, name=name, seed=first.seed) == first
 
 
 def test_the_dry_run_has_the_same_variants_and_measures_the_same():
