@@ -78,8 +78,12 @@ def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> lis
 
 
 def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: Path, page: Path) -> None:
-    """Write ``page`` on all published ``runs`` (at least one); see `results_page` for the others."""
-    _write_text(page, results_page(runs, ledger(runs), tables, figures, page))
+    """Write ``page`` on all published ``runs`` (at least one); see `results_page` for the others.
+
+    What people say of a group of seeds is taken from ``discussion/<group>.md`` beside the page.
+    """
+    discussions = {path.stem: path.read_text("utf-8") for path in (page.parent / "discussion").glob("*.md")}
+    _write_text(page, results_page(runs, ledger(runs), tables, figures, page, discussions))
 
 
 def _measured_ablation(run: Run) -> pd.DataFrame:

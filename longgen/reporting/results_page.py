@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -23,6 +23,13 @@ from longgen.reporting.seeds.values import read_values
 from longgen.reporting.words import SEPARATOR, variant_label
 
 TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
+# Figure of a group of seeds -> its words for who cannot see it.
+_SEEDS_FIGURES = {
+    "seeds_ablation": "Ratio, placement and pattern side by side: means over seeds with intervals, every seed a dot",
+    "seeds_knee": "Retrieval against KV cache, ratios connected, and KV reductions at inference",
+    "seeds_by_length": "Every task by context length, and perplexity by position",
+}
+_BY_PEOPLE = "*What we make of it, written by hand; its numbers are those of the tables:*"
 # Not what was measured: predictions, and where files are from.
 _NO_MEASUREMENTS = ("plan", "publication", "corpus")
 # Kind -> its name for readers, where it is another one.
@@ -53,7 +60,14 @@ which; {ledger} has each of them with its 95 % interval, and the rule of the ver
 computes from counted operations and bytes. *Not reached* means smaller, or too uncertain to tell."""
 
 
-def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[Path], figures: Path, page: Path) -> str:
+def results_page(
+    runs: Sequence[Run],
+    ledger: pd.DataFrame,
+    tables: Collection[Path],
+    figures: Path,
+    page: Path,
+    discussions: Mapping[str, str] | None = None,
+) -> str:
     """The page as Markdown.
 
     Args:
@@ -62,6 +76,8 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
         tables: the Markdown tables that were made of them, below ``figures``/<name of the run>.
         figures: the folder of the figures of all runs.
         page: where the text will be: links are relative to it.
+        discussions: name of a group of seeds -> what people say of it, in Markdown; the only words that are not made of
+            the results.
     """
     place = page.parent
 
@@ -92,7 +108,7 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
         "",
         *_explained(),
         "",
-        *_over_seeds(runs, link, figures),
+        *_over_seeds(runs, link, figures, discussions or {}),
         "## Where and when",
         "",
         _table(rows),
@@ -104,20 +120,27 @@ def results_page(runs: Sequence[Run], ledger: pd.DataFrame, tables: Collection[P
     return "\n".join(lines) + "\n"
 
 
-def _over_seeds(runs: Sequence[Run], link: Callable[[str, Path], str], figures: Path) -> list[str]:
+def _over_seeds(
+    runs: Sequence[Run], link: Callable[[str, Path], str], figures: Path, discussions: Mapping[str, str]
+) -> list[str]:
     """A section on every group of runs that differ in name and seed alone; nothing if there is none."""
     lines = []
     for group in find_groups(runs):
         evidence = evidence_summary(evidence_table(group, read_values(group)))
         parts = [link(name, figures / group.name / f"{name}.md") for name in GROUP_TABLE_NAMES]
+        name = group.name.rpartition("/")[2]
+        images = [link(words, figures / group.name / f"{figure}.png") for figure, words in _SEEDS_FIGURES.items()]
+        discussion = discussions.get(name)
         lines += [
-            f"### {group.name.rpartition('/')[2]}: {group.seeds}",
+            f"### {name}: {group.seeds}",
             "",
             f"Model of {group.plan.model['num_layers']} layers, at {group.plan.trained_length:,} tokens. "
             f"{SCALE} Values, rules and counts: {', '.join(parts)}.",
             "",
             evidence.to_markdown(index=False, disable_numparse=True),
             "",
+            *(line for image in images for line in (f"!{image}", "")),
+            *((_BY_PEOPLE, "", discussion.strip(), "") if discussion else ()),
         ]
     return ["## Over several seeds", "", *lines] if lines else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,9 @@ def test_the_table_in_words(seed_group: Group, seed_values: Values) -> None:
     assert line.split("|")[2].strip() == "4/12 middle, sink"
     assert line.split("|")[4].strip() == needle
     assert f" {kv_fraction('longgen-sink'):.1%} " in line
+
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 # ---------------------------------------------------------------- figures
@@ -238,6 +242,24 @@ def test_runs_that_are_no_group_are_told_why(tmp_path: Path) -> None:
     assert (code, "no group" in output or "differ" in output) == (0, False)
 
 
+def numbers_of(group: Path) -> set[str]:
+    """All numbers of a group's tables and figures as a reader may write them: rounded, shares also in per cent."""
+    found = set()
+    for path in group.glob("*.csv"):
+        for value in pd.read_csv(path).select_dtypes("number").to_numpy().ravel():
+            found |= {f"{abs(factor * value):.{digits}f}" for factor in (1, 100) for digits in (1, 2, 3)}
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "docs/discussion").glob("*.md")), ids=lambda path: path.stem)
+def test_what_people_say_of_results_has_no_number_of_their_own(path: Path) -> None:
+    group = REPOSITORY / "paper_figures/published" / path.stem
+    assert group.is_dir(), "of a published group"
+    said = re.findall(r"(?<![\w.-])[0-9]+\.[0-9]+", path.read_text("utf-8"))
+    assert said, "a discussion without numbers says nothing"
+    assert not set(said) - numbers_of(group)
+
+
 def test_published_groups_have_a_section_on_the_page(tmp_path: Path) -> None:
     for seed in range(2):
         write_seed(tmp_path / f"published/mini-gpu{'-seed-1' if seed else ''}", seed)
@@ -248,6 +270,15 @@ def test_published_groups_have_a_section_on_the_page(tmp_path: Path) -> None:
     (line,) = [line for line in text.splitlines() if line.startswith("| Full layers in the middle retrieve better")]
     assert line.split("|")[2].strip() == "**holds**"
     assert "several seeds: no runs" not in text
+    images = [line for line in text.splitlines() if line.startswith("![")]
+    assert len(images) == len(GROUP_FIGURE_NAMES)
+    for name, line in zip(GROUP_FIGURE_NAMES, images, strict=True):
+        assert line.endswith(f"](../paper_figures/published/mini-gpu-seeds/{name}.png)")
+    assert "by hand" not in text.partition("## Over several seeds")[2]
+    said = {"mini-gpu-seeds": "It is so.\n", "others-seeds": "It is not.\n"}
+    text = results_page(runs, ledger(runs), [], Path("paper_figures"), Path("docs/results.md"), said)
+    assert "It is so." in text.partition("by hand")[2]
+    assert "It is not." not in text
     alone = results_page(runs[:1], ledger(runs[:1]), [], Path("paper_figures"), Path("docs/results.md"))
     assert "## Over several seeds" not in alone
     assert "- the claims over several seeds: no runs differ in name and seed alone\n" in alone
