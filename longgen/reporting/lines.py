@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from longgen.reporting.style import INK, VariantStyle, legend_below
+from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
+from longgen.reporting.style import ABOVE, INK, VariantStyle, legend_below
 
 
 def spread(count: int, step: float = 0.035) -> list[float]:
@@ -50,6 +51,16 @@ def draw_lines(
         capthick=0.8,
         **line,
     )
+
+
+def describe_task(axes: Axes, task: str, first: bool) -> None:
+    """Title and y axis of a panel with the scores of ``task``; ``first`` in its row has a label."""
+    title, several = TASK_TITLES.get(task, task), task in SEVERAL_PARTS
+    axes.set_title(f"{title}: share" if several else title, pad=ABOVE)
+    axes.set_ylim(-0.03, 1.03)
+    axes.grid(axis="y")
+    if first:
+        axes.set_ylabel("share of the answer" if several else "exact match")
 
 
 def legend_of_variants(figure: Figure, looks: list[VariantStyle], extra: list[Line2D] | None = None) -> None:

@@ -55,12 +55,17 @@ def draw_positions(
     axes.set_xlim(0, end * 1.01)
     axes.set_xticks(*_ticks(end))
     axes.set_xlabel("position in the context (tokens)")
-    # a variant that breaks down must not flatten the others
-    wide = data["perplexity"].max() > 4 * data["perplexity"].min()
-    if wide:
-        axes.set_yscale("log")
+    wide = log_if_wide(axes, data["perplexity"])
     axes.set_ylabel("perplexity (log scale)" if wide else "perplexity")
     axes.grid(axis="y")
+
+
+def log_if_wide(axes: Axes, perplexity: pd.Series) -> bool:
+    """A logarithmic y axis where values are far apart: a variant that breaks down must not flatten the others."""
+    wide = bool(perplexity.max() > 4 * perplexity.min())
+    if wide:
+        axes.set_yscale("log")
+    return wide
 
 
 def _ticks(end: float) -> tuple[list[float], list[str]]:

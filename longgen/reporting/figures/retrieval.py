@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_lines, legend_of_variants, spread
-from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES, pool_shares, retrieval_by_length, task_order
+from longgen.reporting.lines import describe_task, draw_lines, legend_of_variants, spread
+from longgen.reporting.measures import SEVERAL_PARTS, pool_shares, retrieval_by_length, task_order
 from longgen.reporting.run import Run
 
 MOST = 3  # panels in a row
@@ -36,12 +36,7 @@ def draw(run: Run) -> Drawing:
         for name, shift in zip(names, spread(len(names)), strict=True):
             column = "share" if several else "exact"
             draw_lines(axes, rows[rows["variant"] == name], "length", column, looks[name], shift)
-        title = TASK_TITLES.get(task, task)
-        axes.set_title(f"{title}: share" if several else title, pad=style.ABOVE)
-        axes.set_ylim(-0.03, 1.03)
-        axes.grid(axis="y")
-        if place % MOST == 0:
-            axes.set_ylabel("share of the answer" if several else "exact match")
+        describe_task(axes, task, first=place % MOST == 0)
     for axes in panels.flat[len(tasks) :]:
         axes.remove()
     legend_of_variants(figure, [looks[name] for name in names])

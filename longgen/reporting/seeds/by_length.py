@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import pandas as pd
-from matplotlib.axes import Axes
 
 from longgen.errors import ArtifactError
 from longgen.reporting import style
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_lines, legend_of_variants, spread
-from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
+from longgen.reporting.lines import describe_task, draw_lines, legend_of_variants, spread
+from longgen.reporting.positions import log_if_wide
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.values import Values
 
@@ -77,30 +76,21 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
         for text, length in (("base", group.plan.base_length), ("trained", group.plan.trained_length)):
             if axes.get_xlim()[0] < length < axes.get_xlim()[1]:
                 style.mark_length(axes, length, text)
-        axes.grid(axis="y")
-        _describe(axes, task, rows, first=place % _ACROSS == 0)
+        if task == PERPLEXITY:
+            axes.set_title("perplexity by position, means", pad=style.ABOVE)
+            axes.set_xlabel("position in the context (tokens)")
+            axes.grid(axis="y")
+            log_if_wide(axes, rows["value"])
+        else:
+            describe_task(axes, task, first=place % _ACROSS == 0)
     for axes in panels.flat[len(shown) :]:
         axes.remove()
     legend_of_variants(figure, [looks[name] for name in names])
     return Drawing(figure, data)
 
 
-def _describe(axes: Axes, task: str, rows: pd.DataFrame, first: bool) -> None:
-    if task == PERPLEXITY:
-        axes.set_title("perplexity by position, means", pad=style.ABOVE)
-        axes.set_xlabel("position in the context (tokens)")
-        if rows["value"].max() > 4 * rows["value"].min():  # a variant that breaks down must not flatten the others
-            axes.set_yscale("log")
-        return
-    title = TASK_TITLES.get(task, task)
-    axes.set_title(f"{title}: share" if task in SEVERAL_PARTS else title, pad=style.ABOVE)
-    axes.set_ylim(-0.03, 1.03)
-    if first:
-        axes.set_ylabel("share of the answer" if task in SEVERAL_PARTS else "exact match")
-
-
 def _ends(rows: pd.DataFrame) -> list[float]:
-    """The first and last bin's end, and between them its halves."""
+    """The last bin's end and its halves, down to the first bin's end."""
     first, last = float(rows["length"].min()), float(rows["length"].max())
     halves = [last / 2**halvings for halvings in range(12)]
     return [end for end in halves if end >= first]
