@@ -36,6 +36,8 @@ def test_the_context_grows_32_times_and_ratios_are_whole_layers(experiment):
 def test_on_two_cores_layers_variants_and_what_is_measured_are_the_same():
     assert CPU.model.num_hidden_layers == MINI.model.num_hidden_layers
     assert CPU.base.early_exit_layers == MINI.base.early_exit_layers
+    assert CPU.model.residual_initializer_range == MINI.model.residual_initializer_range == 0
+    assert CPU.base.phases[0].mixture == MINI.base.phases[0].mixture
     assert (CPU.variants, CPU.default_variants) == (MINI.variants, MINI.default_variants)
     assert (CPU.evaluation.tasks, CPU.evaluation.depths) == (MINI.evaluation.tasks, MINI.evaluation.depths)
     assert CPU.evaluation.kv_reduction.methods == MINI.evaluation.kv_reduction.methods

@@ -49,7 +49,9 @@ class ModelSettings:
 
     ``checkpoint`` is a folder or hub id of a base model that is there: then there is no stage ``base``, and
     ``max_position_embeddings`` is the length, in tokens, that it was trained at. Without it the base model is trained
-    from random weights, over bytes, at the lengths of stage ``base``.
+    from random weights, over bytes, at the lengths of stage ``base``: normal ones of standard deviation
+    ``initializer_range``, and ``residual_initializer_range``, where it is not None, for the two matrices of a layer
+    that add to the residual stream (``o_proj`` and ``down_proj``).
     """
 
     hidden_size: int
@@ -60,6 +62,7 @@ class ModelSettings:
     rope_theta: float = 10000.0
     tie_word_embeddings: bool = True
     initializer_range: float = 0.02
+    residual_initializer_range: float | None = None
     vocab_size: int = VOCABULARY_SIZE
     checkpoint: str | None = None
     max_position_embeddings: int | None = None
@@ -80,6 +83,9 @@ class ModelSettings:
         )
         require(self.rope_theta > 1, "rope_theta", self.rope_theta, "a number > 1")
         require(self.initializer_range > 0, "initializer_range", self.initializer_range, "a number > 0")
+        residual = self.residual_initializer_range
+        fits = residual is None or residual >= 0
+        require(fits, "residual_initializer_range", residual, "a number >= 0, or null for initializer_range")
         fits = self.vocab_size >= 1 and (self.checkpoint is not None or self.vocab_size == VOCABULARY_SIZE)
         require(fits, "vocab_size", self.vocab_size, f"{VOCABULARY_SIZE}, bytes, without a checkpoint")
         length = self.max_position_embeddings

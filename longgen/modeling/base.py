@@ -1,10 +1,11 @@
-"""Hugging Face configs of Llamas: the base model of an experiment, and one of any shape."""
+"""The base model of an experiment, its Hugging Face config, and that of a Llama of any shape."""
 
 from __future__ import annotations
 
 import dataclasses
 
-from transformers import LlamaConfig
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from longgen.config import ModelSettings
 from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
@@ -20,7 +21,8 @@ def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
     """
     shape = dataclasses.asdict(settings)
     rope_theta = shape.pop("rope_theta")
-    del shape["checkpoint"], shape["max_position_embeddings"]  # of a base model that is not made here
+    # of a base model that is not made here; and of how one is made, which Hugging Face's config has no name for
+    del shape["checkpoint"], shape["max_position_embeddings"], shape["residual_initializer_range"]
     return LlamaConfig(
         **shape,
         rope_parameters={"rope_type": "default", "rope_theta": rope_theta},
@@ -29,6 +31,21 @@ def base_config(settings: ModelSettings, max_length: int) -> LlamaConfig:
         bos_token_id=BOS_ID,
         eos_token_id=EOS_ID,
     )
+
+
+def base_model(settings: ModelSettings, max_length: int) -> LlamaForCausalLM:
+    """The base model with random weights, of PyTorch's global generator.
+
+    Args:
+        settings: its shape and the standard deviations of its weights.
+        max_length: longest sequence in tokens (``max_position_embeddings``).
+    """
+    model = LlamaForCausalLM(base_config(settings, max_length))
+    if settings.residual_initializer_range is not None:
+        for layer in model.model.layers:
+            for projection in (layer.self_attn.o_proj, layer.mlp.down_proj):
+                torch.nn.init.normal_(projection.weight, std=settings.residual_initializer_range)
+    return model
 
 
 def shape_config(shape: ModelShape, max_length: int) -> LlamaConfig:

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import LlamaForCausalLM
 
 from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
 from longgen.data.rows import load_rows
 from longgen.files import atomic_directory, fingerprint_files
 from longgen.hybrid import Hybrid
-from longgen.modeling.base import base_config
+from longgen.modeling.base import base_model
 from longgen.modeling.convert import companions
 from longgen.planner import experiment_shape
 from longgen.provenance import fingerprint, provenance
@@ -80,7 +79,7 @@ def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None
     job = _Job(experiment, training, setup, files, "base", join(training, setup))
     job.check()
     torch.manual_seed(experiment.seed)
-    model = LlamaForCausalLM(base_config(experiment.model, training.max_length)).to(job.processes.device)
+    model = base_model(experiment.model, training.max_length).to(job.processes.device)
     trainee = Trainee(model, job.processes, training, setup)
     job.run(trainee, experiment.section("model", "base"), {})
 

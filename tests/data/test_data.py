@@ -106,6 +106,7 @@ GOLDEN = {
     "text": "f2c080a867c86e67",
     "repeats": "ed6bbc6487fecbba",
     "pairs": "bbbad84cdbf619db",
+    "lookups": "3576e0cadd71f2c1",
     "needles": "591c56f58ce5564d",
     "scattered": "91e4dba0ad1ae440",
     "variables": "f4744fb181d9f10f",
@@ -135,7 +136,7 @@ def test_documents_have_the_exact_length(kind, length):
         assert len(tokens) == len(weights) == length
 
 
-@pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind not in ("values", "words")])
+@pytest.mark.parametrize("kind", [kind for kind in DOCUMENTS if kind not in ("lookups", "values", "words")])
 @pytest.mark.parametrize("length", [65, 129, 257, 1025])
 def test_documents_have_answers_that_can_be_known(kind, length):
     for seed in range(20):
@@ -151,6 +152,29 @@ def test_documents_have_answers_that_can_be_known(kind, length):
             start = answer[0] - (0 if kind == "variables" else len("acid is "))
             statement = text[start : answer[-1] + 1]
             assert statement in text[: answer[0]], "what is asked for is stated earlier in the document"
+
+
+def test_lookups_ask_for_what_was_stated_and_half_of_them_closely():
+    text = encode_bytes("#" * 400)
+    rows, distances, digits, most = 400, set(), set(), 0
+    closest = 0
+    for seed in range(rows):
+        tokens, weights = DOCUMENTS["lookups"](np.random.default_rng(seed), text, 129)
+        stated: dict[str, str] = {}
+        for match in re.finditer(r"([a-z]+)(| |: | is )(\d+)", decode_bytes(tokens)):
+            key, between, value = match.groups()
+            asked = weights[slice(*match.span(3))]
+            assert (asked == (ANSWER_WEIGHT if key in stated else 0)).all()
+            assert (weights[slice(*match.span(1))] == 0).all(), "nobody can guess which key comes next"
+            assert stated.setdefault(key, value).startswith(value), "the end of the row may cut the last one"
+        assert set(map(len, stated)) in ({1}, {4})
+        assert {key[0] for key in stated} <= {key[0] for key in KEYS}
+        closest += (len(key), between, len(stated[key])) == (1, "", 1)
+        distances.add(len(between))
+        digits.add(len(stated[key]))
+        most = max(most, len(stated))
+    assert 0.4 * rows < closest < 0.6 * rows
+    assert (distances, digits, most) == ({0, 1, 2, 4}, {1, 2, 3, 4, 5}, 4)
 
 
 @pytest.mark.parametrize("length", [65, 129, 257, 1025])
