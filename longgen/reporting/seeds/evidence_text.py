@@ -27,29 +27,27 @@ _RULES = (
 
 
 def evidence_summary(table: pd.DataFrame) -> pd.DataFrame:
-    """A row per claim for readers: the claim, its verdict, and how many of its comparisons got which."""
+    """A row per comparison for readers: its claim with the claim's verdict, who is compared, measured, its verdict."""
+    verdicts = claim_verdicts(table)
     claims = {claim.name: claim.claim for claim in seed_claims().claims}
-    rows = []
-    for name, verdict in claim_verdicts(table).items():
-        own = table[table["claim"] == name]
-        rows.append(
-            {
-                "claim": claims[name],
-                "verdict": f"**{verdict}**",
-                "measured (95 % interval)": "; ".join(
-                    f"{_versus(row)}: {_measured(row)}" for row in own.to_dict("records") if _measured(row)
-                ),
-            }
-        )
-    return pd.DataFrame(rows)
+    cells = [
+        {
+            "claim": f"{claims[row['claim']]}: **{verdicts[row['claim']]}**",
+            "comparison": _versus(row),
+            "measured (95 % interval)": _measured(row),
+            "verdict": row["verdict"],
+        }
+        for row in table.to_dict("records")
+    ]
+    return pd.DataFrame(without_repeats(cells, "claim"))
 
 
 def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
     """The ledger as Markdown: verdicts on the claims, every comparison, and the rules."""
     runs = ", ".join(run.name for run in group.runs.values())
     length = format_length(group.plan.trained_length)
-    summary = evidence_summary(table)[["claim", "verdict"]]
     claims = {claim.name: claim.claim for claim in seed_claims().claims}
+    verdicts = [(claims[name], f"**{verdict}**") for name, verdict in claim_verdicts(table).items()]
     cells = [
         {
             "claim": claims[row["claim"]],
@@ -69,7 +67,7 @@ def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
             f"Means over the runs {runs}, which differ in name and seed alone, on "
             f"{group.device('retrieval', 'speed')}. {SCALE}",
             "",
-            _markdown(summary),
+            _markdown(pd.DataFrame(verdicts, columns=["claim", "verdict"])),
             "",
             "## Comparisons",
             "",
