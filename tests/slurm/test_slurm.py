@@ -198,7 +198,8 @@ def test_training_on_two_nodes_whose_time_is_up_and_that_is_preempted_ends_as_on
     wait_until(lambda: slurm.jobs()[job]["Restarts"] == "1", PATIENCE, log.read_text())
     done = steps()
     wait_until(lambda: steps() >= done + 3, PATIENCE, "it did not go on")
-    urgent = call("sbatch", "--parsable", "--partition=urgent", "--nodes=2", "--gres=gpu:2", "--wrap=true").strip()
+    more = ["--partition=urgent", "--nodes=2", "--gres=gpu:2", "--output=/dev/null"]
+    urgent = call("sbatch", "--parsable", *more, "--wrap=true").strip()
     wait_until(lambda: slurm.jobs()[urgent]["JobState"] == "COMPLETED", PATIENCE, "it did not give way")
     wait_until(lambda: slurm.jobs()[job]["JobState"] in ("COMPLETED", "FAILED"), PATIENCE, log.read_text())
     record = slurm.jobs()[job]
