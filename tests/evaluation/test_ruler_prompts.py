@@ -120,24 +120,37 @@ def test_long_lists_of_words_take_them_from_the_greater_list(tokenizer, official
         assert other.meta["stand_in"]
 
 
-def test_essay_sentences_of_a_part_are_those_of_the_whole():
+def test_essay_sentences_hold_all_words_and_no_more():
     text = 'One, two.  Three four five! Six.\nSeven "eight." Nine'
-    every = Essays(text, plain_sentences)
-    every.sentences(60)
     for count in range(1, 40):
-        fresh = Essays(text, plain_sentences).sentences(count)
-        assert every.sentences(count) == fresh
-        assert len(" ".join(fresh).split()) == count
+        sentences = Essays(text, plain_sentences).sentences(count)
+        assert len(" ".join(sentences).split()) == count
 
 
-def test_essay_sentences_with_nltk():
-    punkt = pytest.importorskip("nltk.tokenize.punkt")
-    splitter = punkt.PunktSentenceTokenizer().span_tokenize
-    text = 'He said "no." Then (as if!) he left... at 5 p.m. today. I. Asimov knew; "who?" asked all. End." So on.'
-    every = Essays(text, splitter)
-    every.sentences(200)
-    for count in range(1, 60):
-        assert every.sentences(count) == Essays(text, splitter).sentences(count)
+AWKWARD = (
+    "It is implicit. (It is one of the objects.)4. A new notion follows here.",
+    'He said "no." Then (as if!) he left... at 5 p.m. today. I. Asimov knew; "who?" asked all. End." So on.',
+    "Notes[1].  See p. 4.)2. Dr. (No.)! x.y. Etc.) and so on.]",
+)
+
+
+@pytest.mark.parametrize("text", AWKWARD)
+def test_essay_sentences_are_those_that_nltk_finds_in_so_many_words(text):
+    """As the official niah.py has them, whatever was asked before."""
+    splitter = pytest.importorskip("nltk.tokenize.punkt").PunktSentenceTokenizer()
+    words = re.sub(r"\s+", " ", text).split(" ")
+    shrinking = Essays(text, splitter.span_tokenize)
+    shrinking.sentences(200)
+    for count in range(60, 0, -1):
+        official = splitter.tokenize(" ".join((words * 60)[:count]))
+        assert shrinking.sentences(count) == official == Essays(text, splitter.span_tokenize).sentences(count)
+
+
+def test_a_longer_text_asked_before_does_not_join_the_last_sentences():
+    splitter = pytest.importorskip("nltk.tokenize.punkt").PunktSentenceTokenizer().span_tokenize
+    essays = Essays(AWKWARD[0], splitter)
+    assert len(essays.sentences(14)) == 3
+    assert essays.sentences(9) == ["It is implicit.", "(It is one of the objects.", ")4."]
 
 
 def test_without_nltk_the_error_says_what_to_install(tmp_path, monkeypatch, tokenizer):

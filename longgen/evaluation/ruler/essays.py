@@ -44,8 +44,6 @@ class Essays:
     def __init__(self, text: str, splitter: Splitter) -> None:
         self._words = re.sub(r"\s+", " ", text).split(" ")
         self._splitter = splitter
-        self._text = ""
-        self._spans: list[tuple[int, int]] = []
 
     def _first(self, count: int) -> str:
         """The first ``count`` words; after the last essay the first follows again."""
@@ -54,12 +52,10 @@ class Essays:
 
     @functools.lru_cache(maxsize=32)  # noqa: B019 - as long-lived as the only instance
     def sentences(self, count: int) -> list[str]:
-        """Sentences of the first ``count`` words.
+        """Sentences of the first ``count`` words, split for themselves.
 
-        Where a sentence ends depends on no more than the next word, so that the sentences of a text are those of a
-        longer one up to the one in which it stops.
+        They are not the first sentences of a longer text: how a splitter cuts at the last period depends on what, if
+        anything, follows it (NLTK makes three sentences of ``He did. (He said so.)4.``, two if a word follows).
         """
         text = self._first(count)
-        if len(text) > len(self._text):
-            self._text, self._spans = text, list(self._splitter(text))
-        return [text[start:end] for start, end in self._spans if start < len(text)]
+        return [text[start:end] for start, end in self._splitter(text)]
