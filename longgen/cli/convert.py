@@ -89,14 +89,6 @@ def convert(
             help="Cast the weights: bfloat16, float16 or float32.", show_default="unchanged", rich_help_panel=_WEIGHTS
         ),
     ] = None,
-    allow_pickle: Annotated[
-        bool,
-        typer.Option(
-            "--allow-pickle",
-            help="Where SRC has no safetensors, read the tensors, and nothing else, in pytorch_model*.bin.",
-            rich_help_panel=_WEIGHTS,
-        ),
-    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -155,7 +147,6 @@ def convert(
         revision=revision,
         dtype=dtype,
         drop_sliding_window=drop_sliding_window,
-        allow_pickle=allow_pickle,
     )
     _print_summary(done)
 

@@ -59,7 +59,6 @@ def convert_checkpoint(
     revision: str | None = None,
     dtype: str | None = None,
     drop_sliding_window: bool = False,
-    allow_pickle: bool = False,
 ) -> Conversion:
     """Write the hybrid of the checkpoint in ``source`` to ``destination``.
 
@@ -79,7 +78,6 @@ def convert_checkpoint(
         revision: branch, tag or commit of a hub repository.
         dtype: ``bfloat16``, ``float16`` or ``float32`` for the weights; None keeps each tensor's own.
         drop_sliding_window: remove the base model's sliding window instead of refusing it.
-        allow_pickle: where there are no safetensors, read the tensors in ``pytorch_model*.bin``.
 
     Raises:
         ArtifactError: source not found, incomplete, damaged or not what its config says; destination exists; too little
@@ -100,7 +98,7 @@ def convert_checkpoint(
     if dtype is not None:
         config.dtype = CAST_DTYPES[dtype]
 
-    weights = find_weights(origin, allow_pickle)
+    weights = find_weights(origin)
     carried = companion_names(origin.sizes())
     used = [CONFIG, *weights.files, *([weights.index] if weights.index else []), *carried]
     record = Record(
@@ -174,11 +172,7 @@ def _write_model(folder: Path, shards: Shards, carried: list[str], config: Pretr
         for file in shards.weights.files:
             shards.place(file, folder, scratch)
             bar.update()
-    made = _tensors(folder)
-    # again, on what was written: a pickle of the hub could not be checked before
-    shapes = {name: info.shape for tensors in made.values() for name, info in tensors.items()}
-    shards.needed.check(shards.source.where, shapes)
-    _write_index(folder, made)
+    _write_index(folder, _tensors(folder))
     for name in carried:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(shards.source.file(name, scratch), folder / name)

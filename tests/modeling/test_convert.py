@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import torch
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from longgen.data.tokenizer import save_byte_tokenizer
@@ -23,7 +22,6 @@ from longgen.shapes import ModelShape
 from longgen.units import binary_size
 from tests.modeling.fake_hub import COMMIT, FakeHub
 from tests.modeling.models import FAMILIES, tiny_base, tokens
-from tests.modeling.test_weights import save_pickled
 
 PATTERN = SparsePattern(8, 1, 2, 4)
 
@@ -389,20 +387,12 @@ def test_a_wrong_repository_is_refused_before_its_weights_are_downloaded(hub, ba
     assert not (tmp_path / "new").exists()
 
 
-def test_pickles_of_a_repository(hub, base, tmp_path):
-    for path in [*base.glob("*.safetensors*"), base / "pytorch_model.bin"]:
+def test_pickles_of_a_repository_are_not_downloaded(hub, base, tmp_path):
+    for path in base.glob("*.safetensors*"):
         path.unlink()
-    save_pickled(tiny_base(), base, shards=3)
-    with pytest.raises(ArtifactError, match=r"acme/tiny has no \*\.safetensors, only .* give --allow-pickle"):
+    with pytest.raises(ArtifactError, match=r"acme/tiny has no \*\.safetensors, only pytorch_model\.bin: a pickle can"):
         convert("acme/tiny", tmp_path / "new")
     assert not [name for name in hub.downloads if name.endswith(".bin")]
-    convert("acme/tiny", tmp_path / "new", allow_pickle=True)
-    found = {n: t for path in (tmp_path / "new").glob("*.safetensors") for n, t in load_file(path).items()}
-    assert all(torch.equal(found[name], value) for name, value in tiny_base().state_dict().items())
-    torch.save({"model.norm.weight": torch.ones(65)}, base / "pytorch_model-00003-of-00003.bin")
-    with pytest.raises(ArtifactError, match="acme/tiny misses"):
-        convert("acme/tiny", tmp_path / "new", allow_pickle=True, overwrite=True)
-    assert read(tmp_path / "new" / "config.json"), "the old result stays"
 
 
 def test_a_folder_wins_over_an_id(hub, base, tmp_path, monkeypatch):

@@ -14,6 +14,7 @@ from longgen.errors import ArtifactError
 from longgen.modeling.conversion.source import Source
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+INDEX_SUFFIX = ".index.json"
 
 # Buffers that Llama saved until 2023 and that transformers ignores, since it computes them from the config.
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")
@@ -29,45 +30,42 @@ class Weights:
         files: the shards, ascending.
         index: name of the index file; None where there is one shard.
         placed: tensor -> shard, as the index says.
-        pickled: whether the shards are of torch.save.
     """
 
     files: tuple[str, ...]
     index: str | None
     placed: dict[str, str]
-    pickled: bool
 
 
-def find_weights(source: Source, allow_pickle: bool = False) -> Weights:
-    """The weights of ``source``: safetensors, or, where there are none and it is allowed, those of torch.save.
+def find_weights(source: Source) -> Weights:
+    """The safetensors of ``source``.
 
     Files beside the named ones (``consolidated.safetensors``, other precisions) are left out, as transformers does.
 
     Raises:
-        ArtifactError: none, pickled ones that are not allowed, or an index that is unusable or names missing files.
+        ArtifactError: none, as where all are pickled, or an index that is unusable or names missing files.
     """
-    names = source.sizes()
-    for single, pickled in ((SAFETENSORS, False), (PICKLE, True)):
-        index = f"{single}.index.json"
-        if single not in names and index not in names:
-            continue
-        if pickled and not allow_pickle:
-            raise ArtifactError(
-                f"{source.where} has no *.safetensors, only {single if single in names else index}: a pickle can carry "
-                "code, so give --allow-pickle to read tensors alone from it, or save the model as safetensors first"
-            )
-        if single in names:
-            return Weights((single,), None, {}, pickled)
+    names, index = source.sizes(), SAFETENSORS + INDEX_SUFFIX
+    if SAFETENSORS in names:
+        return Weights((SAFETENSORS,), None, {})
+    if index in names:
         placed = _read_index(source, index)
         missing = sorted(set(placed.values()) - set(names))
         if missing:
             raise ArtifactError(f"{source.where}/{index} names {_some(missing)}, which is missing: get the rest")
-        return Weights(tuple(sorted(set(placed.values()))), index, placed, pickled)
+        return Weights(tuple(sorted(set(placed.values()))), index, placed)
+    pickled = next((name for name in (PICKLE, PICKLE + INDEX_SUFFIX) if name in names), None)
+    if pickled is not None:
+        raise ArtifactError(
+            f"{source.where} has no *.safetensors, only {pickled}: a pickle can carry code and is not read. Get the "
+            "model as safetensors, or, where you trust the file, make them with transformers: "
+            "AutoModelForCausalLM.from_pretrained(SRC).save_pretrained(NEW), and the tokenizer likewise"
+        )
     others = sorted(name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth")))
     beside = f" (there is {_some(others)})" if others else ""
     raise ArtifactError(
         f"{source.where} has no *.safetensors that transformers would load{beside}: allowed are {SAFETENSORS}, or "
-        f"shards with {SAFETENSORS}.index.json"
+        f"shards with {index}"
     )
 
 
