@@ -95,7 +95,7 @@ def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _O
     reduced = asked.kv_reduction.lengths or [] if asked.kv_reduction else []
     longest, available = max(asked.lengths + reduced), len(corpus.heldout)
     require(longest < available, "evaluation.lengths", longest, f"less than the {available} tokens of held-out text")
-    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, asked.dtype))
+    model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=getattr(torch, asked.dtype), use_safetensors=True)
     model = model.to(asked.device).eval()
     settings = experiment.section("evaluation")
     inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}

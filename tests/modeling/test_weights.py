@@ -240,9 +240,7 @@ def test_too_little_space_is_told_with_both_numbers(tmp_path, monkeypatch):
 def test_pickles_are_refused_unread(file, tmp_path):
     tiny_base().config.save_pretrained(tmp_path / "base")
     (tmp_path / "base" / file).write_bytes(b"not even a pickle")
-    with pytest.raises(
-        ArtifactError, match=rf"base has no \*\.safetensors, only {file}: a pickle can carry code and"
-    ):
+    with pytest.raises(ArtifactError, match=rf"base has no \*\.safetensors, only {file}: a pickle can carry code and"):
         convert(tmp_path)
     assert not (tmp_path / "new").exists()
 

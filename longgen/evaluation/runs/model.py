@@ -26,8 +26,8 @@ def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen train` or `longgen convert` makes a model")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
-    return model, AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
 
 
 def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
