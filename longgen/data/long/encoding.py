@@ -18,6 +18,7 @@ import numpy as np
 
 from longgen.data.long.readers import Block
 from longgen.data.long.tokenizers import TokenizerFacts
+from longgen.data.tokenization import TextEncoder
 from longgen.data.tokenizer import encode_bytes
 from longgen.errors import ArtifactError
 
@@ -52,12 +53,9 @@ class Encoder:
     def _fast(facts: TokenizerFacts) -> Callable[[list[str]], list[Any]]:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_file(facts.file)
-        tokenizer.no_truncation()
-        tokenizer.no_padding()
-        tokenizer.encode_special_tokens = True
-        # one text at a time: a batch would be spread over threads of its own, and the processes are the parallelism
-        return lambda texts: [tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids for text in texts]
+        encoder = TextEncoder(Tokenizer.from_file(facts.file))
+        # one text at a time: the processes are the parallelism
+        return lambda texts: [encoder(text) for text in texts]
 
     def __call__(self, texts: list[str]) -> Encoded:
         """Tokenise and hash."""
