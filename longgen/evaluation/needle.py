@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 
 from longgen.config import SourceSettings
 from longgen.data.sources import load_documents
+from longgen.data.tokenization import encode_text
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
@@ -35,11 +37,15 @@ def prepare(
     of the last sentence before its depth. Essays follow each other by name; there, in the order of the file system. The
     first sample of a depth begins with the first essay, as there; the others begin anywhere (our choice).
 
+    ``fu`` is what Fu et al.'s code asks, artefacts included: it tokenises with special tokens whatever it then writes
+    as text, so that a tokenizer that puts BOS first leaves it twice at the start of the book and once before the
+    needle. ``keys`` has none of that.
+
     Args:
         task: ``fu``, or ``keys`` with another needle in every sample.
         length: tokens of prompt and answer.
         count: samples of every depth.
-        tokenizer: a Hugging Face tokenizer.
+        tokenizer: a fast Hugging Face tokenizer.
         seed: of needles and places.
         data_root: folder that holds Kamradt's essays in ``needle/PaulGrahamEssays``; None for stand-in text.
         depths: 0 is the beginning, 1 the end.
@@ -51,8 +57,11 @@ def prepare(
     if task not in TASKS:
         raise ConfigError(f"task is {task!r}: allowed are {', '.join(TASKS)}")
     strings = protocol("needle")[task]
-    hay, stand_in = _haystack(tokenizer, data_root, length), data_root is None
-    periods = _periods(tokenizer)
+    text, stand_in = _essays(data_root), data_root is None
+    hay, periods = _haystack(tokenizer, text, length), _periods(tokenizer)
+    special = strings["special_tokens"]
+    beginning = _beginning(tokenizer, text, length) if special else hay
+    opening = list(itertools.takewhile(set(tokenizer.all_special_ids).__contains__, beginning)) if special else []
     for depth in depths:
         for number in range(count):
             # a stream per sample: what it asks depends on nothing but its place
@@ -61,12 +70,16 @@ def prepare(
                 "place": str(generator.choice(strings.get("places", [""]))),
                 "value": str(generator.integers(10**6, 10**7)),
             }
-            needle = tokenizer.encode(strings["needle"].format(**names), add_special_tokens=False)
+            needle_text = strings["needle"].format(**names)
+            needle = tokenizer.encode(needle_text) if special else encode_text(tokenizer, needle_text)
             room = length - strings["buffer"] - len(needle)
             if room < 1:
                 raise ConfigError(f"length is {length}: allowed are more than {strings['buffer'] + len(needle)} tokens")
-            start = 0 if number == 0 else int(generator.integers(len(hay) - room + 1))
-            context = tokenizer.decode(_inserted(hay[start : start + room], needle, depth, periods))
+            around = beginning[:room]
+            if number:
+                start = int(generator.integers(len(hay) - room + 1))
+                around = [*opening, *hay[start : start + room]][:room]
+            context = tokenizer.decode(_inserted(around, needle, depth, periods))
             question = strings["question"].format(**names)
             yield Sample(
                 benchmark="needle",
@@ -76,7 +89,7 @@ def prepare(
                 answers=[strings["answer"].format(**names)],
                 max_new_tokens=strings["max_new_tokens"],
                 length=length,
-                meta={"depth": depth, "needle": strings["needle"].format(**names), "stand_in": stand_in},
+                meta={"depth": depth, "needle": needle_text, "stand_in": stand_in},
             )
 
 
@@ -117,26 +130,43 @@ def _rouge() -> Any:
     return RougeScorer(["rouge1"], use_stemmer=True)
 
 
-def _haystack(tokenizer: Any, data_root: Path | None, length: int) -> list[int]:
-    """Token ids of the haystack, at least ``length``: the essays, again and again."""
+def _essays(data_root: Path | None) -> str:
+    """The text of the haystack."""
     if data_root is None:
         documents = load_documents(SourceSettings("pydoc-topics"))
     else:
         if not (data_root / ESSAYS).is_dir():
             raise ArtifactError(f"{data_root / ESSAYS} is no folder: put the essays of Kamradt's repository there")
         documents = load_documents(SourceSettings("text", str(data_root / ESSAYS)))
-    tokens = _encoded(tokenizer, "".join(document.text for document in documents))
+    text = "".join(document.text for document in documents)
+    if not text.strip():
+        raise ArtifactError(f"{data_root}/{ESSAYS}/*.txt hold no text: put the essays of Kamradt's repository there")
+    return text
+
+
+def _haystack(tokenizer: Any, text: str, length: int) -> list[int]:
+    """Token ids of the haystack, at least ``length``: the essays, again and again."""
+    tokens = _encoded(tokenizer, text)
     return (tokens * (length // len(tokens) + 1)) if len(tokens) < length else tokens
+
+
+def _beginning(tokenizer: Any, text: str, length: int) -> list[int]:
+    """The first tokens of the haystack by Fu et al.'s code: special ones, cut to ``length``, as text, and once more."""
+    tokens, repeated = tokenizer.encode(text), text
+    while len(tokens) < length:
+        repeated += text
+        tokens = tokenizer.encode(repeated)
+    return tokenizer.encode(tokenizer.decode(tokens[:length]) if len(tokens) > length else repeated)
 
 
 @functools.lru_cache(maxsize=4)
 def _encoded(tokenizer: Any, text: str) -> list[int]:
-    return tokenizer.encode(text, add_special_tokens=False)
+    return encode_text(tokenizer, text)
 
 
 def _periods(tokenizer: Any) -> frozenset[int]:
     """The tokens that end a sentence: a period alone, and as it follows a word."""
-    return frozenset(tokenizer.encode(text, add_special_tokens=False)[-1] for text in (".", "a."))
+    return frozenset(encode_text(tokenizer, text)[-1] for text in (".", "a."))
 
 
 def _inserted(hay: list[int], needle: list[int], depth: float, periods: frozenset[int]) -> list[int]:
