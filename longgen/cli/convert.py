@@ -89,6 +89,14 @@ def convert(
             help="Cast the weights: bfloat16, float16 or float32.", show_default="unchanged", rich_help_panel=_WEIGHTS
         ),
     ] = None,
+    skip_finite_check: Annotated[
+        bool,
+        typer.Option(
+            "--skip-finite-check",
+            help="Take weights that are NaN or infinite as they are; spares reading what is only copied.",
+            rich_help_panel=_WEIGHTS,
+        ),
+    ] = False,
     config: Annotated[
         Path | None,
         typer.Option(
@@ -147,6 +155,7 @@ def convert(
         revision=revision,
         dtype=dtype,
         drop_sliding_window=drop_sliding_window,
+        check_finite=not skip_finite_check,
     )
     _print_summary(done)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
@@ -59,6 +60,7 @@ def convert_checkpoint(
     revision: str | None = None,
     dtype: str | None = None,
     drop_sliding_window: bool = False,
+    check_finite: bool = True,
 ) -> Conversion:
     """Write the hybrid of the checkpoint in ``source`` to ``destination``.
 
@@ -78,10 +80,11 @@ def convert_checkpoint(
         revision: branch, tag or commit of a hub repository.
         dtype: ``bfloat16``, ``float16`` or ``float32`` for the weights; None keeps each tensor's own.
         drop_sliding_window: remove the base model's sliding window instead of refusing it.
+        check_finite: refuse weights that are NaN or infinite.
 
     Raises:
-        ArtifactError: source not found, incomplete, damaged or not what its config says; destination exists; too little
-            space on the disk.
+        ArtifactError: source not found, incomplete, damaged or not what its config says; a weight that is not finite;
+            destination exists; too little space on the disk.
         ConfigError: the model does not qualify, or the request does not fit it.
     """
     destination = Path(destination)
@@ -121,7 +124,9 @@ def convert_checkpoint(
         record.check_made(destination)
         return Conversion(destination, False, _card(origin, config, destination, dtype))
 
-    shards = Shards(origin, weights, model_tensors(model_class, config), CAST_DTYPES.get(dtype or ""))
+    with _explained(origin):
+        needed = model_tensors(model_class, config)
+    shards = Shards(origin, weights, needed, CAST_DTYPES.get(dtype or ""), check_finite)
     shards.check()
     _check_space(destination, shards.space() + sum(origin.sizes()[name] for name in carried))
     with atomic_directory(destination) as folder:
@@ -149,13 +154,28 @@ def _base_config(origin: Source, drop_sliding_window: bool) -> PretrainedConfig:
     if CONFIG not in origin.sizes():
         raise ArtifactError(f"{origin.where} has no config.json: give the folder of a Hugging Face checkpoint")
     values = origin.read_json(CONFIG)
-    try:
+    with _explained(origin):
         check_qualifies(values, drop_sliding_window)
         base = CONFIG_MAPPING[values["model_type"]].from_dict(values)
         check_qualifies(base.to_dict(), drop_sliding_window)  # once more, with the class's defaults
-    except (StrictDataclassError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{origin.where}/{CONFIG}: {' '.join(str(error).split())}") from error
     return base
+
+
+@contextmanager
+def _explained(origin: Source) -> Iterator[None]:
+    """Whatever is raised for a config, by us or by transformers, as one error that names the file.
+
+    transformers has no exception of its own: it raises what its code runs into, from KeyError to AssertionError.
+    """
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(f"{origin.where}/{CONFIG}: {error}") from error
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(
+            f"{origin.where}/{CONFIG}: transformers makes no model of it ({type(error).__name__}: {reason})"
+        ) from error
 
 
 def _check_space(destination: Path, needed: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from longgen.errors import ConfigError
+from longgen.modeling.ranges import check_ranges
 from longgen.shapes import FAMILIES, HYBRID_PREFIX
 
 NEEDED = (
@@ -22,7 +23,8 @@ def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -
         drop_sliding_window: accept a sliding window, since it will be removed.
 
     Raises:
-        ConfigError: another family, a hybrid, a quantised model, one whose layers differ, or a sliding window.
+        ConfigError: another family, a hybrid, a quantised model, one whose layers differ, a sliding window, or a number
+            out of its range (`check_ranges`).
     """
     family = str(values.get("model_type"))
     if family.removeprefix(HYBRID_PREFIX) in FAMILIES and family.startswith(HYBRID_PREFIX):
@@ -38,6 +40,12 @@ def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -
     ):
         if values.get(key):
             raise ConfigError(f"{key} is {values[key]!r}: allowed is {allowed}")
+    if "longgen" in values:
+        raise ConfigError(
+            f"longgen is {values['longgen']!r}: allowed is none in a base model's config, since `longgen convert` "
+            "writes this key; remove it"
+        )
+    check_ranges(values)
     window = sliding_window(values)
     if window is not None and not drop_sliding_window:
         raise ConfigError(

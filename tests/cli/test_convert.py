@@ -115,7 +115,7 @@ def test_help_has_every_option_in_its_group():
     groups = ("Pattern of the sparse layers", "Positions and length", "Source and weights", "From an experiment")
     assert [text.index(group) for group in groups] == sorted(text.index(group) for group in groups)
     options = "layout overwrite pattern block-size sink-blocks local-blocks stride staggered rope rope-theta max-length"
-    options += " drop-sliding-window revision dtype config variant"
+    options += " drop-sliding-window revision dtype skip-finite-check config variant"
     assert all(f"--{option}" in text for option in options.split())
 
 

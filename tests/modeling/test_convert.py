@@ -189,8 +189,23 @@ def test_a_window_that_only_the_class_knows_of_is_found(tmp_path):
         ({"model_type": "gpt2"}, "rotary positions, one attention per decoder layer .* AttentionInterface .* soft cap"),
         ({"model_type": "longgen_llama"}, "model_type is 'longgen_llama', which is a hybrid already"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config is .*: allowed is none: convert the"),
-        ({"num_hidden_layers": "six"}, "num_hidden_layers"),
-        ({"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}}, "factor"),
+        (
+            {"longgen": {"layout": ["full"] * 6}},
+            r"longgen is .*: allowed is none in a base model's config.*; remove it",
+        ),
+        ({"longgen": None}, "longgen is None: allowed is none in a base model's config"),
+        ({"num_hidden_layers": "six"}, "num_hidden_layers is 'six': allowed is a whole number >= 1"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4}},
+            "rope_parameters has no factor: rope_type 'yarn'",
+        ),
+        ({"rope_parameters": {"rope_type": "xyz", "rope_theta": 1e4}}, r"rope_parameters\.rope_type is 'xyz': allowed"),
+        ({"hidden_act": "swishy"}, "hidden_act is 'swishy': allowed is one of "),
+        ({"pad_token_id": 128}, "pad_token_id is 128: allowed is null for none, or a token of the vocabulary"),
+        ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan: allowed is a finite number"),
+        # what we have no rule for: the class of the config, and the model made of it
+        ({"mlp_bias": "yes"}, r"transformers makes no model of it \(.*mlp_bias.*expected bool, got str"),
+        ({"head_dim": 17}, r"transformers makes no model of it \(.*even rotary dimension, but got `head_dim`=17"),
     ],
 )
 def test_base_models_that_do_not_qualify(change, message, base, tmp_path):

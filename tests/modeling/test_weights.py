@@ -103,16 +103,16 @@ def test_cast_equals_a_cast_in_memory(dtype, source, tmp_path):
     assert json.loads((tmp_path / "new" / "config.json").read_text())["dtype"] == dtype
 
 
-def test_a_value_that_does_not_fit_is_refused_and_infinities_stay(tmp_path):
+def test_a_value_that_does_not_fit_is_refused_and_infinities_stay_where_allowed(tmp_path):
     base = tiny_base()
     base.model.norm.weight.data[0] = float("inf")
     base.save_pretrained(tmp_path / "base")
-    convert(tmp_path, dtype="float16")
+    convert(tmp_path, dtype="float16", check_finite=False)
     assert tensors(tmp_path / "new")["model.norm.weight"][0] == float("inf")
     base.model.norm.weight.data[1] = 70000.0
     base.save_pretrained(tmp_path / "base")
     with pytest.raises(ArtifactError, match=r"model\.norm\.weight has a value beyond what torch\.float16 can hold"):
-        convert(tmp_path, dtype="float16", overwrite=True)
+        convert(tmp_path, dtype="float16", overwrite=True, check_finite=False)
     assert tensors(tmp_path / "new")["model.norm.weight"][1] == 1, "the old result stays"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new"]
 
@@ -122,6 +122,20 @@ def test_shards_that_need_no_cast_are_copied_byte_by_byte(tmp_path):
     convert(tmp_path, dtype="bfloat16")
     for shard in (tmp_path / "base").glob("*.safetensors"):
         assert shard.read_bytes() == (tmp_path / "new" / shard.name).read_bytes()
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused_unless_told(value, dtype, tmp_path):
+    base = tiny_base()
+    base.model.layers[3].mlp.up_proj.weight.data[5, 7] = value
+    base.save_pretrained(tmp_path / "base", max_shard_size="50KB")
+    with pytest.raises(
+        ArtifactError, match=rf"base: model\.layers\.3\.mlp\.up_proj\.weight has a value {value}: allowed"
+    ):
+        convert(tmp_path, dtype=dtype)
+    assert [path.name for path in tmp_path.iterdir()] == ["base"]
+    convert(tmp_path, dtype=dtype, check_finite=False)
 
 
 # ---------------------------------------------------------------- completeness
@@ -145,6 +159,11 @@ DOWN, LAST = "model.layers.5.mlp.down_proj.weight", "model.norm.weight"
         (lambda state: state.pop(DOWN), rf"base misses {DOWN}: allowed is what its config\.json describes"),
         (rename(DOWN, "score.weight"), rf"base misses {DOWN}"),
         (lambda state: state.update(extra=torch.ones(2)), r"base has unexpected extra: allowed"),
+        (
+            lambda state: state.update({LAST: torch.ones(64).to(torch.int8)}),
+            rf"base has {LAST} as torch\.int8: allowed are",
+        ),
+        (lambda state: state.update({DOWN: state[DOWN].to(torch.float8_e4m3fn)}), rf"{DOWN} as torch\.float8_e4m3fn"),
         (lambda state: state.update({LAST: torch.ones(65)}), rf"wrong shapes: {LAST} \[65\] instead of \[64\]"),
         (
             lambda state: [state.pop(name) for name in list(state) if "q_proj" in name],
@@ -282,7 +301,7 @@ def large(tmp_path):
 
 
 # options, and the shards that a conversion may take: ascending, since peaks do not fall again
-REQUESTS = [({}, 0.25), ({"dtype": "bfloat16"}, 1)]
+REQUESTS = [({"check_finite": False}, 0.25), ({}, 0.75), ({"dtype": "bfloat16"}, 1)]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

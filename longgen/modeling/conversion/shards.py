@@ -20,7 +20,7 @@ from longgen.modeling.conversion.safetensors_file import (
     write_safetensors,
 )
 from longgen.modeling.conversion.source import Source
-from longgen.modeling.conversion.weights import IGNORED, ModelTensors, Weights, check_places
+from longgen.modeling.conversion.weights import IGNORED, WEIGHT_DTYPES, ModelTensors, Weights, check_places
 
 # --dtype -> what the model's floating-point weights become
 CAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -34,13 +34,15 @@ class Shards:
         source: where they come from.
         weights: the files they are in.
         needed: the tensors of the model.
-        cast: dtype of the model's floating-point weights; None keeps every tensor's own.
+        cast: dtype of the model's weights; None keeps every tensor's own.
+        finite: whether a weight that is not finite is refused.
     """
 
     source: Source
     weights: Weights
     needed: ModelTensors
     cast: torch.dtype | None
+    finite: bool = True
 
     @cached_property
     def tensors(self) -> dict[str, dict[str, TensorInfo]]:
@@ -51,12 +53,11 @@ class Shards:
         """Check that the checkpoint is complete, and what the model needs.
 
         Raises:
-            ArtifactError: a damaged shard; a tensor that is missing, unexpected, of another shape, or misplaced.
+            ArtifactError: a damaged shard; a tensor that is missing, unexpected, misplaced, of another shape or dtype.
         """
         where = self.source.where
         check_places(where, self.weights, self.tensors)
-        shapes = {name: info.shape for tensors in self.tensors.values() for name, info in tensors.items()}
-        self.needed.check(where, shapes)
+        self.needed.check(where, {name: info for tensors in self.tensors.values() for name, info in tensors.items()})
 
     def space(self) -> int:
         """Bytes on the disk that the new shards take, and while they are made a downloaded one."""
@@ -72,10 +73,13 @@ class Shards:
         """Bring shard ``file`` into ``folder``.
 
         Raises:
-            ArtifactError: damaged, or it holds a value that `cast` cannot hold.
+            ArtifactError: damaged, or it holds a value that is not finite, or that `cast` cannot hold.
         """
         path = self.source.file(file, scratch)
         header = read_header(path)
+        if self.finite:
+            for name in header.tensors.keys() & self.needed.shapes.keys():
+                _check_finite(self.source.where, name, read_pieces(path, header, name))
         if self._is_copied(header.tensors):
             (shutil.move if self.source.passing else shutil.copyfile)(path, folder / file)
             return
@@ -96,11 +100,21 @@ class Shards:
         return NewTensor(name, target, shape, partial(_cast, name, target, pieces))
 
     def _target(self, name: str, dtype: torch.dtype) -> torch.dtype:
-        is_weight = dtype.is_floating_point and dtype.itemsize > 1 and not IGNORED.search(name)
+        is_weight = dtype in WEIGHT_DTYPES and not IGNORED.search(name)
         return self.cast if self.cast is not None and is_weight else dtype
 
     def _is_copied(self, tensors: Mapping[str, TensorInfo]) -> bool:
         return all(self._target(name, info.dtype) == info.dtype for name, info in tensors.items())
+
+
+def _check_finite(where: str, name: str, pieces: Iterable[torch.Tensor]) -> None:
+    for piece in pieces:
+        if not bool(piece.isfinite().all()):
+            value = piece[~piece.isfinite()][0].item()
+            raise ArtifactError(
+                f"{where}: {name} has a value {value}: allowed are finite ones; get the file anew, or "
+                "--skip-finite-check takes the weights as they are"
+            )
 
 
 def _cast(name: str, target: torch.dtype, pieces: Callable[[], Iterable[torch.Tensor]]) -> Iterator[torch.Tensor]:

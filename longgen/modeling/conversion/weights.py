@@ -11,15 +11,17 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from longgen.errors import ArtifactError
+from longgen.modeling.conversion.safetensors_file import TensorInfo
 from longgen.modeling.conversion.source import Source
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
 
+# What the model's own tensors may be; quantised ones need scales, and a config that says so.
+WEIGHT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
+
 # Buffers that Llama saved until 2023 and that transformers ignores, since it computes them from the config.
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")
-
-Shapes = Mapping[str, tuple[int, ...]]
 
 
 @dataclass(frozen=True)
@@ -105,20 +107,26 @@ class ModelTensors:
     shapes: dict[str, tuple[int, ...]]
     tied: dict[str, str]
 
-    def check(self, where: str, found: Shapes) -> None:
+    def check(self, where: str, found: Mapping[str, TensorInfo]) -> None:
         """Compare with the tensors that a checkpoint has.
 
         Raises:
-            ArtifactError: some are missing, unexpected or of another shape.
+            ArtifactError: some are missing, unexpected, of another shape, or no floating-point numbers.
         """
         missing = sorted(self.shapes.keys() - found.keys() - self.tied.keys())
         unexpected = sorted(name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name))
         common = sorted(self.shapes.keys() & found.keys())
-        wrong = [name for name in common if tuple(found[name]) != self.shapes[name]]
-        shapes = [f"{name} {list(found[name])} instead of {list(self.shapes[name])}" for name in wrong]
+        wrong = [name for name in common if found[name].shape != self.shapes[name]]
+        shapes = [f"{name} {list(found[name].shape)} instead of {list(self.shapes[name])}" for name in wrong]
         for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
             if names:
                 raise ArtifactError(f"{where} {kind} {_some(names)}: allowed is what its config.json describes")
+        others = [f"{name} as {found[name].dtype}" for name in common if found[name].dtype not in WEIGHT_DTYPES]
+        if others:
+            raise ArtifactError(
+                f"{where} has {_some(others)}: allowed are {', '.join(map(str, WEIGHT_DTYPES))}; convert the "
+                "checkpoint with the original weights"
+            )
 
 
 def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) -> ModelTensors:

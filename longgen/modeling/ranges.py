@@ -1,0 +1,166 @@
+"""What the numbers of a base model's config may be: transformers checks their types, and takes any value.
+
+The ranges are those in which a model computes anything at all (our choice where transformers names none). Keys that a
+config lacks, or that are null in it, are left to the config class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from transformers.activations import ACT2FN
+
+from longgen.errors import ConfigError, require
+
+
+class Range(NamedTuple):
+    """Which values are allowed, and in words."""
+
+    holds: Callable[[Any], bool]
+    allowed: str
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+SIZE = Range(lambda value: _is_whole(value) and value >= 1, "a whole number >= 1")
+COUNT = Range(lambda value: _is_whole(value) and value >= 0, "a whole number >= 0")
+POSITIVE = Range(lambda value: _is_number(value) and value > 0, "a finite number > 0")
+NOT_NEGATIVE = Range(lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
+EPSILON = Range(lambda value: _is_number(value) and 0 < value < 1, "a number > 0 and < 1")
+SHARE = Range(lambda value: _is_number(value) and 0 < value <= 1, "a number > 0 and <= 1")
+DROPOUT = Range(lambda value: _is_number(value) and 0 <= value < 1, "a number >= 0 and < 1")
+THETA = Range(lambda value: _is_number(value) and value > 1, "a finite number > 1")
+FACTOR = Range(lambda value: _is_number(value) and value >= 1, "a finite number >= 1")
+NO_DROPOUT = Range(
+    lambda value: _is_number(value) and value == 0,
+    "0, since longgen attention has no dropout: set it to 0 in config.json, which changes nothing but training",
+)
+
+RANGES: dict[str, Range] = (
+    dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"), SIZE)
+    | dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"), SIZE)
+    | {"sliding_window": SIZE, "max_window_layers": COUNT, "original_max_position_embeddings": SIZE}
+    | dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "norm_epsilon"), EPSILON)
+    | {"initializer_range": NOT_NEGATIVE, "attention_dropout": NO_DROPOUT}
+    | {"rope_theta": THETA, "partial_rotary_factor": SHARE}
+)
+
+# rope_type -> the keys that it needs, as transformers' computation of the frequencies does
+ROPE_TYPES: dict[str, tuple[str, ...]] = {
+    "default": (),
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "yarn": ("factor", "original_max_position_embeddings"),
+    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+}
+ROPE_RANGES: dict[str, Range] = {
+    "rope_theta": THETA,
+    "partial_rotary_factor": SHARE,
+    "factor": FACTOR,
+    "original_max_position_embeddings": SIZE,
+    "low_freq_factor": POSITIVE,
+    "high_freq_factor": POSITIVE,
+    "beta_fast": POSITIVE,
+    "beta_slow": POSITIVE,
+    "attention_factor": POSITIVE,
+    "mscale": NOT_NEGATIVE,
+    "mscale_all_dim": NOT_NEGATIVE,
+}
+# the first must be above the second; what transformers takes where a config has none
+ROPE_ORDER = (("high_freq_factor", math.inf, "low_freq_factor", 0), ("beta_fast", 32, "beta_slow", 1))
+
+
+def check_ranges(values: dict[str, Any]) -> None:
+    """Check the numbers of a config, and the names that stand for functions.
+
+    Args:
+        values: a config.json, or what its class made of it: keys may be missing.
+
+    Raises:
+        ConfigError: the first key whose value is out of its range, with what is allowed.
+    """
+    for path, number in _numbers(values, ""):
+        require(math.isfinite(number), path, number, "a finite number")
+    for key, allowed in RANGES.items():
+        _check(values, key, allowed)
+    heads, kv_heads = values.get("num_attention_heads"), values.get("num_key_value_heads")
+    if heads is not None and kv_heads is not None:
+        name, allowed_heads = "num_key_value_heads", f"a divisor of num_attention_heads {heads}"
+        require(heads % kv_heads == 0, name, kv_heads, allowed_heads)
+    activation = values.get("hidden_act")
+    if activation is not None:
+        known = isinstance(activation, str) and activation in ACT2FN
+        require(known, "hidden_act", activation, f"one of {', '.join(sorted(ACT2FN))}")
+    _check_token_ids(values)
+    for key in ("rope_parameters", "rope_scaling"):
+        if values.get(key) is not None:
+            _check_rope(key, values[key], values)
+
+
+def _check(values: dict[str, Any], key: str, range_: Range, name: str | None = None) -> None:
+    if values.get(key) is not None:
+        require(range_.holds(values[key]), name or key, values[key], range_.allowed)
+
+
+def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Every float below ``value``, with where it stands."""
+    if isinstance(value, float):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from _numbers(entry, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for index, entry in enumerate(value):
+            yield from _numbers(entry, f"{path}[{index}]")
+
+
+def _check_token_ids(values: dict[str, Any]) -> None:
+    vocabulary = values.get("vocab_size")
+    if vocabulary is None:
+        return
+    allowed = f"null for none, or a token of the vocabulary, 0..{vocabulary - 1}"
+    for key, value in values.items():
+        if not key.endswith("_token_id") or value is None:
+            continue
+        for token in value if isinstance(value, list) else [value]:
+            require(_is_whole(token) and 0 <= token < vocabulary, key, value, allowed)
+
+
+def _check_rope(name: str, parameters: Any, values: dict[str, Any]) -> None:
+    require(isinstance(parameters, dict), name, parameters, "a mapping with rope_type and what that type needs")
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    require(isinstance(kind, str) and kind in ROPE_TYPES, f"{name}.rope_type", kind, f"one of {', '.join(ROPE_TYPES)}")
+    # transformers takes the original length from elsewhere where it is not here
+    missing = [key for key in ROPE_TYPES[kind] if parameters.get(key) is None and "original" not in key]
+    if missing:
+        raise ConfigError(f"{name} has no {', '.join(missing)}: rope_type {kind!r} needs {', '.join(ROPE_TYPES[kind])}")
+    for key, range_ in ROPE_RANGES.items():
+        _check(parameters, key, range_, f"{name}.{key}")
+    for high, default_high, low, default_low in ROPE_ORDER:
+        least = parameters.get(low) or default_low
+        most = parameters.get(high) or default_high
+        require(most > least, f"{name}.{high}", most, f"a number above {low}, which is {least!r}")
+    for key in ("short_factor", "long_factor"):
+        if kind == "longrope":
+            _check_factors(f"{name}.{key}", parameters[key], parameters, values)
+
+
+def _check_factors(name: str, factors: Any, parameters: dict[str, Any], values: dict[str, Any]) -> None:
+    """Longrope's factors: one for every pair of dimensions that is rotated."""
+    ok = isinstance(factors, list) and all(map(POSITIVE.holds, factors))
+    require(ok, name, factors, "a list of finite numbers > 0")
+    heads, width = values.get("num_attention_heads"), values.get("hidden_size")
+    head_dim = values.get("head_dim") or (width // heads if heads and width else None)
+    share = parameters.get("partial_rotary_factor") or values.get("partial_rotary_factor") or 1.0
+    if head_dim is not None:
+        pairs = int(head_dim * share) // 2
+        require(len(factors) == pairs, f"the length of {name}", len(factors), f"{pairs}, the pairs of a head")
