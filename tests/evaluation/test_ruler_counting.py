@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
+from longgen.data.tokenization import encode_text
+from longgen.errors import ConfigError
 from longgen.evaluation.ruler import counting, stand_ins
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting
@@ -129,21 +131,47 @@ def test_places_follow_the_vocabulary():
 
 
 def test_a_tokenizer_whose_pieces_do_not_add_up_is_found_out():
-    class Odd:
-        """One token more for a long text."""
+    odd = trained(normalizers.Replace("a b a", "aba"), pre_tokenizers.ByteLevel(add_prefix_space=False))
+    count = TokenCounter(odd)
+    assert count._adds_up
+    for size in (10, 50, 60, 70):
+        assert count("a b " * size) == len(odd.tokenize("a b " * size))
+    assert not count._adds_up
 
-        is_fast = False
 
-        def get_vocab(self):
-            return {}
+def with_added_tokens(tokenizer):
+    """Special ones stay text when a text spells them; the others are tokens wherever they stand."""
+    tokenizer.add_special_tokens({"eos_token": "</s>", "bos_token": "<s>"})
+    tokenizer.add_tokens(["<tool call>", "Sandwich", "##"])
+    return tokenizer
 
-        get_added_vocab = get_vocab
 
-        def tokenize(self, text):
-            return [*text, *["end"] * (len(text) > 100)]
+@pytest.mark.parametrize("make", [gpt2, llama3, llama2, wordpiece, unaware_of_words])
+def test_texts_that_spell_added_tokens_are_counted_as_they_are_tokenised(make):
+    tokenizer = with_added_tokens(make())
+    count = TokenCounter(tokenizer)
+    count._checks_left = 0
+    beginning = TEXT[:400]
+    for piece in (
+        "</s>",
+        "a<s>b",
+        " <s> <unk> ",
+        "<tool call>",
+        "Sandwiches",
+        "sand ##wich",
+        "a##",
+        "</S>",
+        "\uff1cs>",
+    ):
+        for text in (beginning + piece + beginning, piece, f"x {piece} {beginning}"):
+            assert count(text) == len(encode_text(tokenizer, text)), piece
+    spelled = count("a </s> b")
+    assert spelled > count("a b") + 1 or make is wordpiece
 
-    count = TokenCounter(Odd())
-    assert [count("a b " * size) for size in (10, 50, 60, 70)] == [40, 201, 241, 281]
+
+def test_a_slow_tokenizer_is_refused():
+    with pytest.raises(ConfigError, match="allowed is a fast one"):
+        TokenCounter("bytes")
 
 
 def test_the_cache_is_bounded(monkeypatch):

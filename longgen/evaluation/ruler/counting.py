@@ -5,11 +5,14 @@ from __future__ import annotations
 import itertools
 import operator
 import re
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from longgen.data.tokenization import TextEncoder
 
 # A single space, which tokens hardly ever reach across. It comes first in the pattern: so it is found fast.
 SPACE = re.compile(r" (?<=\S )(?=\S)")
@@ -30,19 +33,29 @@ LONG_NUMBER = 6  # digits
 
 
 class TokenCounter:
-    """``len(tokenizer.tokenize(text))``, which is what the official code counts: without special tokens.
+    """Tokens of a text alone, without special ones (`longgen.data.tokenization.encode_text`).
+
+    It is what the official code counts, but for texts that spell a special token, which stay text here.
 
     Texts are cut into words and these into pieces, at places that no token of the vocabulary reaches across. What is
     likely to come again is remembered with its length: pieces, and words that come a second time. That lengths add up
-    is checked on the first texts; if not, texts are tokenised whole.
+    is checked on the first texts; if not, texts are tokenised whole. So is a text that spells an added token, which
+    may reach across any place.
 
     Args:
-        tokenizer: a Hugging Face tokenizer.
+        tokenizer: a fast Hugging Face tokenizer.
+
+    Raises:
+        ConfigError: it is not a fast one.
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
+        self._encode, self._backend = TextEncoder(tokenizer), tokenizer.backend_tokenizer
         added = tokenizer.get_added_vocab()
+        self._added: defaultdict[str, set[str]] = defaultdict(set)
+        self._fold = str if self._backend.normalizer is None else _folded
+        for token in filter(None, map(self._fold, added)):
+            self._added[next((mark for mark in token if not mark.isalnum()), token[0])].add(token)
         words = (word for word in tokenizer.get_vocab() if word not in added and not BYTE.fullmatch(word))
         vocabulary = "\n".join(words).translate(SPELLING)
         self._adds_up = SPACE.search(vocabulary) is None
@@ -55,7 +68,7 @@ class TokenCounter:
 
     def __call__(self, text: str) -> int:
         """Tokens of ``text``."""
-        if not self._adds_up:
+        if not self._adds_up or self._may_hold_added(text):
             return self._whole(text)
         for memory in (self._words, self._pieces, self._seen):
             if len(memory) > CACHE_ENTRIES:
@@ -80,7 +93,12 @@ class TokenCounter:
         return total if self._adds_up else self._whole(text)
 
     def _whole(self, text: str) -> int:
-        return len(self._tokenizer.tokenize(text))
+        return len(self._encode(text))
+
+    def _may_hold_added(self, text: str) -> bool:
+        """Whether an added token occurs, however texts are normalised. What is rare in texts is looked for first."""
+        folded = self._fold(text)
+        return any(mark in folded and any(token in folded for token in self._added[mark]) for mark in self._added)
 
     def _learn(self, words: Iterable[str], pieces: Iterable[str]) -> None:
         cut = {word: self._inside.split(f" {word}") for word in words}
@@ -94,14 +112,16 @@ class TokenCounter:
             self._words[word] = sum(map(self._pieces.__getitem__, parts))
 
     def _each(self, texts: list[str]) -> Iterable[int]:
-        """Tokens of every text, just after a call of `_whole`, which ends truncation that others may have left on.
+        """Tokens of every text, just after a call of `_whole`, which sets how the tokenizer takes text.
 
-        A fast tokenizer takes all texts at once, and tells of every token whose it is.
+        It takes all texts at once, and tells of every token whose it is.
         """
-        if not getattr(self._tokenizer, "is_fast", False):
-            return map(self._whole, texts)
-        encoded = self._tokenizer.backend_tokenizer.encode(texts, is_pretokenized=True, add_special_tokens=False)
+        encoded = self._backend.encode(texts, is_pretokenized=True, add_special_tokens=False)
         return np.bincount(encoded.word_ids, minlength=len(texts)).tolist() if texts else []
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def _is_long_number(piece: str) -> bool:
