@@ -3,29 +3,55 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import causal_mask_function
+from transformers import AttentionInterface
 
 from longgen.attention import BACKENDS, PackedDocuments
-from longgen.modeling.pieces import Kernels, Piece, attend, pieces_of
+from longgen.errors import ConfigError
+from longgen.modeling.pieces import Kernels, Piece, attend, in_one_row, in_rows, pieces_of
 from longgen.modeling.shifted import shifted_attention, unshifted_heads
+from longgen.modeling.traced import attend_documents
 
 # `attn_implementation` of a model -> backend of its sparse heads. Full heads: `LongGenMixin.use_full_attention`.
 IMPLEMENTATIONS = {"longgen": "auto"} | {f"longgen_{name}": name for name in BACKENDS}
 
 
-def _no_mask(
-    *, mask_function: Any = causal_mask_function, attention_mask: torch.Tensor | None = None, **_: Any
-) -> None:
-    """In place of a dense mask: who sees whom follows from the pattern and from where the tokens stand."""
-    if mask_function is not causal_mask_function:
-        raise ValueError("longgen attention is causal: other mask functions are not supported")
-    if attention_mask is not None and not bool(attention_mask.all()):
-        raise ValueError("attention_mask has zeros: call the causal LM itself, whose forward takes care of padding")
+# What a base family's layers may hand to attention, and our pattern would ignore without a word.
+FOREIGN_ARGUMENTS = ("sliding_window", "softcap", "s_aux", "position_bias")
+
+_registered: set[str] = set()
+
+
+def register_implementation(name: str, function: Callable[..., Any]) -> None:
+    """Make an attention function of ours known to transformers, as a value of ``attn_implementation``.
+
+    It gets no mask: transformers makes none for an implementation without a mask function of its own.
+
+    Args:
+        name: of the implementation.
+        function: as transformers' attention functions.
+    """
+    AttentionInterface.register(name, function)
+    _registered.add(name)
+
+
+def check_implementation(name: str | None) -> str:
+    """``name``, or the default for None.
+
+    Raises:
+        ConfigError: attention that is not ours: in a hybrid it would be full in every layer.
+    """
+    if name is None:
+        return "longgen"
+    if name not in _registered:
+        raise ConfigError(
+            f"attn_implementation is {name!r}: allowed are {', '.join(IMPLEMENTATIONS)}, since any other would be full "
+            "attention in every layer. `use_full_attention` chooses the kernel of full heads; the base model is full"
+        )
+    return name
 
 
 def _attention(
@@ -38,16 +64,33 @@ def _attention(
     dropout: float = 0.0,
     padded_rows: Sequence[slice] | None = None,
     packed: PackedDocuments | None = None,
+    documents: torch.Tensor | None = None,
+    is_causal: bool | None = None,
     backend: str = "auto",
-    **_: Any,
+    **rest: Any,
 ) -> tuple[torch.Tensor, None]:
     if attention_mask is not None:
         raise TypeError(f"attention_mask is {type(attention_mask).__name__}: longgen attention takes none")
+    if is_causal is False:
+        raise ValueError("is_causal is False: longgen attention is causal, other masks are not supported")
+    for name in FOREIGN_ARGUMENTS:
+        if rest.get(name) is not None:
+            raise ValueError(f"{name} is {rest[name]!r}: longgen attention supports None only")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
     groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
+    batch, fold = query.shape[0], False
     own, kernels = range(num_kv_heads), Kernels(backend, module.full_kernel)
     shifted = module.shifted_groups if module.training else None
+    if documents is not None:  # a graph is being built
+        if shifted is not None or sequence is not None:
+            raise ValueError(
+                "a graph is built of a call with a mask, positions or packed documents: allowed is neither shifted "
+                "groups nor sequence parallelism"
+            )
+        assert isinstance(key, torch.Tensor) and value is not None
+        output = attend_documents(query, key, value, documents, groups, scaling, kernels)
+        return output.transpose(1, 2).contiguous(), None
     if shifted is not None:
         cached = not isinstance(key, torch.Tensor) or key.shape[2] != query.shape[2]
         if cached or padded_rows is not None:
@@ -58,11 +101,15 @@ def _attention(
         if sequence is not None:
             query, keys, values = (sequence.to_heads(states) for states in (query, keys, values))
             groups, own = sequence.own_groups(groups), sequence.kv_heads
+        fold = packed is not None and shifted is None and batch > 1  # documents stand in one row
+        if fold:
+            query, keys, values = (in_one_row(states) for states in (query, keys, values))
         key = pieces_of(keys, values, groups, query.shape[2], padded_rows)
     elif sequence is not None:
         raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
     if shifted is None:
         output = attend(query, key, len(own), scaling, kernels, packed)
+        output = in_rows(output, batch) if fold else output
     else:
         (piece,) = key  # of a full layer: all heads of all rows
         unshifted = unshifted_heads(own, num_kv_heads)
@@ -75,5 +122,4 @@ def _attention(
 def register_attention() -> None:
     """Make `IMPLEMENTATIONS` known to transformers."""
     for name, backend in IMPLEMENTATIONS.items():
-        AttentionInterface.register(name, functools.partial(_attention, backend=backend))
-        AttentionMaskInterface.register(name, _no_mask)
+        register_implementation(name, functools.partial(_attention, backend=backend))

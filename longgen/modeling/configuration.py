@@ -9,9 +9,30 @@ from transformers import PretrainedConfig
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup, Hybrid
 from longgen.layout import Layout
+from longgen.modeling.attention import check_implementation
+from longgen.modeling.guard import GuardedConfig
 from longgen.modeling.qualification import check_qualifies, sliding_window
 from longgen.modeling.rope import RopeBase, extended_rope
 from longgen.pattern import SparsePattern
+
+
+class HybridConfig(GuardedConfig):
+    """Mixin for config classes of hybrids; comes before the base model's config class."""
+
+    _attn_implementation_internal: str | None
+
+    @property
+    def _attn_implementation(self) -> str:
+        """Which attention runs: every layer asks here, so that nobody can put other attention into a hybrid unnoticed.
+
+        Raises:
+            ConfigError: attention that is not ours.
+        """
+        return check_implementation(self._attn_implementation_internal)
+
+    @_attn_implementation.setter
+    def _attn_implementation(self, name: str | dict[str, str] | None) -> None:
+        self._attn_implementation_internal = check_implementation(name.get("") if isinstance(name, dict) else name)
 
 
 def hybrid_of(config: PretrainedConfig) -> Hybrid:

@@ -20,8 +20,8 @@ class GuardedConfig:
         """What config.json holds."""
         return super().to_diff_dict() | {"rope_scaling": dict(GUARD)}  # type: ignore[misc]
 
-    @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-        """The config that ``config_dict``, from config.json or from memory, describes."""
-        values = {key: value for key, value in config_dict.items() if (key, value) != ("rope_scaling", GUARD)}
-        return super().from_dict(values, *args, **kwargs)  # type: ignore[misc]
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Every way to make a config ends here: from a file, from JSON, from keywords."""
+        if kwargs.get("rope_scaling") == GUARD:
+            del kwargs["rope_scaling"]
+        super().__post_init__(**kwargs)  # type: ignore[misc]

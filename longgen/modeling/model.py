@@ -3,46 +3,71 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+)
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from longgen.errors import ConfigError
 from longgen.modeling.attention import register_attention
-from longgen.modeling.guard import GuardedConfig
+from longgen.modeling.causal_lm import LongGenCausalLM
+from longgen.modeling.configuration import HybridConfig
+from longgen.modeling.decoder import LongGenDecoder
 from longgen.modeling.mixin import LongGenMixin
 
 BASE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 
+# What can stand on the decoder, and what makes it ours. The models for a task make their decoder by `AutoModel`.
+KINDS = {
+    AutoModel: LongGenDecoder,
+    AutoModelForCausalLM: LongGenCausalLM,
+    AutoModelForSequenceClassification: LongGenMixin,
+    AutoModelForTokenClassification: LongGenMixin,
+}
+
 
 @functools.cache
 def longgen_classes(family: str) -> tuple[type[PretrainedConfig], type[PreTrainedModel]]:
-    """The config and model class of the hybrid made from ``family``, a Hugging Face ``model_type`` such as ``llama``.
+    """The config and causal LM class of the hybrid made from ``family``, a ``model_type`` such as ``llama``.
 
     Raises:
         ConfigError: a family that is not supported.
     """
+    config_class, models = _all_classes(family)
+    return config_class, models[AutoModelForCausalLM]
+
+
+@functools.cache
+def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[PreTrainedModel]]]:
+    """The config class of a family's hybrids, and their model classes by Auto class."""
     if family not in BASE_FAMILIES:
         raise ConfigError(f"model_type is {family!r}: allowed are {', '.join(BASE_FAMILIES)}")
     base_config = CONFIG_MAPPING[family]
-    base_model = MODEL_FOR_CAUSAL_LM_MAPPING[base_config]
     fields = {
         "model_type": f"longgen_{family}",
         "longgen": None,
         "__annotations__": {"longgen": dict | None},
         "__module__": __name__,
     }
-    config_class = type(f"LongGen{base_config.__name__}", (GuardedConfig, base_config), fields)
-    model_class = type(
-        f"LongGen{base_model.__name__}",
-        (LongGenMixin, base_model),
-        {"config_class": config_class, "__module__": __name__},
-    )
-    # importable by name, as pickling and inspection expect of classes
-    globals()[config_class.__name__] = config_class
-    globals()[model_class.__name__] = model_class
-    return config_class, model_class
+    config_class = type(f"LongGen{base_config.__name__}", (HybridConfig, base_config), fields)
+    models: dict[Any, type[PreTrainedModel]] = {}
+    for auto, mixin in KINDS.items():
+        base_model = auto._model_mapping[base_config]
+        members = {"config_class": config_class, "__module__": __name__}
+        if auto is AutoModelForCausalLM:
+            members["decoder_class"] = models[AutoModel]
+        models[auto] = type(f"LongGen{base_model.__name__}", (mixin, base_model), members)
+    for made in (config_class, *models.values()):
+        globals()[made.__name__] = made  # importable by name, as pickling and inspection expect of classes
+    return config_class, models
 
 
 @functools.cache
@@ -50,6 +75,7 @@ def register_models() -> None:
     """Register attention, configs and models of all families with transformers; once."""
     register_attention()
     for family in BASE_FAMILIES:
-        config_class, model_class = longgen_classes(family)
+        config_class, models = _all_classes(family)
         AutoConfig.register(config_class.model_type, config_class)
-        AutoModelForCausalLM.register(config_class, model_class)
+        for auto, model_class in models.items():
+            auto.register(config_class, model_class)

@@ -33,22 +33,21 @@ def real_tokens(new: torch.Tensor) -> list[slice] | None:
 
 
 def positions_in_rows(
-    given: torch.Tensor, rows: list[slice] | None, first: torch.Tensor | int, position_ids: torch.Tensor | None
+    given: torch.Tensor, new: torch.Tensor | None, first: torch.Tensor | int, position_ids: torch.Tensor | None
 ) -> torch.Tensor:
-    """Position ids [batch, q_len] that count real tokens only.
-
-    They rise by one over padding too, as transformers takes a jump for the start of another packed document.
+    """Position ids [batch, q_len] that count real tokens only. They rise by one over padding too.
 
     Args:
         given: [batch, q_len] or [batch, q_len, hidden size], this call's input.
-        rows: where the real tokens stand (`real_tokens`).
+        new: [batch, q_len] booleans, the mask of these tokens; None where all are real.
         first: position of every row's first real token, [batch, 1] or one number; ``position_ids`` win over it.
         position_ids: the caller's own, [batch or 1, q_len], of which those of real tokens count.
     """
     batch, q_len = given.shape[:2]
-    start = torch.zeros(batch, 1, dtype=torch.int64, device=given.device)
-    if rows is not None:
-        start[:, 0] = torch.tensor([row.start for row in rows])
+    if new is None:
+        start = torch.zeros(batch, 1, dtype=torch.int64, device=given.device)
+    else:
+        start = new.int().argmax(1, keepdim=True)
     if position_ids is not None:
         first = position_ids.expand(batch, -1).gather(1, start)
     return first + torch.arange(q_len, device=given.device) - start

@@ -94,6 +94,16 @@ def pieces_of(
     ]
 
 
+def in_one_row(states: torch.Tensor) -> torch.Tensor:
+    """[batch, heads, length, head_dim] as [1, heads, batch * length, head_dim]: packed documents stand in one row."""
+    return states.transpose(0, 1).flatten(1, 2)[None]
+
+
+def in_rows(states: torch.Tensor, rows: int) -> torch.Tensor:
+    """The inverse of `in_one_row`, for a batch of ``rows``."""
+    return states[0].unflatten(1, (rows, -1)).transpose(0, 1)
+
+
 @dataclass(frozen=True)
 class Kernels:
     """Which code computes attention.

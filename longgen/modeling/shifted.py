@@ -16,7 +16,7 @@ import torch
 
 from longgen.attention import PackedDocuments, full_attention
 from longgen.errors import ConfigError
-from longgen.modeling.pieces import select_heads
+from longgen.modeling.pieces import in_one_row, in_rows, select_heads
 from longgen.pattern import dense_pairs
 
 GROUPS = 4  # groups of a quarter of the row: LongLoRA
@@ -103,7 +103,7 @@ def shifted_attention(
     """
     rows, length, kv_heads = query.shape[0], query.shape[2], key.shape[1]
     members = query.shape[1] // kv_heads
-    query, key, value = (_in_one_row(states) for states in (query, key, value))
+    query, key, value = (in_one_row(states) for states in (query, key, value))
     halves = []
     for heads, shifted in ((range(unshifted), False), (range(unshifted, kv_heads), True)):
         if heads:
@@ -111,12 +111,7 @@ def shifted_attention(
             own = tuple(heads)
             states = (select_heads(query, own, members), select_heads(key, own), select_heads(value, own))
             halves.append(full_attention(*states, scale, documents, kernel))
-    return torch.cat(halves, dim=1)[0].unflatten(1, (rows, length)).transpose(0, 1)
-
-
-def _in_one_row(states: torch.Tensor) -> torch.Tensor:
-    """[batch, heads, length, head_dim] as [1, heads, batch * length, head_dim]: packed documents stand in one row."""
-    return states.transpose(0, 1).flatten(1, 2)[None]
+    return in_rows(torch.cat(halves, dim=1), rows)
 
 
 # All layers of a step ask the same, and to answer one waits for the device.

@@ -40,6 +40,18 @@ def test_documents_do_not_attend_across(layout, pattern, told_by):
         torch.testing.assert_close(got, parameter.grad, rtol=1e-3, atol=1e-6)
 
 
+@pytest.mark.parametrize(("layout", "pattern"), CASES, ids=str)
+def test_every_row_may_hold_documents_of_its_own(layout, pattern):
+    hybrid = tiny_hybrid(layout=layout, pattern=pattern)
+    x, lengths = tokens(40, batch=3), ([40], [13, 27], [1, 30, 9])
+    positions = torch.cat([torch.cat([torch.arange(n) for n in row])[None] for row in lengths])
+    logits = hybrid(x, position_ids=positions).logits
+    for row, own in enumerate(lengths):
+        for part in PackedDocuments.of_lengths(own).slices():
+            alone = hybrid(x[row : row + 1, part]).logits
+            torch.testing.assert_close(logits[row : row + 1, part], alone, rtol=1e-4, atol=1e-5)
+
+
 def test_what_the_collator_gives_is_taken_as_it_is():
     hybrid, batch = tiny_hybrid(), collated()
     whole = hybrid(**batch).logits
@@ -57,8 +69,8 @@ def test_positions_begin_anew_with_every_document():
 def test_what_cannot_be_packed_is_refused():
     hybrid, batch = tiny_hybrid(), collated()
     x, position_ids = batch["input_ids"], batch["position_ids"]
-    with pytest.raises(ValueError, match="the batch has 2 rows: allowed is 1"):
-        hybrid(x.expand(2, -1), position_ids=position_ids.expand(2, -1))
+    with pytest.raises(ValueError, match="cu_seq_lens_q is given and the batch has 2 rows: allowed is 1"):
+        hybrid(x.expand(2, -1), cu_seq_lens_q=torch.tensor([0, x.shape[1]]))
     with pytest.raises(ValueError, match="documents are packed and a cache is wanted"):
         hybrid(x, position_ids=position_ids, past_key_values=LongGenCache(hybrid.config))
     with pytest.raises(ValueError, match="documents are packed and a cache is wanted"):

@@ -111,5 +111,3 @@ def test_what_cannot_be_right_is_refused():
         hybrid(batch, attention_mask=mask, past_key_values=cache)
         with pytest.raises(ValueError, match="hides other tokens than it did"):
             hybrid(batch[:, :1], attention_mask=torch.ones(4, WIDTH + 1), past_key_values=cache)
-        with pytest.raises(ValueError, match="call the causal LM itself"):
-            hybrid.model(batch, attention_mask=mask)

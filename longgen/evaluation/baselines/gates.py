@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 
 from longgen.attention import full_attention, sparse_attention
 from longgen.data.recall import haystack, insert
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.generation import attention_of
-from longgen.evaluation.baselines.method import check_full, no_mask
+from longgen.evaluation.baselines.method import check_full
+from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
 from longgen.progress import progress_bar
 
@@ -157,5 +157,4 @@ def _gated_attention(
     return (streaming + share * (full - streaming)).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register(GATED, _gated_attention)
-AttentionMaskInterface.register(GATED, no_mask)
+register_implementation(GATED, _gated_attention)

@@ -8,10 +8,11 @@ from fractions import Fraction
 from typing import Any, ClassVar, Self
 
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface, PretrainedConfig
+from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
 
 from longgen.errors import ConfigError
+from longgen.modeling.attention import register_implementation
 from longgen.modeling.configuration import hybrid_of
 
 # A cache that attends by itself: takes queries [batch, query heads, q_len, head_dim], the softmax scale and the name of
@@ -80,9 +81,4 @@ def _attention(
     return key(query, scaling, module.full_kernel).transpose(1, 2).contiguous(), None
 
 
-def no_mask(**_: Any) -> None:
-    """In place of a dense mask."""
-
-
-AttentionInterface.register(ATTENTION, _attention)
-AttentionMaskInterface.register(ATTENTION, no_mask)
+register_implementation(ATTENTION, _attention)

@@ -1,0 +1,68 @@
+"""The causal LM on top of the hybrid: a thin head, and the cache that `generate` makes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from longgen.modeling.cache import LongGenCache
+from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.mixin import LongGenMixin, become_hybrid
+
+
+class LongGenCausalLM(LongGenMixin):
+    """`forward` is the base's: it names ``labels``, ``logits_to_keep`` and the rest, as other people's tools expect."""
+
+    decoder_class: ClassVar[type[PreTrainedModel]]
+    model: Any
+
+    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        head_groups_of(config)  # an unusable layout is told before weights are made
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        become_hybrid(self.model, self.decoder_class)
+
+    def prepare_inputs_for_generation(
+        self,
+        input_ids: torch.Tensor,
+        next_sequence_length: int | None = None,
+        past_key_values: Cache | None = None,
+        attention_mask: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> dict[str, Any]:
+        """As the base model's, but the mask stays 2-D; a decode step of fixed shapes gets none, since it would grow."""
+        inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
+            input_ids, next_sequence_length, past_key_values, None, inputs_embeds, **kwargs
+        )
+        given = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+        fixed = getattr(past_key_values, "is_compileable", False)
+        inputs["attention_mask"] = None if fixed and given.shape[1] == 1 else attention_mask
+        return inputs
+
+    def _prepare_cache_for_generation(
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        generation_mode: Any,
+        batch_size: int,
+        max_cache_length: int,
+    ) -> None:
+        if model_kwargs.get("past_key_values") is not None or generation_config.use_cache is False:
+            super()._prepare_cache_for_generation(  # type: ignore[misc]
+                generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
+            )
+            return
+        options: dict[str, Any] = {}
+        match generation_config.cache_implementation:
+            case None | "dynamic":
+                pass
+            case "static":
+                options["max_length"] = max(max_cache_length, generation_config.max_cache_len or 0)
+            case "quantized":
+                options["full_bits"] = (generation_config.cache_config or {}).get("nbits", 8)
+            case other:
+                raise ValueError(f"cache_implementation is {other!r}: allowed are 'dynamic', 'static' and 'quantized'")
+        model_kwargs["past_key_values"] = LongGenCache(self.config, **options)

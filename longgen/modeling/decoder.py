@@ -1,0 +1,199 @@
+"""The hybrid itself: the decoder of a base family, whose layers attend by our pattern and fill our cache."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers import PretrainedConfig
+from transformers.cache_utils import Cache
+from transformers.utils.import_utils import is_tracing
+
+from longgen.modeling.cache import LongGenCache
+from longgen.modeling.cache.foreign import check_cache
+from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.mixin import LongGenMixin
+from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
+from longgen.modeling.padding import positions_in_rows, real_tokens
+from longgen.modeling.traced import document_numbers
+
+
+class LongGenDecoder(LongGenMixin):
+    """Takes padding, packed documents, caches and chunks; the models with a head on top only hand them through."""
+
+    training: bool
+    layers: Any
+    gradient_checkpointing: bool
+
+    def __init__(self, config: PretrainedConfig, *args: Any, **kwargs: Any) -> None:
+        head_groups_of(config)  # an unusable layout is told before weights are made
+        super().__init__(config, *args, **kwargs)  # type: ignore[call-arg]
+        self.prepare_attention()
+
+    def prepare_attention(self) -> None:
+        """Tell every layer what its heads see; once, when the modules are there."""
+        for layer, own in zip(self.layers, head_groups_of(self.config), strict=True):
+            layer.self_attn.head_groups = own
+            layer.self_attn.full_kernel = "auto"
+            layer.self_attn.sequence_parallel = None  # see `longgen.training.parallel`
+            layer.self_attn.shifted_groups = None  # see `use_shifted_groups`
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """As the base model's. A `LongGenCache` is made where one is wanted and none is given.
+
+        Args:
+            input_ids: [batch, q_len] int64.
+            attention_mask: [batch, tokens cached + q_len], 0 for padding. Every row computes what it would compute
+                alone: padding may stand left or right, and takes no position and no place in the cache.
+            position_ids: [batch, q_len], rising by one. Where they do not, in a call without a cache and without a
+                mask, another packed document begins, and documents do not attend across.
+            past_key_values: a `LongGenCache`, or without padding a cache of transformers that holds all tokens and
+                nothing else (`longgen.modeling.cache.foreign`).
+            inputs_embeds: [batch, q_len, hidden size], instead of ``input_ids``.
+            use_cache: default as the config says, but not while training.
+            **kwargs: as the base model's. ``cu_seq_lens_q`` and ``max_length_q`` say where packed documents stand, as
+                for flash attention (`DataCollatorWithFlattening`), and spare finding out from ``position_ids``;
+                ``packed`` is the same as `longgen.attention.PackedDocuments`.
+
+        Raises:
+            ValueError: padding between the real tokens of a row, packed documents with a cache, a mask that does not
+                fit, padding with another cache, or a cache in training with gradient checkpointing.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            found = "both None" if input_ids is None else "both given"
+            raise ValueError(f"input_ids and inputs_embeds are {found}: give one of them")
+        given: torch.Tensor = input_ids if input_ids is not None else inputs_embeds  # type: ignore[assignment]
+        where: dict[str, Any]
+        if is_tracing(given) and past_key_values is None:
+            position_ids, where = _traced_places(given, attention_mask, position_ids, kwargs)
+            use_cache = bool(use_cache) if where else use_cache
+        else:
+            position_ids, where = self._packed_places(given, attention_mask, position_ids, kwargs)
+        if where:
+            if use_cache or past_key_values is not None:
+                raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
+            use_cache = False
+        else:
+            use_cache = self._wants_cache(use_cache, past_key_values)
+            if use_cache and past_key_values is None:
+                past_key_values = LongGenCache(self.config)
+            check_cache(past_key_values)
+            position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
+        return super().forward(  # type: ignore[misc]
+            input_ids=input_ids,
+            attention_mask=None,  # our attention follows from the pattern and from where the tokens stand
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            **where,
+            **kwargs,
+        )
+
+    def _packed_places(
+        self,
+        given: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        kwargs: dict[str, Any],
+    ) -> tuple[torch.Tensor | None, dict[str, Any]]:
+        """Position ids and ``packed`` for our attention; nothing where no row holds more than one document."""
+        packed = kwargs.pop("packed", None)
+        if packed is None and (attention_mask is None or FLASH_ARGUMENTS[0] in kwargs):
+            packed = packed_documents(given, position_ids, kwargs)
+        if packed is None:
+            return position_ids, {}
+        if position_ids is None:
+            position_ids = positions_in_documents(packed, given.shape[1])
+        return position_ids, {"packed": packed}
+
+    def _wants_cache(self, use_cache: bool | None, cache: Cache | None) -> bool:
+        if self.training and self.gradient_checkpointing:
+            # the layers would run once more in the backward pass, and fill the cache twice
+            if cache is not None and cache.get_seq_length():
+                raise ValueError(
+                    "past_key_values holds tokens while training with gradient checkpointing: allowed is one of both"
+                )
+            return False
+        if use_cache is None:
+            use_cache = bool(self.config.use_cache) and not self.training
+        return use_cache
+
+
+def _padded_places(
+    given: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    cache: Cache | None,
+) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    """Position ids and ``padded_rows`` for our attention; a `LongGenCache` is told of padding too."""
+    new = None if attention_mask is None else _mask_of_new_tokens(attention_mask, given, cache)
+    if position_ids is not None and position_ids.shape[-1] > 1:
+        _check_positions(position_ids, new)
+    rows = None if new is None else real_tokens(new)
+    if isinstance(cache, LongGenCache):
+        if rows is not None:
+            cache.use_slots()
+        cache.padded_rows = rows
+    elif rows is not None and cache is not None:
+        raise ValueError(f"past_key_values is {type(cache).__name__}: padding needs a LongGenCache")
+    seen = cache.row_lengths() if isinstance(cache, LongGenCache) else 0
+    if rows is not None or (position_ids is None and isinstance(seen, torch.Tensor)):
+        position_ids = positions_in_rows(given, None if rows is None else new, seen, position_ids)
+    return position_ids, {} if rows is None else {"padded_rows": rows}
+
+
+def _traced_places(
+    given: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    """The same without looking at a number, for a graph under construction (`longgen.modeling.traced`)."""
+    bounds, *_ = [kwargs.pop(name, None) for name in FLASH_ARGUMENTS]
+    if attention_mask is None and position_ids is None and bounds is None:
+        return None, {}
+    if attention_mask is not None:
+        attention_mask = _mask_of_new_tokens(attention_mask, given, None)
+    documents = document_numbers(given, attention_mask, position_ids, bounds)
+    if bounds is not None and position_ids is None:
+        begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
+        index = torch.arange(given.shape[1], device=given.device)
+        position_ids = index - torch.where(begins, index, 0).cummax(1).values
+    elif attention_mask is not None:
+        position_ids = positions_in_rows(given, attention_mask, 0, position_ids)
+    return position_ids, {"documents": documents}
+
+
+def _mask_of_new_tokens(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """The part of a 2-D attention mask that is about this call's tokens, as booleans."""
+    before = 0 if cache is None else int(cache.get_seq_length())
+    expected = (given.shape[0], before + given.shape[1])
+    if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != expected:
+        found = f"has shape {list(mask.shape)}" if isinstance(mask, torch.Tensor) else f"is {type(mask).__name__}"
+        raise ValueError(f"attention_mask {found}: allowed is {list(expected)}, batch and tokens, 0 for padding")
+    mask = mask.to(given.device).bool()
+    if before:
+        seen = cache.row_lengths() if isinstance(cache, LongGenCache) else before
+        if bool((mask[:, :before].sum(1, keepdim=True) != seen).any()):
+            raise ValueError("attention_mask hides other tokens than it did when the cache was filled")
+    return mask[:, before:]
+
+
+def _check_positions(position_ids: torch.Tensor, new: torch.Tensor | None) -> None:
+    gap = position_ids.diff(dim=-1) != 1
+    if new is not None:
+        gap = gap & new[:, 1:] & new[:, :-1]  # padding may have any position
+    if bool(gap.any()):
+        raise ValueError(
+            "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
+        )

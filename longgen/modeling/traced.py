@@ -1,0 +1,184 @@
+"""Padding and packed documents in a graph that torch.compile or torch.export builds.
+
+Where tokens stand is known when numbers are, not while a graph is built. There, a layer's attention is one opaque
+operation: it gets the number of each token's document, and finds rows and borders when it runs.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+
+from longgen.attention import PackedDocuments
+from longgen.hybrid import HeadGroup, Sight
+from longgen.modeling.padding import real_tokens
+from longgen.modeling.pieces import Kernels, attend, in_one_row, in_rows, pieces_of
+from longgen.pattern import SparsePattern
+
+
+def document_numbers(
+    given: torch.Tensor,
+    mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    bounds: torch.Tensor | None,
+) -> torch.Tensor:
+    """For every token of a call without a cache, the number of its document in its row; 0 for padding.
+
+    Args:
+        given: [batch, tokens] or [batch, tokens, hidden size], the call's input.
+        mask: [batch, tokens] booleans, False for padding.
+        position_ids: [batch or 1, tokens]; a document begins wherever they do not rise by one.
+        bounds: [documents + 1] where each begins, and the number of tokens; wins over ``position_ids``.
+
+    Returns:
+        [batch, tokens] int64.
+    """
+    batch, tokens = given.shape[:2]
+    if bounds is not None:
+        index = torch.arange(tokens, device=given.device)
+        numbers = torch.searchsorted(bounds.to(given.device, torch.int64), index, right=True)[None]
+    elif position_ids is not None:
+        numbers = torch.nn.functional.pad((position_ids.diff(dim=-1) != 1).cumsum(-1), (1, 0)) + 1
+    else:
+        numbers = torch.ones(1, tokens, dtype=torch.int64, device=given.device)
+    numbers = numbers.expand(batch, -1)
+    if mask is None:
+        return numbers.contiguous()
+    # what padding's positions are does not count: a border of which one side is padding is none
+    begins = numbers.diff(dim=1) != 0
+    begins = begins & mask[:, 1:] & mask[:, :-1]
+    numbers = torch.nn.functional.pad(begins.cumsum(1), (1, 0)) + 1
+    return torch.where(mask, numbers, 0)
+
+
+def attend_documents(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    documents: torch.Tensor,
+    groups: Sequence[HeadGroup],
+    scale: float | None,
+    kernels: Kernels,
+) -> torch.Tensor:
+    """Attention of a layer without a cache, as one operation of a graph.
+
+    Args:
+        query: [batch, query heads, tokens, head_dim].
+        key: [batch, KV heads, tokens, head_dim].
+        value: like ``key``.
+        documents: [batch, tokens], as `document_numbers` gives.
+        groups: the layer's heads.
+        scale: softmax scale; None is head_dim ** -0.5.
+        kernels: which code computes it.
+
+    Returns:
+        [batch, query heads, tokens, head_dim]; differentiable, for which attention is computed once more.
+
+    Raises:
+        ValueError: when it runs: padding between the real tokens of a row, or packed documents beside padding.
+    """
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return _operation(query, key, value, documents, _written(tuple(groups)), scale, kernels.sparse, kernels.full)
+
+
+@torch.library.custom_op("longgen::attend_documents", mutates_args=())
+def _operation(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    documents: torch.Tensor,
+    groups: str,
+    scale: float,
+    sparse: str,
+    full: str,
+) -> torch.Tensor:
+    return _attend(query, key, value, documents, groups, scale, sparse, full).contiguous()
+
+
+@torch.library.custom_op("longgen::attend_documents_backward", mutates_args=())
+def _backward_operation(
+    gradient: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    documents: torch.Tensor,
+    groups: str,
+    scale: float,
+    sparse: str,
+    full: str,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    with torch.enable_grad():
+        query, key, value = states = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+        output = _attend(query, key, value, documents, groups, scale, sparse, full)
+        gradients = torch.autograd.grad(output, states, gradient)
+    return tuple(own.contiguous() for own in gradients)  # type: ignore[return-value]
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    documents: torch.Tensor,
+    groups: str,
+    scale: float,
+    sparse: str,
+    full: str,
+) -> torch.Tensor:
+    heads, kernels, count = _read(groups), Kernels(sparse, full), key.shape[1]
+    rows = real_tokens(documents > 0)
+    if int(documents.max()) < 2:
+        return attend(query, pieces_of(key, value, heads, query.shape[2], rows), count, scale, kernels)
+    if rows is not None:
+        raise ValueError("documents are packed beside padding: allowed is one of both")
+    borders = documents.flatten().diff().nonzero().flatten() + 1
+    starts = torch.arange(0, documents.numel(), documents.shape[1], device=documents.device)
+    ends = [*torch.cat([borders, starts]).unique().tolist(), documents.numel()]
+    packed = PackedDocuments.of_lengths([end - start for start, end in pairwise(ends)], query.device)
+    query, key, value = (in_one_row(states) for states in (query, key, value))
+    pieces = pieces_of(key, value, heads, query.shape[2])
+    return in_rows(attend(query, pieces, count, scale, kernels, packed), len(documents))
+
+
+@_operation.register_fake
+def _(query: torch.Tensor, *_: object) -> torch.Tensor:
+    return query.new_empty(query.shape)
+
+
+@_backward_operation.register_fake
+def _(gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -> tuple:
+    return tuple(states.new_empty(states.shape) for states in (query, key, value))
+
+
+def _keep(ctx: object, inputs: tuple, output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])  # type: ignore[attr-defined]
+    ctx.options = inputs[4:]  # type: ignore[attr-defined]
+
+
+def _differentiate(ctx: object, gradient: torch.Tensor) -> tuple:
+    gradients = _backward_operation(gradient, *ctx.saved_tensors, *ctx.options)  # type: ignore[attr-defined]
+    return (*gradients, None, None, None, None, None)
+
+
+_operation.register_autograd(_differentiate, setup_context=_keep)
+
+
+# An operation takes tensors, numbers and text. As text, a graph that was exported can be stored.
+@functools.cache
+def _written(groups: tuple[HeadGroup, ...]) -> str:
+    entries = [
+        (heads, None if sight.pattern is None else sight.pattern.to_dict(), sight.head_offset)
+        for heads, sight in groups
+    ]
+    return json.dumps(entries)
+
+
+@functools.cache
+def _read(groups: str) -> tuple[HeadGroup, ...]:
+    return tuple(
+        HeadGroup(tuple(heads), Sight(None if pattern is None else SparsePattern(**pattern), offset))
+        for heads, pattern, offset in json.loads(groups)
+    )
