@@ -11,9 +11,10 @@ from transformers import AttentionInterface
 
 from longgen.attention import BACKENDS, PackedDocuments
 from longgen.errors import ConfigError
+from longgen.hybrid import HeadGroup
 from longgen.modeling.pieces import Kernels, Piece, attend, in_one_row, in_rows, pieces_of
 from longgen.modeling.shifted import shifted_attention, unshifted_heads
-from longgen.modeling.traced import attend_documents
+from longgen.modeling.traced import attend_documents, groups_as_text
 
 # `attn_implementation` of a model -> backend of its sparse heads. Full heads: `LongGenMixin.use_full_attention`.
 IMPLEMENTATIONS = {"longgen": "auto"} | {f"longgen_{name}": name for name in BACKENDS}
@@ -54,6 +55,11 @@ def check_implementation(name: str | None) -> str:
     return name
 
 
+def assign_heads(attention: Any, groups: tuple[HeadGroup, ...]) -> None:
+    """Tell the attention module of a layer what its heads see."""
+    attention.head_groups, attention.head_groups_text = groups, groups_as_text(groups)
+
+
 def _attention(
     module: Any,
     query: torch.Tensor,
@@ -82,14 +88,14 @@ def _attention(
     batch, fold = query.shape[0], False
     own, kernels = range(num_kv_heads), Kernels(backend, module.full_kernel)
     shifted = module.shifted_groups if module.training else None
-    if documents is not None:  # a graph is being built
-        if shifted is not None or sequence is not None:
+    if isinstance(key, torch.Tensor) and torch.compiler.is_compiling():
+        if shifted is not None or sequence is not None or packed is not None:
             raise ValueError(
-                "a graph is built of a call with a mask, positions or packed documents: allowed is neither shifted "
-                "groups nor sequence parallelism"
+                "attention is compiled with shifted groups, sequence parallelism or PackedDocuments: allowed is to "
+                "compile the other parts of the layers"
             )
-        assert isinstance(key, torch.Tensor) and value is not None
-        output = attend_documents(query, key, value, documents, groups, scaling, kernels)
+        assert value is not None
+        output = attend_documents(query, key, value, documents, module.head_groups_text, scaling, kernels)
         return output.transpose(1, 2).contiguous(), None
     if shifted is not None:
         cached = not isinstance(key, torch.Tensor) or key.shape[2] != query.shape[2]

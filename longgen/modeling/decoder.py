@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
-from transformers.utils.import_utils import is_tracing
 
+from longgen.modeling.attention import assign_heads
 from longgen.modeling.cache import LongGenCache
 from longgen.modeling.cache.foreign import check_cache
 from longgen.modeling.configuration import head_groups_of
@@ -33,7 +33,7 @@ class LongGenDecoder(LongGenMixin):
     def prepare_attention(self) -> None:
         """Tell every layer what its heads see; once, when the modules are there."""
         for layer, own in zip(self.layers, head_groups_of(self.config), strict=True):
-            layer.self_attn.head_groups = own
+            assign_heads(layer.self_attn, own)
             layer.self_attn.full_kernel = "auto"
             layer.self_attn.sequence_parallel = None  # see `longgen.training.parallel`
             layer.self_attn.shifted_groups = None  # see `use_shifted_groups`
@@ -72,22 +72,20 @@ class LongGenDecoder(LongGenMixin):
             found = "both None" if input_ids is None else "both given"
             raise ValueError(f"input_ids and inputs_embeds are {found}: give one of them")
         given: torch.Tensor = input_ids if input_ids is not None else inputs_embeds  # type: ignore[assignment]
-        where: dict[str, Any]
-        if is_tracing(given) and past_key_values is None:
+        asked, use_cache = use_cache, self._wants_cache(use_cache, past_key_values)
+        if torch.compiler.is_compiling() and not use_cache and past_key_values is None:
             position_ids, where = _traced_places(given, attention_mask, position_ids, kwargs)
-            use_cache = bool(use_cache) if where else use_cache
         else:
-            position_ids, where = self._packed_places(given, attention_mask, position_ids, kwargs)
-        if where:
-            if use_cache or past_key_values is not None:
-                raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
-            use_cache = False
-        else:
-            use_cache = self._wants_cache(use_cache, past_key_values)
-            if use_cache and past_key_values is None:
-                past_key_values = LongGenCache(self.config)
-            check_cache(past_key_values)
-            position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
+            position_ids, where = _packed_places(given, attention_mask, position_ids, kwargs)
+            if where:
+                if asked or past_key_values is not None:
+                    raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
+                use_cache = False
+            else:
+                if use_cache and past_key_values is None:
+                    past_key_values = LongGenCache(self.config)
+                check_cache(past_key_values)
+                position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
         return super().forward(  # type: ignore[misc]
             input_ids=input_ids,
             attention_mask=None,  # our attention follows from the pattern and from where the tokens stand
@@ -98,23 +96,6 @@ class LongGenDecoder(LongGenMixin):
             **where,
             **kwargs,
         )
-
-    def _packed_places(
-        self,
-        given: torch.Tensor,
-        attention_mask: torch.Tensor | None,
-        position_ids: torch.Tensor | None,
-        kwargs: dict[str, Any],
-    ) -> tuple[torch.Tensor | None, dict[str, Any]]:
-        """Position ids and ``packed`` for our attention; nothing where no row holds more than one document."""
-        packed = kwargs.pop("packed", None)
-        if packed is None and (attention_mask is None or FLASH_ARGUMENTS[0] in kwargs):
-            packed = packed_documents(given, position_ids, kwargs)
-        if packed is None:
-            return position_ids, {}
-        if position_ids is None:
-            position_ids = positions_in_documents(packed, given.shape[1])
-        return position_ids, {"packed": packed}
 
     def _wants_cache(self, use_cache: bool | None, cache: Cache | None) -> bool:
         if self.training and self.gradient_checkpointing:
@@ -127,6 +108,23 @@ class LongGenDecoder(LongGenMixin):
         if use_cache is None:
             use_cache = bool(self.config.use_cache) and not self.training
         return use_cache
+
+
+def _packed_places(
+    given: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    position_ids: torch.Tensor | None,
+    kwargs: dict[str, Any],
+) -> tuple[torch.Tensor | None, dict[str, Any]]:
+    """Position ids and ``packed`` for our attention; nothing where no row holds more than one document."""
+    packed = kwargs.pop("packed", None)
+    if packed is None and (attention_mask is None or FLASH_ARGUMENTS[0] in kwargs):
+        packed = packed_documents(given, position_ids, kwargs)
+    if packed is None:
+        return position_ids, {}
+    if position_ids is None:
+        position_ids = positions_in_documents(packed, given.shape[1])
+    return position_ids, {"packed": packed}
 
 
 def _padded_places(

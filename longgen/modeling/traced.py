@@ -1,7 +1,8 @@
 """Padding and packed documents in a graph that torch.compile or torch.export builds.
 
-Where tokens stand is known when numbers are, not while a graph is built. There, a layer's attention is one opaque
-operation: it gets the number of each token's document, and finds rows and borders when it runs.
+Where tokens stand is known when numbers are, not while a graph is built, and who sees whom is no arithmetic on tensors.
+So a layer's attention is one opaque operation of the graph: it gets the number of each token's document, and finds rows
+and borders when it runs.
 """
 
 from __future__ import annotations
@@ -59,30 +60,30 @@ def attend_documents(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    documents: torch.Tensor,
-    groups: Sequence[HeadGroup],
+    documents: torch.Tensor | None,
+    groups: str,
     scale: float | None,
     kernels: Kernels,
 ) -> torch.Tensor:
-    """Attention of a layer without a cache, as one operation of a graph.
+    """Attention of a layer, without a cache or with one that holds all tokens, as one operation of a graph.
 
     Args:
-        query: [batch, query heads, tokens, head_dim].
-        key: [batch, KV heads, tokens, head_dim].
+        query: [batch, query heads, q_len, head_dim].
+        key: [batch, KV heads, kv_len, head_dim].
         value: like ``key``.
-        documents: [batch, tokens], as `document_numbers` gives.
-        groups: the layer's heads.
+        documents: [batch, q_len], as `document_numbers` gives, without a cache; None for one in every row.
+        groups: the layer's heads, by `groups_as_text`.
         scale: softmax scale; None is head_dim ** -0.5.
         kernels: which code computes it.
 
     Returns:
-        [batch, query heads, tokens, head_dim]; differentiable, for which attention is computed once more.
+        [batch, query heads, q_len, head_dim]; differentiable, for which attention is computed once more.
 
     Raises:
         ValueError: when it runs: padding between the real tokens of a row, or packed documents beside padding.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return _operation(query, key, value, documents, _written(tuple(groups)), scale, kernels.sparse, kernels.full)
+    return _operation(query, key, value, documents, groups, scale, kernels.sparse, kernels.full)
 
 
 @torch.library.custom_op("longgen::attend_documents", mutates_args=())
@@ -90,7 +91,7 @@ def _operation(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    documents: torch.Tensor,
+    documents: torch.Tensor | None,
     groups: str,
     scale: float,
     sparse: str,
@@ -105,7 +106,7 @@ def _backward_operation(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    documents: torch.Tensor,
+    documents: torch.Tensor | None,
     groups: str,
     scale: float,
     sparse: str,
@@ -122,15 +123,15 @@ def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    documents: torch.Tensor,
+    documents: torch.Tensor | None,
     groups: str,
     scale: float,
     sparse: str,
     full: str,
 ) -> torch.Tensor:
     heads, kernels, count = _read(groups), Kernels(sparse, full), key.shape[1]
-    rows = real_tokens(documents > 0)
-    if int(documents.max()) < 2:
+    rows = None if documents is None else real_tokens(documents > 0)
+    if documents is None or int(documents.max()) < 2:
         return attend(query, pieces_of(key, value, heads, query.shape[2], rows), count, scale, kernels)
     if rows is not None:
         raise ValueError("documents are packed beside padding: allowed is one of both")
@@ -166,9 +167,8 @@ def _differentiate(ctx: object, gradient: torch.Tensor) -> tuple:
 _operation.register_autograd(_differentiate, setup_context=_keep)
 
 
-# An operation takes tensors, numbers and text. As text, a graph that was exported can be stored.
-@functools.cache
-def _written(groups: tuple[HeadGroup, ...]) -> str:
+def groups_as_text(groups: Sequence[HeadGroup]) -> str:
+    """The heads of a layer as an argument of the operation, which takes tensors, numbers and text."""
     entries = [
         (heads, None if sight.pattern is None else sight.pattern.to_dict(), sight.head_offset)
         for heads, sight in groups

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 from longgen.config import ModelSettings, Variant
 from longgen.layout import make_layout
 from longgen.modeling import longgen_config
+from longgen.modeling.attention import assign_heads
 from longgen.modeling.base import base_config, shape_config
 from longgen.profiling.attention.workloads import PATTERNS
 from longgen.profiling.stacks import SINK, Stack
@@ -52,4 +53,4 @@ def become(model: Any, stack: Stack) -> None:
     model.config.num_hidden_layers = stack.num_layers  # as many does transformers' decoder go through
     for number in range(stack.num_layers):
         groups = stack.hybrid.head_groups(number, model.config.num_key_value_heads)
-        model.model.layers[number].self_attn.head_groups = groups
+        assign_heads(model.model.layers[number].self_attn, groups)
