@@ -41,7 +41,12 @@ def json_lines(lines: Iterable[bytes], name: str) -> Iterator[tuple[str, Any]]:
         try:
             yield place, json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ArtifactError(f"{place}: not JSON ({error})") from None
+            raise ArtifactError(f"{place}: not JSON ({json_fault(error)})") from None
+
+
+def json_fault(error: Exception) -> str:
+    """What is wrong with a line of JSON lines, without the number that it has in itself, which is always 1."""
+    return f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else str(error)
 
 
 def checked(record: type[R], value: Any, place: str) -> R:
@@ -53,7 +58,9 @@ def checked(record: type[R], value: Any, place: str) -> R:
     if not isinstance(value, dict):
         raise ArtifactError(f"{place}: is {type(value).__name__}, allowed is a mapping")
     names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
-    known = {name: value[name] for name in names if name in value}
+    if missing := [name for name in names if name not in value]:
+        raise ArtifactError(f"{place}: {missing[0]} is missing, allowed are records with {', '.join(names)}")
+    known = {name: value[name] for name in names}
     for name, content in known.items():
         try:
             json.dumps(content, ensure_ascii=False, default=str).encode()
@@ -63,6 +70,13 @@ def checked(record: type[R], value: Any, place: str) -> R:
         return build(record, known, "")
     except ConfigError as error:
         raise ArtifactError(f"{place}: {error}") from None
+
+
+def require_field(condition: bool, place: str, name: str, value: object, allowed: str) -> None:
+    """Raise ArtifactError ``<place>: <name> is <value>: allowed is <allowed>`` unless ``condition``."""
+    if not condition:
+        shown = repr(value)
+        raise ArtifactError(f"{place}: {name} is {shown[:200]}{'...' * (len(shown) > 200)}: allowed is {allowed}")
 
 
 def choose(records: int, count: int | None, seed: int) -> list[int]:

@@ -136,6 +136,14 @@ def test_bad_data_is_named(tokenizer, tmp_path):
     for content, message in [
         ([RECORD, {"input": "", "question": ""}], "qa1.json, record 2: target is missing"),
         ([RECORD | {"target": 3}], "qa1.json, record 1: target is 3: allowed is text"),
+        (
+            [RECORD, RECORD | {"target": "roof"}],
+            "qa1.json, record 2: target is 'roof': allowed is a label of qa1 .* bath",
+        ),
+        (
+            [RECORD | {"question": "Is Mary in the office?"}],
+            "record 1: target is 'office': allowed is a label of qa1 that the question does not name: bathroom, ",
+        ),
         ({"qa1": []}, "qa1.json: is dict, allowed is a list"),
         ([], "no records"),
     ]:

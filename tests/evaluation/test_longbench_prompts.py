@@ -160,15 +160,62 @@ def test_other_bad_data_is_refused(tokenizer, tmp_path):
     with pytest.raises(ArtifactError, match=r"qasper.jsonl is missing"):
         prepare("qasper", None, None, tokenizer, 0, tmp_path)
     path = write(tmp_path, {key: value for key, value in RECORD.items() if key != "context"})
-    with pytest.raises(ArtifactError, match="line 1: context is missing"):
+    with pytest.raises(ArtifactError, match="line 1: context is missing, allowed are records with input, "):
         prepare("hotpotqa", None, None, tokenizer, 0, tmp_path)
-    for text, message in (("{", "line 1: not JSON"), ("[]", "line 1: is list"), ("\n", "no records")):
+    for text, message in (
+        ("{", r"line 1: not JSON \(Expecting .* at character 2\)"),
+        ("[]", "line 1: is list"),
+        ("\n", "no records"),
+    ):
         path.write_text(text)
         with pytest.raises(ArtifactError, match=message):
             prepare("hotpotqa", None, None, tokenizer, 0, tmp_path)
-    write(tmp_path, RECORD, task="trec")
-    with pytest.raises(ArtifactError, match="all_classes is None"):
-        prepare("trec", None, None, tokenizer, 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "change", "message"),
+    [
+        ("hotpotqa", {"dataset": "qasper"}, "dataset is 'qasper': allowed is 'hotpotqa'"),
+        ("hotpotqa", {"dataset": "hotpotqa_e"}, "dataset is 'hotpotqa_e': allowed is 'hotpotqa'"),
+        ("hotpotqa_e", {"dataset": "qasper_e"}, "dataset is 'qasper_e': allowed is 'hotpotqa_e' or 'hotpotqa'"),
+        ("hotpotqa", {"language": "zh"}, "language is 'zh': allowed is 'en'"),
+        ("dureader", {"language": "en"}, "language is 'en': allowed is 'zh'"),
+        ("lcc", {"language": "en"}, "language is 'en': allowed is a programming language"),
+        ("hotpotqa", {"answers": []}, r"answers is \[\]: allowed is a list of right answers"),
+        ("hotpotqa", {"answers": [" "]}, r"answers is \[' '\]: allowed is a list of right answers"),
+        ("trec", {}, "all_classes is None: allowed is the classes of trec"),
+        (
+            "trec",
+            {"all_classes": ["Date"]},
+            r"answers is \['Ilse'\]: allowed is one of all_classes, which are \['Date'\]",
+        ),
+        ("passage_count", {"answers": ["three"]}, r"answers is \['three'\]: allowed is text of the form .*d"),
+        ("passage_retrieval_en_e", {"answers": ["7"]}, r"answers is \['7'\]: allowed is text of the form Paragraph"),
+        ("passage_retrieval_zh", {"answers": ["Paragraph 7"]}, r"answers is .*: allowed is text of the form 段落"),
+    ],
+)
+def test_records_of_another_set_and_answers_that_cannot_score_are_refused(task, change, message, tokenizer, tmp_path):
+    language = {"dureader": "zh", "passage_retrieval_zh": "zh", "lcc": "python"}.get(task, "en")
+    write(tmp_path, RECORD | {"dataset": task, "language": language} | change, task=task)
+    with pytest.raises(ArtifactError, match=rf"{task}.jsonl, line 1: {message}"):
+        prepare(task, None, None, tokenizer, 0, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("task", "change"),
+    [
+        ("hotpotqa_e", {}),
+        ("hotpotqa_e", {"dataset": "hotpotqa_e"}),
+        ("lcc", {"dataset": "lcc", "language": "csharp", "answers": [""]}),
+        ("trec", {"dataset": "trec", "all_classes": ["Ilse", "Date"]}),
+        ("passage_count_e", {"dataset": "passage_count", "answers": ["12"]}),
+    ],
+)
+def test_what_the_official_records_may_be_is_read(task, change, tokenizer, tmp_path):
+    write(tmp_path, RECORD | change, task=task)
+    (sample,) = prepare(task, None, None, tokenizer, 0, tmp_path)
+    assert not sample.meta["stand_in"]
+    assert score(sample, sample.answers[0])["score"] == 1
 
 
 def test_unknown_tasks_and_lengths_are_refused(tokenizer):
@@ -181,7 +228,7 @@ def test_unknown_tasks_and_lengths_are_refused(tokenizer):
 def test_the_hub_is_read_from_the_archive_of_the_dataset(tokenizer, tmp_path, monkeypatch):
     asked = []
     with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
-        archive.writestr("data/qasper_e.jsonl", json.dumps(RECORD))
+        archive.writestr("data/qasper_e.jsonl", json.dumps(RECORD | {"dataset": "qasper"}))
 
     def download(*arguments, **options):
         asked.append((*arguments, options["revision"]))

@@ -10,7 +10,8 @@ from typing import Any
 
 from longgen.data.long.source_files import data_package
 from longgen.errors import ArtifactError
-from longgen.evaluation.sources import checked, hub_dataset, json_lines
+from longgen.evaluation.babilong.scoring import counted_labels, target_labels
+from longgen.evaluation.sources import checked, hub_dataset, json_lines, require_field
 
 # 100 samples of every task and length; the same with 1,000 up to 32k is RMT-team/babilong-1k-samples.
 DATASET = "RMT-team/babilong"
@@ -49,7 +50,14 @@ def load_records(task: str, config: str, data_root: Path) -> list[Record]:
             found = " and ".join(path.name for path in paths) or "none"
             raise ArtifactError(f"{stem} with suffix {', '.join(_READERS)}: found {found}, allowed is one of them")
         rows = _READERS[paths[0].suffix](paths[0])
-    records = [checked(Record, row, place) for place, row in rows]
+    records = []
+    for place, row in rows:
+        record = checked(Record, row, place)
+        counted = counted_labels(task, record.question)
+        scorable = counted.issuperset(target_labels(record.target))
+        allowed = f"a label of {task} that the question does not name: {', '.join(sorted(counted))}"
+        require_field(scorable, place, "target", record.target, allowed)
+        records.append(record)
     if not records:
         raise ArtifactError(f"{task} of {config} in {data_root} has no records")
     return records

@@ -25,9 +25,19 @@ def score(sample: Sample, prediction: str) -> float:
         prediction: what the model wrote.
     """
     (target,) = sample.answers
-    labels = {label.lower() for label in protocol("babilong")["tasks"][sample.task]["labels"]}
-    said, question = first_sentence(prediction), sample.meta["question"].lower()
-    named = {label for label in labels if label in said and label not in question}
-    several = "," in target and len(target) > 3  # not qa19's directions, which are one label: "n,w"
-    wanted = target.lower().split(",") if several else [target.lower()]
+    said, asked = first_sentence(prediction), sample.meta["question"]
+    named = {label for label in counted_labels(sample.task, asked) if label in said}
+    wanted = target_labels(target)
     return float(named.issuperset(wanted) and len(named) == len(wanted))
+
+
+def counted_labels(task: str, question: str) -> set[str]:
+    """The labels of a task that count in an answer to ``question``: those that it does not name itself."""
+    labels = {label.lower() for label in protocol("babilong")["tasks"][task]["labels"]}
+    return {label for label in labels if label not in question.lower()}
+
+
+def target_labels(target: str) -> list[str]:
+    """The labels that a right answer is made of: several in qa8, such as "apple,milk"."""
+    several = "," in target and len(target) > 3  # not qa19's directions, which are one label: "n,w"
+    return target.lower().split(",") if several else [target.lower()]

@@ -17,6 +17,8 @@ from longgen.evaluation.longbench.rouge import rouge_l
 from longgen.evaluation.protocol import protocol
 
 Metric = Callable[[str, str, Sequence[str]], float]
+# how the right answers of the retrieval sets name a paragraph
+PARAGRAPH, PARAGRAPH_ZH = r"Paragraph (\d+)", r"段落(\d+)"
 _DELETE = str.maketrans("", "", string.punctuation)
 
 
@@ -80,12 +82,12 @@ def count(prediction: str, answer: str, classes: Sequence[str] = ()) -> float:
 
 def retrieval(prediction: str, answer: str, classes: Sequence[str] = ()) -> float:
     """`count` of the paragraph's number."""
-    return count(prediction, _number(r"Paragraph (\d+)", answer))
+    return count(prediction, _number(PARAGRAPH, answer))
 
 
 def retrieval_zh(prediction: str, answer: str, classes: Sequence[str] = ()) -> float:
     """`count` of the paragraph's number in Chinese."""
-    return count(prediction, _number(r"段落(\d+)", answer))
+    return count(prediction, _number(PARAGRAPH_ZH, answer))
 
 
 def _number(pattern: str, answer: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zipfile
 from dataclasses import dataclass
 from importlib import resources
@@ -11,8 +12,9 @@ from typing import Any
 import yaml
 
 from longgen.errors import ArtifactError
+from longgen.evaluation.longbench.metrics import PARAGRAPH, PARAGRAPH_ZH
 from longgen.evaluation.protocol import protocol
-from longgen.evaluation.sources import checked, hub_dataset, json_lines
+from longgen.evaluation.sources import checked, hub_dataset, json_lines, require_field
 
 DATASET = "THUDM/LongBench"
 
@@ -73,15 +75,42 @@ def load_records(task: str, data_root: Path | None) -> list[Record]:
         record = checked(Record, row, place)
         if record.id in records:
             raise ArtifactError(f"{place}: _id {record.id!r} occurs twice, allowed is once in a set")
-        if (
-            protocol("longbench")["sets"][task.removesuffix("_e")]["metric"] == "classification"
-            and not record.all_classes
-        ):
-            raise ArtifactError(f"{place}: all_classes is {record.all_classes!r}, allowed are the classes of {task}")
+        _check(record, task, place)
         records[record.id] = record
     if not records:
         raise ArtifactError(f"{name}: no records")
     return list(records.values())
+
+
+# What a right answer has to look like for the metric to find it at all; classes are in the record.
+_SCORABLE = {"count": r"^\d+$", "retrieval": PARAGRAPH, "retrieval_zh": PARAGRAPH_ZH}
+
+
+def _check(record: Record, task: str, place: str) -> None:
+    """That a record is of the set, and that some prediction can score.
+
+    Raises:
+        ArtifactError: it is not; with file, record and field.
+    """
+    rules = protocol("longbench")["sets"][task.removesuffix("_e")]
+    # records of LongBench-E may have the name of the set with or without its ending
+    sets = list(dict.fromkeys([task, task.removesuffix("_e")]))
+    require_field(record.dataset in sets, place, "dataset", record.dataset, " or ".join(map(repr, sets)))
+    code = rules["language"] == "code"
+    of_set = record.language not in ("", "en", "zh") if code else record.language == rules["language"]
+    allowed = "a programming language" if code else repr(rules["language"])
+    require_field(of_set, place, "language", record.language, f"{allowed}, as in {task}")
+    # the next line of code may well be blank
+    found = record.answers if code else [answer for answer in record.answers if answer.strip()]
+    require_field(bool(found), place, "answers", record.answers, "a list of right answers, one or more with text")
+    if rules["metric"] == "classification":
+        classes = record.all_classes
+        require_field(bool(classes), place, "all_classes", classes, f"the classes of {task}")
+        scorable = not set(record.answers).isdisjoint(classes or ())
+        require_field(scorable, place, "answers", record.answers, f"one of all_classes, which are {classes!r}")
+    elif pattern := _SCORABLE.get(rules["metric"]):
+        scorable = all(re.search(pattern, answer) for answer in record.answers)
+        require_field(scorable, place, "answers", record.answers, f"text of the form {pattern}")
 
 
 def _from_hub(dataset: str, revision: str | None, task: str) -> list[tuple[str, Any]]:
