@@ -50,7 +50,7 @@ figures: setup  ## redraw every published figure and table from the tracked resu
 	snakemake --cores $(CORES) figures
 
 mini-dry: setup  ## the steps of the mini experiment at toy size, on a CPU
-	python -m longgen.steps config/mini-dry.yaml --discard-models --pieces artifacts/pieces/mini-dry
+	python -m longgen.steps config/mini-dry.yaml --minutes 120 --discard-models --pieces artifacts/pieces/mini-dry
 	longgen figures mini-dry
 
 # Without `setup`: what is installed does, and Snakemake is not needed.

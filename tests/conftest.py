@@ -2,8 +2,14 @@
 
 import os
 
+from hypothesis import HealthCheck, settings
+
 # Tiny tensors: more threads only wait for each other. Set before torch is imported, and inherited by subprocesses.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# How long an example takes says how busy the machine is, and nothing of the code.
+settings.register_profile("longgen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("longgen")
 
 
 def pytest_collection_modifyitems(items):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -33,6 +35,43 @@ def finished(function: Callable[..., object], *arguments: Any) -> None:
     process = started(function, *arguments)
     process.join()
     assert process.exitcode == 0
+
+
+def signalled(moment: float, number: int, function: Callable[..., object], *arguments: Any) -> None:
+    """For a process: compute ``function(*arguments)``; at its ``moment``-th call of a function, it is sent ``number``.
+
+    The moment is counted and not timed: it is the same one however busy the machine is.
+    """
+    _count_calls(function, arguments, moment, number)
+
+
+def calls_of(function: Callable[..., object], *arguments: Any) -> int:
+    """How many functions are called in a process that computes ``function(*arguments)`` and must end well."""
+    report = FORKSERVER.SimpleQueue()
+    finished(_report_calls, report, function, *arguments)
+    return report.get()
+
+
+def _report_calls(report: Any, function: Callable[..., object], *arguments: Any) -> None:
+    report.put(_count_calls(function, arguments))
+
+
+def _count_calls(
+    function: Callable[..., object], arguments: tuple[Any, ...], moment: float = math.inf, number: int = 0
+) -> int:
+    calls = 0
+
+    def count(frame: object, event: str, argument: object) -> None:
+        nonlocal calls
+        calls += event in ("call", "c_call")
+        if calls >= moment:
+            sys.setprofile(None)
+            os.kill(os.getpid(), number)
+
+    sys.setprofile(count)
+    function(*arguments)
+    sys.setprofile(None)
+    return calls
 
 
 def command(*words: object) -> None:

@@ -86,7 +86,7 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, case: Ca
     return blocked_attention(query, key, value, call)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases)
 def test_a_plan_shows_each_query_the_keys_of_the_rule(case):
     arguments = (case.pattern, case.offset, case.head_offset, case.q_len, case.evicted, case.group_size)
@@ -106,7 +106,7 @@ def test_a_plan_shows_each_query_the_keys_of_the_rule(case):
     np.testing.assert_array_equal(seen, np.repeat(rule(case), case.group_size, axis=0).astype(int))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(cases)
 def test_output_and_gradients_equal_the_dense_ones(case):
     with pytest.MonkeyPatch.context() as patch:

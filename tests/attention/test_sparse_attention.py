@@ -69,7 +69,7 @@ def dense(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, case: Cas
     return scores.masked_fill(~mask, -torch.inf).softmax(-1) @ value
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases)
 def test_blocked_forward_and_gradients_equal_the_dense_reference(case):
     query, key, value = (t.requires_grad_() for t in tensors(case))
@@ -83,7 +83,7 @@ def test_blocked_forward_and_gradients_equal_the_dense_reference(case):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases)
 def test_pruned_cache_gives_the_same_as_all_keys(case):
     query, key, value = tensors(case)
@@ -93,7 +93,7 @@ def test_pruned_cache_gives_the_same_as_all_keys(case):
     torch.testing.assert_close(pruned, dense(query, key, value, case), rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(cases)
 def test_reference_backend_agrees(case):
     query, key, value = tensors(case)
@@ -127,7 +127,7 @@ BACKEND_NAMES = ["flex", "blocked", "reference"]  # triton: tests/kernels
 
 
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(case=cases, seed=st.integers(0, 2**16))
 def test_every_head_may_have_an_offset_of_its_own(backend, case, seed):
     query, key, value = (tensor.float() for tensor in tensors(case))

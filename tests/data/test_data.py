@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
@@ -30,7 +30,6 @@ def tokenizer(tmp_path_factory):
     return AutoTokenizer.from_pretrained(folder)
 
 
-@settings(deadline=None)
 @given(st.text())
 def test_saved_tokenizer_gives_bytes_and_gives_the_text_back(tokenizer, text):
     ids = tokenizer(text)["input_ids"]

@@ -1,10 +1,10 @@
 """Benchmark runs: prompts made once, answers in shards that survive a kill, scores with intervals."""
 
 import json
+import math
 import multiprocessing
 import os
 import signal
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,10 +38,15 @@ def scores(prompts: PromptFile, folder: Path) -> list[dict]:
     return score_records(benchmark("needle"), score_answers(benchmark("needle"), [prompts], folder))
 
 
-def reader(tokenizer, log: Path | None = None, seconds: float = 0.0):
-    """Answers as a perfect model would: it finds the key in the prompt. Writes to ``log`` what it is asked."""
+def reader(tokenizer, log: Path | None = None, killed_after: float = math.inf):
+    """Answers as a perfect model would: it finds the key in the prompt. Writes to ``log`` what it is asked.
+
+    It is killed, and its process with it, when it is asked for more than ``killed_after`` answers.
+    """
+    asked = 0
 
     def generate(batch):
+        nonlocal asked
         rows, new_tokens = [], batch.max_new_tokens
         for row, real in zip(batch.tokens, batch.mask, strict=True):
             assert real.tolist() == sorted(real.tolist()), "padding stands left"
@@ -52,7 +57,9 @@ def reader(tokenizer, log: Path | None = None, seconds: float = 0.0):
             if log is not None:
                 with log.open("a") as file:
                     file.write(place + "\n")
-            time.sleep(seconds)
+            asked += 1
+            if asked > killed_after:
+                os.kill(os.getpid(), signal.SIGKILL)
         return Generated(torch.tensor(rows), 0.25)
 
     return generate
@@ -118,10 +125,10 @@ def test_shards_of_another_number_go_on_with_what_is_there(tmp_path, tokenizer):
     assert sum(left) == 5
 
 
-def _predict_slowly(folder: Path, tokenizer_folder: Path) -> None:
+def _predict_and_die(folder: Path, tokenizer_folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(tokenizer_folder)
     prompts = PromptFile.open(folder / "prompts" / "needle" / "keys-700.jsonl")
-    predict(prompts, tokenizer, reader(tokenizer, folder / "log", 0.05), MODEL, folder / "a")
+    predict(prompts, tokenizer, reader(tokenizer, folder / "log", killed_after=3), MODEL, folder / "a")
 
 
 def test_a_kill_loses_one_sample_at_most(tmp_path, tokenizer):
@@ -129,23 +136,19 @@ def test_a_kill_loses_one_sample_at_most(tmp_path, tokenizer):
     save_byte_tokenizer(tmp_path / "tokenizer")
     folder = answers_folder(tmp_path / "a", prompts)
     context = multiprocessing.get_context("fork")
-    kills = 0
-    while kills < 4:
-        before = len(read_answers(folder))
-        process = context.Process(target=_predict_slowly, args=(tmp_path, tmp_path / "tokenizer"))
+    for kills in range(4):
+        process = context.Process(target=_predict_and_die, args=(tmp_path, tmp_path / "tokenizer"))
         process.start()
-        while process.is_alive() and len(read_answers(folder)) < before + 3:
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
         process.join()
-        kills += 1
+        assert process.exitcode == -signal.SIGKILL
+        assert len(read_answers(folder)) == 3 * (kills + 1)
     (shard,) = folder.glob("shard-*")
     with shard.open("ab") as file:  # as a kill in the middle of writing leaves it
         file.write(b'{"id": "0-')
     predict(prompts, tokenizer, reader(tokenizer, tmp_path / "log"), MODEL, tmp_path / "a")
     assert len(read_answers(folder)) == 40
     assert all(json.loads(line) for line in shard.read_text().splitlines())
-    assert 40 <= len((tmp_path / "log").read_text().splitlines()) <= 44
+    assert len((tmp_path / "log").read_text().splitlines()) == 44
 
 
 def test_two_processes_never_write_one_shard(tmp_path, tokenizer):

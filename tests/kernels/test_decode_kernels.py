@@ -19,7 +19,7 @@ def reference(query, key, value, scale, valid) -> torch.Tensor:
     return scores.softmax(-1) @ value
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 3),
     kv_heads=st.integers(1, 3),

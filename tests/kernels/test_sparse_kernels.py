@@ -44,7 +44,7 @@ def check_gradients(case: Case, tensors: list[torch.Tensor], tolerance: float, d
         assert error < tolerance, f"gradient of {name}: {error}"
 
 
-@settings(max_examples=25, deadline=None, phases=UNSHRUNK)
+@settings(max_examples=25, phases=UNSHRUNK)
 @given(cases)
 def test_forward(case):
     tensors = inputs(case)
@@ -54,7 +54,7 @@ def test_forward(case):
     torch.testing.assert_close(lse.double(), expected_lse, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=12, deadline=None, phases=UNSHRUNK)
+@settings(max_examples=12, phases=UNSHRUNK)
 @given(cases.map(lambda case: dataclasses.replace(case, staggered=False, offset=max(case.offset, 20))))
 def test_forward_over_a_pruned_cache(case):
     query, key, value = inputs(case)
@@ -65,7 +65,7 @@ def test_forward_over_a_pruned_cache(case):
     torch.testing.assert_close(output.double(), dense(query, key, value, case)[0], rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=15, deadline=None, phases=UNSHRUNK)
+@settings(max_examples=15, phases=UNSHRUNK)
 @given(cases)
 def test_gradients(case):
     check_gradients(case, inputs(case), 1e-4)

@@ -10,7 +10,7 @@ from longgen.modeling.cache.quantized import dequantize, quantize
 from tests.modeling.models import PATTERNS, tiny_hybrid, tokens
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from([8, 4]), st.sampled_from([-1, 1]), st.integers(0, 2**16), st.floats(-3, 3))
 def test_error_is_at_most_half_a_step(bits, dim, seed, exponent):
     generator = torch.Generator().manual_seed(seed)

@@ -13,11 +13,12 @@ import signal
 import socket
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from tests.waiting import PATIENCE, wait_until
 
 # The job step of the Slurm plugin drops SLURM_CONF from its environment: the configuration must be where Slurm looks.
 SITE = Path("/etc/slurm")
@@ -53,6 +54,8 @@ DefMemPerCPU=500
 AccountingStorageType=accounting_storage/none
 # finished jobs stay on record longer than the tests take
 MinJobAge=3600
+# a busy machine answers late
+MessageTimeout=100
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1,sched_min_interval=0
 KillWait=2
@@ -87,15 +90,7 @@ class Slurm:
 
 def call(*words: str) -> str:
     """Standard output of a Slurm command, which must not fail."""
-    return subprocess.run(words, capture_output=True, text=True, timeout=20, check=True).stdout
-
-
-def wait_until(holds: Callable[[], object], seconds: float, what: str) -> None:
-    """Ask ``holds`` until it does; AssertionError ``what`` after ``seconds``."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, f"after {seconds} s: {what}"
-        time.sleep(0.1)
+    return subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True).stdout
 
 
 def why_not() -> str | None:
@@ -136,8 +131,8 @@ def _configure(root: Path, nodes: tuple[str, ...], gpus: int) -> None:
         for name, port in zip(nodes, ports, strict=True)
     ]
     lines += [
-        f"PartitionName={name} Nodes={','.join(nodes)} Default={'YES' if name == PARTITIONS[0] else 'NO'} GraceTime=60"
-        f" PriorityTier={2 if name == 'urgent' else 1}"
+        f"PartitionName={name} Nodes={','.join(nodes)} Default={'YES' if name == PARTITIONS[0] else 'NO'} GraceTime="
+        f"{PATIENCE:.0f} PriorityTier={2 if name == 'urgent' else 1}"
         for name in PARTITIONS
     ]
     text = MARK + CONFIGURATION.format(host=host, control=control, root=root) + "\n".join(lines) + "\n"
@@ -167,7 +162,7 @@ def _daemon(slurm: Slurm, *words: str) -> Iterator[None]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(60)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -200,11 +195,11 @@ def _no_jobs_left() -> Iterator[None]:
     finally:
         with suppress(subprocess.SubprocessError, AssertionError):
             call("scancel", "--user", str(os.geteuid()))
-            wait_until(lambda: not call("squeue", "--noheader"), 15, "jobs remain")
+            wait_until(lambda: not call("squeue", "--noheader"), "jobs remain")
 
 
 def _answers(*words: str) -> bool:
-    return subprocess.run(words, capture_output=True, timeout=20).returncode == 0
+    return subprocess.run(words, capture_output=True, timeout=PATIENCE).returncode == 0
 
 
 def _idle(nodes: tuple[str, ...]) -> bool:
@@ -234,11 +229,11 @@ def throwaway_slurm(gpus: int = 2) -> Iterator[Slurm]:
         given = [f"--{option}={root / name}" for option, name in files.items()]
         stack.enter_context(_daemon(slurm, "munged", "--foreground", *given))
         socket_path = str(root / files["socket"])
-        wait_until(lambda: _answers("munge", "--socket", socket_path, "--no-input"), 10, "munged does not answer")
+        wait_until(lambda: _answers("munge", "--socket", socket_path, "--no-input"), "munged does not answer")
         stack.enter_context(_daemon(slurm, "slurmctld", "-D", "-c"))
-        wait_until(lambda: _answers("scontrol", "ping"), 20, "slurmctld does not answer")
+        wait_until(lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
         for name in nodes:
             stack.enter_context(_daemon(slurm, "slurmd", "-D", "-c", "-N", name))
-        wait_until(lambda: _idle(nodes), 30, f"nodes are not idle; logs in {root}")
+        wait_until(lambda: _idle(nodes), f"nodes are not idle; logs in {root}")
         stack.enter_context(_no_jobs_left())
         yield slurm

@@ -26,7 +26,7 @@ rule here:
         'echo "${{SLURM_JOB_ID:-no job}}" > {output}'
 
 
-# Cancelled; then its 1.2 GB, besides what Snakemake takes, are too much; then not.
+# Cancelled; then its 1.2 GB, besides what Snakemake takes, are too much, as soon as Slurm looks; then not.
 rule unlucky:
     output:
         "unlucky.txt",
@@ -35,7 +35,8 @@ rule unlucky:
         attempt=attempt,
     shell:
         'if [ {resources.attempt} = 1 ]; then scancel "$SLURM_JOB_ID"; sleep 600; fi;'
-        " python3 -c 'import time; memory = bytearray(1200 * 10**6); time.sleep(3)'; touch {output}"
+        " python3 -c 'import time; memory = bytearray(1200 * 10**6);"
+        " time.sleep(600 * ({resources.attempt} < 3))'; touch {output}"
 
 
 # Its time is up when it says so: to wait for a limit would take a minute or more.

@@ -23,14 +23,14 @@ from safetensors.torch import load_file
 
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import command, finished
-from tests.slurm.cluster import FEATURE, Slurm, call, throwaway_slurm, wait_until, why_not
+from tests.slurm.cluster import FEATURE, Slurm, call, throwaway_slurm, why_not
 from tests.training.test_parallel import losses, words
+from tests.waiting import PATIENCE, wait_until
 from tests.workflow.test_workflow import ROOT, working_copy
 
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no Slurm here: {REASON}")
 
-PATIENCE = 240  # seconds
 PIPELINE = ["--config", "experiment=toy.yaml", "--set-resources", "evaluate:gpu=1"]
 # what one node makes, another one reads
 PIPELINE += [f"{rule}:slurm_extra='--nodelist={node}'" for rule, node in (("corpus", "n1"), ("evaluate", "n2"))]
@@ -146,16 +146,16 @@ def test_ctrl_c_ends_the_jobs_and_a_killed_run_leaves_them_to_be_found(slurm, tm
 
     def begin(run: Run) -> str:
         """Wait until its job runs; its id."""
-        wait_until(lambda: "has been submitted with SLURM jobid" in run.output, PATIENCE, "no job")
+        wait_until(lambda: "has been submitted with SLURM jobid" in run.output, "no job")
         (job,) = run.jobs()
-        wait_until(lambda: slurm.jobs()[job["JobId"]]["JobState"] == "RUNNING", PATIENCE, "the job does not begin")
+        wait_until(lambda: slurm.jobs()[job["JobId"]]["JobState"] == "RUNNING", "the job does not begin")
         return job["JobId"]
 
     with snakemake(slurm, folder, "patient") as run:
         job = begin(run)
         run.process.send_signal(signal.SIGINT)
         run.end(1)
-        wait_until(lambda: slurm.jobs()[job]["JobState"] == "CANCELLED", 30, "its job goes on")
+        wait_until(lambda: slurm.jobs()[job]["JobState"] == "CANCELLED", "its job goes on")
     with snakemake(slurm, folder, "patient") as run:
         begin(run)
         run.process.kill()
@@ -165,7 +165,7 @@ def test_ctrl_c_ends_the_jobs_and_a_killed_run_leaves_them_to_be_found(slurm, tm
     found = call("squeue", "--me", "--states=RUNNING", "--noheader", "--format", "%j %k").splitlines()
     assert f"{name} rule_patient" in found
     call("scancel", "--name", name)
-    wait_until(lambda: not call("squeue", "--noheader", "--name", name), 30, "its job goes on")
+    wait_until(lambda: not call("squeue", "--noheader", "--name", name), "its job goes on")
     (folder / "go").touch()
     with snakemake(slurm, folder, "--unlock") as run:
         run.end()
@@ -192,16 +192,16 @@ def test_training_on_two_nodes_whose_time_is_up_and_that_is_preempted_ends_as_on
     def steps() -> int:
         return metrics.read_text().count("\n") if metrics.exists() else 0
 
-    wait_until(lambda: steps() >= 3, PATIENCE, "no step was made")
+    wait_until(lambda: steps() >= 3, "no step was made")
     call("scancel", "--signal=USR1", job)
     finished(command, "train", *words(config, "alone"))
-    wait_until(lambda: slurm.jobs()[job]["Restarts"] == "1", PATIENCE, log.read_text())
+    wait_until(lambda: slurm.jobs()[job]["Restarts"] == "1", log.read_text)
     done = steps()
-    wait_until(lambda: steps() >= done + 3, PATIENCE, "it did not go on")
+    wait_until(lambda: steps() >= done + 3, "it did not go on")
     more = ["--partition=urgent", "--nodes=2", "--gres=gpu:2", "--output=/dev/null"]
     urgent = call("sbatch", "--parsable", *more, "--wrap=true").strip()
-    wait_until(lambda: slurm.jobs()[urgent]["JobState"] == "COMPLETED", PATIENCE, "it did not give way")
-    wait_until(lambda: slurm.jobs()[job]["JobState"] in ("COMPLETED", "FAILED"), PATIENCE, log.read_text())
+    wait_until(lambda: slurm.jobs()[urgent]["JobState"] == "COMPLETED", "it did not give way")
+    wait_until(lambda: slurm.jobs()[job]["JobState"] in ("COMPLETED", "FAILED"), log.read_text)
     record = slurm.jobs()[job]
     assert record["JobState"] == "COMPLETED" and record["Restarts"] == "2", log.read_text()
     assert record["NumNodes"] == "2" and record["NodeList"] == "n[1-2]"

@@ -199,6 +199,7 @@ def call(folder: Path, machine: str, *words: str) -> int:
     """One call on a machine, which has its own folders and gets the pieces of the one before."""
     places = ("--results", folder / machine / "results", "--artifacts", folder / machine / "artifacts")
     fixed = [str(folder / "tiny.yaml"), *map(str, places), "--pieces", str(folder / "pieces"), "--discard-models"]
+    fixed += ["--minutes", "600"]
     return main([*fixed, *words, "--threads", "1"])
 
 

@@ -1,17 +1,17 @@
 """A run that is killed again and again, at random moments, ends as one that was left alone: to the last bit."""
 
 import json
+import math
 import random
 import shutil
 import signal
-import time
 
 from safetensors.torch import load_file
 
 from longgen.config import load_experiment
 from longgen.training.stages import Files, train_base
 from tests.experiments import experiment_file, prepare_base, tiny_settings
-from tests.processes import finished, started
+from tests.processes import calls_of, signalled, started
 
 KILLS = 20
 STEPS = 80
@@ -51,23 +51,19 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     config = experiment_file(tmp_path, settings)
     prepare_base(config)
 
-    finished(run, config, "warm")  # starts what they are forked from: what is killed is training, not importing
-    begun = time.monotonic()
-    finished(run, config, "alone")
-    whole = time.monotonic() - begun
+    whole = calls_of(run, config, "alone")
     wanted = outcome(tmp_path, "alone")
 
     moments, kills, ends, during_save = random.Random(7), 0, 0, 0
     while kills < KILLS or not ends:
-        process = started(run, config, "killed")
         # in the end it is left alone
-        process.join(moments.uniform(0.05, 0.6) * whole if kills < KILLS else None)
-        if process.is_alive():
-            process.kill()
-            process.join()
+        moment = moments.uniform(0.05, 0.6) * whole if kills < KILLS else math.inf
+        process = started(signalled, moment, signal.SIGKILL, run, config, "killed")
+        process.join()
+        assert process.exitcode in (0, -signal.SIGKILL)
+        if process.exitcode:
             kills += 1
             during_save += any((tmp_path / "killed-steps").glob(".unfinished-*"))
-        assert process.exitcode in (0, -signal.SIGKILL)
         if process.exitcode and not (tmp_path / "killed.json").exists():
             continue
         # it came to its end, and was killed, if at all, after that: there is no result before

@@ -4,7 +4,6 @@ import copy
 import json
 import subprocess
 import sys
-import time
 
 import psutil
 import pytest
@@ -24,6 +23,7 @@ from longgen.training.parallel.trainee import Trainee
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.modeling.models import tiny_hybrid
 from tests.processes import command, finished, ranks
+from tests.waiting import wait_until
 
 STAGGERED = SparsePattern(4, 1, 2, 5, staggered=True)
 # family, layout, pattern, lengths of packed documents, set-up; a set-up's rows per pass where documents are packed: 1
@@ -157,8 +157,10 @@ def test_several_processes_train_as_one_and_take_over_from_each_other(experiment
     subprocess.run(torchrun(experiment, "both"), check=True, capture_output=True)
     # killed when two processes had written checkpoints, gone on with by one
     process = psutil.Popen(torchrun(experiment, "handed"), stderr=subprocess.DEVNULL)
-    while process.poll() is None and not list(folder.glob("handed-checkpoint/step-*/progress.json")):
-        time.sleep(0.01)
+    wait_until(
+        lambda: process.poll() is not None or list(folder.glob("handed-checkpoint/step-*/progress.json")),
+        "no checkpoint",
+    )
     assert process.poll() is None
     # torchrun's workers are in sessions of their own: they would go on, and write another checkpoint
     everyone = [process, *process.children(recursive=True)]

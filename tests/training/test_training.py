@@ -2,8 +2,8 @@
 
 import dataclasses
 import json
+import os
 import signal
-import time
 
 import pytest
 import torch
@@ -20,6 +20,7 @@ from longgen.training.optimizer import OPTIMIZERS, learning_rate, make_optimizer
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base, tokens
 from tests.processes import command, finished, started
+from tests.training.moments import during_step
 
 
 @pytest.mark.parametrize("chunk", [7, 4096])
@@ -151,16 +152,13 @@ def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
     finished(command, *_words(tmp_path, config, "alone"))
 
     words = _words(tmp_path, config, "killed")
-    kills = 0
-    for minimum in (10, 30, 50):
-        process = started(command, *words)
-        while process.is_alive() and _step_of(tmp_path / "killed-checkpoint") < minimum:
-            time.sleep(0.005)
-        process.kill()
+    for step in (11, 34, 59):
+        process = started(_killed, step, *words)
         process.join()
-        kills += process.exitcode == -signal.SIGKILL
+        assert process.exitcode == -signal.SIGKILL
+        (checkpoint,) = (tmp_path / "killed-checkpoint").iterdir()
+        assert checkpoint.name == f"step-{step // 10 * 10:08d}"
         assert not (tmp_path / "killed" / "config.json").exists(), "no model before the end"
-    assert kills == 3
     finished(command, *words)
 
     alone, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
@@ -175,6 +173,12 @@ def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
     assert not (tmp_path / "killed-checkpoint").exists(), "a finished run leaves no checkpoint"
 
 
+def _killed(step: int, *words) -> None:
+    """The command, in a process that is killed in ``step``."""
+    during_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    command(*words)
+
+
 def _prepare(folder, config) -> None:
     from typer.testing import CliRunner
 
@@ -183,13 +187,6 @@ def _prepare(folder, config) -> None:
         words = ["prepare", str(config), "--stage", stage, "--output", str(output), "--corpus", str(folder / "corpus")]
         outcome = CliRunner().invoke(app, words, catch_exceptions=False)
         assert outcome.exit_code == 0
-
-
-def _step_of(checkpoint) -> int:
-    try:
-        return max(int(path.parent.name.removeprefix("step-")) for path in checkpoint.glob("step-*/progress.json"))
-    except ValueError:
-        return 0
 
 
 def test_training_lowers_the_loss(tmp_path):

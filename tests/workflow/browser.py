@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from tests.waiting import PATIENCE
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Before all else in the page: what it complains of, by whatever way.
 _WATCH = """<script>
@@ -54,7 +56,7 @@ def opened(page: Path, script: str, folder: Path) -> dict[str, Any]:
         *("--dump-dom", f"--screenshot={folder / 'screenshot.png'}"),
     )
     command = [browser() or NAMES[0], *switches, watched.as_uri()]
-    outcome = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     told = re.search(r'data-told="([^"]*)"', outcome.stdout)
     assert told, f"the page's scripts did not come to their end\n{outcome.stderr[-3000:]}"
     return json.loads(base64.b64decode(told[1]))

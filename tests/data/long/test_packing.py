@@ -58,7 +58,7 @@ def test_every_document_reappears_exactly_and_boundaries_are_theirs(tmp_path):
     assert total(done)["tokens_used"] == len(rows) * 100
 
 
-@hypothesis_settings(deadline=None, max_examples=15)
+@hypothesis_settings(max_examples=15)
 @given(st.data())
 def test_invariants_for_any_corpus(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("any")

@@ -6,7 +6,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from longgen.data.long.pack import pack
 from longgen.errors import ArtifactError, ConfigError
 from tests.data.long.corpora import digests, documents, packed, settings, slimpajama, source, upsampled, write_jsonl
+from tests.waiting import runs, wait_until
 
 FORK = multiprocessing.get_context("fork")
 
@@ -78,8 +78,20 @@ def test_killed_again_and_again(tmp_path, chosen):
     assert digests(folder) == digests(tmp_path / "whole")
 
 
-def children_of(process: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+# `longgen pack`, whose process tells of its children and is killed when the second shard of documents is there.
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from longgen.cli import main
+rename, process = Path.replace, os.getpid()
+def replace(path, target):
+    rename(path, target)
+    if (target.parent.name, target.name) == ("documents", "00001"):
+        print(Path(f"/proc/{process}/task/{process}/children").read_text(), flush=True)
+        os.kill(process, signal.SIGKILL)
+Path.replace = replace
+main()
+"""
 
 
 def test_the_command_with_workers_killed_from_outside(tmp_path):
@@ -90,21 +102,15 @@ def test_the_command_with_workers_killed_from_outside(tmp_path):
         f"name: test\nsources: [{{name: corpus, kind: jsonl, path: {path}, source_field: null}}]\ntokenizer: bytes\n"
         "method: cut\nlengths: [1000]\ntoken_budget: 500_000\nshard_tokens: 500_000\n"
     )
-    command = [sys.executable, "-c", "from longgen.cli import main; main()", "pack", str(config), "--workers", "2"]
-    process = subprocess.Popen([*command, "--output", str(tmp_path / "killed")], stderr=subprocess.DEVNULL)
-    while not (tmp_path / "killed" / "documents" / "00001").exists():
-        assert process.poll() is None
-        time.sleep(0.01)
-    workers = children_of(process.pid)
+    words = ["pack", str(config), "--workers", "2", "--output", str(tmp_path / "killed")]
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words], stdout=subprocess.PIPE, text=True)
+    assert killed.returncode == -signal.SIGKILL
+    workers = [int(word) for word in killed.stdout.split()]
     assert len(workers) >= 2
-    process.kill()
-    process.wait()
     assert not (tmp_path / "killed" / "manifest.json").exists()
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{worker}/cmdline").exists() for worker in workers):  # no orphans stay behind
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    finished = subprocess.run([*command, "--output", str(tmp_path / "killed")], capture_output=True, text=True)
+    wait_until(lambda: not any(map(runs, workers)), "orphans stay behind")
+    command = [sys.executable, "-c", "from longgen.cli import main; main()", *words]
+    finished = subprocess.run(command, capture_output=True, text=True)
     assert finished.returncode == 0, finished.stderr
     assert "500,000 tokens" in finished.stdout
     base = settings(source(path, source_field=None), lengths=[1000], token_budget=500_000, shard_tokens=500_000)

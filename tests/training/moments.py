@@ -1,0 +1,26 @@
+"""Doing something in the midst of a step of training: at the same one however busy the machine is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from longgen.training import loop
+from longgen.training.checkpoint import Progress
+
+
+def during_step(step: int, act: Callable[[], object]) -> None:
+    """Call ``act`` when this process begins optimizer step ``step`` of a run, from 1 over all phases and attempts."""
+    load, compute = loop.load_checkpoint, loop.compute_gradients
+    progress: list[Progress] = []
+
+    def loaded(*arguments: Any) -> Progress:
+        progress[:] = [load(*arguments)]
+        return progress[0]
+
+    def computed(*arguments: Any) -> Any:
+        if progress[0].step + 1 == step:
+            act()
+        return compute(*arguments)
+
+    loop.load_checkpoint, loop.compute_gradients = loaded, computed
