@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+import longgen.passive  # noqa: F401
 from longgen.cli.commands import register_commands
 from longgen.errors import LongGenError
 from longgen.scratch import use_scratch

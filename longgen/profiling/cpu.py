@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import longgen.passive  # noqa: F401
+
+# isort: split
 import torch
 import torch.nn.functional as F
 

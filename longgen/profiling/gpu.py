@@ -34,6 +34,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import longgen.passive  # noqa: F401
+
+# isort: split
 import torch
 
 from longgen.errors import LongGenError

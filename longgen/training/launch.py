@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Sequence
 
+import longgen.passive  # noqa: F401
 from longgen.config import SetupSettings, load_experiment
 from longgen.errors import TO_BE_CONTINUED, LongGenError
 from longgen.strict import require

@@ -3,6 +3,7 @@
 lm-eval 0.4.13 finds no models by entry points: somebody has to import ours.
 """
 
+import longgen.passive
 from longgen.evaluation.short_context import need_lm_eval
 
 if __name__ == "__main__":
