@@ -13,6 +13,7 @@ from longgen.config import Experiment, needed
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines import generate, method_for_budget
 from longgen.evaluation.baselines.gates_file import Gates
+from longgen.evaluation.greedy import end_tokens
 from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
@@ -73,4 +74,7 @@ class _Answers:
         budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=size) for v in variants))
         chosen = method_for_budget(self.method, budget, length, self.model.config, size, **self.fields)
         self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
-        return generate(self.model, prompts.to(self.model.device), count, chosen.method).tokens.cpu().numpy()
+        # as `greedy_answers` does: end-of-text tokens are none of an answer's
+        ends = end_tokens(self.model)
+        given = generate(self.model, prompts.to(self.model.device), count, chosen.method, ends, min_new_tokens=count)
+        return given.tokens.cpu().numpy()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from longgen.config import EvaluationSettings
+from longgen.evaluation.greedy import greedy_decoding
 from longgen.evaluation.tasks import TASKS, Sample, parts_given
 from longgen.progress import progress_bar
 from longgen.statistics import score_interval
@@ -17,12 +18,16 @@ from longgen.statistics import score_interval
 
 @torch.no_grad()
 def greedy_answers(model: Any, samples: list[Sample]) -> np.ndarray:
-    """For samples of one task and length: the greedy continuations, token ids [samples, tokens of an answer]."""
+    """For samples of one task and length: the greedy continuations, token ids [samples, tokens of an answer].
+
+    All have as many tokens as the right answer: end-of-text tokens are none of them.
+    """
     prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64)).to(model.device)
     count = len(samples[0].answer)
-    generated = model.generate(
-        prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=count, min_new_tokens=count, do_sample=False
-    )
+    with greedy_decoding(model):
+        generated = model.generate(
+            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=count, min_new_tokens=count
+        )
     return generated[:, prompts.shape[1] :].cpu().numpy()
 
 

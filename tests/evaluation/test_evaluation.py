@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from longgen.config import EvaluationSettings
 from longgen.data.tokenizer import decode_bytes, encode_bytes
@@ -26,12 +27,13 @@ class Oracle:
     """Answers by looking for the value in the prompt, within the last ``window`` tokens; otherwise with zeros."""
 
     device = torch.device("cpu")
+    generation_config = GenerationConfig(do_sample=True)
 
     def __init__(self, window: int) -> None:
         self.window = window
 
     def generate(self, prompts, max_new_tokens, **options):
-        assert not options["do_sample"]
+        assert not self.generation_config.do_sample
         rows = []
         for prompt in prompts:
             seen = decode_bytes(prompt[-self.window :].numpy())
@@ -72,6 +74,7 @@ class Fixed:
     """Says what it was told to, a list of texts of one length."""
 
     device = torch.device("cpu")
+    generation_config = GenerationConfig()
 
     def __init__(self, said):
         self.said = torch.tensor([list(text.encode()) for text in said])

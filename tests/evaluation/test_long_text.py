@@ -124,6 +124,11 @@ def test_rows_are_the_beginnings_of_documents_that_are_long_enough(tmp_path, tok
     assert bytes(rows_of(str(tmp_path), without, 6, 1).tokens[0].tolist()).decode() == "abcdefg"
 
 
+def test_text_that_spells_a_special_token_stays_text(tmp_path, tokenizer):
+    (tmp_path / "a.txt").write_text("x</s>y")
+    assert rows_of(str(tmp_path), tokenizer, 6, 1).tokens.tolist() == [[BOS_ID, *b"x</s>y"]]
+
+
 def test_json_lines_are_documents(tmp_path, tokenizer):
     path = tmp_path / "books.jsonl"
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in ("first", "second", "third one")))

@@ -16,6 +16,7 @@ from longgen.evaluation.longbench import E_SETS, SETS, TASKS, prepare, score
 from longgen.evaluation.longbench.prompts import bucket, truncate_middle
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.sources import choose
+from tests.data.test_tokenization import byte_level
 
 RECORD = {
     "input": "Who {rang}?",
@@ -106,20 +107,15 @@ def test_the_middle_is_cut_out(length, expected, tokenizer):
     assert truncate_middle("abcdefghijklmnopqrstuvwxyz", length, tokenizer) == expected
 
 
-def test_special_tokens_count_but_are_not_in_the_prompt():
-    class Tokens:
-        def __init__(self, ids):
-            self.input_ids = ids
+@pytest.mark.parametrize("template", ["<s> $A", "<s> $A </s>"])
+def test_bos_counts_but_is_not_in_the_prompt_and_eos_is_nowhere(template):
+    tokenizer = byte_level(template)
+    assert truncate_middle("abcdef", 6, tokenizer) == "abdef"
+    assert truncate_middle("abcdef", 7, tokenizer) == "abcdef"
 
-    class WithBos:
-        def __call__(self, text, truncation):
-            return Tokens(["<s>", *text])
 
-        def decode(self, ids, skip_special_tokens):
-            return "".join(token for token in ids if not (skip_special_tokens and token == "<s>"))
-
-    assert truncate_middle("abcdef", 6, WithBos()) == "abdef"
-    assert truncate_middle("abcdef", 7, WithBos()) == "abcdef"
+def test_text_that_spells_a_special_token_stays_in_a_cut_prompt():
+    assert truncate_middle("a</s>bcdef<s>", 12, byte_level("<s> $A")) == "a</s>def<s>"
 
 
 def test_cut_prompts_say_so(tokenizer, tmp_path):

@@ -71,7 +71,8 @@ def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment
         seen.append((name, fraction, length, bytes_per_value, fields))
         return SimpleNamespace(method=name, kept_bytes=int(1000 * fraction), full_bytes=1000)
 
-    def read(model, prompts, count, method):
+    def read(model, prompts, count, method, stop, min_new_tokens):
+        assert (stop, min_new_tokens) == ([258], count), "end-of-text is none of an answer's tokens, as with hybrids"
         answers = []
         for row in prompts.tolist():
             said = bytes(row).decode()
@@ -82,7 +83,7 @@ def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment
 
     monkeypatch.setattr(reduction, "method_for_budget", chosen)
     monkeypatch.setattr(reduction, "generate", read)
-    model = SimpleNamespace(device="cpu", config=None)
+    model = SimpleNamespace(device="cpu", config=None, generation_config=SimpleNamespace(eos_token_id=258))
     records = evaluate_reductions(model, TEXT, experiment, "ends", LEARNED)
     cells = [tuple(record[key] for key in ("method", "task", "length", "depth", "n")) for record in records]
     assert cells == [

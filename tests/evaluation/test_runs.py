@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
 from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.vocabulary import BOS_ID, EOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark, check_tasks
 from longgen.evaluation.runs.predict import Generated, answers_folder, predict, read_answers
@@ -20,6 +22,7 @@ from longgen.evaluation.runs.prompts import PromptFile, write_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records
 
 MODEL = {"weights": "one"}
+SPECIAL = [("<s>", BOS_ID), ("</s>", EOS_ID)]
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,24 @@ def test_answers_and_scores(tmp_path, tokenizer, batch_tokens):
     for record in records:
         assert (record["score"], record["n"], record["metric"], record["stand_in"]) == (1.0, 2, "exact", True)
         assert (record["benchmark"], record["task"], record["length"]) == ("needle", "keys", 700)
+
+
+@pytest.mark.parametrize("batch_tokens", [0, 6000])
+def test_a_model_reads_bos_the_text_and_nothing_after_it(tmp_path, tokenizer, batch_tokens):
+    prompts, read = made(tmp_path, tokenizer, count=1), []
+    spelled = {sample.id: sample.prompt.replace("The pass key", "</s>The pass key") for sample in prompts}
+    lines = [json.loads(line) for line in prompts.path.read_text().splitlines()]
+    changed = [json.dumps(line | {"prompt": spelled[line["id"]]}) + "\n" for line in lines]
+    prompts.path.write_text("".join(changed))
+    appends = AutoTokenizer.from_pretrained(tokenizer.name_or_path)
+    appends.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", special_tokens=SPECIAL)
+
+    def generate(batch):
+        read.extend(row[real.bool()].tolist() for row, real in zip(batch.tokens, batch.mask, strict=True))
+        return Generated(torch.full((len(batch.tokens), 3), 65))
+
+    predict(prompts, appends, generate, MODEL, tmp_path / "a", batch_tokens=batch_tokens)
+    assert sorted(read) == sorted([BOS_ID, *text.encode()] for text in spelled.values())
 
 
 def test_only_what_is_missing_or_changed_is_answered_again(tmp_path, tokenizer):

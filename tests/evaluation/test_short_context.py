@@ -10,12 +10,14 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
+from tokenizers.processors import TemplateProcessing
+from transformers import AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.cluster.benchmarks import SHORT_CONTEXT_TASKS
 from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.short_context import data as data_module
 from longgen.evaluation.short_context import model as model_module
@@ -29,6 +31,7 @@ from longgen.pattern import SparsePattern
 from tests.modeling.models import tiny_base, tiny_hybrid
 
 quiet_lm_eval()
+SPECIAL = [("<s>", BOS_ID), ("</s>", EOS_ID)]
 COLUMNS = ["task", "metric", "num_fewshot", "n", "score", "score_low", "score_high", "stand_in"]
 
 
@@ -116,6 +119,29 @@ def test_rolling_and_generation_are_those_of_lm_eval(network, tokenizer):
         assert ours.generate_until(asked, disable_tqdm=True) == [*answers, *stopped]
 
 
+def test_nothing_follows_a_context_and_text_stays_text(network, folder):
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing("<s> $A </s>", special_tokens=SPECIAL)
+    lm = LongGenLM(network, tokenizer=tokenizer)
+    assert lm._encode_pair("a </s>", " cd") == ([BOS_ID, *b"a </s>"], [*b" cd"])
+    assert lm.tok_encode("a", add_special_tokens=False) == [*b"a"]
+    tokens, mask = lm.tok_batch_encode(["abc", "a"], left_truncate_len=3)
+    assert tokens.tolist() == [[*b"abc"], [PAD_ID, BOS_ID, *b"a"]]
+    assert mask.tolist() == [[1, 1, 1], [0, 1, 1]]
+    # a chat template spells special tokens out, and means them
+    tokenizer.chat_template = "{{ bos_token }}{{ messages[0]['content'] }}"
+    assert lm.tok_encode(lm.apply_chat_template([{"role": "user", "content": "a"}])) == [BOS_ID, *b"a"]
+    assert lm.tok_batch_encode(["<s>a"])[0].tolist() == [[BOS_ID, *b"a"]]
+
+
+def test_generation_defaults_of_a_checkpoint_change_no_answer(network, tokenizer, monkeypatch):
+    asked = of("generate_until", ("1 2 3 4", {"until": [], "max_gen_toks": 12}))
+    expected = LongGenLM(network, tokenizer=tokenizer).generate_until(asked, disable_tqdm=True)
+    hostile = GenerationConfig(repetition_penalty=1.8, num_beams=3, suppress_tokens=list(range(200)), min_length=90)
+    monkeypatch.setattr(network, "generation_config", hostile)
+    assert LongGenLM(network, tokenizer=tokenizer).generate_until(asked, disable_tqdm=True) == expected
+
+
 def test_an_empty_context_is_the_prefix_token(network, tokenizer):
     lm = LongGenLM(network, tokenizer=tokenizer)
     empty, prefixed = lm.loglikelihood(of("loglikelihood", ("", "ab")), disable_tqdm=True)[0], lm.prefix_token_id
@@ -145,6 +171,8 @@ def test_refusals_of_the_model(network, tokenizer):
         LongGenLM(network, tokenizer=tokenizer, batch_size="auto")
     with pytest.raises(ConfigError, match="mixed_precision_dtype is 'bfloat16'"):
         LongGenLM(network, tokenizer=tokenizer, mixed_precision_dtype="bfloat16")
+    with pytest.raises(ConfigError, match="truncation is True: allowed is false"):
+        LongGenLM(network, tokenizer=tokenizer, truncation=True)
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=260, n_embd=8, n_layer=1, n_head=1, n_positions=32))
     with pytest.raises(ConfigError, match="model_type is 'gpt2': allowed is a hybrid, llama"):
         LongGenLM(gpt2, tokenizer=tokenizer)

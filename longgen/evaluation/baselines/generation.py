@@ -84,7 +84,7 @@ def generate(
             kept = kept if new else kept_bytes(cache)
             scores = logits[:, -1]
             if len(new) < min_new_tokens:
-                scores = scores.index_fill(-1, ends, -torch.inf)
+                scores = scores.index_fill(-1, ends[ends < scores.shape[-1]], -torch.inf)
             following = scores.argmax(-1, keepdim=True)
             if new:
                 following = torch.where(torch.isin(tokens, ends), tokens, following)

@@ -14,6 +14,7 @@ from longgen.data.long.readers import READERS
 from longgen.data.long.records import BadRecord
 from longgen.data.long.settings import LongSourceSettings
 from longgen.data.sources import load_documents
+from longgen.data.tokenization import TextEncoder
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.sources import hub_dataset
 from longgen.progress import progress_bar
@@ -86,12 +87,13 @@ def long_rows(text: LongText, tokenizer: Any, length: int, count: int) -> LongRo
         ConfigError: there are fewer.
     """
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
+    encode = TextEncoder(tokenizer)
     rows: list[list[int]] = []
     read = 0
     with progress_bar(count, text.source, "document") as bar:
         while len(rows) < count and (document := next(text.documents, None)) is not None:
             read += 1
-            tokens = bos + tokenizer(document, add_special_tokens=False, verbose=False).input_ids
+            tokens = bos + encode(document)
             if len(tokens) > length:
                 rows.append(tokens[: length + 1])
                 bar.update()

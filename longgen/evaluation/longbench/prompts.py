@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from longgen.data.tokenization import encode_prompt
 from longgen.evaluation.longbench.records import Record, load_records
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
@@ -22,12 +23,12 @@ BUCKETS = {"0-4k": 4000, "4-8k": 8000, "8k+": None}
 
 
 def truncate_middle(prompt: str, length: int, tokenizer: Any) -> str:
-    """``prompt``, without its middle if it has more than ``length`` tokens (special ones count, as in pred.py).
+    """``prompt``, without its middle if it has more than ``length`` tokens (BOS counts, as in pred.py).
 
     What is left is half of them from the start and half from the end, as text: tokenised again, it can be a few tokens
     longer or shorter.
     """
-    tokens = tokenizer(prompt, truncation=False).input_ids
+    tokens = encode_prompt(tokenizer, prompt)
     if len(tokens) <= length:
         return prompt
     half = length // 2

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, 
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import kept_bytes
 from longgen.evaluation.baselines.method import kv_heads_of
+from longgen.evaluation.greedy import end_tokens, greedy_decoding
 from longgen.evaluation.likelihood import PREFILL_TOKENS
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import fingerprint_files
@@ -48,14 +49,8 @@ def full_kv_bytes(model: Any, length: int) -> int:
     return 2 * kv_heads_of(config) * length * head_dim * next(model.parameters()).element_size()
 
 
-def end_tokens(model: Any) -> list[int]:
-    """The tokens at which the model itself ends an answer."""
-    ends = model.generation_config.eos_token_id
-    return ends if isinstance(ends, list) else [] if ends is None else [ends]
-
-
 def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
-    """Greedy continuation, whatever the model's own generation defaults say."""
+    """Greedy continuation, whatever the model's own generation defaults say but for its end-of-text tokens."""
 
     @torch.no_grad()
     def generate(batch: PromptBatch) -> Generated:
@@ -64,26 +59,23 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         if rows == 1 and width > prefill_tokens:
             options["prefill_chunk_size"] = prefill_tokens
         cache = LongGenCache(model.config) if isinstance(model, LongGenMixin) else None
-        after_prompt = _AfterPrompt(cache)
-        generated = model.generate(
-            batch.tokens,
-            attention_mask=batch.mask,
-            max_new_tokens=batch.max_new_tokens,
-            min_new_tokens=1 if batch.stop else None,
-            eos_token_id=[*end_tokens(model), *batch.stop] or None,
-            do_sample=False,
-            temperature=None,
-            top_p=None,
-            top_k=None,
-            pad_token_id=model.generation_config.pad_token_id or 0,
-            past_key_values=cache,
-            stopping_criteria=StoppingCriteriaList([after_prompt]),
-            **options,
-        )
+        after_prompt, ends = _AfterPrompt(cache), [*end_tokens(model), *batch.stop]
+        with greedy_decoding(model):
+            generated = model.generate(
+                batch.tokens,
+                attention_mask=batch.mask,
+                max_new_tokens=batch.max_new_tokens,
+                min_new_tokens=1 if batch.stop else None,
+                eos_token_id=ends or None,
+                pad_token_id=ends[0] if ends else None,
+                past_key_values=cache,
+                stopping_criteria=StoppingCriteriaList([after_prompt]),
+                **options,
+            )
         fraction = None
         if after_prompt.kept_bytes is not None and bool(batch.mask.all()):  # slots for padded rows are no measure
             fraction = after_prompt.kept_bytes / (rows * full_kv_bytes(model, width))
-        return Generated(generated[:, width:], fraction)
+        return Generated(generated[:, width:], fraction, ends)
 
     return generate
 

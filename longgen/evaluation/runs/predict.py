@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
+from longgen.data.tokenization import encode_prompt, encode_text
 from longgen.errors import ConfigError
+from longgen.evaluation.greedy import until_end
 from longgen.evaluation.runs.line_files import append_to, read_lines, write_line
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
 from longgen.evaluation.samples import Sample
@@ -18,6 +20,9 @@ from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
 
 ANSWERED_BY = "answered-by.json"
+# Part of who answered: rises with every change of how answers come about, so that older ones are given anew.
+# 2: text stays text, nothing follows a prompt, greedy whatever the model's defaults, cut at the end of text.
+ANSWERING = 2
 
 
 @dataclass(frozen=True)
@@ -43,10 +48,12 @@ class Generated(NamedTuple):
     Attributes:
         tokens: [rows, at most max_new_tokens] int64.
         kv_fraction: bytes of the KV cache after the prompts, over those of full attention; None if not measured.
+        ends: token ids that end a row. What follows the first of them is filler: other rows of the batch took longer.
     """
 
     tokens: torch.Tensor
     kv_fraction: float | None = None
+    ends: Collection[int] = ()
 
 
 Generate = Callable[[PromptBatch], Generated]
@@ -86,7 +93,7 @@ def predict(
 
     Args:
         prompts: of one task at one length.
-        tokenizer: of the model; it puts BOS before a prompt if the model wants one.
+        tokenizer: of the model; it puts BOS before a prompt if the model wants one (`encode_prompt`).
         generate: the model's greedy continuation.
         identity: plain data that determines the answers besides the prompts: the model's weights, how it computes.
         folder: of this model's answers.
@@ -104,6 +111,7 @@ def predict(
     """
     if not 0 <= shard < shards:
         raise ConfigError(f"shard is {shard}: allowed is 0..{shards - 1}")
+    identity = identity | {"answering": ANSWERING}
     folder, by = answers_folder(folder, prompts), fingerprint(identity)
     path = folder / f"shard-{shard:05d}-of-{shards:05d}.jsonl"
     with append_to(path, "wait for it, or give another shard") as file:
@@ -124,7 +132,7 @@ def predict(
 
 def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterator[list[Sample]]:
     """Samples of similar lengths together, the longest first: if memory is short, it is at the start."""
-    lengths = {sample.id: len(tokenizer(sample.prompt).input_ids) + sample.max_new_tokens for sample in samples}
+    lengths = {sample.id: len(encode_prompt(tokenizer, sample.prompt)) + sample.max_new_tokens for sample in samples}
     batch: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: -lengths[sample.id]):
         longest = lengths[batch[0].id] if batch else 0
@@ -144,13 +152,13 @@ def _limits(sample: Sample) -> tuple[int, str | None]:
 def _answers(
     batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str
 ) -> tuple[list[str], float | None]:
-    rows = [tokenizer(sample.prompt).input_ids for sample in batch]
+    rows = [encode_prompt(tokenizer, sample.prompt) for sample in batch]
     width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
     tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     max_new_tokens, text = _limits(batch[0])
     # as LongBench's pred.py: a text's last token, since tokenizers may put a space before it
-    stop = () if text is None else (tokenizer.encode(text, add_special_tokens=False)[-1],)
+    stop = () if text is None else (encode_text(tokenizer, text)[-1],)
     generated = generate(PromptBatch(tokens, mask, max_new_tokens, stop))
-    texts = [tokenizer.decode(row, skip_special_tokens=True) for row in generated.tokens.tolist()]
-    return texts, generated.kv_fraction
+    said = [until_end(row, generated.ends) for row in generated.tokens.tolist()]
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in said], generated.kv_fraction

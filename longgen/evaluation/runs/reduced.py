@@ -13,7 +13,8 @@ from transformers import AutoConfig
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines import Gates, method_for_budget
 from longgen.evaluation.baselines import generate as generate_reduced
-from longgen.evaluation.runs.model import end_tokens, full_kv_bytes
+from longgen.evaluation.greedy import end_tokens
+from longgen.evaluation.runs.model import full_kv_bytes
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.modeling.configuration import hybrid_of
 from longgen.planner import kv_cache_bytes
@@ -102,6 +103,6 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
         given = generate_reduced(
             model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=1 if batch.stop else 0
         )
-        return Generated(given.tokens, given.kept_bytes / (rows * full_kv_bytes(model, width)))
+        return Generated(given.tokens, given.kept_bytes / (rows * full_kv_bytes(model, width)), stop)
 
     return generate

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
+from longgen.data.tokenization import encode_prompt, encode_text
+from longgen.evaluation.greedy import greedy_decoding
 from longgen.modeling import BASE_FAMILIES
 from longgen.progress import progress_bar
 from longgen.strict import require
@@ -23,9 +25,13 @@ logger = logging.getLogger(__name__)
 class LongGenLM(HFLM):
     """lm-eval's ``hf`` for hybrids and their base families: the same numbers, less memory.
 
-    Tokenisation, rolling windows and generation are `HFLM`'s. It computes the logits of every token of a batch, 4 GB in
-    float32 for one prompt of 32K tokens and a vocabulary of 32,000, and uses those of the continuations; here hidden
-    states of continuations alone go through the language-model head, `CHUNK_TOKENS` at a time.
+    Rolling windows and generation are `HFLM`'s. It computes the logits of every token of a batch, 4 GB in float32 for
+    one prompt of 32K tokens and a vocabulary of 32,000, and uses those of the continuations; here hidden states of
+    continuations alone go through the language-model head, `CHUNK_TOKENS` at a time.
+
+    Other than there, text is tokenised as everywhere here (`longgen.data.tokenization`): nothing follows a context,
+    and text that spells a special token stays text, unless a chat template wrote it. A checkpoint's generation defaults
+    do not count (`longgen.evaluation.greedy`); what a task asks for does.
     """
 
     def __init__(self, pretrained: Any, batch_size: int | str = 1, **options: Any) -> None:
@@ -42,10 +48,50 @@ class LongGenLM(HFLM):
         mixed = options.get("mixed_precision_dtype")
         require(mixed is None, "mixed_precision_dtype", mixed, "none: dtype is that of weights and activations")
         require(str(batch_size).isdigit() and int(batch_size) > 0, "batch_size", batch_size, "a number from 1 up")
+        truncation = options.get("truncation", False)
+        require(not truncation, "truncation", truncation, "false: prompts that are too long lose their start")
         super().__init__(pretrained, batch_size=batch_size, **options)
+        self._spells_special_tokens = False
         # others may do more to hidden states than their head does, such as scaling
         family = self.config.model_type.removeprefix("longgen_")
         require(family in BASE_FAMILIES, "model_type", self.config.model_type, f"a hybrid, {', '.join(BASE_FAMILIES)}")
+
+    def apply_chat_template(self, *arguments: Any, **options: Any) -> str:
+        """As `HFLM`'s: a prompt in which special tokens are spelled out, and are meant as such from then on."""
+        self._spells_special_tokens = True
+        return super().apply_chat_template(*arguments, **options)
+
+    def tok_encode(
+        self,
+        string: str,
+        add_special_tokens: bool | None = None,
+        left_truncate_len: int | None = None,
+        **options: Any,
+    ) -> list[int]:
+        """Tokens of a text, with what the tokenizer puts before it unless ``add_special_tokens`` is False."""
+        if self._spells_special_tokens:
+            return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
+        wanted = self.add_bos_token if add_special_tokens is None else add_special_tokens
+        tokens = (encode_text if wanted is False else encode_prompt)(self.tokenizer, string)
+        return tokens[-left_truncate_len:] if left_truncate_len else tokens
+
+    def tok_batch_encode(
+        self,
+        strings: list[str],
+        padding_side: str = "left",
+        left_truncate_len: int | None = None,
+        truncation: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Prompts of one batch, padded: token ids and mask, [rows, tokens] int64 each."""
+        if self._spells_special_tokens:
+            return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
+        rows = [self.tok_encode(string, left_truncate_len=left_truncate_len) for string in strings]
+        padded = self.tokenizer.pad({"input_ids": rows}, padding_side=padding_side, return_tensors="pt")
+        return padded["input_ids"], padded["attention_mask"]
+
+    def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
+        with greedy_decoding(self.model):
+            return super()._model_generate(*arguments, **options)
 
     @torch.no_grad()
     def _loglikelihood_tokens(

@@ -1,0 +1,41 @@
+"""Greedy decoding: what every answer is decoded by, whatever a checkpoint's own generation defaults say."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from transformers import GenerationConfig
+
+
+def end_tokens(model: Any) -> list[int]:
+    """The tokens at which a model itself ends an answer, from its generation defaults."""
+    ends = model.generation_config.eos_token_id
+    return list(ends) if isinstance(ends, (list, tuple)) else [] if ends is None else [ends]
+
+
+@contextlib.contextmanager
+def greedy_decoding(model: Any) -> Iterator[None]:
+    """Within it, ``model.generate`` is greedy: nothing is sampled, penalised, suppressed or searched for.
+
+    Of the generation defaults that a checkpoint brings, end-of-text tokens alone count. What it may also have
+    (repetition penalties, beams, suppressed tokens, least lengths, ...) would be part of some answers and not of those
+    of KV reductions, which have a loop of their own. To hand `generate` a configuration is not enough: it fills what
+    that leaves open with the model's.
+
+    Args:
+        model: a Hugging Face causal LM; it has its own defaults again afterwards.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=end_tokens(model) or None)
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def until_end(tokens: list[int], ends: Collection[int]) -> list[int]:
+    """``tokens`` to the first of ``ends``, which is the last that the model said; a batch has filler after it."""
+    places = [place for place, token in enumerate(tokens) if token in ends]
+    return tokens[: places[0] + 1] if places else tokens
