@@ -18,7 +18,6 @@ from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
 from longgen.planner import experiment_shape, kv_cache_bytes
-from longgen.planner.costs import VALUE_BYTES
 
 
 def evaluate_reductions(
@@ -70,9 +69,8 @@ class _Answers:
         prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64))
         length, count = prompts.shape[1], len(samples[0].answer)
         shape, variants = experiment_shape(self.experiment), map(self.experiment.variant, (self.budget_of, "full"))
-        size = VALUE_BYTES[needed(self.experiment.evaluation, "evaluation").dtype]
-        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=size) for v in variants))
-        chosen = method_for_budget(self.method, budget, length, self.model.config, size, **self.fields)
+        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length) for v in variants))
+        chosen = method_for_budget(self.method, budget, length, self.model, **self.fields)
         self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
         # as `greedy_answers` does: end-of-text tokens are none of an answer's
         ends = end_tokens(self.model)

@@ -347,8 +347,8 @@ def test_pass_keys_are_hidden_and_recited():
 
 
 # ---------------------------------------------------------------- generation and budgets, all methods
-def budgeted(name: str, fraction, length: int, config):
-    return method_for_budget(name, fraction, length, config, bytes_per_value=8, **FIELDS.get(name, {}))
+def budgeted(name: str, fraction, length: int, model):
+    return method_for_budget(name, fraction, length, model, **FIELDS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -357,7 +357,7 @@ def test_a_full_budget_generates_what_the_full_model_does(name, family):
     model, x = full_model(family), tokens(70)
     expected = model.generate(x, max_new_tokens=20, do_sample=False, eos_token_id=None)[:, 70:]
     assert min(len(set(row)) for row in expected.tolist()) > 5
-    method = budgeted(name, 1.0, 90, model.config).method
+    method = budgeted(name, 1.0, 90, model).method
     assert torch.equal(generate(model, x, 20, method).tokens, expected)
     assert model.config._attn_implementation == "longgen"
 
@@ -367,7 +367,7 @@ def test_a_full_budget_generates_what_the_full_model_does(name, family):
 @pytest.mark.parametrize("fraction", [Fraction(3, 8), 0.38, 0.5, 0.77, 1])
 def test_budgets_are_met_to_the_byte(name, length, fraction):
     model, x = tiny_hybrid(layout="all").double(), tokens(length)
-    method, kept, full = budgeted(name, fraction, length, model.config)
+    method, kept, full = budgeted(name, fraction, length, model)
     assert full == kv_cache_bytes(
         ModelShape("tiny", LAYERS, 64, 96, 4, KV_HEADS, HEAD_DIM, 128), Layout((True,) * LAYERS), SMALL, length, 8
     )
@@ -381,18 +381,21 @@ def test_budgets_are_met_to_the_byte(name, length, fraction):
 
 
 def test_the_ceiling_is_the_trained_length_and_bounds_the_window():
-    config = tiny_hybrid(layout="all").config
-    assert config.max_position_embeddings == 512
-    assert method_for_budget("lm-infinite", 0.5, 400, config).method == LMInfinite(191, 10, 512)
-    assert method_for_budget("lm-infinite", 0.9, 1000, config).method == LMInfinite(512, 10, 512)
-    assert method_for_budget("lm-infinite", 0.5, 400, config, ceiling=None, sinks=4).method == LMInfinite(197, 4)
+    model = tiny_hybrid(layout="all")
+    assert model.config.max_position_embeddings == 512
+    assert method_for_budget("lm-infinite", 0.5, 400, model).method == LMInfinite(191, 10, 512)
+    assert method_for_budget("lm-infinite", 0.9, 1000, model).method == LMInfinite(512, 10, 512)
+    assert method_for_budget("lm-infinite", 0.5, 400, model, ceiling=None, sinks=4).method == LMInfinite(197, 4)
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_half_precision_holds_half_as_much(name):
-    model, x = full_model(), tokens(70)
-    method, kept, _ = method_for_budget(name, 0.4, 70, model.config, **FIELDS.get(name, {}))
-    assert generate(model.bfloat16(), x, 3, method).kept_bytes == 2 * kept
+def test_bytes_are_counted_in_the_dtype_of_the_model(name):
+    model, x = full_model(), tokens(70)  # two rows
+    single = budgeted(name, 0.4, 70, model.float())
+    assert generate(model, x, 3, single.method).kept_bytes == 2 * single.kept_bytes
+    half = budgeted(name, 0.4, 70, model.bfloat16())
+    assert generate(model, x, 3, half.method).kept_bytes == 2 * half.kept_bytes
+    assert half == (single.method, single.kept_bytes // 2, single.full_bytes // 2)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -499,7 +502,7 @@ def test_impossible_sizes_are_refused(make, message):
 ])  # fmt: skip
 def test_impossible_budgets_are_refused(name, fraction, fields, message):
     with pytest.raises(ConfigError, match=message):
-        method_for_budget(name, fraction, 100, tiny_hybrid(layout="all").config, **fields)
+        method_for_budget(name, fraction, 100, tiny_hybrid(layout="all"), **fields)
 
 
 def test_what_cannot_be_generated_is_refused():

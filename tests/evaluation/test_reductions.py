@@ -67,8 +67,9 @@ def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment
     """Answers are those of a reader; tova gets the first of every batch wrong."""
     seen = []
 
-    def chosen(name, fraction, length, config, bytes_per_value, **fields):
-        seen.append((name, fraction, length, bytes_per_value, fields))
+    def chosen(name, fraction, length, asked, **fields):
+        assert asked is model
+        seen.append((name, fraction, length, fields))
         return SimpleNamespace(method=name, kept_bytes=int(1000 * fraction), full_bytes=1000)
 
     def read(model, prompts, count, method, stop, min_new_tokens):
@@ -94,16 +95,16 @@ def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment
         for depth in (0.0, 0.5, 1.0)
     ]
     shape, ends, full = experiment_shape(experiment), experiment.variant("ends"), experiment.variant("full")
-    for name, fraction, length, bytes_per_value, fields in seen:
-        kept, whole = (kv_cache_bytes(shape, v.layout, v.pattern, length, bytes_per_value=4) for v in (ends, full))
-        assert (fraction, bytes_per_value) == (Fraction(kept, whole), 4)
+    for name, fraction, length, fields in seen:
+        kept, whole = (kv_cache_bytes(shape, v.layout, v.pattern, length) for v in (ends, full))
+        assert fraction == Fraction(kept, whole)
         assert fields == (LEARNED._asdict() if name == "duo-attention" else {})
     for record in records:
         right = record["n"] - (record["method"] == "tova")
         assert record["budget_of"] == "ends"
         assert record["exact"] == right / record["n"]
         assert (record["exact_low"], record["exact_high"]) == wilson_interval(right, record["n"])
-        fraction = next(share for _, share, length, _, _ in seen if length == record["length"] - 5)
+        fraction = next(share for _, share, length, _ in seen if length == record["length"] - 5)
         assert record["kv_fraction"] == int(1000 * fraction) / 1000
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from transformers import PretrainedConfig
-
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import DuoAttention
 from longgen.evaluation.baselines.h2o import H2O
@@ -48,8 +46,7 @@ def method_for_budget(
     name: str,
     fraction: float | Fraction,
     length: int,
-    config: PretrainedConfig,
-    bytes_per_value: int = 2,
+    model: Any,
     **fields: Any,
 ) -> Budgeted:
     """The method with sizes that keep as much as possible, and at most ``fraction`` of the full KV cache.
@@ -59,8 +56,7 @@ def method_for_budget(
         fraction: of the bytes that full attention keeps, above 0 and at most 1. Floats are taken as they are written,
             0.38 as 38/100; a `Fraction` of two byte counts is exact.
         length: tokens of the prompt. With that of prompt and answer, nothing is evicted at fraction 1.
-        config: of the model.
-        bytes_per_value: of keys and values: 2 for 16-bit, 4 for 32-bit floats.
+        model: a longgen model. Its keys and values have the dtype of its weights, by which bytes are counted.
         **fields: of the method, such as ``window``, or the ``gates`` that DuoAttention needs.
 
     Raises:
@@ -69,13 +65,13 @@ def method_for_budget(
     if name not in METHODS:
         raise ConfigError(f"method is {name!r}: allowed are {', '.join(METHODS)}")
     check_count("length", length)
-    check_count("bytes_per_value", bytes_per_value)
     if isinstance(fraction, bool) or not isinstance(fraction, (int, float, Fraction)) or not 0 < fraction <= 1:
         raise ConfigError(f"fraction is {fraction!r}: allowed is above 0 and at most 1")
+    config = model.config
     try:
         method = METHODS[name].for_tokens(Fraction(str(fraction)) * length, length, config, **fields)
     except (TypeError, ConfigError) as error:
         raise ConfigError(f"{name}: {error}") from error
     head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * head_dim * bytes_per_value
+    token = 2 * head_dim * model.dtype.itemsize
     return Budgeted(method, method.kept_tokens(length, config) * token, length * kv_heads_of(config) * token)

@@ -91,14 +91,13 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
     Raises:
         ConfigError: an unknown method, an impossible budget, or a model with sparse heads.
     """
-    size = next(model.parameters()).element_size()
     fields = {} if gates is None else gates._asdict()
 
     def generate(batch: PromptBatch) -> Generated:
         if not bool(batch.mask.all()):
             raise ConfigError("--batch-tokens is set with --kv-method: allowed is 0, as prompts differ in length")
         rows, width = batch.tokens.shape
-        chosen = method_for_budget(method, budget.fraction(width), width, model.config, size, **fields)
+        chosen = method_for_budget(method, budget.fraction(width), width, model, **fields)
         stop = [*end_tokens(model), *batch.stop]
         given = generate_reduced(
             model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=1 if batch.stop else 0
