@@ -200,5 +200,59 @@ def test_missing_and_damaged_files_are_named(tokenizer, tmp_path):
     with pytest.raises(ArtifactError, match=r"hotpotqa\.json is not JSON"):
         list(prepare("qa_2", 4096, 1, tokenizer, 1, tmp_path))
     (tmp_path / "ruler" / "hotpotqa.json").write_text('[{"question": "?"}]')
-    with pytest.raises(ArtifactError, match=r"hotpotqa\.json has not the schema"):
+    with pytest.raises(ArtifactError, match=r"hotpotqa\.json, record 1: context is missing"):
         list(prepare("qa_2", 4096, 1, tokenizer, 1, tmp_path))
+
+
+ANSWERED = {"question": "?", "answers": [{"text": "x"}], "is_impossible": False}
+HOTPOT = {"question": "?", "answer": "x", "context": [["T", ["s."]]]}
+
+
+def asked(**changes):
+    return {"data": [{"paragraphs": [{"context": "c", "qas": [ANSWERED, ANSWERED | changes]}]}]}
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "message"),
+    [
+        ("niah_single_2", {"text": None}, "PaulGrahamEssays.json: text is None: allowed is text"),
+        ("niah_single_2", {"text": " "}, "PaulGrahamEssays.json: text is ' ': allowed is text that is not blank"),
+        ("niah_single_2", {"text": ["a"]}, r"PaulGrahamEssays.json: text is \['a'\]: allowed is text"),
+        ("niah_single_2", {"text": "a \ud800"}, "PaulGrahamEssays.json: text is .*: allowed is UTF-8 text"),
+        ("niah_single_2", ["a"], r"PaulGrahamEssays.json: the value is \['a'\]: allowed is a mapping with text"),
+        ("qa_1", [], r"squad.json: the value is \[\]: allowed is a mapping with data"),
+        ("qa_1", {"data": [{"paragraphs": {}}]}, r"squad.json, data\[0\]: paragraphs is {}: allowed is a list"),
+        ("qa_1", asked(question=None), r"data\[0\]\.paragraphs\[0\]\.qas\[1\]: question is None: allowed is text"),
+        ("qa_1", asked(answers=[]), r"qas\[1\]: answers is \[\]: allowed is a list of one or more"),
+        ("qa_1", asked(answers=[{"text": None}]), r"qas\[1\]\.answers\[0\]: text is None: allowed is text"),
+        ("qa_1", asked(is_impossible=0), r"qas\[1\]: is_impossible is 0: allowed is true or false"),
+        ("qa_2", {}, r"hotpotqa.json: the file is {}: allowed is a list of records"),
+        ("qa_2", [HOTPOT, HOTPOT | {"answer": None}], "hotpotqa.json, record 2: answer is None: allowed is text"),
+        ("qa_2", [HOTPOT | {"context": [["T", "s."]]}], r"record 1: context\[0\] is \['T', 's.'\]: allowed is a title"),
+        ("qa_2", [HOTPOT | {"context": []}], r"record 1: context is \[\]: allowed is a list of one or more"),
+        ("qa_2", [HOTPOT | {"context": {"title": ["T"]}}], "record 1, context: sentences is missing"),
+        (
+            "qa_2",
+            [HOTPOT | {"context": {"title": ["T"], "sentences": []}}],
+            r"title is \['T'\]: allowed is a list of 0",
+        ),
+    ],
+)
+def test_bad_data_is_named_with_file_record_and_field(tokenizer, tmp_path, monkeypatch, task, content, message):
+    monkeypatch.setattr(data, "punkt", lambda: plain_sentences)
+    name = {"niah_single_2": "PaulGrahamEssays", "qa_1": "squad", "qa_2": "hotpotqa"}[task]
+    (tmp_path / "ruler").mkdir()
+    (tmp_path / "ruler" / f"{name}.json").write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=message):
+        list(prepare(task, 4096, 1, tokenizer, 1, tmp_path))
+
+
+def test_hotpotqa_as_the_hub_has_it_gives_the_same_prompts(tokenizer, official):
+    made = [asdict(sample) for sample in prepare("qa_2", 4096, 3, tokenizer, 1, official)]
+    path = official / "ruler" / "hotpotqa.json"
+    records = json.loads(path.read_text())
+    for record in records:
+        titles, sentences = zip(*record["context"], strict=True)
+        record["context"] = {"title": titles, "sentences": sentences}
+    path.write_text(json.dumps(records))
+    assert [asdict(sample) for sample in prepare("qa_2", 4096, 3, tokenizer, 1, official)] == made

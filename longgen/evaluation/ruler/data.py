@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any, TypeVar
 from longgen.errors import ArtifactError
 from longgen.evaluation.ruler import stand_ins
 from longgen.evaluation.ruler.essays import Essays, plain_sentences, punkt
+from longgen.evaluation.sources import require_field
 
 T = TypeVar("T")
 
+STAND_IN = "stand-in data"
+SURROGATE = re.compile("[\ud800-\udfff]")  # half of a pair, which JSON can spell
 FOLDER = "ruler"  # below the data root; the files are those of the official scripts/data/synthetic/json
 SOURCES = {
     "PaulGrahamEssays.json": "made by the official download_paulgraham_essay.py",
@@ -47,66 +51,149 @@ class RulerData:
         self._root = root
         self.stand_in = False
 
-    def _read(self, name: str, parse: Callable[[Any], T], stand_in: Callable[[], T]) -> T:
+    def _read(self, name: str, parse: Callable[[Any, str], T], stand_in: Callable[[], T]) -> T:
         """An official file, parsed, or its stand-in if there is no data root.
 
         Raises:
-            ArtifactError: the file is missing, damaged or has another schema.
+            ArtifactError: the file is missing, damaged or has another schema; with record and field.
         """
         if self._root is None:
             self.stand_in = True
             return stand_in()
         path = self._root / FOLDER / name
         try:
-            return parse(json.loads(path.read_text("utf-8")))
+            found = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist: it is {SOURCES[name]} (docs/ruler.md)") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{path} is not JSON, it should be {SOURCES[name]}: {error}") from None
-        except (KeyError, TypeError, AttributeError):
-            raise ArtifactError(f"{path} has not the schema of {SOURCES[name]}") from None
+        return parse(found, str(path))
 
     def essays(self) -> Essays:
         """The haystack ``essay``."""
-        text = self._read("PaulGrahamEssays.json", lambda found: str(found["text"]), stand_ins.essay)
+        text = self._read("PaulGrahamEssays.json", lambda found, place: _text(found, "text", place), stand_ins.essay)
         return Essays(text, plain_sentences if self._root is None else punkt())
 
     def many_words(self) -> list[str]:
         """Words for lists that are longer than wonderwords has words."""
-        return self._read("english_words.json", lambda found: list(found.values()), stand_ins.many_words)
+        return self._read("english_words.json", _words, stand_ins.many_words)
 
     def questions(self, dataset: str) -> tuple[list[Question], list[str]]:
         """Questions and documents of ``squad`` or ``hotpotqa``."""
         if dataset == "squad":
-            return self._read("squad.json", squad, lambda: squad(stand_ins.squad()))
-        return self._read("hotpotqa.json", hotpotqa, lambda: hotpotqa(stand_ins.hotpotqa()))
+            return self._read("squad.json", squad, lambda: squad(stand_ins.squad(), STAND_IN))
+        return self._read("hotpotqa.json", hotpotqa, lambda: hotpotqa(stand_ins.hotpotqa(), STAND_IN))
 
 
-def squad(found: dict[str, Any]) -> tuple[list[Question], list[str]]:
-    """SQuAD 2.0: answerable questions; the other paragraphs of an article are near its own."""
-    articles = [article["paragraphs"] for article in found["data"]]
-    documents = sorted({paragraph["context"] for article in articles for paragraph in article})
+def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
+    """SQuAD 2.0: answerable questions; the other paragraphs of an article are near its own.
+
+    Args:
+        found: its JSON.
+        place: the file, for error messages.
+
+    Raises:
+        ArtifactError: a field is missing, or is not what it should be.
+    """
+    articles = [
+        [(_text(paragraph, "context", where), _answerable(paragraph, where)) for where, paragraph in paragraphs]
+        for where, article in _each(found, "data", place)
+        if (paragraphs := _each(article, "paragraphs", where))
+    ]
+    documents = sorted({context for article in articles for context, _ in article})
     index = {document: number for number, document in enumerate(documents)}
     questions = []
     for article in articles:
-        numbers = [index[paragraph["context"]] for paragraph in article]
-        for paragraph, own in zip(article, numbers, strict=True):
+        numbers = [index[context] for context, _ in article]
+        for (_, asked), own in zip(article, numbers, strict=True):
             more = [number for number in numbers if number != own]
-            questions += [
-                Question(each["question"], [answer["text"] for answer in each["answers"]], [own], more)
-                for each in paragraph["qas"]
-                if not each["is_impossible"]
-            ]
+            questions += [Question(text, answers, [own], more) for text, answers in asked]
     return questions, documents
 
 
-def hotpotqa(found: list[dict[str, Any]]) -> tuple[list[Question], list[str]]:
-    """HotpotQA, distractor setting: all ten paragraphs of a question are its own."""
-    contexts = [[f"{title}\n{''.join(sentences)}" for title, sentences in each["context"]] for each in found]
+def _answerable(paragraph: Any, place: str) -> list[tuple[str, list[str]]]:
+    """The questions of a paragraph of SQuAD that have answers, with these."""
+    found = []
+    for where, each in _each(paragraph, "qas", place):
+        if not _field(each, "is_impossible", bool, where):
+            answers = _each(each, "answers", where)
+            require_field(bool(answers), where, "answers", [], "a list of one or more, as is_impossible is false")
+            found.append((_text(each, "question", where), [_text(answer, "text", at) for at, answer in answers]))
+    return found
+
+
+def hotpotqa(found: Any, place: str) -> tuple[list[Question], list[str]]:
+    """HotpotQA, distractor setting: all ten paragraphs of a question are its own.
+
+    Args:
+        found: its JSON; ``context`` may be a list of [title, sentences], or {"title": [...], "sentences": [...]} as
+            the Hugging Face hub has it.
+        place: the file, for error messages.
+
+    Raises:
+        ArtifactError: a field is missing, or is not what it should be.
+    """
+    require_field(isinstance(found, list), place, "the file", found, "a list of records")
+    rows = [(f"{place}, record {number}", row) for number, row in enumerate(found, start=1)]
+    contexts = [_paragraphs(row, where) for where, row in rows]
     documents = sorted({document for context in contexts for document in context})
     index = {document: number for number, document in enumerate(documents)}
     questions = [
-        Question(each["question"], [each["answer"]], [index[document] for document in context], [])
-        for each, context in zip(found, contexts, strict=True)
+        Question(
+            _text(row, "question", where), [_text(row, "answer", where)], [index[document] for document in context], []
+        )
+        for (where, row), context in zip(rows, contexts, strict=True)
     ]
     return questions, documents
+
+
+def _paragraphs(row: Any, place: str) -> list[str]:
+    """The paragraphs of a record of HotpotQA, titles first."""
+    context = _field(row, "context", (list, dict), place)
+    if isinstance(context, dict):
+        titles = _field(context, "title", list, f"{place}, context")
+        sentences = _field(context, "sentences", list, f"{place}, context")
+        same = len(titles) == len(sentences)
+        require_field(same, f"{place}, context", "title", titles, f"a list of {len(sentences)}, as sentences")
+        context = [[title, lines] for title, lines in zip(titles, sentences, strict=True)]
+    documents = []
+    for number, pair in enumerate(context):
+        right = isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], list)
+        right = right and all(isinstance(sentence, str) for sentence in pair[1])
+        require_field(right, place, f"context[{number}]", pair, "a title and a list of sentences")
+        documents.append(f"{pair[0]}\n{''.join(pair[1])}")
+    require_field(bool(documents), place, "context", context, "a list of one or more paragraphs")
+    return documents
+
+
+def _words(found: Any, place: str) -> list[str]:
+    names = list(found) if isinstance(found, dict) else []
+    require_field(bool(names), place, "the file", found, "a mapping of numbers to words")
+    return [_text(found, name, place) for name in names]
+
+
+_KINDS: dict[Any, str] = {str: "text", bool: "true or false", list: "a list", (list, dict): "a list or a mapping"}
+
+
+def _field(row: Any, name: str, kind: Any, place: str) -> Any:
+    """The value of a field. Raises ArtifactError if it is missing or of another kind."""
+    require_field(isinstance(row, dict), place, "the value", row, f"a mapping with {name}")
+    if name not in row:
+        raise ArtifactError(f"{place}: {name} is missing, allowed is {_KINDS[kind]}")
+    require_field(isinstance(row[name], kind), place, name, row[name], _KINDS[kind])
+    return row[name]
+
+
+def _text(row: Any, name: str, place: str) -> str:
+    """A field that holds more than white space, all of which UTF-8 can hold."""
+    text = _field(row, name, str, place)
+    require_field(bool(text.strip()), place, name, text, "text that is not blank")
+    require_field(text.isascii() or not SURROGATE.search(text), place, name, text, "UTF-8 text, without surrogates")
+    return text
+
+
+def _each(row: Any, name: str, place: str) -> list[tuple[str, Any]]:
+    """The values of a list, each with its place."""
+    values = _field(row, name, list, place)
+    inside = f"{place}." if place.endswith("]") else f"{place}, "
+    return [(f"{inside}{name}[{number}]", value) for number, value in enumerate(values)]
