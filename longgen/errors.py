@@ -41,6 +41,18 @@ class ArtifactError(LongGenError):
     """A file that an earlier step makes is missing, incomplete or corrupt."""
 
 
+class OutputError(LongGenError):
+    """Something cannot be written, as on a full disk; nothing of it stays.
+
+    Attributes:
+        reason: why, without what and without advice.
+    """
+
+    def __init__(self, path: object, reason: str, otherwise: str) -> None:
+        super().__init__(f"{path}: cannot be written ({reason}): {otherwise}")
+        self.reason = reason
+
+
 def require(condition: bool, name: str, value: object, allowed: str) -> None:
     """Raise ConfigError ``<name> is <value>: allowed is <allowed>`` unless ``condition``."""
     if not condition:

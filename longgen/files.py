@@ -12,33 +12,78 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from longgen.errors import ArtifactError
+from longgen.errors import ArtifactError, OutputError
+from longgen.foreign import no_room
+from longgen.units import binary_size
+
+AGAIN = "make room, and give the same command again"
 
 
 @contextlib.contextmanager
-def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; renamed to ``path`` on success, removed on error."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(descriptor)
-    temporary = Path(name)
+def writing(path: Path | str, otherwise: str = AGAIN) -> Iterator[None]:
+    """Raise OutputError, which names ``path`` and how much is free there, for what a full disk raises meanwhile.
+
+    Args:
+        path: what is written.
+        otherwise: advice.
+    """
     try:
-        yield temporary
-        temporary.chmod(0o644)  # mkstemp makes files private
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except Exception as error:
+        if isinstance(error, OutputError):  # of a part of it, whose name is that of a temporary one
+            reason = error.reason
+        elif words := no_room(error):
+            reason = f"{words}; {_free(Path(path))} free there"
+        else:
+            raise
+        raise OutputError(path, reason, otherwise) from error
+
+
+def _free(path: Path) -> str:
+    """Of the file system that ``path`` is on, as far up as there is a folder."""
+    there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    return binary_size(shutil.disk_usage(there).free)
 
 
 @contextlib.contextmanager
-def atomic_directory(path: Path | str) -> Iterator[Path]:
+def atomic_file(path: Path | str, otherwise: str = AGAIN) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; renamed to ``path`` on success, removed on error.
+
+    Raises:
+        OutputError: there is no room; ``otherwise`` is its advice.
+    """
+    path = Path(path)
+    with writing(path, otherwise):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
+        os.close(descriptor)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)  # mkstemp makes files private
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def atomic_directory(path: Path | str, otherwise: str = AGAIN) -> Iterator[Path]:
     """Yield a new empty folder beside ``path``; it takes ``path``'s place on success, and is removed on error.
 
     A folder already at ``path`` is replaced: call only where that is wanted.
+
+    Raises:
+        OutputError: there is no room; ``otherwise`` is its advice.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path, otherwise):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _filled(path) as temporary:
+            yield temporary
+
+
+@contextlib.contextmanager
+def _filled(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
@@ -77,6 +122,32 @@ def read_json(path: Path | str, made_by: str) -> Any:
         raise ArtifactError(f"{path} is missing: `{made_by}` makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ArtifactError(f"{path} is not readable as JSON ({error}): delete it, `{made_by}` makes it anew") from None
+
+
+def read_mapping(path: Path | str, made_by: str, **fields: type) -> dict[str, Any]:
+    """Read a JSON file that is a mapping.
+
+    Args:
+        path: the file.
+        made_by: the command that makes it, for the error message.
+        fields: key -> type of its value, of those that are needed.
+
+    Raises:
+        ArtifactError: as `read_json`, or it is no mapping or lacks a field.
+    """
+    value = read_json(path, made_by)
+    check_fields(path, value, f"delete it, `{made_by}` makes it anew", **fields)
+    return value
+
+
+def check_fields(place: Path | str, value: object, otherwise: str, **fields: type) -> None:
+    """Raise ArtifactError unless ``value``, read at ``place``, is a mapping with these fields; end with advice."""
+    if not isinstance(value, dict):
+        raise ArtifactError(f"{place} holds {type(value).__name__} where a mapping is needed: {otherwise}")
+    for name, kind in fields.items():
+        if not isinstance(value.get(name), kind):
+            found = f"is {value[name]!r:.60}" if name in value else "is missing"
+            raise ArtifactError(f"{place}: {name} {found} where {kind.__name__} is needed: {otherwise}")
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:

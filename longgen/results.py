@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.errors import ArtifactError, ConfigError
-from longgen.files import read_json, write_json
+from longgen.files import check_fields, read_json, write_json
 
 SCHEMA_VERSION = 1
 RESULTS = Path("results")
@@ -53,9 +53,14 @@ def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Res
     if version != SCHEMA_VERSION:
         raise ArtifactError(f"{path}: schema_version is {version!r}: this longgen reads {SCHEMA_VERSION}")
     try:
-        return Result(**value)
+        result = Result(**value)
     except TypeError as error:
         raise ArtifactError(f"{path}: not a results file ({error}); `{made_by}` makes it anew") from None
+    fields = {"kind": str, "run": str, "records": list, "provenance": dict, "settings": dict}
+    check_fields(path, vars(result), f"`{made_by}` makes it anew", **fields)
+    for number, record in enumerate(result.records):
+        check_fields(f"{path}: records[{number}]", record, f"`{made_by}` makes it anew")
+    return result
 
 
 def load_results(folder: Path | str) -> list[Result]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
+from typing import Annotated
 
 import typer
 
 import longgen.passive  # noqa: F401
 from longgen.cli.commands import register_commands
-from longgen.errors import LongGenError
+from longgen.program import DEBUG, run_program
 from longgen.scratch import use_scratch
 
 app = typer.Typer(
@@ -23,15 +23,17 @@ register_commands(app)
 
 
 @app.callback()
-def _verbs() -> None:
-    pass  # only says that there are verbs: Typer makes a lone one the whole command otherwise
+def _verbs(
+    debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
+) -> None:
+    pass  # `run_program` takes --debug out of the arguments; here it is for --help alone
 
 
 def main() -> None:
     """Entry point: errors that the user can mend are printed as one message, with their exit code."""
-    try:
-        use_scratch()
-        app()
-    except LongGenError as error:
-        print(f"longgen: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_program(_run)
+
+
+def _run() -> None:
+    use_scratch()
+    app()

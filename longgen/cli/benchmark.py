@@ -12,6 +12,7 @@ from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
+from longgen.foreign import first_line
 from longgen.strict import require
 
 if TYPE_CHECKING:
@@ -72,9 +73,10 @@ def prepare(
     options = {"depths": depth} if depth else {}
     try:
         loaded = AutoTokenizer.from_pretrained(tokenizer)
-    except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"--tokenizer is {tokenizer!r}: allowed is a folder or a hub id ({reason})") from None
+    except Exception as error:  # transformers stumbles anywhere over what is no tokenizer
+        raise ConfigError(
+            f"--tokenizer is {tokenizer!r}: allowed is a folder or a hub id ({first_line(error)})"
+        ) from error
     identity = fingerprint([sorted(loaded.get_vocab().items()), str(loaded.special_tokens_map)])
     root = None if data_root is None else Path(data_root)
     made: list[PromptFile] = []

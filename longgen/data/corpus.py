@@ -14,7 +14,7 @@ from longgen.data.sources import Document, load_documents
 from longgen.data.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.data.vocabulary import EOS_ID
 from longgen.errors import ArtifactError
-from longgen.files import atomic_directory, read_json, write_json
+from longgen.files import atomic_directory, read_mapping, write_json
 
 SPLITS = ("train", "heldout")
 
@@ -75,10 +75,10 @@ def load_corpus(folder: Path) -> Corpus:
     Raises:
         ArtifactError: missing or damaged.
     """
-    manifest = read_json(folder / "manifest.json", made_by="longgen prepare CONFIG --stage corpus")
+    manifest = read_mapping(folder / "manifest.json", "longgen prepare CONFIG --stage corpus", fingerprint=str)
     try:
         train, heldout = (np.load(folder / f"{split}.npy", mmap_mode="r", allow_pickle=False) for split in SPLITS)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(
             f"{folder} is damaged ({error}): `longgen prepare CONFIG --stage corpus` remakes it"
         ) from None

@@ -12,7 +12,7 @@ import numpy as np
 from longgen.config import TrainingSettings
 from longgen.data.documents import DOCUMENTS
 from longgen.errors import ArtifactError, ConfigError
-from longgen.files import atomic_directory, read_json, write_json
+from longgen.files import atomic_directory, read_mapping, write_json
 from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
 from longgen.scratch import staged
@@ -130,12 +130,12 @@ def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> t
 
 def _generated_rows(folder: Path) -> tuple[list[TrainingRows], str]:
     command = "longgen prepare CONFIG --stage base|extension"
-    manifest = read_json(folder / "manifest.json", made_by=command)
+    manifest = read_mapping(folder / "manifest.json", command, phases=int, fingerprint=str)
     try:
         phases: list[TrainingRows] = [
             Rows(*(np.load(folder / f"phase-{number}.{part}.npy", mmap_mode="r") for part in ("tokens", "weights")))
             for number in range(manifest["phases"])
         ]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise ArtifactError(f"{folder} is damaged ({error}): `{command}` remakes it") from None
     return phases, manifest["fingerprint"]

@@ -25,6 +25,7 @@ from longgen.attention import sparse_attention
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.profiling.attention.workloads import PATTERNS
 from longgen.profiling.profile import BASELINE, Records, rounds, speed_records
+from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result, save_result
@@ -149,4 +150,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

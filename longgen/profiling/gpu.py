@@ -39,7 +39,6 @@ import longgen.passive  # noqa: F401
 # isort: split
 import torch
 
-from longgen.errors import LongGenError
 from longgen.profiling.attention import plan
 from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_checks, is_at_paper_scale
 from longgen.profiling.attention.derived import DERIVED, derive
@@ -56,6 +55,7 @@ from longgen.profiling.inference.table import inference_table
 from longgen.profiling.training.cases import first_cases, more_cases
 from longgen.profiling.training.session import open_training_file, profile_training
 from longgen.profiling.training.table import training_table
+from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result
@@ -181,7 +181,7 @@ def _describe(workload: Workload, name: str, dtype: torch.dtype) -> dict[str, An
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 1 if a check failed, 2 if the arguments or files are wrong."""
+    """Run; 1 if a check failed. Raises LongGenError if files are wrong; ends the process if the arguments are."""
     parser = argparse.ArgumentParser(
         prog="python -m longgen.profiling.gpu",
         description=__doc__,
@@ -198,10 +198,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if problem := check_device(options.device) or inference_cases.check_batch(options.batch):
         parser.error(problem)
-    try:
-        return _run(options)
-    except LongGenError as error:
-        parser.exit(2, f"error: {error}\n")
+    return _run(options)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -256,4 +253,4 @@ def _run(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run_program(main)

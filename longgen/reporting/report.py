@@ -183,6 +183,7 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool
     Raises:
         ConfigError: a name in ``only`` is unknown.
         ArtifactError: an input of a part in ``only`` is missing, or nothing at all can be made.
+        OutputError: there is no room for a file.
     """
     for name in only:
         if name not in PARTS:

@@ -13,7 +13,8 @@ from typer.main import get_command
 from longgen.cli import app
 from longgen.cluster import selected_variants
 from longgen.config import load_experiment
-from longgen.errors import TO_BE_CONTINUED, LongGenError, TrainingStoppedError
+from longgen.errors import TO_BE_CONTINUED, TrainingStoppedError
+from longgen.program import run_program
 from longgen.results import RESULTS
 from longgen.scratch import use_scratch
 from longgen.steps.experiment import experiment_steps
@@ -57,7 +58,11 @@ def open_session(options: argparse.Namespace) -> Session:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Run the steps of an experiment; 0 if all are done, 75 if there was no time for all."""
+    """Run the steps of an experiment; 0 if all are done, 75 if there was no time for all.
+
+    Raises:
+        LongGenError: as `open_session` and `Session.run_steps`, but for a training that was stopped, which is told.
+    """
     started = time.monotonic()
     parser = argparse.ArgumentParser("python -m longgen.steps", description="All steps of an experiment but figures.")
     parser.add_argument("config", type=Path, help="configuration file, such as config/mini.yaml")
@@ -81,10 +86,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except TrainingStoppedError as stop:
         print(f"steps: {stop}", file=sys.stderr)
         return stop.exit_code
-    except LongGenError as error:
-        print(f"longgen.steps: error: {error}", file=sys.stderr)
-        return error.exit_code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main, "longgen.steps")

@@ -21,8 +21,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceSt
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
-from longgen.errors import ArtifactError
-from longgen.files import write_json
+from longgen.errors import ArtifactError, OutputError
+from longgen.files import write_json, writing
 from longgen.training.parallel.processes import Processes
 
 PROGRESS = "progress.json"
@@ -65,9 +65,28 @@ def save_checkpoint(
         progress: where the run stands.
         processes: who takes part; None for one process.
         keep: how many checkpoints to keep, the new one included.
+
+    Raises:
+        OutputError: there is no room; what was there before stays as it was.
     """
-    processes = processes or Processes()
     unfinished = folder / f"{UNFINISHED}-{progress.step:08d}"
+    try:
+        with writing(folder, "make room, and the same command goes on from the last checkpoint there"):
+            _save(folder, unfinished, model, optimizers, progress, processes or Processes(), keep)
+    except OutputError:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+
+
+def _save(
+    folder: Path,
+    unfinished: Path,
+    model: torch.nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    progress: Progress,
+    processes: Processes,
+    keep: int,
+) -> None:
     if processes.rank == 0:
         for stale in folder.glob(f"{UNFINISHED}-*"):  # a run was killed while it saved
             shutil.rmtree(stale)

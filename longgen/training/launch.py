@@ -22,7 +22,8 @@ from collections.abc import Sequence
 
 import longgen.passive  # noqa: F401
 from longgen.config import SetupSettings, load_experiment
-from longgen.errors import TO_BE_CONTINUED, LongGenError
+from longgen.errors import TO_BE_CONTINUED
+from longgen.program import run_program
 from longgen.strict import require
 from longgen.training import slurm
 
@@ -72,19 +73,15 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
     return code
 
 
-def main() -> None:
-    """Entry point. Ends with the exit code of the training processes, or of what the user can mend."""
-    try:
-        setup, cpus_per_task, words = read_words(sys.argv[1:])
-        job = os.environ.get(slurm.JOB)
-        if job is not None:
-            sys.exit(run_step(job, setup, cpus_per_task, words))
+def main() -> int:
+    """Entry point; the exit code of the training processes."""
+    setup, cpus_per_task, words = read_words(sys.argv[1:])
+    job = os.environ.get(slurm.JOB)
+    if job is None:
         command = local_command(setup, words)
-    except LongGenError as error:
-        print(f"longgen: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    os.execv(command[0], command)
+        os.execv(command[0], command)
+    return run_step(job, setup, cpus_per_task, words)
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

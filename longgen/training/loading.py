@@ -13,6 +13,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
+from longgen.foreign import reading
 from longgen.training.adapters import base_name
 from longgen.training.checkpoint import without_warnings
 
@@ -21,14 +22,15 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     """The model of a checkpoint without its weights, on the meta device in float32; and the dtype of its weights.
 
     Raises:
-        ArtifactError: ``folder`` is not a model folder.
+        ArtifactError: ``folder`` is not a model folder, or damaged.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
-    config = AutoConfig.from_pretrained(folder)
-    dtype = config.dtype or torch.float32
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config, dtype=torch.float32), dtype
+    with reading(folder / "config.json", "`longgen convert --overwrite` makes the model anew"):
+        config = AutoConfig.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return model, config.dtype or torch.float32
 
 
 def load_weights(model: Any, folder: Path, device: torch.device) -> None:

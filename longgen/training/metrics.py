@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from longgen.errors import ConfigError
-from longgen.files import atomic_file
+from longgen.files import atomic_file, writing
 
 METRICS = "metrics.jsonl"
 
@@ -38,11 +38,13 @@ class JsonLines:
                 continue
         with atomic_file(path) as temporary:
             temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+        self.path = path
         self.file = path.open("a", encoding="utf-8", buffering=1)
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Add a line."""
-        self.file.write(json.dumps({"step": step} | values) + "\n")
+        with writing(self.path):
+            self.file.write(json.dumps({"step": step} | values) + "\n")
 
     def close(self) -> None:
         """Close the file."""

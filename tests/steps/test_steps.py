@@ -270,7 +270,7 @@ def test_a_call_without_time_does_nothing_but_unpack(finished):
     assert not (bare / "pieces").exists()
 
 
-def test_another_corpus_than_the_one_that_results_are_of_is_refused(finished, monkeypatch, capsys):
+def test_another_corpus_than_the_one_that_results_are_of_is_refused(finished, monkeypatch):
     folder, _, _ = finished
     call(folder, "fifth")
     machine = folder / "fifth"
@@ -282,8 +282,8 @@ def test_another_corpus_than_the_one_that_results_are_of_is_refused(finished, mo
         return [record | {"tokens": 1} for record in original(settings, output)]
 
     monkeypatch.setattr("longgen.data.corpus.build_corpus", other_text)
-    assert call(folder, "fifth") == 2
-    assert "corpus.json is no more what it was" in capsys.readouterr().err
+    with pytest.raises(ArtifactError, match=r"corpus\.json is no more what it was"):
+        call(folder, "fifth")
 
 
 @pytest.mark.parametrize(
@@ -300,6 +300,6 @@ def test_what_only_the_workflow_does_is_refused(tmp_path, change, message):
         experiment_steps(experiment, path, ["full"], "default", tmp_path, tmp_path)
 
 
-def test_an_unknown_variant_is_one_message(tmp_path, capsys):
-    assert main([str(experiment_file(tmp_path)), "--select", "full,nonsense"]) == 2
-    assert "select is 'full,nonsense'" in capsys.readouterr().err
+def test_an_unknown_variant_is_an_error(tmp_path):
+    with pytest.raises(ConfigError, match="select is 'full,nonsense'"):
+        main([str(experiment_file(tmp_path)), "--select", "full,nonsense"])

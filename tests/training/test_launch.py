@@ -135,7 +135,7 @@ def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypa
     config.write_text(yaml.safe_dump(tiny_settings()))
     monkeypatch.setenv("CODE", str(code))
     monkeypatch.setenv("PREEMPTED", preempted)
-    script = "import longgen.training.launch as l; l.SECONDS_TO_BE_ENDED = 0; l.main()"
+    script = "import longgen.training.launch as l; l.SECONDS_TO_BE_ENDED = 0; l.run_program(l.main)"
     outcome = subprocess.run([sys.executable, "-c", script, str(config), "--help"], capture_output=True, text=True)
     assert outcome.returncode == code
     assert ("requeue 20012" in (in_a_job / "scontrol.log").read_text()) == asked

@@ -22,7 +22,7 @@ from longgen.data.long.settings import LongSourceSettings, PackSettings
 from longgen.data.long.shards import finished_shards, new_shard, shard_path
 from longgen.data.long.tally import EXAMPLES, Tally
 from longgen.data.long.tokenizers import TokenizerFacts
-from longgen.files import read_json, write_json
+from longgen.files import read_mapping, write_json
 from longgen.progress import progress_bar
 
 SHARD_FILE = "shard.json"
@@ -31,7 +31,7 @@ _MADE_BY = "longgen pack"
 
 def read_shard_file(shard: Path) -> dict[str, Any]:
     """The JSON of a shard of documents."""
-    return read_json(shard / SHARD_FILE, _MADE_BY)
+    return read_mapping(shard / SHARD_FILE, _MADE_BY, tallies=dict, domains=list, seconds=float)
 
 
 class _ShardWriter:

@@ -19,7 +19,7 @@ from longgen.data.long.shards import finished_shards
 from longgen.data.long.table import load_table
 from longgen.data.long.tokenizers import read_tokenizer, save_tokenizer
 from longgen.errors import ConfigError
-from longgen.files import read_json, write_json
+from longgen.files import read_mapping, write_json
 from longgen.provenance import fingerprint
 
 _STARTED = "packing.json"
@@ -58,7 +58,7 @@ def pack(settings: PackSettings, folder: Path) -> Packing:
         _start(settings, identity, folder)
     _check_same(identity, folder)
     if (folder / MANIFEST).exists():
-        report = read_json(folder / _REPORT, "longgen pack")
+        report = read_mapping(folder / _REPORT, "longgen pack", records=list, bad=list)
         return Packing(report["records"], report["bad"], fingerprint(identity), written=False)
     _remove_unfinished(folder)
     facts = read_tokenizer(settings, folder / "tokenizer")
@@ -95,7 +95,7 @@ def _start(settings: PackSettings, identity: dict[str, Any], folder: Path) -> No
 
 
 def _check_same(identity: dict[str, Any], folder: Path) -> None:
-    begun = read_json(folder / _STARTED, "longgen pack")
+    begun = read_mapping(folder / _STARTED, "longgen pack")
     changed = [key for key in identity if begun.get(key) != identity[key]]
     if changed:
         raise ConfigError(

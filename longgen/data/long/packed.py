@@ -10,7 +10,7 @@ import numpy as np
 
 from longgen.data.long.shards import shard_path
 from longgen.errors import ArtifactError, ConfigError
-from longgen.files import read_json
+from longgen.files import read_mapping
 
 MANIFEST = "manifest.json"
 
@@ -84,7 +84,8 @@ class PackedRows:
             ConfigError: there are no rows of that length, or several lengths and none is given.
         """
         folder = Path(folder)
-        manifest = read_json(folder / MANIFEST, made_by="longgen pack CONFIG --output FOLDER")
+        fields = {"rows": dict, "shard_tokens": int, "fingerprint": str, "vocabulary_size": int}
+        manifest = read_mapping(folder / MANIFEST, "longgen pack CONFIG --output FOLDER", **fields)
         counts = {int(each): rows for each, rows in manifest["rows"].items()}
         if length is None and len(counts) == 1:
             (length,) = counts

@@ -17,6 +17,7 @@ from pathlib import Path
 from longgen.data.long.records import Document
 from longgen.errors import ArtifactError
 from longgen.files import atomic_directory
+from longgen.program import run_program
 
 # Large packages, which LongGen needs and which therefore are here, have a domain of their own.
 PACKAGES = ("matplotlib", "numpy", "pandas", "sympy", "torch", "transformers")
@@ -89,4 +90,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_program(main)

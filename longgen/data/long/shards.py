@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import shutil
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from longgen.errors import ArtifactError
 from longgen.files import atomic_directory
-from longgen.units import binary_size
 
 
 def shard_path(folder: Path, number: int) -> Path:
@@ -25,19 +21,10 @@ def finished_shards(folder: Path) -> list[Path]:
     return found
 
 
-@contextlib.contextmanager
-def new_shard(path: Path) -> Iterator[Path]:
-    """Yield an empty folder to fill; it becomes ``path`` on success.
+def new_shard(path: Path) -> AbstractContextManager[Path]:
+    """An empty folder to fill; it becomes ``path`` on success.
 
     Raises:
-        ArtifactError: writing failed, as on a full disk; nothing of the shard stays.
+        OutputError: writing failed, as on a full disk; nothing of the shard stays.
     """
-    try:
-        with atomic_directory(path) as temporary:
-            yield temporary
-    except OSError as error:
-        free = binary_size(shutil.disk_usage(path.parent).free) if path.parent.exists() else "nothing"
-        raise ArtifactError(
-            f"{path}: cannot be written ({error}; {free} free there): "
-            "make room, and the same command goes on from this shard"
-        ) from None
+    return atomic_directory(path, "make room, and the same command goes on from this shard")

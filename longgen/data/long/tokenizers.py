@@ -9,6 +9,7 @@ from longgen.data.long.settings import PackSettings
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ConfigError
 from longgen.files import atomic_directory
+from longgen.foreign import first_line, reading
 
 BYTES = "bytes"
 
@@ -51,10 +52,9 @@ def save_tokenizer(settings: PackSettings, folder: Path) -> None:
         else:
             try:
                 tokenizer = AutoTokenizer.from_pretrained(name)
-            except (OSError, ValueError) as error:
-                reason = str(error).strip().splitlines()[0]
+            except Exception as error:  # transformers stumbles anywhere over what is no tokenizer
                 allowed = f"{BYTES}, a folder, or an id of the hub that can be reached"
-                raise ConfigError(f"tokenizer is {name!r}: allowed is {allowed} ({reason})") from None
+                raise ConfigError(f"tokenizer is {name!r}: allowed is {allowed} ({first_line(error)})") from error
             if not tokenizer.is_fast:
                 raise ConfigError(f"tokenizer is {name!r}: allowed is one with a tokenizer.json (a fast one)")
             tokenizer.save_pretrained(temporary)
@@ -66,10 +66,12 @@ def read_tokenizer(settings: PackSettings, folder: Path) -> TokenizerFacts:
 
     Raises:
         ConfigError: it lacks a token that documents are to begin or end with.
+        ArtifactError: it is damaged.
     """
     from transformers import AutoTokenizer
 
-    saved = AutoTokenizer.from_pretrained(folder)
+    with reading(folder, "delete it, and the same command makes it anew"):
+        saved = AutoTokenizer.from_pretrained(folder)
     ids: dict[str, int | None] = {"begin_with_bos": saved.bos_token_id, "end_with_eos": saved.eos_token_id}
     for key, token in ids.items():
         if not getattr(settings, key):

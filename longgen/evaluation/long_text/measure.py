@@ -47,7 +47,9 @@ def measure_documents(
     edges, by = bin_edges(length, bins), fingerprint(identity | {"bins": bins})
     names = [row_hash(row) for row in rows]
     with append_to(work) as file:
-        known = {line["tokens"]: line["nll"] for line in read_lines(work) if line["by"] == by}
+        known = {
+            line["tokens"]: line["nll"] for line in read_lines(work, tokens=str, nll=list, by=str) if line["by"] == by
+        }
         done = sum(name in known for name in names) * length
         with progress_bar(len(rows) * length, description, "token", done) as bar:
             for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):

@@ -10,13 +10,23 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from longgen.errors import ArtifactError
+from longgen.files import check_fields, writing
+from longgen.foreign import reading
 
 
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The values of all whole lines; none where there is no file."""
-    for line in path.read_bytes().splitlines(keepends=True) if path.exists() else ():
+def read_lines(path: Path, **fields: type) -> Iterator[dict[str, Any]]:
+    """The values of all whole lines; none where there is no file.
+
+    Raises:
+        ArtifactError: a line is damaged, or lacks one of ``fields`` (key -> type of its value).
+    """
+    advice = "delete the line, and the command that wrote it makes it anew"
+    for number, line in enumerate(path.read_bytes().splitlines(keepends=True) if path.exists() else (), 1):
         if line.endswith(b"\n"):
-            yield json.loads(line)
+            with reading(f"{path}:{number}", advice):
+                value = json.loads(line)
+            check_fields(f"{path}:{number}", value, advice, **fields)
+            yield value
 
 
 def write_line(file: TextIO, value: dict[str, Any]) -> None:
@@ -34,9 +44,10 @@ def append_to(path: Path, otherwise: str = "wait for it") -> Iterator[TextIO]:
 
     Raises:
         ArtifactError: another process has it open.
+        OutputError: there is no room; the lines before stay.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with writing(path, "make room, and the same command goes on from there"), path.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

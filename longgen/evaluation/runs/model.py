@@ -15,6 +15,7 @@ from longgen.evaluation.greedy import end_tokens, greedy_decoding
 from longgen.evaluation.likelihood import PREFILL_TOKENS
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import fingerprint_files
+from longgen.foreign import reading
 from longgen.modeling.cache import LongGenCache
 from longgen.modeling.mixin import LongGenMixin
 
@@ -23,12 +24,14 @@ def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]
     """Model and tokenizer of a folder.
 
     Raises:
-        ArtifactError: it is no model folder.
+        ArtifactError: it is no model folder, or damaged.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen train` or `longgen convert` makes a model")
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    return model.to(device).eval(), AutoTokenizer.from_pretrained(folder)
+    with reading(folder, "`longgen train` or `longgen convert --overwrite` makes the model anew"):
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    return model.to(device).eval(), tokenizer
 
 
 def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:

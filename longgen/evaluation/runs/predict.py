@@ -72,7 +72,8 @@ def read_answers(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / ANSWERED_BY
     by = fingerprint(read_json(path, "longgen benchmark predict")) if path.exists() else None
     shards = sorted(folder.glob("shard-*.jsonl"))
-    return {answer["id"]: answer for shard in shards for answer in read_lines(shard) if answer["by"] == by}
+    needed = {"id": str, "prompt": str, "by": str, "prediction": str}
+    return {answer["id"]: answer for shard in shards for answer in read_lines(shard, **needed) if answer["by"] == by}
 
 
 def predict(

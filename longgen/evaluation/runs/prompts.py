@@ -15,7 +15,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
-from longgen.files import atomic_file, read_json, write_json
+from longgen.files import atomic_file, read_json, read_mapping, write_json
 from longgen.provenance import fingerprint
 
 MADE_BY = "longgen benchmark prepare"
@@ -49,13 +49,13 @@ class PromptFile:
         Raises:
             ArtifactError: missing or damaged.
         """
-        manifest = read_json(path.with_suffix(".json"), MADE_BY)
+        manifest = read_mapping(path.with_suffix(".json"), MADE_BY, fingerprint=str, samples=int, stand_in=bool)
         if not path.exists():
             raise ArtifactError(f"{path} is missing: `{MADE_BY}` makes it")
         return cls(path, manifest["fingerprint"], manifest["samples"], manifest["stand_in"])
 
     def __iter__(self) -> Iterator[Sample]:
-        with self.path.open(encoding="utf-8") as file:
+        with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
                     yield Sample(**json.loads(line))
@@ -80,9 +80,12 @@ def read_prompts(path: Path) -> list[PromptFile]:
     """
     if path.is_file():
         listed = read_json(path, MADE_BY)
-        if not isinstance(listed, dict) or "prompts" not in listed:
-            raise ConfigError(f"--prompts is '{path}', which lists no prompts: `{MADE_BY} --index` makes such a file")
-        paths = [path.parent / each["path"] for each in listed["prompts"]]
+        try:
+            paths = [path.parent / each["path"] for each in listed["prompts"]]
+        except (KeyError, TypeError):
+            raise ConfigError(
+                f"--prompts is '{path}', which lists no prompts: `{MADE_BY} --index` makes such a file"
+            ) from None
     else:
         paths = sorted(path.rglob("*.jsonl"))
     if not paths:
@@ -138,7 +141,7 @@ def write_prompts(
         "options": options,
     }
     manifest = path.with_suffix(".json")
-    if manifest.exists() and path.exists() and read_json(manifest, MADE_BY)["made_from"] == made_from:
+    if manifest.exists() and path.exists() and read_mapping(manifest, MADE_BY).get("made_from") == made_from:
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:

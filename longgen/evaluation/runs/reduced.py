@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,6 +15,8 @@ from longgen.evaluation.baselines import generate as generate_reduced
 from longgen.evaluation.greedy import end_tokens
 from longgen.evaluation.runs.model import full_kv_bytes
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.files import read_json
+from longgen.foreign import reading
 from longgen.modeling.configuration import hybrid_of
 from longgen.planner import kv_cache_bytes
 from longgen.provenance import fingerprint
@@ -56,18 +57,22 @@ class KvBudget:
 
     def identity(self) -> Any:
         """Plain data that tells budgets apart."""
-        return str(self.share) if self.hybrid is None else fingerprint(json.loads(self.hybrid.read_text()))
+        return str(self.share) if self.hybrid is None else fingerprint(read_json(self.hybrid, "longgen convert"))
 
     def fraction(self, length: int) -> Fraction:
         """Share of the full cache's bytes after a prompt of ``length`` tokens.
 
         Raises:
             ConfigError: the folder holds no model of ours.
+            ArtifactError: its config.json is damaged.
         """
         if self.hybrid is None:
             assert self.share is not None
             return self.share
-        shape, hybrid = ModelShape.from_hf_config(self.hybrid), hybrid_of(AutoConfig.from_pretrained(self.hybrid))
+        shape = ModelShape.from_hf_config(self.hybrid)
+        with reading(self.hybrid, "`longgen convert --overwrite` makes the hybrid anew"):
+            config = AutoConfig.from_pretrained(self.hybrid)
+        hybrid = hybrid_of(config)
         kept = kv_cache_bytes(shape, hybrid.layout, hybrid.pattern, length)
         tokens = shape.num_layers * shape.num_kv_heads * length
         return Fraction(kept, tokens * 2 * shape.head_dim * 2)

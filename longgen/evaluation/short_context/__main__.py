@@ -3,13 +3,20 @@
 lm-eval 0.4.13 finds no models by entry points: somebody has to import ours.
 """
 
-import longgen.passive
+import longgen.passive  # noqa: F401
 from longgen.evaluation.short_context import need_lm_eval
+from longgen.program import run_program
 
-if __name__ == "__main__":
+
+def main() -> None:
+    """The command line of lm-eval; ConfigError if it is not installed."""
     need_lm_eval()
     from lm_eval.__main__ import cli_evaluate
 
     import longgen.evaluation.short_context.model  # noqa: F401
 
     cli_evaluate()
+
+
+if __name__ == "__main__":
+    run_program(main, "longgen.evaluation.short_context")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from longgen.data.long.pack import pack
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError, ConfigError, OutputError
 from tests.data.long.corpora import digests, documents, packed, settings, slimpajama, source, upsampled, write_jsonl
 from tests.waiting import runs, wait_until
 
@@ -139,7 +139,7 @@ def test_a_full_disk_is_an_error_that_leaves_whole_shards(tmp_path, chosen, monk
         save(path, array)
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(ArtifactError, match=r"documents/00001: cannot be written \(.*No space left.*goes on from"):
+    with pytest.raises(OutputError, match=r"documents/00001: cannot be written \(.*No space left.*goes on from"):
         pack(chosen, tmp_path / "out")
     assert [path.name for path in (tmp_path / "out" / "documents").iterdir()] == ["00000"]
     monkeypatch.setattr(np, "save", save)
@@ -152,7 +152,7 @@ def test_a_write_that_the_system_really_cuts_short(tmp_path, chosen):
     def child():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
-        with pytest.raises(ArtifactError, match=r"documents/00000: cannot be written"):
+        with pytest.raises(OutputError, match=r"documents/00000: cannot be written"):
             pack(chosen, tmp_path / "out")
         os._exit(7)
 
