@@ -1,9 +1,9 @@
 """Text to token ids: the one way to tokenise that data, benchmarks, perplexity and gates share.
 
 Text is only ever text. What spells a special token in it, such as ``</s>`` in a web page, becomes tokens of its
-characters and never the special token; and nothing is put after a text, since a model that reads an end-of-text token
-at the end of a prompt has nothing to go on with. What a tokenizer puts before a text, BOS mostly, only
-`encode_prompt` puts there.
+characters and never the special token, but where a published protocol means it; and nothing is put after a text, since
+a model that reads an end-of-text token at the end of a prompt has nothing to go on with. What a tokenizer puts before a
+text, BOS mostly, only `encode_prompt` puts there.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def encode_text(tokenizer: Any, text: str) -> list[int]:
     return TextEncoder(tokenizer)(text)
 
 
-def encode_prompt(tokenizer: Any, text: str) -> list[int]:
+def encode_prompt(tokenizer: Any, text: str, special_tokens: bool = False) -> list[int]:
     """Tokens of ``text`` as a model continues it: what the tokenizer puts before texts, then those of the text.
 
     With an ordinary tokenizer and text these are ``tokenizer(text).input_ids``; one that appends an end-of-text token
@@ -71,11 +71,18 @@ def encode_prompt(tokenizer: Any, text: str) -> list[int]:
     Args:
         tokenizer: a fast Hugging Face tokenizer.
         text: of any length; it is not truncated.
+        special_tokens: what spells special tokens means them. Only where a published protocol writes them into its
+            prompts.
 
     Raises:
         ConfigError: the tokenizer is not a fast one.
     """
-    return [*prompt_start(tokenizer), *encode_text(tokenizer, text)]
+    start = prompt_start(tokenizer)
+    if not special_tokens:
+        return [*start, *encode_text(tokenizer, text)]
+    backend = _prepared(_backend(tokenizer))
+    backend.encode_special_tokens = False
+    return [*start, *backend.encode_batch_fast([text], add_special_tokens=False)[0].ids]
 
 
 def prompt_start(tokenizer: Any) -> list[int]:

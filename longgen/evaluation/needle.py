@@ -89,7 +89,8 @@ def prepare(
                 answers=[strings["answer"].format(**names)],
                 max_new_tokens=strings["max_new_tokens"],
                 length=length,
-                meta={"depth": depth, "needle": needle_text, "stand_in": stand_in},
+                meta={"depth": depth, "needle": needle_text, "stand_in": stand_in}
+                | ({"special_tokens": True} if special else {}),
             )
 
 

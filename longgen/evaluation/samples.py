@@ -19,6 +19,7 @@ class Sample:
         max_new_tokens: the benchmark's limit for the answer.
         length: tokens that prompt and answer were made to fit in; None where a prompt has its natural length.
         meta: what else the scorer or a table needs, as plain data: depth of a needle, classes, language, bucket.
+            ``stop``: text that ends an answer; ``special_tokens``: those that the prompt spells are meant as such.
     """
 
     benchmark: str

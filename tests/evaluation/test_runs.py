@@ -115,6 +115,23 @@ def test_a_model_reads_bos_the_text_and_nothing_after_it(tmp_path, tokenizer, ba
     assert sorted(read) == sorted([BOS_ID, *text.encode()] for text in spelled.values())
 
 
+@pytest.mark.parametrize("task", ["fu", "keys"])
+def test_special_tokens_that_a_published_prompt_spells_are_meant(tmp_path, task):
+    """Fu et al.'s code writes BOS into its text, and its tokenizer reads it as BOS."""
+    save_byte_tokenizer(tmp_path)
+    begins = AutoTokenizer.from_pretrained(tmp_path)
+    begins.backend_tokenizer.post_processor = TemplateProcessing("<s> $A", special_tokens=SPECIAL[:1])
+    prompts, read = made(tmp_path, begins, task=task, count=1), []
+
+    def generate(batch):
+        read.extend(row[real.bool()].tolist() for row, real in zip(batch.tokens, batch.mask, strict=True))
+        return Generated(torch.full((len(batch.tokens), 3), 65))
+
+    predict(prompts, begins, generate, MODEL, tmp_path / "a")
+    assert sorted(read) == sorted(begins(sample.prompt).input_ids for sample in prompts)
+    assert {row.count(BOS_ID) for row in read} == {4 if task == "fu" else 1}
+
+
 def test_only_what_is_missing_or_changed_is_answered_again(tmp_path, tokenizer):
     prompts, log = made(tmp_path, tokenizer), tmp_path / "log"
     generate = reader(tokenizer, log)

@@ -133,7 +133,7 @@ def predict(
 
 def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterator[list[Sample]]:
     """Samples of similar lengths together, the longest first: if memory is short, it is at the start."""
-    lengths = {sample.id: len(encode_prompt(tokenizer, sample.prompt)) + sample.max_new_tokens for sample in samples}
+    lengths = {sample.id: len(_prompt(tokenizer, sample)) + sample.max_new_tokens for sample in samples}
     batch: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: -lengths[sample.id]):
         longest = lengths[batch[0].id] if batch else 0
@@ -150,10 +150,14 @@ def _limits(sample: Sample) -> tuple[int, str | None]:
     return sample.max_new_tokens, sample.meta.get("stop")
 
 
+def _prompt(tokenizer: Any, sample: Sample) -> list[int]:
+    return encode_prompt(tokenizer, sample.prompt, sample.meta.get("special_tokens", False))
+
+
 def _answers(
     batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str
 ) -> tuple[list[str], float | None]:
-    rows = [encode_prompt(tokenizer, sample.prompt) for sample in batch]
+    rows = [_prompt(tokenizer, sample) for sample in batch]
     width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
     tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)

@@ -96,6 +96,7 @@ def read_prompts(path: Path) -> list[PromptFile]:
 def prompt_hash(sample: Sample) -> str:
     """Tells whether an answer was given to this very prompt, under the same limits."""
     asked = [sample.prompt, sample.max_new_tokens, sample.meta.get("stop")]
+    asked += [True] if sample.meta.get("special_tokens") else []
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
