@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from longgen.errors import LongGenError
 from longgen.foreign import in_words
+from longgen.orphans import end_with_starter
 
 DEBUG = "--debug"
 FOREIGN = 2  # exit code of errors of known kinds, as that of `LongGenError`
@@ -41,7 +42,10 @@ def run_program(main: Callable[[], int | None], name: str = "longgen") -> NoRetu
     other kind is a fault of this code: Python shows its traceback.
 
     What the terminal's encoding has no sign for is written in ASCII rather than failing.
+
+    It ends too when Snakemake or torchrun, which have started it, are killed (`longgen.orphans`).
     """
+    end_with_starter()
     debug = _is_debugging()
     _write_any_text()
     code: int | str | None

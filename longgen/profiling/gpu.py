@@ -39,6 +39,7 @@ import longgen.passive  # noqa: F401
 # isort: split
 import torch
 
+from longgen.orphans import end_with_parent
 from longgen.profiling.attention import plan
 from longgen.profiling.attention.checks import TENSORS, TOLERANCES, Check, all_checks, is_at_paper_scale
 from longgen.profiling.attention.derived import DERIVED, derive
@@ -93,7 +94,7 @@ def run_checks(
         small: dict[int, Future[dict[str, float]]] = {}
         if device != "cpu" and any(found[index].small for index in left):
             # most of their time is that of the compiler: several processes
-            pool = ProcessPoolExecutor(WORKERS, mp_context=get_context("spawn"))
+            pool = ProcessPoolExecutor(WORKERS, get_context("spawn"), end_with_parent)
             stack.callback(pool.shutdown, cancel_futures=True)  # what there was no time for must not take any
             small = {index: pool.submit(_errors, index, device) for index in left if found[index].small}
         bar = stack.enter_context(progress_bar(len(asked), "checks", "check", len(asked) - len(left)))

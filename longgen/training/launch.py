@@ -23,6 +23,7 @@ from collections.abc import Sequence
 import longgen.passive  # noqa: F401
 from longgen.config import SetupSettings, load_experiment
 from longgen.errors import TO_BE_CONTINUED
+from longgen.orphans import ENDS_WITH
 from longgen.program import run_program
 from longgen.strict import require
 from longgen.training import slurm
@@ -64,7 +65,9 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
     # The processes are told to stop themselves: this one waits for what they make of it.
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda *_: None)
-    code = subprocess.run(command, env=os.environ | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
+    # Slurm ends the processes of a job; those that are named are on this node alone
+    environment = {name: value for name, value in os.environ.items() if name != ENDS_WITH}
+    code = subprocess.run(command, env=environment | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
     time_is_up = code == TO_BE_CONTINUED or (code == 128 + signal.SIGTERM and slurm.is_preempted(job))
     if time_is_up and slurm.requeue(job):
         print(f"job {job} is in the queue again, and will go on from its checkpoint", file=sys.stderr, flush=True)
@@ -79,6 +82,8 @@ def main() -> int:
     job = os.environ.get(slurm.JOB)
     if job is None:
         command = local_command(setup, words)
+        # what becomes of this process; if that is torchrun, its workers
+        os.environ[ENDS_WITH] = ",".join(filter(None, [os.environ.get(ENDS_WITH), str(os.getpid())]))
         os.execv(command[0], command)
     return run_step(job, setup, cpus_per_task, words)
 

@@ -2,10 +2,10 @@
 
 import copy
 import json
+import signal
 import subprocess
 import sys
 
-import psutil
 import pytest
 import torch
 import torch.distributed as dist
@@ -23,7 +23,7 @@ from longgen.training.parallel.trainee import Trainee
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.modeling.models import tiny_hybrid
 from tests.processes import command, finished, ranks
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE
 
 STAGGERED = SparsePattern(4, 1, 2, 5, staggered=True)
 # family, layout, pattern, lengths of packed documents, set-up; a set-up's rows per pass where documents are packed: 1
@@ -142,9 +142,9 @@ def words(config, name: str) -> list[str]:
     return [str(config), "--stage", "base", "--threads", "1", *options]
 
 
-def torchrun(config, name: str) -> list[str]:
+def torchrun(config, name: str, module: str = "longgen.training") -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    return [*launcher, "-m", "longgen.training", *words(config, name)]
+    return [*launcher, "-m", module, *words(config, name)]
 
 
 def losses(config, name: str) -> list[float]:
@@ -156,17 +156,10 @@ def test_several_processes_train_as_one_and_take_over_from_each_other(experiment
     finished(command, "train", *words(experiment, "alone"))
     subprocess.run(torchrun(experiment, "both"), check=True, capture_output=True)
     # killed when two processes had written checkpoints, gone on with by one
-    process = psutil.Popen(torchrun(experiment, "handed"), stderr=subprocess.DEVNULL)
-    wait_until(
-        lambda: process.poll() is not None or list(folder.glob("handed-checkpoint/step-*/progress.json")),
-        "no checkpoint",
-    )
-    assert process.poll() is None
-    # torchrun's workers are in sessions of their own: they would go on, and write another checkpoint
-    everyone = [process, *process.children(recursive=True)]
-    for each in everyone:
-        each.kill()
-    psutil.wait_procs(everyone)
+    words_of_it = torchrun(experiment, "handed", "tests.training.killing")
+    killed = subprocess.run(words_of_it, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=PATIENCE)
+    assert killed.returncode == -signal.SIGKILL  # and nobody holds the other end of the pipe: its workers have ended
+    assert [path.name for path in (folder / "handed-checkpoint").iterdir()] == ["step-00000010"]
     assert not (folder / "handed").exists()
     finished(command, "train", *words(experiment, "handed"))
     wanted = load_file(folder / "alone" / "model.safetensors")

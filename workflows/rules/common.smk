@@ -11,6 +11,7 @@ from longgen.cluster import RESOURCES, deciding, job_request, selected_variants
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.evaluation.names import DUO_ATTENTION
+from longgen.orphans import ENDS_WITH
 from longgen.provenance import fingerprint
 
 for key in config:
@@ -33,6 +34,10 @@ RUN = EXPERIMENT.name
 ARTIFACTS = f"artifacts/{RUN}"
 RESULTS = f"results/{RUN}"
 FIGURES = f"paper_figures/{RUN}"
+
+
+# What is killed by SIGKILL cannot end its jobs: they look for themselves. Elsewhere Slurm does that.
+os.environ[ENDS_WITH] = str(os.getpid())
 
 
 def settings(*sections):

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import multiprocessing
-import os
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -21,6 +19,7 @@ from longgen.data.long.tokenizers import TokenizerFacts
 from longgen.data.tokenization import TextEncoder
 from longgen.data.tokenizer import encode_bytes
 from longgen.errors import ArtifactError
+from longgen.orphans import end_with_parent
 
 
 @dataclass(frozen=True)
@@ -78,14 +77,7 @@ _encoder: Encoder  # of a worker process
 def _start_worker(facts: TokenizerFacts) -> None:
     global _encoder
     _encoder = Encoder(facts)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()  # a killed parent cannot say goodbye
-        os._exit(1)
+    end_with_parent()
 
 
 def _encode_in_worker(texts: list[str]) -> Encoded:

@@ -1,0 +1,88 @@
+"""What works for a process that is killed ends with it: every case with a real SIGKILL."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+
+from longgen.orphans import ENDS_WITH, end_with_parent, end_with_starter
+from tests.processes import started
+from tests.waiting import PATIENCE, runs, wait_until
+from tests.workflow.test_workflow import ROOT
+
+# A rule whose command kills Snakemake, and then waits for its own end, as every command of ours does.
+SNAKEFILE = """
+include: "{root}/workflows/rules/common.smk"
+
+
+rule all:
+    params:
+        program="import os, signal, longgen.orphans as o; o.end_with_starter(); "
+        "os.kill(int(os.environ[o.ENDS_WITH]), signal.SIGKILL); signal.pause()",
+    shell:
+        "python -c '{{params.program}}'"
+"""
+
+
+def waits(named: str) -> None:
+    end_with_starter({ENDS_WITH: named})
+    signal.pause()
+
+
+def asleep() -> subprocess.Popen:
+    return subprocess.Popen(["sleep", "infinity"])
+
+
+def test_a_command_ends_with_any_process_that_is_named():
+    first, second = asleep(), asleep()
+    process = started(waits, f"{first.pid},{second.pid}")
+    assert runs(process.pid)
+    second.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    first.kill()
+    for each in (first, second):
+        each.wait()
+    process = started(waits, str(first.pid))  # gone before
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def test_without_a_name_a_process_goes_on_and_so_does_the_one_that_is_named():
+    for environment in ({}, {ENDS_WITH: ""}, {ENDS_WITH: str(os.getpid())}):
+        process = started(end_with_starter, environment)
+        process.join()
+        assert process.exitcode == 0
+
+
+def starts_a_worker(report) -> None:
+    context = multiprocessing.get_context("fork")
+    worker = context.Process(target=works)
+    worker.start()
+    report.put(worker.pid)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def works() -> None:
+    end_with_parent()
+    signal.pause()
+
+
+def test_workers_of_multiprocessing_end_with_their_parent():
+    report = multiprocessing.get_context("forkserver").SimpleQueue()
+    process = started(starts_a_worker, report)
+    process.join()
+    worker = report.get()
+    wait_until(lambda: not runs(worker), "the worker goes on")
+
+
+def test_jobs_end_with_snakemake(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT))
+    words = ["-m", "snakemake", "--cores", "1", "--config", f"experiment={ROOT / 'config' / 'smoke.yaml'}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    killed = subprocess.run(
+        [sys.executable, *words], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        timeout=PATIENCE, text=True,
+    )  # fmt: skip
+    assert killed.returncode == -signal.SIGKILL, killed.stdout  # and nobody holds the other end of the pipe
