@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -79,15 +80,17 @@ def require_field(condition: bool, place: str, name: str, value: object, allowed
         raise ArtifactError(f"{place}: {name} is {shown[:200]}{'...' * (len(shown) > 200)}: allowed is {allowed}")
 
 
-def choose(records: int, count: int | None, seed: int) -> list[int]:
+def choose(records: int, count: int | None, seed: int, fits: Callable[[int], bool] = lambda index: True) -> list[int]:
     """Indices of ``count`` of so many records, ascending; all of them if ``count`` is None or more than there are.
 
-    A larger count adds to what a smaller one chooses.
+    A larger count adds to what a smaller one chooses. Records that do not fit are passed over; no more of them are
+    looked at than are needed.
 
     Raises:
         ConfigError: ``count`` is less than 1.
     """
+    require(count is None or count >= 1, "count", count, "1 or more, or none for all records")
     if count is None or count >= records:
-        return list(range(records))
-    require(count >= 1, "count", count, "1 or more, or none for all records")
-    return sorted(np.random.default_rng(seed).permutation(records)[:count].tolist())
+        return list(filter(fits, range(records)))
+    order = np.random.default_rng(seed).permutation(records).tolist()
+    return sorted(itertools.islice(filter(fits, order), count))

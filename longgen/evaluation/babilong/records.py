@@ -15,6 +15,7 @@ from longgen.evaluation.sources import checked, hub_dataset, json_lines, require
 
 # 100 samples of every task and length; the same with 1,000 up to 32k is RMT-team/babilong-1k-samples.
 DATASET = "RMT-team/babilong"
+FOLDER = "babilong"  # below the data root
 # length in tokens -> its name in the benchmark
 CONFIGS = {0: "0k"} | {1024 << n: f"{1 << n}k" for n in range(10)} | {1 << 20: "1M", 10 << 20: "10M"}
 
@@ -44,11 +45,14 @@ def load_records(task: str, config: str, data_root: Path) -> list[Record]:
     if hub := hub_dataset(data_root, DATASET):
         rows = _from_hub(*hub, task, config)
     else:
-        stem = data_root / "babilong" / config / task
+        stem = data_root / FOLDER / config / task
         paths = [path for suffix in _READERS if (path := stem.parent / f"{task}{suffix}").is_file()]
         if len(paths) != 1:
             found = " and ".join(path.name for path in paths) or "none"
-            raise ArtifactError(f"{stem} with suffix {', '.join(_READERS)}: found {found}, allowed is one of them")
+            raise ArtifactError(
+                f"{stem} with suffix {', '.join(_READERS)}: found {found}, allowed is one of them; without "
+                f"{data_root / FOLDER}, texts are made of {data_root}/babi and {data_root}/books (docs/babilong.md)"
+            )
         rows = _READERS[paths[0].suffix](paths[0])
     records = []
     for place, row in rows:
