@@ -32,7 +32,8 @@ def convert(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of a Llama, Mistral, Qwen2 or Qwen3 checkpoint, or its id on the Hugging Face hub (org/name).",
+            help="Folder of a Llama, Mistral, Qwen2 or Qwen3 checkpoint, its id on the Hugging Face hub (org/name), or "
+            "a .gguf file.",
             show_default=False,
         ),
     ],
@@ -86,7 +87,9 @@ def convert(
     dtype: Annotated[
         str | None,
         typer.Option(
-            help="Cast the weights: bfloat16, float16 or float32.", show_default="unchanged", rich_help_panel=_WEIGHTS
+            help="Cast the weights: bfloat16, float16 or float32.",
+            show_default="unchanged; quantised GGUF to float32",
+            rich_help_panel=_WEIGHTS,
         ),
     ] = None,
     skip_finite_check: Annotated[

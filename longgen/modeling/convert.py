@@ -22,7 +22,8 @@ from longgen.modeling.conversion.card import Card
 from longgen.modeling.conversion.record import Record
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
-from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names, open_source
+from longgen.modeling.conversion.source import CONFIG, Source, companion_names, open_source
+from longgen.modeling.conversion.tying import is_tied
 from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, model_tensors
 from longgen.modeling.model import longgen_classes
 from longgen.modeling.qualification import check_qualifies
@@ -69,7 +70,8 @@ def convert_checkpoint(
     checked, and no code of the checkpoint is run.
 
     Args:
-        source: folder with config.json and weights of a family in `BASE_FAMILIES`, or the id of a hub repository.
+        source: folder with config.json and weights of a family in `BASE_FAMILIES`, the id of a hub repository, or a
+            GGUF file, which is dequantised (all of it in memory).
         destination: folder to make; complete or absent, never half-written.
         layout: a `Layout`, or a word for `parse_layout` such as ``middle:1/3``.
         pattern: of the sparse layers.
@@ -78,7 +80,8 @@ def convert_checkpoint(
         overwrite: replace an existing destination, whatever it is.
         rope: how RoPE is extended, see `longgen.modeling.rope.extended_rope`.
         revision: branch, tag or commit of a hub repository.
-        dtype: ``bfloat16``, ``float16`` or ``float32`` for the weights; None keeps each tensor's own.
+        dtype: ``bfloat16``, ``float16`` or ``float32`` for the weights; None keeps each tensor's own, and makes
+            float32 of quantised ones.
         drop_sliding_window: remove the base model's sliding window instead of refusing it.
         check_finite: refuse weights that are NaN or infinite.
 
@@ -90,7 +93,7 @@ def convert_checkpoint(
     destination = Path(destination)
     if dtype is not None and dtype not in CAST_DTYPES:
         raise ConfigError(f"dtype is {dtype!r}: allowed are {', '.join(CAST_DTYPES)}, or none, which keeps the dtype")
-    origin = open_source(source, revision)
+    origin = open_source(source, revision, CAST_DTYPES.get(dtype or ""))
     _check_destination(destination, origin)
     base = _base_config(origin, drop_sliding_window)
     if isinstance(layout, str):
@@ -145,7 +148,7 @@ def companions(folder: Path) -> list[Path]:
 def _check_destination(destination: Path, origin: Source) -> None:
     if destination.exists() and not destination.is_dir():
         raise ArtifactError(f"{destination} is a file: allowed is a folder, or a new name")
-    if isinstance(origin, FolderSource) and origin.folder.resolve().is_relative_to(destination.resolve()):
+    if origin.path is not None and origin.path.resolve().is_relative_to(destination.resolve()):
         raise ArtifactError(f"{destination} holds the base model: allowed is another folder, since it stays as it is")
 
 
@@ -170,11 +173,11 @@ def _explained(origin: Source) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        raise ConfigError(f"{origin.where}/{CONFIG}: {error}") from error
+        raise ConfigError(f"{origin.config}: {error}") from error
     except Exception as error:
         reason = " ".join(str(error).split())
         raise ConfigError(
-            f"{origin.where}/{CONFIG}: transformers makes no model of it ({type(error).__name__}: {reason})"
+            f"{origin.config}: transformers makes no model of it ({type(error).__name__}: {reason})"
         ) from error
 
 
@@ -197,6 +200,7 @@ def _write_model(folder: Path, shards: Shards, carried: list[str], config: Pretr
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(shards.source.file(name, scratch), folder / name)
     shutil.rmtree(scratch, ignore_errors=True)
+    config.tie_word_embeddings = is_tied(folder, config)
     config.save_pretrained(folder)
 
 
@@ -229,5 +233,5 @@ def _card(origin: Source, config: PretrainedConfig, folder: Path, cast: str | No
         max_length=config.max_position_embeddings,
         shape=dataclasses.replace(ModelShape.from_hf_config(folder), name=origin.name),
         bytes_per_value=common.itemsize,
-        cast=cast,
+        weights=origin.weights or (f"cast to {cast}" if cast else "unchanged"),
     )

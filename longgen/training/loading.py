@@ -14,12 +14,15 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
 from longgen.foreign import reading
+from longgen.modeling.conversion.tying import EMBEDDINGS, HEAD, is_tied, tensor_files
 from longgen.training.adapters import base_name
 from longgen.training.checkpoint import without_warnings
 
 
 def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     """The model of a checkpoint without its weights, on the meta device in float32; and the dtype of its weights.
+
+    LM head and embeddings are tied where they are in the model that transformers loads (`is_tied`).
 
     Raises:
         ArtifactError: ``folder`` is not a model folder, or damaged.
@@ -28,6 +31,10 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
     with reading(folder / "config.json", "`longgen convert --overwrite` makes the model anew"):
         config = AutoConfig.from_pretrained(folder)
+        try:
+            config.tie_word_embeddings = is_tied(folder, config)
+        except ArtifactError as error:
+            raise _unreadable(folder, error) from error
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model, config.dtype or torch.float32
@@ -52,6 +59,8 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
     wanted = {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
     state = {name: parameter for name, parameter in wanted.items() if name is not None}
+    if model.config.tie_word_embeddings and EMBEDDINGS not in tensor_files(folder):
+        state[HEAD] = state.pop(EMBEDDINGS)
     try:
         with without_warnings():
             distributed.load(
@@ -60,7 +69,9 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
                 no_dist=not torch.distributed.is_initialized(),
             )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, CheckpointException) as error:
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise ArtifactError(
-            f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew"
-        ) from error
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: BaseException) -> ArtifactError:
+    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return ArtifactError(f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew")

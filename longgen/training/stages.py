@@ -102,6 +102,7 @@ def train_extension(experiment: Experiment, variant: str, files: Files, setup: S
     (model, dtype), processes = empty_model(files.source), job.processes
     job.check()
     found, wanted = ModelShape.from_hf_config(files.source), job.shape
+    found = replace(found, tie_word_embeddings=model.config.tie_word_embeddings)
     for name, value in asdict(found).items():
         expected = getattr(wanted, name)
         require(name == "name" or value == expected, f"{name} of {files.source}", value, f"{expected}, as configured")

@@ -8,13 +8,14 @@ import sys
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.conversion import safetensors_file
 from longgen.modeling.conversion.safetensors_file import NewTensor, read_header, read_pieces, write_safetensors
 from longgen.pattern import SparsePattern
-from tests.modeling.models import tiny_base
+from tests.modeling.models import tiny_base, tokens
 
 PATTERN = SparsePattern(8, 1, 2, 4)
 MIXED = {
@@ -225,8 +226,32 @@ def test_what_hugging_face_allows_is_allowed(tmp_path):
     assert "lm_head.weight" not in tensors(tmp_path / "base")
     convert(tmp_path, dtype="bfloat16")
     assert tensors(tmp_path / "new")[buffer].dtype == torch.float32, "not a weight"
-    change(tmp_path, "model.safetensors", lambda state: state.update({"lm_head.weight": torch.ones(128, 64)}))
-    convert(tmp_path, overwrite=True)
+
+
+HEAD, EMBEDDINGS = "lm_head.weight", "model.embed_tokens.weight"
+
+
+@pytest.mark.parametrize("dtype", [None, "bfloat16"])
+@pytest.mark.parametrize(
+    ("edit", "tied"),
+    [
+        (lambda state: None, True),
+        (rename(EMBEDDINGS, HEAD), True),
+        (lambda state: state.update({HEAD: state[EMBEDDINGS].clone()}), True),
+        (lambda state: state.update({HEAD: state[EMBEDDINGS] + 0.25}), False),
+    ],
+    ids=["embeddings", "head", "both equal", "both different"],
+)
+def test_head_and_embeddings_are_tied_where_transformers_ties_them(edit, tied, dtype, tmp_path):
+    tiny_base(tie_word_embeddings=True).save_pretrained(tmp_path / "base")
+    change(tmp_path, "model.safetensors", edit)
+    convert_checkpoint(tmp_path / "base", tmp_path / "new", "all", PATTERN, dtype=dtype)
+    assert json.loads((tmp_path / "new" / "config.json").read_text())["tie_word_embeddings"] == tied
+    theirs = AutoModelForCausalLM.from_pretrained(tmp_path / "base", dtype=dtype or "auto")
+    ours = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert (ours.lm_head.weight is ours.model.embed_tokens.weight) == tied
+    with torch.no_grad():
+        assert torch.equal(ours(tokens(20)).logits, theirs(tokens(20)).logits)
 
 
 def test_files_that_transformers_would_not_load_are_left_out(sharded, tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from longgen.config import SetupSettings, load_experiment
@@ -19,8 +19,9 @@ from longgen.training import export as export_module
 from longgen.training import preflight
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.parallel import trainee as trainee_module
-from longgen.training.parallel.processes import leave_processes
+from longgen.training.parallel.processes import Processes, leave_processes
 from longgen.training.stages import train_extension
+from tests.modeling.models import tiny_hybrid
 from tests.processes import ranks
 from tests.training.extensions import BATCH, LENGTH, STEPS, experiment_of, extended, extension_settings, files, prepared
 
@@ -160,6 +161,29 @@ def test_a_large_model_is_saved_in_several_files(folder, plain, monkeypatch):
     load_weights(again, folder / "pieces", torch.device("cpu"))
     tokens = torch.arange(3, 43)[None]
     assert torch.equal(again.eval()(input_ids=tokens).logits, model.eval()(input_ids=tokens).logits)
+
+
+@pytest.mark.parametrize("held", ["head", "both"])
+def test_head_and_embeddings_are_what_transformers_loads(held, tmp_path):
+    """config.json says tied, and the file holds the head alone, or both with different values."""
+    tiny_hybrid().save_pretrained(tmp_path)
+    state = load_file(tmp_path / "model.safetensors")
+    if held == "head":
+        del state["model.embed_tokens.weight"]
+    save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": True}))
+    model, dtype = empty_model(tmp_path)
+    load_weights(model, tmp_path, torch.device("cpu"))
+    (tmp_path / "export").mkdir()
+    export_module.export_model(model, tmp_path / "export", dtype, Processes())
+    exported, loaded = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "export", tmp_path))
+    assert exported.config.tie_word_embeddings == (held == "head")
+    tokens = torch.arange(3, 43)[None]
+    with torch.no_grad():
+        expected = loaded(tokens).logits
+        assert torch.equal(model.eval()(tokens).logits, expected)
+        assert torch.equal(exported(tokens).logits, expected)
 
 
 def test_layer_inputs_alone_go_to_main_memory(folder, monkeypatch):

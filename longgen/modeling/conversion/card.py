@@ -31,7 +31,7 @@ class Card:
         max_length: longest sequence, in tokens.
         shape: its sizes.
         bytes_per_value: of the weights, and hence of the cache.
-        cast: the dtype that the weights were cast to; None if they were not.
+        weights: what became of the base's weights: unchanged, or cast or dequantised to what.
     """
 
     base: str
@@ -42,7 +42,7 @@ class Card:
     max_length: int
     shape: ModelShape
     bytes_per_value: int
-    cast: str | None = None
+    weights: str = "unchanged"
 
     def plan(self, length: int) -> Plan:
         """The planner's predictions at ``length``, for one sequence."""
@@ -57,7 +57,7 @@ class Card:
             base=self.base,
             base_model=f"base_model: {self.base}\n" if self.on_hub else "",
             model_type=self.model_type,
-            weights=f"cast to {self.cast}" if self.cast else "unchanged",
+            weights=self.weights,
             full=f"{layout.num_full:g} of {layout.num_layers}",
             drawing=draw_layout(layout),
             pattern=pattern_in_words(self.hybrid.pattern),

@@ -35,10 +35,13 @@ class HubSource:
     """See `Source`; its methods raise ArtifactError where a request fails."""
 
     passing = True
+    path: Path | None = None
+    weights: str | None = None
 
     def __init__(self, repository: str, revision: str, sizes: dict[str, int]) -> None:
         self.name = self.where = repository
         self.revision: str | None = revision
+        self.config = f"{repository}/{CONFIG}"
         self._sizes = sizes
 
     def sizes(self) -> dict[str, int]:

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from longgen.errors import ArtifactError, ConfigError
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 
@@ -22,6 +24,7 @@ COMPANION_FILES = (
 )
 NEVER_COMPANIONS = (".bin", ".pt", ".pth", ".pkl", ".py", ".safetensors")
 
+GGUF_SUFFIX = ".gguf"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
@@ -32,12 +35,18 @@ class Source(Protocol):
         name: the folder's name or the repository's id: nothing of the user's machine.
         revision: commit of the repository; None for a folder.
         where: for error messages: the path, or the id.
+        config: for error messages: where the config stands.
+        path: of the folder or file on this machine; None for a repository.
+        weights: what became of the weights on reading, for the model card; None if they are as they were.
         passing: whether `file` makes files that are ours to move or delete.
     """
 
     name: str
     revision: str | None
     where: str
+    config: str
+    path: Path | None
+    weights: str | None
     passing: bool
 
     def sizes(self) -> dict[str, int]:
@@ -65,9 +74,12 @@ class FolderSource:
     """A folder. One that is a snapshot in the hub's cache has the id as its ``name``, and a ``revision``."""
 
     passing = False
+    weights: str | None = None
 
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:
         self.folder = folder
+        self.path: Path | None = folder
+        self.config = str(folder / CONFIG)
         self.name = name or folder.resolve().name
         self.revision = revision
         self.where = str(folder)
@@ -95,18 +107,30 @@ class FolderSource:
         return read_header(self.folder / name).tensors
 
 
-def open_source(source: Path | str, revision: str | None = None) -> Source:
-    """The checkpoint that ``source`` names: an existing folder, or else the id of a hub repository.
+def open_source(source: Path | str, revision: str | None = None, dtype: torch.dtype | None = None) -> Source:
+    """The checkpoint that ``source`` names: an existing folder or GGUF file, or else the id of a hub repository.
+
+    Args:
+        source: path or id.
+        revision: branch, tag or commit of a repository.
+        dtype: what a GGUF file is dequantised to; other weights are cast later.
 
     Raises:
         ArtifactError: neither, no such repository, or one that cannot be reached and is not in the hub's cache.
-        ConfigError: a ``revision`` of a folder.
+        ConfigError: a ``revision`` of a folder or file; or as `GgufSource`.
     """
-    folder = Path(source)
-    if folder.is_dir():
+    path = Path(source)
+    if path.is_dir() or path.is_file():
+        kind = "folder" if path.is_dir() else "file"
         if revision is not None:
-            raise ConfigError(f"revision is {revision!r} with the folder {folder}: allowed is one with a hub id only")
-        return FolderSource(folder)
+            raise ConfigError(f"revision is {revision!r} with the {kind} {path}: allowed is one with a hub id only")
+        if path.is_dir():
+            return FolderSource(path)
+        if path.suffix != GGUF_SUFFIX:
+            raise ArtifactError(f"{path} is a file: allowed is a {GGUF_SUFFIX} file, or the folder of a checkpoint")
+        from longgen.modeling.conversion.gguf_file import GgufSource
+
+        return GgufSource(path, dtype)
     if not HUB_ID.fullmatch(str(source)):
         raise ArtifactError(
             f"{source} has no config.json: give the folder of a Hugging Face checkpoint, or a hub id. Both were tried: "

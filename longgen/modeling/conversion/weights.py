@@ -54,7 +54,7 @@ def find_weights(source: Source) -> Weights:
         placed = _read_index(source, index)
         missing = sorted(set(placed.values()) - set(names))
         if missing:
-            raise ArtifactError(f"{source.where}/{index} names {_some(missing)}, which is missing: get the rest")
+            raise ArtifactError(f"{source.where}/{index} names {some_of(missing)}, which is missing: get the rest")
         return Weights(tuple(sorted(set(placed.values()))), index, placed)
     pickled = next((name for name in (PICKLE, PICKLE + INDEX_SUFFIX) if name in names), None)
     if pickled is not None:
@@ -63,11 +63,11 @@ def find_weights(source: Source) -> Weights:
             "model as safetensors, or, where you trust the file, make them with transformers: "
             "AutoModelForCausalLM.from_pretrained(SRC).save_pretrained(NEW), and the tokenizer likewise"
         )
-    others = sorted(name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth")))
-    beside = f" (there is {_some(others)})" if others else ""
+    others = sorted(name for name in names if name.endswith((".safetensors", ".bin", ".pt", ".pth", ".gguf")))
+    beside = f" (there is {some_of(others)})" if others else ""
     raise ArtifactError(
         f"{source.where} has no *.safetensors that transformers would load{beside}: allowed are {SAFETENSORS}, or "
-        f"shards with {index}"
+        f"shards with {index}; a .gguf file is converted by its own path"
     )
 
 
@@ -113,18 +113,20 @@ class ModelTensors:
         Raises:
             ArtifactError: some are missing, unexpected, of another shape, or no floating-point numbers.
         """
-        missing = sorted(self.shapes.keys() - found.keys() - self.tied.keys())
+        # of two tied tensors either one will do
+        twins = self.tied | {source: target for target, source in self.tied.items()}
+        missing = sorted(name for name in self.shapes.keys() - found.keys() if twins.get(name) not in found)
         unexpected = sorted(name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name))
         common = sorted(self.shapes.keys() & found.keys())
         wrong = [name for name in common if found[name].shape != self.shapes[name]]
         shapes = [f"{name} {list(found[name].shape)} instead of {list(self.shapes[name])}" for name in wrong]
         for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
             if names:
-                raise ArtifactError(f"{where} {kind} {_some(names)}: allowed is what its config.json describes")
+                raise ArtifactError(f"{where} {kind} {some_of(names)}: allowed is what its config.json describes")
         others = [f"{name} as {found[name].dtype}" for name in common if found[name].dtype not in WEIGHT_DTYPES]
         if others:
             raise ArtifactError(
-                f"{where} has {_some(others)}: allowed are {', '.join(map(str, WEIGHT_DTYPES))}; convert the "
+                f"{where} has {some_of(others)}: allowed are {', '.join(map(str, WEIGHT_DTYPES))}; convert the "
                 "checkpoint with the original weights"
             )
 
@@ -137,6 +139,7 @@ def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) 
     return ModelTensors(shapes, dict(model.all_tied_weights_keys))
 
 
-def _some(names: Iterable[str]) -> str:
+def some_of(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
