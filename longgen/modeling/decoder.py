@@ -14,7 +14,7 @@ from longgen.modeling.cache.foreign import check_cache
 from longgen.modeling.configuration import head_groups_of
 from longgen.modeling.mixin import LongGenMixin
 from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
-from longgen.modeling.padding import positions_in_rows, real_tokens
+from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, positions_in_rows, real_tokens
 from longgen.modeling.traced import document_numbers
 
 
@@ -192,6 +192,4 @@ def _check_positions(position_ids: torch.Tensor, new: torch.Tensor | None) -> No
     if new is not None:
         gap = gap & new[:, 1:] & new[:, :-1]  # padding may have any position
     if bool(gap.any()):
-        raise ValueError(
-            "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
-        )
+        raise ValueError(POSITIONS_DO_NOT_RISE)

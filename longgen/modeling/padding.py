@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+POSITIONS_DO_NOT_RISE = "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
+
 
 def real_tokens(new: torch.Tensor) -> list[slice] | None:
     """Where each row's real tokens stand among the tokens of one call.

@@ -16,9 +16,11 @@ import torch
 
 from longgen.attention import PackedDocuments
 from longgen.hybrid import HeadGroup, Sight
-from longgen.modeling.padding import real_tokens
+from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, real_tokens
 from longgen.modeling.pieces import Kernels, attend, in_one_row, in_rows, pieces_of
 from longgen.pattern import SparsePattern
+
+BACKWARD = "longgen::attend_documents_backward"
 
 
 def document_numbers(
@@ -36,7 +38,7 @@ def document_numbers(
         bounds: [documents + 1] where each begins, and the number of tokens; wins over ``position_ids``.
 
     Returns:
-        [batch, tokens] int64.
+        [batch, tokens] int64; -1 in a row that has both a mask and a border.
     """
     batch, tokens = given.shape[:2]
     if bounds is not None:
@@ -51,9 +53,8 @@ def document_numbers(
         return numbers.contiguous()
     # what padding's positions are does not count: a border of which one side is padding is none
     begins = numbers.diff(dim=1) != 0
-    begins = begins & mask[:, 1:] & mask[:, :-1]
-    numbers = torch.nn.functional.pad(begins.cumsum(1), (1, 0)) + 1
-    return torch.where(mask, numbers, 0)
+    gap = (begins & mask[:, 1:] & mask[:, :-1]).any(1, keepdim=True)
+    return torch.where(gap, -1, mask.long())
 
 
 def attend_documents(
@@ -80,7 +81,8 @@ def attend_documents(
         [batch, query heads, q_len, head_dim]; differentiable, for which attention is computed once more.
 
     Raises:
-        ValueError: when it runs: padding between the real tokens of a row, or packed documents beside padding.
+        ValueError: when it runs: padding between the real tokens of a row, or positions that do not rise in a call with
+            a mask.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return _operation(query, key, value, documents, groups, scale, kernels.sparse, kernels.full)
@@ -100,7 +102,15 @@ def _operation(
     return _attend(query, key, value, documents, groups, scale, sparse, full).contiguous()
 
 
-@torch.library.custom_op("longgen::attend_documents_backward", mutates_args=())
+# Not a `custom_op`, within which no gradient can be taken: that excludes autograd for all that it calls.
+torch.library.define(
+    BACKWARD,
+    "(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor? documents, str groups, float scale, str sparse, "
+    "str full) -> (Tensor, Tensor, Tensor)",
+)
+
+
+@torch.library.impl(BACKWARD, "default")
 def _backward_operation(
     gradient: torch.Tensor,
     query: torch.Tensor,
@@ -130,11 +140,13 @@ def _attend(
     full: str,
 ) -> torch.Tensor:
     heads, kernels, count = _read(groups), Kernels(sparse, full), key.shape[1]
-    rows = None if documents is None else real_tokens(documents > 0)
+    rows = None
+    if documents is not None:
+        if int(documents.min()) < 0:
+            raise ValueError(POSITIONS_DO_NOT_RISE)
+        rows = real_tokens(documents > 0)
     if documents is None or int(documents.max()) < 2:
         return attend(query, pieces_of(key, value, heads, query.shape[2], rows), count, scale, kernels)
-    if rows is not None:
-        raise ValueError("documents are packed beside padding: allowed is one of both")
     borders = documents.flatten().diff().nonzero().flatten() + 1
     starts = torch.arange(0, documents.numel(), documents.shape[1], device=documents.device)
     ends = [*torch.cat([borders, starts]).unique().tolist(), documents.numel()]
@@ -149,7 +161,7 @@ def _(query: torch.Tensor, *_: object) -> torch.Tensor:
     return query.new_empty(query.shape)
 
 
-@_backward_operation.register_fake
+@torch.library.register_fake(BACKWARD)
 def _(gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -> tuple:
     return tuple(states.new_empty(states.shape) for states in (query, key, value))
 
@@ -160,7 +172,7 @@ def _keep(ctx: object, inputs: tuple, output: torch.Tensor) -> None:
 
 
 def _differentiate(ctx: object, gradient: torch.Tensor) -> tuple:
-    gradients = _backward_operation(gradient, *ctx.saved_tensors, *ctx.options)  # type: ignore[attr-defined]
+    gradients = torch.ops.longgen.attend_documents_backward(gradient, *ctx.saved_tensors, *ctx.options)  # type: ignore[attr-defined]
     return (*gradients, None, None, None, None, None)
 
 

@@ -5,6 +5,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from longgen.modeling import LongGenCache
+from longgen.modeling.traced import document_numbers
 from tests.modeling.models import PATTERNS, tiny_hybrid, tokens
 
 CASES = [("middle:1/3", PATTERNS[0]), ("middle:1/3", PATTERNS[1]), ("heads:1/3", PATTERNS[-1])]
@@ -53,3 +54,64 @@ def test_static_generation_equals_dynamic_generation():
     static = hybrid.generate(x, cache_implementation="static", **options)
     assert static.past_key_values.max_length >= 100
     assert torch.equal(static.sequences, hybrid.generate(x, **options).sequences)
+
+
+# Where tokens stand is told by numbers, which a graph under construction does not have.
+MASK = torch.ones(2, 45, dtype=torch.long)
+MASK[0, :9] = 0
+PLACES = {
+    "nothing": {},
+    "padding": {"attention_mask": MASK},
+    "documents": {"position_ids": torch.cat([torch.arange(20), torch.arange(25)]).expand(2, -1)},
+}
+
+
+def _compiled_case(places: str):
+    layout, pattern = ("heads:1/3", PATTERNS[-1]) if places in ("padding", "documents") else ("middle:1/3", PATTERNS[1])
+    return tiny_hybrid(layout=layout, pattern=pattern), tokens(45), PLACES[places]
+
+
+@pytest.mark.parametrize("places", PLACES)
+def test_training_is_one_graph_with_the_same_gradients(places):
+    hybrid, x, options = _compiled_case(places)
+    labels = x.masked_fill(options.get("attention_mask", torch.ones_like(x)) == 0, -100)
+    hybrid.train()(x, labels=labels, **options).loss.backward()
+    expected = [parameter.grad.clone() for parameter in hybrid.parameters()]
+    hybrid.zero_grad()
+    torch._dynamo.reset()
+    compiled = torch.compile(hybrid, backend="aot_eager", fullgraph=True)
+    compiled(x, labels=labels, **options).loss.backward()
+    for (name, parameter), want in zip(hybrid.named_parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, want, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_an_exported_model_computes_the_same():
+    hybrid, x, options = _compiled_case("padding")
+    exported = torch.export.export(hybrid, (x,), options | {"use_cache": False}).module()
+    other = tokens(45, seed=9)
+    expected = hybrid(other, **options, use_cache=False).logits
+    real = MASK.bool()
+    torch.testing.assert_close(exported(other, **options, use_cache=False).logits[real], expected[real])
+
+
+def test_documents_are_numbered_by_whatever_tells_them_apart():
+    given, positions = torch.zeros(2, 6), torch.tensor([[0, 1, 0, 1, 2, 0], [0, 1, 2, 3, 4, 5]])
+    assert document_numbers(given, None, positions, None).tolist() == [[1, 1, 2, 2, 2, 3], [1] * 6]
+    assert document_numbers(given[:1], None, None, torch.tensor([0, 2, 5, 6])).tolist() == [[1, 1, 2, 2, 2, 3]]
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1], [1, 1, 1, 0, 0, 0]]).bool()
+    assert document_numbers(given, mask, None, None).tolist() == mask.int().tolist()
+    assert document_numbers(given, mask, positions, None).tolist() == [[-1] * 6, [1, 1, 1, 0, 0, 0]]
+
+
+def test_a_graph_refuses_when_it_runs_what_the_model_refuses():
+    hybrid, x, options = _compiled_case("documents")
+    torch._dynamo.reset()
+    compiled = torch.compile(hybrid, backend="aot_eager", fullgraph=True)
+    hole = torch.ones_like(x)
+    with torch.no_grad():
+        compiled(x, attention_mask=hole, use_cache=False)
+        hole[0, 20] = 0
+        with pytest.raises(ValueError, match="zeros between ones in row 0"):
+            compiled(x, attention_mask=hole, use_cache=False)
+        with pytest.raises(ValueError, match="position_ids do not rise by one"):
+            compiled(x, attention_mask=torch.ones_like(x), use_cache=False, **options)
