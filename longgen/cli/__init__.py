@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -17,13 +18,22 @@ app = typer.Typer(
     "its context, evaluate it, measure it, and draw the figures.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},  # of every verb
 )
 register_commands(app)
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"longgen {version('longgen')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _verbs(
+    shows_version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
     debug: Annotated[bool, typer.Option(DEBUG, help="Show the traceback of an error; may stand anywhere.")] = False,
 ) -> None:
     pass  # `run_program` takes --debug out of the arguments; here it is for --help alone

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import pytest
+from typer.testing import CliRunner
 
-from longgen.cli import main
+from longgen.cli import app, main
 from tests.experiments import experiment_file
 
 COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
@@ -63,3 +65,32 @@ def test_help_names_every_verb():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
     verbs = ("plan", "prepare", "convert", "train", "gates", "evaluate", "profile", "figures", "compare", "publish")
     assert all(verb in text for verb in verbs)
+
+
+def test_version_and_short_help():
+    runner = CliRunner()
+    assert runner.invoke(app, ["--version"]).output == f"longgen {version('longgen')}\n"
+    for words in (
+        [],
+        ["plan"],
+        ["plan", "train"],
+        ["convert"],
+        ["profile"],
+        ["profile", "compare"],
+        ["benchmark", "score"],
+    ):
+        short, long = (runner.invoke(app, [*words, option]) for option in ("-h", "--help"))
+        assert short.exit_code == 0
+        assert "Usage: " in short.output
+        assert short.output == long.output
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("pl", "plan"), ("plan --kv-b", "--kv-budget"), ("profile comp", "compare"), ("--vers", "--version")],
+)
+def test_shells_complete_verbs_and_options(words, expected):
+    line = f"longgen {words}"
+    asked = {"_LONGGEN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
+    outcome = CliRunner().invoke(app, [], prog_name="longgen", env=asked)
+    assert expected in outcome.output.split()
