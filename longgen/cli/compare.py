@@ -13,12 +13,14 @@ from longgen.cli.figures import Results
 from longgen.errors import ConfigError
 from longgen.reporting import need_report_packages
 from longgen.strict import require
+from longgen.tables import Bold, Table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
     from longgen.reporting.run import Run
+
+_WORDS = ("variant", "what", "budget of", "full layers")
 
 
 def compare(
@@ -38,6 +40,7 @@ def compare(
 ) -> None:
     """Compare the variants of one or several runs: quality with 95 % intervals and cost, the best values bold.
 
+    Two runs stand side by side, with their difference; of more, a table each.
     Beside the trained variants stands the full one with its KV cache reduced at inference, where that was evaluated.
     All values are measured; what was not measured is empty.
     """
@@ -74,13 +77,13 @@ def compare(
         else:
             print(json.dumps(rows.where(rows.notna(), None).to_dict("records"), indent=1, default=_plain))
         return
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 240  # a pipe or a log has no width: do not fold cells
+    if len(runs) == 2:
+        half = len(tables) // 2
+        for (a, name, ours), (b, _, theirs) in zip(tables[:half], tables[half:], strict=True):
+            _side_by_side(a, b, name, ours, theirs).print()
+        return
     for opened, name, table in tables:
-        console.print(_rich_table(opened, name, table))
+        _readable(opened, name, table).print()
 
 
 def _plain(value: object) -> object:
@@ -88,25 +91,47 @@ def _plain(value: object) -> object:
     return value.item()  # type: ignore[attr-defined]
 
 
-def _rich_table(run: Run, comparison: str, table: pd.DataFrame) -> Table:
-    from rich.table import Table
-
-    from longgen.reporting.comparison import readable_comparison
+def _title(run: Run) -> str:
     from longgen.reporting.words import format_length
 
-    rich_table = Table(
-        title=f"{run.name}: {run.model_name} at {format_length(run.plan.trained_length)} tokens"
-        + (f", by {comparison}" if comparison else ""),
-        caption="measured, with 95 % intervals; KV cache and speed-ups relative to full attention",
+    return f"{run.name}: {run.model_name} at {format_length(run.plan.trained_length)} tokens"
+
+
+def _side_by_side(first: Run, second: Run, comparison: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> Table:
+    """A row per variant and quantity that either run measured."""
+    from longgen.reporting.ablation import READABLE, readable_cell
+    from longgen.reporting.comparison import REDUCED, SIDES, differences
+
+    table = Table(
+        ["variant", "quantity"],
+        ["A", "B", "B - A"],
+        title=f"A = {_title(first)}; B = {_title(second)}" + (f"; by {comparison}" if comparison else ""),
+        caption="measured, with 95 % intervals; B - A as of independent samples, bold where its interval leaves out 0; "
+        "KV cache, and speed-up of training, prefill and decode, relative to full attention",
     )
-    readable = readable_comparison(table, "[bold]{}[/bold]")
-    for heading in readable.columns:
-        # columns without any measurement take no room
-        if (readable[heading] != "").any():
-            rich_table.add_column(
-                heading, justify="left" if heading in ("variant", "what", "budget of", "full layers") else "right"
-            )
-    shown = readable.loc[:, (readable != "").any()]
-    for row in shown.itertuples(index=False):
-        rich_table.add_row(*row)
-    return rich_table
+    for row in differences(ours, theirs).to_dict("records"):
+        style = READABLE[row["quantity"]][1]
+        reduced = f", {row['method']} to the bytes of {row['budget_of']}" if row["what"] == REDUCED else ""
+        change = readable_cell(row, "difference", f"+{style}")
+        is_one = row["difference_low"] > 0 or row["difference_high"] < 0
+        values = [readable_cell(row, side, style) for side in SIDES]
+        table.add(f"{row['variant']}{reduced}", row["quantity"], *values, Bold(change) if is_one else change)
+    return table
+
+
+def _readable(run: Run, comparison: str, table: pd.DataFrame) -> Table:
+    from longgen.reporting.comparison import readable_comparison
+
+    readable = readable_comparison(table, Bold)
+    readable = readable.loc[:, (readable != "").any()]  # columns without any measurement take no room
+    names = [heading for heading in readable.columns if heading in _WORDS]
+    shown = Table(
+        names,
+        [heading for heading in readable.columns if heading not in _WORDS],
+        title=_title(run) + (f", by {comparison}" if comparison else ""),
+        caption="measured, with 95 % intervals; KV cache and speed-ups relative to full attention",
+        keys=len(names) if "budget of" in names else 1,
+    )
+    for row in readable.itertuples(index=False):
+        shown.add(*row)
+    return shown

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from longgen.tables import BOLD, Table
+
 if TYPE_CHECKING:
     from longgen.data.long.pack import Packing
     from longgen.data.long.settings import PackSettings
@@ -48,30 +50,21 @@ def pack(
 
 
 def _print_report(done: Packing, settings: PackSettings, output: Path) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     *records, total = [row | {"tokens_before": row["tokens_read"] - row["tokens_duplicate"]} for row in done.records]
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # the 80 that rich assumes for a file would cut the columns
     documents = [record for record in records if record["length_low"] is not None]
     threshold = settings.upsampling.threshold
     for key, heading in (("domain", "domain"), ("length_low", "tokens per document")):
         table = Table(
+            [heading],
+            [*("tokens read", "share", "long", "tokens used", "share", "long"), *_REST],
             title=f"{settings.name}, method {settings.method}: by {heading}",
             caption=f"shares are without duplicates; long: that of documents of at least {threshold:,} tokens",
-            box=box.SIMPLE,
         )
-        table.add_column(heading, no_wrap=True)
-        for column in (*("tokens read", "share", "long", "tokens used", "share", "long"), *_REST):
-            table.add_column(column, justify="right", no_wrap=True)
         for name in sorted({record[key] for record in documents}):
             label = name if key == "domain" else f"{name:,} or more"
-            table.add_row(label, *_cells([record for record in documents if record[key] == name], total, threshold))
-        table.add_row("all", *_cells(documents, total, threshold), style="bold")
-        console.print(table)
+            table.add(label, *_cells([record for record in documents if record[key] == name], total, threshold))
+        table.add("all", *_cells(documents, total, threshold), style=BOLD)
+        table.print()
     print(f"{output}: {total['tokens_used']:,} tokens" + ("" if done.written else ", nothing to do"))
     print(f"  {total['tokens_per_second']:,.0f} tokens read per second, {total['seconds']:,.1f} s in all")
     if total["bad_records"]:

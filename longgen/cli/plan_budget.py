@@ -6,7 +6,8 @@ from typing import Any
 
 from longgen.cli.options import PATTERNS, option_names, sparse_pattern
 from longgen.cli.plan_options import DEFAULT_LENGTH, DEFAULT_PLACEMENT, model_shape_of, whole_numbers
-from longgen.cli.plan_tables import plain_table, print_table, speedups
+from longgen.cli.plan_tables import IDEAL, speedups
+from longgen.tables import Table
 from longgen.units import binary_size
 
 # What a budget decides, or what is said about one layout.
@@ -65,14 +66,15 @@ def budget_rows(asked: dict[str, Any]) -> list[dict[str, Any]]:
 def print_budget(rows: list[dict[str, Any]], title: str) -> None:
     """A line per layout; those above the budget last."""
     first = rows[0]
-    table = plain_table(
-        f"{first['model']} at {first['length']:,} tokens: most full layers ({first['placement']}) within "
-        f"{first['kv_budget']:g} of the KV cache",
+    table = Table(
         ["pattern"],
         ["full layers", "within", "KV cache", "kept", "KV saved", "ideal\nprefill", "ideal\ndecode", "ideal\ntraining"],
+        f"{first['model']} at {first['length']:,} tokens: most full layers ({first['placement']}) within "
+        f"{first['kv_budget']:g} of the KV cache",
+        IDEAL,
     )
     for row in rows:
-        table.add_row(
+        table.add(
             _pattern_words(row["pattern"]),
             f"{row['full_layers']:g}/{row['num_layers']}",
             "yes" if row["within_budget"] else "no",
@@ -81,7 +83,7 @@ def print_budget(rows: list[dict[str, Any]], title: str) -> None:
             f"{100 * row['kv_reduction']:.1f} %",
             *speedups(row),
         )
-    print_table(table)
+    table.print()
 
 
 def _pattern_words(pattern: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from longgen.cli.plan_tables import plain_table, print_table
+from longgen.tables import Table
 from longgen.units import binary_size
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def cluster(
 
 def _print_costs(costs: list[RuleCost], title: str, caption: str) -> None:
     columns = ["jobs", "nodes", "GPUs", "CPUs", "hours each", "GPU-hours", "CPU-hours", "GPU memory", "main memory"]
-    table = plain_table(title, ["rule"], columns, caption)
+    table = Table(["rule"], columns, title, caption)
     for cost in costs:
-        table.add_row(
+        table.add(
             cost.rule,
             *(f"{count:,}" for count in (cost.jobs, cost.nodes, cost.gpus, cost.cpus)),
             *(f"{hours:,.2f}" for hours in (cost.hours, cost.gpu_hours, cost.cpu_hours)),
@@ -69,12 +69,12 @@ def _print_costs(costs: list[RuleCost], title: str, caption: str) -> None:
         )
     totals = (sum(cost.gpu_hours for cost in costs), sum(cost.cpu_hours for cost in costs))
     jobs = f"{sum(cost.jobs for cost in costs):,}"
-    table.add_row("in all", jobs, "", "", "", "", *(f"{hours:,.2f}" for hours in totals), "", "")
-    print_table(table)
+    table.add("in all", jobs, "", "", "", "", *(f"{hours:,.2f}" for hours in totals), "", "")
+    table.print()
 
 
 def _print_storage(storage: dict[str, int], caption: str) -> None:
-    table = plain_table("storage at most", ["what"], ["size"], caption)
+    table = Table(["what"], ["size"], "storage at most", caption)
     for name, count in (storage | {"in all": sum(storage.values())}).items():
-        table.add_row(name, binary_size(count))
-    print_table(table)
+        table.add(name, binary_size(count))
+    table.print()

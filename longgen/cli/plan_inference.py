@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from longgen.cli.plan_tables import plain_table, print_table
+from longgen.tables import Table
 
 if TYPE_CHECKING:
     from longgen.layout import Layout
@@ -96,10 +96,10 @@ def print_inference(rows: list[dict[str, Any]], title: str) -> None:
     if "gpu" not in first:
         return
     memory = f"{first['available_bytes'] / GIB:.1f} GiB, of which weights take {first['memory']['weights'] / GIB:.1f}"
-    table = plain_table(
-        f"{title}: inference on {first['gpu']} in bfloat16 ({memory})",
-        ["length", "batch", "full layers"],
+    table = Table(
+        [],
         [
+            *("length", "batch", "full layers"),
             "KV cache\nGiB",
             "in work\nGiB",
             "in all\nGiB",
@@ -108,13 +108,15 @@ def print_inference(rows: list[dict[str, Any]], title: str) -> None:
             "least\nprefill",
             "least\ndecode step",
         ],
+        f"{title}: inference on {first['gpu']} in bfloat16 ({memory})",
         f"predicted, not measured; least: at the GPU's peak rates ({first['rates']})",
+        keys=3,
     )
     for row in rows:
         kinds = {"": f"{row['full_layers']:g}/{row['num_layers']}", "_full_attention": "all"}
         for name, layers in kinds.items():
             parts = row[f"memory{name}"]
-            table.add_row(
+            table.add(
                 f"{row['length']:,}",
                 str(row["batch"]),
                 layers,
@@ -124,7 +126,7 @@ def print_inference(rows: list[dict[str, Any]], title: str) -> None:
                 _context(row[f"longest_context{name}"]),
                 *(_time(row[f"least_{stage}_seconds{name}"]) for stage in STAGES),
             )
-    print_table(table)
+    table.print()
 
 
 def print_expected(rows: list[dict[str, Any]], title: str) -> None:
@@ -134,14 +136,13 @@ def print_expected(rows: list[dict[str, Any]], title: str) -> None:
         return
     caption = "expected: your measurement over the ideal speed-up; predicted, not measured, and seldom reached"
     where = f"{row['length']:,} tokens, batch {row['batch']}"
-    table = plain_table(
-        f"{title}: expected times at {where}", ["stage"], ["full attention, yours", "ideal", "expected"], caption
-    )
+    numbers = ["full attention, yours", "ideal", "expected"]
+    table = Table(["stage"], numbers, f"{title}: expected times at {where}", caption)
     for stage in STAGES:
         if f"dense_{stage}_seconds" in row:
             seconds = [_time(row[f"{kind}_{stage}_seconds"]) for kind in ("dense", "expected")]
-            table.add_row(stage, seconds[0], f"{row[f'ideal_{stage}_speedup']:.2f}x", seconds[1])
-    print_table(table)
+            table.add(stage, seconds[0], f"{row[f'ideal_{stage}_speedup']:.2f}x", seconds[1])
+    table.print()
 
 
 def _context(tokens: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from rich.table import Table
+from longgen.tables import BOLD, Table
 
+if TYPE_CHECKING:
     from longgen.planner.training import TrainingPlan
 
 GIB = 2**30
@@ -45,52 +45,33 @@ def as_record(name: str, plan: TrainingPlan) -> dict[str, Any]:
 
 def print_tables(plans: dict[str, TrainingPlan], title: str) -> None:
     """A line per plan; for a single one, its memory by component, too."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=140)  # the 80 that rich assumes for a file would cut the columns
     if len(plans) == 1:
-        console.print(_components(*next(iter(plans.items()))))
-    console.print(_summary(plans, title))
+        _components(*next(iter(plans.items()))).print()
+    _summary(plans, title).print()
 
 
 def _components(name: str, plan: TrainingPlan) -> Table:
     """Memory by component."""
-    from rich import box
-    from rich.table import Table
-
     job = plan.job
     layout = f"{job.layout.num_full}/{job.layout.num_layers} layers full"
-    table = Table(title=f"{name}: {job.length:,} tokens, {layout}", box=box.SIMPLE, min_width=60)
-    table.add_column("memory per GPU")
-    table.add_column("GiB", justify="right")
+    table = Table(["memory per GPU"], ["GiB"], f"{name}: {job.length:,} tokens, {layout}")
     for component, count in plan.memory.items():
-        table.add_row(component, f"{count / GIB:.1f}")
-    table.add_row("in all", f"{plan.memory_bytes / GIB:.1f}", style="bold")
-    table.add_row(f"there are on {job.machine.gpu.name}", f"{job.machine.gpu.memory / GIB:.1f}")
+        table.add(component, f"{count / GIB:.1f}")
+    table.add("in all", f"{plan.memory_bytes / GIB:.1f}", style=BOLD)
+    table.add(f"there are on {job.machine.gpu.name}", f"{job.machine.gpu.memory / GIB:.1f}")
     for component, count in plan.host_memory.items():
-        table.add_row(f"main memory per node: {component}", f"{count / GIB:.1f}")
+        table.add(f"main memory per node: {component}", f"{count / GIB:.1f}")
     return table
 
 
 def _summary(plans: dict[str, TrainingPlan], title: str) -> Table:
     """A line per plan."""
-    from rich import box
-    from rich.table import Table
-
     job = next(iter(plans.values())).job
-    table = Table(
-        title=title,
-        caption=f"predicted, not measured; {job.machine.efficiency:.0%} of the peak FLOP/s assumed",
-        box=box.SIMPLE,
-    )
-    table.add_column("set-up", no_wrap=True)
     headings = ("GPUs", "GiB\nper GPU", "fits", "passes\nper step", "step", "tokens/s", "MFU", "all steps")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    caption = f"predicted, not measured; {job.machine.efficiency:.0%} of the peak FLOP/s assumed"
+    table = Table(["set-up"], headings, title, caption)
     for name, plan in plans.items():
-        table.add_row(
+        table.add(
             name,
             str(plan.job.processes),
             f"{plan.memory_bytes / GIB:.1f}",

@@ -13,10 +13,10 @@ import typer
 
 from longgen.cli.figures import Results
 from longgen.reporting import need_report_packages
+from longgen.tables import RED, Table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table
 
     from longgen.reporting.profile_comparison import Comparison
 
@@ -40,24 +40,17 @@ def compare_two(
     if as_json:
         print(json.dumps([_plain(comparison) for comparison in comparisons], indent=1))
         return
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console.width = 240  # a pipe or a log has no width: do not fold cells
     alike = len({_origins(comparison) for comparison in comparisons}) == 1  # then it is said once, below
     for index, comparison in enumerate(comparisons):
         # without intervals there is no verdict to choose rows by
         judged = (comparison.rows["verdict"] != "").any()
         rows = comparison.changed if judged and not every else comparison.rows
         if len(rows):
-            console.print(_table(comparison, rows))
+            _table(comparison, rows).print()
         lines = [_summary(comparison), *_left_out(comparison)]
         if not alike or index == len(comparisons) - 1:
             lines += ["", *_origins(comparison)] if alike else _origins(comparison)
-        for line in lines:
-            console.print(line, markup=False, highlight=False)
-        console.print()
+        print(*lines, sep="\n", end="\n\n")
 
 
 def _plain(comparison: Comparison) -> dict[str, object]:
@@ -70,26 +63,21 @@ def _plain(comparison: Comparison) -> dict[str, object]:
 
 
 def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:
-    from rich.table import Table
-
     from longgen.reporting.profile_comparison import is_worse
 
     quantity = comparison.quantity
     # what is the same in all rows needs no column
     keys = [key for key in quantity.keys if rows[key].nunique() > 1]
     same = [f"{key} {rows[key].iloc[0]}" for key in quantity.keys if key not in keys]
-    table = Table(title=", ".join([f"{quantity.kind}: {quantity.column}", *same]))
-    for heading in keys:
-        table.add_column(heading, justify="right" if rows[heading].dtype.kind in "if" else "left")
-    for heading in ("A", "B", "B / A"):
-        table.add_column(heading, justify="right")
-    table.add_column("B is")
+    title = ", ".join([f"{quantity.kind}: {quantity.column}", *same])
+    words = [key for key in keys if rows[key].dtype.kind not in "if"]
+    numbers = [key for key in keys if key not in words]
+    table = Table(words, [*numbers, "A", "B", "B / A", "B is"], title, keys=len(keys))
     for row in rows.to_dict("records"):
         cells = [_cell(quantity.meaning, *(row[f"{run}{end}"] for end in ("", "_low", "_high"))) for run in ("a", "b")]
         ratio = _cell("ratio", row["ratio"], row["ratio_low"], row["ratio_high"])
-        verdict = row["verdict"]
-        style = "bold red" if is_worse(quantity, verdict) else None
-        table.add_row(*(f"{row[key]}" for key in keys), *cells, ratio, verdict, style=style)
+        style = RED if is_worse(quantity, row["verdict"]) else ""
+        table.add(*(f"{row[key]}" for key in (*words, *numbers)), *cells, ratio, row["verdict"], style=style)
     return table
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from longgen.tables import Table
+
 
 def print_scores(
     names: Sequence[str], numbers: Sequence[str], rows: Sequence[Sequence[str]], records: Sequence[dict[str, Any]]
@@ -17,16 +19,8 @@ def print_scores(
         rows: cells.
         records: that they are made of; if one is of stand-in data, the table says so.
     """
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-
     stand_in = any(record["stand_in"] for record in records)
-    table = Table(caption="made of stand-in data: no scores of the benchmarks" if stand_in else None, box=box.SIMPLE)
-    for column in names:
-        table.add_column(column, no_wrap=True)
-    for column in numbers:
-        table.add_column(column, justify="right", no_wrap=True)
+    table = Table(names, numbers, caption="made of stand-in data: no scores of the benchmarks" if stand_in else "")
     for row in rows:
-        table.add_row(*row)
-    Console(width=None if Console().is_terminal else 120).print(table)
+        table.add(*row)
+    table.print()

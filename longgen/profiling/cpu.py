@@ -25,6 +25,7 @@ from longgen.attention import sparse_attention
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.profiling.attention.workloads import PATTERNS
 from longgen.profiling.profile import BASELINE, Records, rounds, speed_records
+from longgen.profiling.text import aligned
 from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
@@ -105,15 +106,17 @@ def _against_ideal(record: dict[str, Any], full: dict[str, Any], pattern: Sparse
 
 
 def table(records: Records) -> str:
-    """``records`` as text, a line each."""
-    lines = ["length  pattern    pass               full ms  blocked ms  ratio  ideal  fraction of ideal"]
-    for record in records:
-        lines.append(
-            f"{record['length']:>6}  {record['pattern']:<9}  {record['stage']:<16}"
-            f"{record['full_seconds'] * 1e3:>10.1f}  {record['seconds'] * 1e3:>10.1f}"
-            f"  {record['speedup']:>5.2f}  {record['ideal_speedup']:>5.2f}  {record['fraction_of_ideal']:>17.2f}"
+    """``records`` as text."""
+    headings = ("length", "pattern", "pass", "full ms", "blocked ms", "ratio", "ideal", "fraction of ideal")
+    rows = [
+        (
+            *(f"{record['length']:,}", record["pattern"], record["stage"]),
+            *(f"{record[seconds] * 1e3:.1f}" for seconds in ("full_seconds", "seconds")),
+            *(f"{record[ratio]:.2f}" for ratio in ("speedup", "ideal_speedup", "fraction_of_ideal")),
         )
-    return "\n".join(lines)
+        for record in records
+    ]
+    return "\n".join(aligned(headings, rows, keys=3))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from longgen import tables
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line per row, its cells set to the right of columns that are as wide as they must be."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+
+def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], keys: int, words: int = 0) -> list[str]:
+    """A table of ``rows``, as wide as the terminal allows.
+
+    Args:
+        headings: of the columns.
+        rows: cells, one for each heading.
+        keys: how many columns, the first, tell what a row is.
+        words: how many, the first, hold words rather than numbers.
+    """
+    table = tables.Table(headings[:words], headings[words:], keys=keys)
+    for row in rows:
+        table.add(*row)
+    return table.lines(tables.terminal_width())
 
 
 def number(value: float | None, style: str) -> str:

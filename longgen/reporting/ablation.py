@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pandas as pd
 
@@ -157,8 +158,8 @@ def describe_layers(row: dict) -> str:
     return " ".join(parts) + (f", {row['pattern']}" if row["pattern"] != "none" else "")
 
 
-def readable_table(table: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
-    """The table as text for readers: intervals beside values, the best value of a column inside ``mark``.
+def readable_table(table: pd.DataFrame, mark: Callable[[str], str] = "**{}**".format) -> pd.DataFrame:
+    """The table as text for readers: intervals beside values, the best value of a column as ``mark`` makes it.
 
     Tasks that no variant was asked have no column.
     """
@@ -173,9 +174,10 @@ def readable_table(table: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
         cells = {"variant": row["variant"], "full layers": describe_layers(row)}
         for heading, (column, number_format, _) in asked.items():
             text = readable_cell(row, column, number_format)
-            cells[heading] = mark.format(text) if text and row[column] == best[column] and len(table) > 1 else text
+            cells[heading] = mark(text) if text and row[column] == best[column] and len(table) > 1 else text
         rows.append(cells)
-    return pd.DataFrame(rows, columns=["variant", "full layers", *asked])
+    # as objects: a column of text would forget what ``mark`` made of it
+    return pd.DataFrame(rows, columns=["variant", "full layers", *asked], dtype=object)
 
 
 def ablation_markdown(run: Run, table: pd.DataFrame) -> str:

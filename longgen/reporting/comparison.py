@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import pandas as pd
 
 from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
-from longgen.reporting.ablation import ablation_table, readable_table, task_values
+from longgen.reporting.ablation import INTERVAL, READABLE, ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
 from longgen.reporting.measures import pool_shares
 from longgen.reporting.run import Run
+from longgen.statistics import difference_interval
 
 TRAINED, REDUCED = "trained", "reduced at inference"
 COLUMNS = ["variant", "what", "family", "method", "budget_of", *ABLATION_COLUMNS[1:]]
@@ -61,7 +65,41 @@ def _reductions(run: Run) -> list[dict]:
     return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], -row.get("needle_exact", 0)))
 
 
-def readable_comparison(table: pd.DataFrame, mark: str) -> pd.DataFrame:
+SIDES = ("a", "b")
+_NUMBERS = [f"{name}{end}" for name in (*SIDES, "difference") for end in INTERVAL]
+
+
+def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
+    """What two runs measured, side by side: a row per quantity of every row of two tables of `comparison_table`.
+
+    Returns:
+        ``variant``, ``what``, ``method`` and ``budget_of``, by which rows belong together; ``quantity``, a key of
+        `READABLE`; ``a``, ``b`` and ``difference`` (b - a), each with ``_low`` and ``_high``, as
+        `difference_interval` has it. In the order of ``first``, then what only ``second`` has. What was not measured
+        is NaN, and a quantity that neither measured has no row.
+    """
+    keys = ["variant", "what", "method", "budget_of"]
+    # what is missing as text: it is to be equal
+    named = [table[keys].astype(object).where(table[keys].notna(), "") for table in (first, second)]
+    tables = [table.assign(**names) for table, names in zip((first, second), named, strict=True)]
+    found = [{tuple(row[key] for key in keys): row for row in table.to_dict("records")} for table in tables]
+    rows: list[dict[str, object]] = []
+    for key in dict.fromkeys([*found[0], *found[1]]):
+        for quantity, (column, _, _) in READABLE.items():
+            sides = [_with_interval(measured.get(key, {}), column) for measured in found]
+            if any(not math.isnan(value) for value, _, _ in sides):
+                numbers = dict(zip(_NUMBERS, (*sides[0], *sides[1], *difference_interval(*sides)), strict=True))
+                rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers})
+    return pd.DataFrame(rows, columns=[*keys, "quantity", *_NUMBERS])
+
+
+def _with_interval(row: dict, column: str) -> tuple[float, float, float]:
+    """Value and ends, NaN where there is none."""
+    value, low, high = (float(row.get(f"{column}{end}", math.nan)) for end in INTERVAL)
+    return value, low, high
+
+
+def readable_comparison(table: pd.DataFrame, mark: Callable[[str], str]) -> pd.DataFrame:
     """The table as text for readers, as `readable_table` makes it, saying of every row what it is."""
     readable, reduced = readable_table(table, mark), table["what"] == REDUCED
     methods = table["method"].where(reduced, "").astype(str)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +14,10 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting.comparison import COLUMNS
+from longgen.reporting.ablation import READABLE
+from longgen.reporting.comparison import COLUMNS, comparison_table
+from longgen.reporting.run import open_run
+from longgen.statistics import difference_interval, wilson_interval
 from tests.reporting.fake_reductions import KEPT, write_reductions
 from tests.reporting.fake_run import ABLATION, DEFAULTS, kv_fraction, write_run
 
@@ -33,15 +38,56 @@ def call(results: Path, *arguments: str) -> str:
 
 
 def test_tables_have_variants_values_and_intervals(results: Path) -> None:
-    output = call(results, "smoke", "published/all")
+    write_run(results / "third")
+    output = call(results, "smoke", "published/all", "third")
     assert "smoke: smoke at 2K tokens" in output
     assert "published/all: smoke at 2K tokens" in output
     assert "0.91 (0.84\u20130.95)" in output
     for name in ABLATION:
         assert name in output
     first, second = output.split("published/all: ")
-    assert "KV cache \u2503" in first
-    assert "KV cache \u2503" not in second, "nothing was measured: no column"
+    second = second.split("third: ")[0]
+    assert "KV cache  " in first
+    assert "KV cache  " not in second, "nothing was measured: no column"
+
+
+def rows_of(output: str) -> dict[tuple[str, str], list[str]]:
+    """Variant and quantity -> the cells beside them."""
+    lines = [re.split(r" {2,}", line) for line in output.splitlines()]
+    return {(cells[0], cells[1]): cells[2:] for cells in lines if len(cells) > 2 and cells[1] in READABLE}
+
+
+def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> None:
+    write_reductions(results / "smoke")
+    path = results / "published/all/evaluation/longgen-sink/retrieval.json"
+    told = json.loads(path.read_text())
+    for record in told["records"]:  # half of what was found
+        record["exact"] /= 2
+    path.write_text(json.dumps(told))
+    output = call(results, "smoke", "published/all")
+    assert output.startswith("A = smoke: smoke at 2K tokens; B = published/all: smoke at 2K tokens\n")
+    rows = rows_of(output)
+    tables = [comparison_table(open_run(name, results)) for name in ("smoke", "published/all")]
+    a, b = (table.set_index("variant").loc["longgen-sink"] for table in tables)
+    low = b["needle_exact"] - a["needle_exact"]
+    low -= math.hypot(b["needle_exact"] - b["needle_exact_low"], a["needle_exact_high"] - a["needle_exact"])
+    values = rows["longgen-sink", "needle"]
+    assert values[0] == "0.91 (0.84\u20130.95)"
+    assert values[2].startswith(f"{b['needle_exact'] - a['needle_exact']:+.2f} ({low:+.2f}\u2013")
+    assert rows["full", "perplexity"][2].startswith("+0.00 (-")
+    assert rows["longgen-sink", "KV cache"] == [f"{kv_fraction('longgen-sink', 2048):.1%}"], "B has none"
+    assert ("full, snapkv to the bytes of longgen-sink", "needle") in rows
+    assert ("ends-1-3", "needle") in rows, "what only B has"
+    by = call(results, "smoke", "published/all", "--by", "pattern")
+    assert "; by pattern\n" in by
+    assert {name for name, _ in rows_of(by)} == {"full", "longgen-sink", "longgen-stride"}
+
+
+def test_the_interval_of_a_difference() -> None:
+    # Newcombe 1998, table II, method 10: 56/70 - 48/80
+    a, b = ((k / n, *wilson_interval(k, n)) for k, n in ((48, 80), (56, 70)))
+    assert difference_interval(a, b) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert math.isnan(difference_interval((1.0, math.nan, math.nan), (2.0, math.nan, math.nan))[1])
 
 
 def test_json(results: Path) -> None:

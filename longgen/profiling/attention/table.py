@@ -10,6 +10,10 @@ from longgen.profiling.attention.session import MEASURED
 from longgen.profiling.text import aligned, number
 
 Record = dict[str, Any]
+_COLUMNS = (
+    *("stage", "model", "length", "batch", "pattern", "implementation"),
+    *("ms", "TFLOP/s", "GB/s", "ideal", "x dense"),
+)
 
 
 def checks_table(records: Sequence[Record]) -> str:
@@ -33,20 +37,7 @@ def checks_table(records: Sequence[Record]) -> str:
 def speed_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
     """A row per measurement; what was not measured in a line of its own; and from which length on we beat dense."""
     lines = [f"{limit['quantity']}: {limit['value']:.3g} {limit['unit']}" for limit in limits]
-    header = (
-        "stage",
-        "model",
-        "length",
-        "batch",
-        "pattern",
-        "implementation",
-        "ms",
-        "TFLOP/s",
-        "GB/s",
-        "ideal",
-        "x dense",
-    )
-    rows = [header]
+    rows = []
     for record in sorted(records, key=_order):
         if record["status"] == MEASURED:
             rows.append(
@@ -66,7 +57,7 @@ def speed_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
                     number(record["speedup"], ".2f"),
                 )
             )
-    lines += [*aligned(rows), *crossovers(records)]
+    lines += [*aligned(_COLUMNS, rows, keys=6, words=2), *crossovers(records)]
     rest = Counter(
         f"{record['status']}: {record['implementation']}: {record['reason']}"
         for record in records

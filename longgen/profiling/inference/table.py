@@ -17,7 +17,7 @@ _COLUMNS = (
 
 def inference_table(records: Sequence[Record]) -> str:
     """A row per measured or composed time and per longest context, and a line for what was not measured."""
-    rows, lines = [_COLUMNS], []
+    rows, lines = [], []
     for record in records:
         if record["status"] != MEASURED:
             tokens = "" if record["length"] is None else f" at {record['length']:,} tokens, batch {record['batch']}"
@@ -37,4 +37,4 @@ def inference_table(records: Sequence[Record]) -> str:
                 *(number(record[size] and record[size] / 2**30, ".2f") for size in ("kv_bytes", "peak_bytes")),
             )
         )
-    return "\n".join([*aligned(rows), *lines])
+    return "\n".join([*aligned(_COLUMNS, rows, keys=8, words=3), *lines])

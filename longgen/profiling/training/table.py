@@ -8,11 +8,12 @@ from longgen.profiling.attention.session import MEASURED
 from longgen.profiling.text import aligned, number
 from longgen.profiling.training.records import Record
 
+_COLUMNS = ("what", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "MFU", "GiB")
+
 
 def training_table(records: Sequence[Record]) -> str:
     """A row per measured or composed time, and a line for what was not measured."""
-    rows = [("what", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "MFU", "GiB")]
-    lines = []
+    rows, lines = [], []
     for record in records:
         if record["status"] != MEASURED:
             where = f"{record['shape']} at {record['length']:,} tokens"
@@ -29,4 +30,4 @@ def training_table(records: Sequence[Record]) -> str:
                 number(record["peak_bytes"] and record["peak_bytes"] / 2**30, ".1f"),
             )
         )
-    return "\n".join([*aligned(rows), *lines])
+    return "\n".join([*aligned(_COLUMNS, rows, keys=6, words=2), *lines])
