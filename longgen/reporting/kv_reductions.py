@@ -99,6 +99,11 @@ def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
             "how many points the hybrid is ahead, with 95 % intervals. snapkv and pyramidkv see the question before "
             "they choose what to keep; duo-attention alone has learned something on this model, its gates.",
             "",
+            "KV cache is the share of full attention's: a hybrid's after as many tokens as the row says, a method's "
+            "after the prompt, which lacks the tokens of the answer. The budget is what the hybrid keeps after the "
+            "prompt too. Its window moves by whole blocks, so that it keeps up to a block per sparse head more there "
+            "than at the end of a block.",
+            "",
             pd.DataFrame(list(cells.values())).fillna("").to_markdown(index=False, disable_numparse=True),
             "",
         ]

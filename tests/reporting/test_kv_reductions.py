@@ -56,6 +56,9 @@ def test_the_table_has_hybrid_full_and_every_method_by_budget_and_task(run: Run)
 
 def test_a_row_of_the_text_has_all_tasks(run: Run) -> None:
     text = kv_reductions_markdown(run, kv_reductions_table(run))
+    assert "a hybrid's after as many tokens as the row says, a method's after the prompt" in text, (
+        "two lengths, two shares"
+    )
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     heading, _, *rows = lines
     assert heading[4:] == [
