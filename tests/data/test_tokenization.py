@@ -1,10 +1,14 @@
 """One way to tokenise: text stays text, BOS stands where the tokenizer puts it, and nothing stands after a prompt."""
 
+import ast
+from pathlib import Path
+
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+import longgen
 from longgen.data.tokenization import TextEncoder, encode_prompt, encode_text, prompt_start
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ConfigError
@@ -84,6 +88,17 @@ def test_truncation_and_padding_that_others_left_on_do_not_matter():
     assert encode_prompt(fast, "plain text") == expected
     fast.backend_tokenizer.enable_padding(length=50)
     assert TextEncoder(fast.backend_tokenizer)("plain text") == expected[1:]
+
+
+def test_nothing_else_calls_a_tokenizer():
+    """Fu et al.'s protocol alone does, since it is defined by what a tokenizer with special tokens gives."""
+    package, found = Path(longgen.__file__).parent, set()
+    for path in package.rglob("*.py"):
+        for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            if called.split(".")[-2:] in (["tokenizer"], ["tokenizer", "encode"], ["tokenizer", "tokenize"]):
+                found.add((path.relative_to(package).as_posix(), called))
+    assert found == {("evaluation/needle.py", "tokenizer.encode")}
 
 
 def test_a_slow_tokenizer_is_refused():

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from longgen.data.tokenization import encode_text
 from longgen.evaluation.babilong.records import Record
 from longgen.strict import require
 
@@ -62,7 +63,7 @@ def _hidden(
     sentences: list[str] = []
     while tokens <= length:
         sentences.append(filler_sentence(generator))
-        tokens += len(tokenizer(" " + sentences[-1], add_special_tokens=False).input_ids)
+        tokens += len(encode_text(tokenizer, " " + sentences[-1]))
     # the last one is too many; the sum of the parts may be off where a tokenizer joins across sentences
     while True:
         sentences.pop()
