@@ -12,14 +12,24 @@ from longgen.errors import ConfigError
 if TYPE_CHECKING:
     from longgen.config import ModelSettings
 
-# The same as `longgen.modeling.BASE_FAMILIES`, which cannot be asked without importing torch; a test compares them.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+# ``model_type`` of the base models that can become a hybrid. Here, where the planner has them without importing torch.
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "smollm3", "phi3", "glm4", "seed_oss")
 HYBRID_PREFIX = "longgen_"
+# What transformers' config class takes for a key that the file does not have; for families not here, and where the file
+# has null: as many KV heads as heads, which share the width, and two matrices. A test compares them.
+ABSENT: dict[str, dict[str, int]] = {
+    "mistral": {"num_key_value_heads": 8},
+    "qwen2": {"num_key_value_heads": 32},
+    "qwen3": {"num_key_value_heads": 32, "head_dim": 128},
+    "smollm3": {"num_key_value_heads": 4, "tie_word_embeddings": True},
+    "glm4": {"num_key_value_heads": 2, "head_dim": 128},
+    "seed_oss": {"num_key_value_heads": 8, "head_dim": 128},
+}
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """Sizes of a decoder with grouped-query attention and a gated MLP (Llama, Mistral, Qwen2, Qwen3).
+    """Sizes of a decoder with grouped-query attention and a gated MLP: of a family in `FAMILIES`.
 
     Attributes:
         name: for tables.
@@ -69,7 +79,10 @@ class ModelShape:
 
     @property
     def parameters(self) -> int:
-        """All weights: matrices and RMSNorms. Without Qwen's biases and norms of q and k, which are below 0.01 %."""
+        """All weights: matrices, and two RMSNorms per layer. Without biases, norms of q and k, and further norms.
+
+        Those are below 0.01 % of a model of billions.
+        """
         norms = (2 * self.num_layers + 1) * self.hidden_size
         return self.num_layers * self.layer_weights + (2 - self.tie_word_embeddings) * self.head_weights + norms
 
@@ -109,8 +122,10 @@ class ModelShape:
     @classmethod
     def _from_values(cls, name: str, values: dict[str, Any]) -> ModelShape:
         family = values.get("model_type")
-        if str(family).removeprefix(HYBRID_PREFIX) not in FAMILIES:
+        base = str(family).removeprefix(HYBRID_PREFIX)
+        if base not in FAMILIES:
             raise ConfigError(f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}")
+        values = ABSENT.get(base, {}) | values
         hidden_size, num_heads = _size(values, "hidden_size"), _size(values, "num_attention_heads")
         return cls(
             name=name,

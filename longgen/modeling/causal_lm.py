@@ -35,7 +35,11 @@ class LongGenCausalLM(LongGenMixin):
     ) -> dict[str, Any]:
         """As the base model's, but the mask stays 2-D; a decode step of fixed shapes gets none, since it would grow."""
         inputs = super().prepare_inputs_for_generation(  # type: ignore[misc]
-            input_ids, next_sequence_length, past_key_values, None, inputs_embeds, **kwargs
+            input_ids,
+            next_sequence_length=next_sequence_length,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            **kwargs,
         )
         given = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
         fixed = getattr(past_key_values, "is_compileable", False)

@@ -14,7 +14,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError, ConfigError, LongGenError
 from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config
@@ -98,7 +98,13 @@ def convert_checkpoint(
     base = _base_config(origin, drop_sliding_window)
     if isinstance(layout, str):
         layout = parse_layout(layout, base.num_hidden_layers, base.num_key_value_heads)
-    config = longgen_config(base, layout, pattern, rope_theta, max_length, rope, drop_sliding_window)
+    try:
+        config = longgen_config(base, layout, pattern, rope_theta, max_length, rope, drop_sliding_window)
+    except LongGenError:
+        raise  # of the request
+    except Exception as error:  # of transformers, for a RoPE that the family's class does not take
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{base.model_type} does not take rope {rope!r} ({reason}): allowed is another") from error
     _, model_class = longgen_classes(base.model_type)
     config.architectures = [model_class.__name__]
     if dtype is not None:

@@ -22,8 +22,9 @@ from longgen.modeling.causal_lm import LongGenCausalLM
 from longgen.modeling.configuration import HybridConfig
 from longgen.modeling.decoder import LongGenDecoder
 from longgen.modeling.mixin import LongGenMixin
+from longgen.shapes import FAMILIES
 
-BASE_FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
+BASE_FAMILIES = FAMILIES
 
 # What can stand on the decoder, and what makes it ours. The models for a task make their decoder by `AutoModel`.
 KINDS = {
@@ -60,6 +61,8 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
     config_class = type(f"LongGen{base_config.__name__}", (HybridConfig, base_config), fields)
     models: dict[Any, type[PreTrainedModel]] = {}
     for auto, mixin in KINDS.items():
+        if base_config not in auto._model_mapping:
+            continue  # not every family has models for every task
         base_model = auto._model_mapping[base_config]
         members = {"config_class": config_class, "__module__": __name__}
         if auto is AutoModelForCausalLM:

@@ -14,6 +14,26 @@ NEEDED = (
     "its own"
 )
 
+_WINDOWS = "has layers with a sliding window of their own"
+_EXPERTS = "has experts, whose weights transformers arranges anew on loading, and which the planner does not count"
+# Why families that come close do not qualify.
+REASONS = {
+    "cohere2": _WINDOWS,
+    "exaone4": _WINDOWS,
+    "gemma2": "caps its attention scores, and " + _WINDOWS,
+    "gemma3": _WINDOWS,
+    "gemma3_text": _WINDOWS,
+    "gpt_oss": "has attention sinks of its own, layers with a sliding window, and experts",
+    "granite": "scales its logits, which training and perplexity here do not",
+    "ministral": _WINDOWS,
+    "mixtral": _EXPERTS,
+    "olmo3": _WINDOWS,
+    "olmoe": _EXPERTS,
+    "qwen2_moe": _EXPERTS,
+    "qwen3_moe": _EXPERTS,
+    "starcoder2": "has an MLP without a gate, which the planner would count wrongly",
+}
+
 
 def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -> None:
     """Refuse a base model that conversion would not do justice to.
@@ -30,8 +50,9 @@ def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -
     if family.removeprefix(HYBRID_PREFIX) in FAMILIES and family.startswith(HYBRID_PREFIX):
         raise ConfigError(f"model_type is {family!r}, which is a hybrid already: allowed is to convert its base model")
     if family not in FAMILIES:
+        own = f" This one {REASONS[family]}." if family in REASONS else ""
         raise ConfigError(
-            f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}. A family qualifies if it is {NEEDED}; "
+            f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}.{own} A family qualifies if it is {NEEDED}; "
             "docs/adding-a-model.md says how to add one"
         )
     for key, allowed in (

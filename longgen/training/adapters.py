@@ -32,7 +32,7 @@ def add_adapters(model: Any, settings: LoraSettings) -> None:
         settings: which matrices, and what is trained beside them.
 
     Raises:
-        ConfigError: peft is not installed.
+        ConfigError: peft is not installed, or the model has no matrix of a name that is asked for.
     """
     try:
         from peft import LoraConfig, inject_adapter_in_model
@@ -40,6 +40,13 @@ def add_adapters(model: Any, settings: LoraSettings) -> None:
         raise ConfigError(
             f"lora is set, which needs peft ({error}): allowed with `pip install 'longgen[lora]'`"
         ) from None
+    names = {name.rpartition(".")[2] for name, _ in model.named_modules()}
+    missing = [target for target in settings.targets if target not in names]
+    if missing:  # peft would adapt the others, and not say so
+        raise ConfigError(
+            f"lora.targets has {', '.join(missing)}: allowed are matrices of the model, and {model.config.model_type} "
+            f"has {', '.join(sorted(name for name in names if name.endswith('_proj')))}"
+        )
     # peft declares alpha a whole number, and computes alpha / rank
     alpha: Any = settings.alpha
     config = LoraConfig(r=settings.rank, lora_alpha=alpha, target_modules=list(settings.targets))

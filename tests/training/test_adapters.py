@@ -14,6 +14,7 @@ from longgen.config import LoraSettings
 from longgen.errors import ConfigError
 from longgen.training.adapters import add_adapters, base_name, merged_weight, reset_adapters
 from tests.modeling.models import tiny_base, tiny_hybrid, tokens
+from tests.modeling.test_families import base_of
 from tests.processes import ranks
 
 EVERYTHING = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -66,6 +67,12 @@ def test_merged_weights_compute_what_the_trained_adapters_do(family, targets, pe
     for merged in (base, type(base).from_pretrained(tmp_path)):
         merged.load_state_dict(state)
         torch.testing.assert_close(merged(x).logits, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_matrices_that_the_model_does_not_have_are_named(peft):
+    names = "q_proj, k_proj: allowed are matrices of the model, and phi3 has down_proj, gate_up_proj, o_proj, qkv_proj"
+    with pytest.raises(ConfigError, match=f"lora.targets has {names}"):
+        add_adapters(base_of("phi3"), LoraSettings(targets=["q_proj", "k_proj", "o_proj"]))
 
 
 CASES = [(True, True, False), (True, False, True), (False, True, False), (False, False, True)]

@@ -10,7 +10,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
 from longgen.errors import ConfigError
-from longgen.modeling.mixin import LongGenMixin
+from longgen.modeling.causal_lm import LongGenCausalLM
 from longgen.training.parallel.processes import SEQUENCE, Processes
 from longgen.training.parallel.ulysses import SequenceParallel
 
@@ -23,7 +23,7 @@ def share_tokens(model: Any, processes: Processes) -> None:
     """
     if processes.sequence == 1 or processes.mesh is None:
         return
-    if not isinstance(model, LongGenMixin):
+    if not isinstance(model, LongGenCausalLM):
         raise ConfigError(f"sequence_parallel is {processes.sequence}: allowed is 1 for a model that is no hybrid")
     config, group = model.config, processes.mesh.get_group(SEQUENCE)
     exchange = SequenceParallel(group, config.num_attention_heads, config.num_key_value_heads)

@@ -52,8 +52,9 @@ class Trainee(torch.nn.Module):
             _recompute_layers(model)
         if setup.compile:  # all of a layer but its attention, whose kernels are compiled as they are
             for layer in layers:
-                for part in (layer.mlp, layer.input_layernorm, layer.post_attention_layernorm):
-                    part.compile()
+                for part in layer.children():
+                    if part is not layer.self_attn:
+                        part.compile()
         dtype = {"float32": None, "bfloat16": torch.bfloat16}[settings.dtype]
         shard_weights(self, layers, processes, dtype, setup.offload_parameters)
 
