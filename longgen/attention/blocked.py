@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch.autograd.function import once_differentiable
 
+from longgen.attention.autocast import outside_autocast
 from longgen.attention.blocked_plan import Chunk, Plan, plan_chunks
 from longgen.attention.call import AttentionCall
 
@@ -145,28 +146,43 @@ class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        query, key, value, output = ctx.saved_tensors
-        grad_query, grad_key, grad_value = (torch.empty_like(states) for states in (query, key, value))
-        for heads in _heads_by_turns(query, key, value, ctx.plan, ctx.scale):
-            all_grads = heads.gather(grad_outputs[0])
-            # The gradient of a row of scores is weights * (grad_weights - their weighted mean), and the mean is this:
-            means = (all_grads * heads.gather(output)).sum(-1, keepdim=True)
-            grad_queries = torch.empty_like(heads.queries)
-            grad_keys, grad_values = heads.keys.zeros(), heads.values.zeros()
-            weights = grad_scores = None
-            for chunk in ctx.plan.chunks:
-                queries, keys, weights = heads.attend(chunk, weights)
-                grads, values = all_grads[:, chunk.rows], heads.values.of(chunk)
-                grad_values.add(chunk, torch.bmm(weights.transpose(1, 2), grads))
-                room = _if_it_fits(grad_scores, queries, keys)
-                grad_scores = torch.baddbmm(means[:, chunk.rows], grads, values.transpose(1, 2), beta=-1, out=room)
-                grad_scores.mul_(weights)
-                grad_keys.add(chunk, torch.bmm(grad_scores.transpose(1, 2), queries))
-                grad_queries[:, chunk.rows] = torch.bmm(grad_scores, keys)
-            heads.scatter(grad_queries.mul_(ctx.scale), grad_query)
-            for states, gradients in ((grad_key, grad_keys), (grad_value, grad_values)):
-                states[heads.of_key] = gradients.total().view(states[heads.of_key].shape)
-        return grad_query, grad_key, grad_value, None, None
+        with outside_autocast(grad_outputs[0].device):  # a backward pass may be called inside it
+            query, key, value, output = ctx.saved_tensors
+            gradients = _gradients(query, key, value, output, grad_outputs[0], ctx.plan, ctx.scale)
+        return *gradients, None, None
+
+
+def _gradients(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    output: torch.Tensor,
+    grad_output: torch.Tensor,
+    plan: Plan,
+    scale: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Gradients of query, key and value, in their dtypes."""
+    grad_query, grad_key, grad_value = (torch.empty_like(states) for states in (query, key, value))
+    for heads in _heads_by_turns(query, key, value, plan, scale):
+        all_grads = heads.gather(grad_output)
+        # The gradient of a row of scores is weights * (grad_weights - their weighted mean), and the mean is this:
+        means = (all_grads * heads.gather(output)).sum(-1, keepdim=True)
+        grad_queries = torch.empty_like(heads.queries)
+        grad_keys, grad_values = heads.keys.zeros(), heads.values.zeros()
+        weights = grad_scores = None
+        for chunk in plan.chunks:
+            queries, keys, weights = heads.attend(chunk, weights)
+            grads, values = all_grads[:, chunk.rows], heads.values.of(chunk)
+            grad_values.add(chunk, torch.bmm(weights.transpose(1, 2), grads))
+            room = _if_it_fits(grad_scores, queries, keys)
+            grad_scores = torch.baddbmm(means[:, chunk.rows], grads, values.transpose(1, 2), beta=-1, out=room)
+            grad_scores.mul_(weights)
+            grad_keys.add(chunk, torch.bmm(grad_scores.transpose(1, 2), queries))
+            grad_queries[:, chunk.rows] = torch.bmm(grad_scores, keys)
+        heads.scatter(grad_queries.mul_(scale), grad_query)
+        for states, gradients in ((grad_key, grad_keys), (grad_value, grad_values)):
+            states[heads.of_key] = gradients.total().view(states[heads.of_key].shape)
+    return grad_query, grad_key, grad_value
 
 
 def blocked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from longgen.attention.autocast import in_one_dtype
 from longgen.attention.sdpa import scaled_dot_product
 from longgen.attention.triton_decode import triton_decode
 from longgen.attention.triton_launch import why_unsupported
@@ -22,6 +23,7 @@ def choose_decode_backend(query: torch.Tensor, key: torch.Tensor) -> str:
     return "triton" if served else "sdpa"
 
 
+@in_one_dtype
 def decode_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -43,10 +45,10 @@ def decode_attention(
         backend: ``auto`` (`choose_decode_backend`), ``triton`` or ``sdpa``.
 
     Returns:
-        [batch, query heads, 1, head_dim], dtype of ``query``.
+        [batch, query heads, 1, head_dim], dtype of ``query``, or autocast's (`longgen.attention.autocast`).
 
     Raises:
-        ValueError: unknown backend, or one that cannot serve this input.
+        ValueError: dtypes that differ, unknown backend, or one that cannot serve this input.
     """
     if backend not in DECODE_BACKENDS:
         raise ValueError(f"backend is {backend!r}: allowed to decode are {', '.join(DECODE_BACKENDS)}")

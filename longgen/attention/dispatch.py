@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 
+from longgen.attention.autocast import in_one_dtype
 from longgen.attention.blocked import blocked_attention
 from longgen.attention.call import Attend, AttentionCall, PackedDocuments, one_by_one
 from longgen.attention.decode import decode_attention, decode_backend
@@ -61,6 +62,7 @@ def choose_backend(query: torch.Tensor, key: torch.Tensor, call: AttentionCall) 
     return "triton" if served else "blocked"
 
 
+@in_one_dtype
 def sparse_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -88,10 +90,11 @@ def sparse_attention(
         backend: a name in `BACKENDS`, or ``auto`` (`choose_backend`).
 
     Returns:
-        [batch, query heads, q_len, head_dim], dtype of ``query``; differentiable.
+        [batch, query heads, q_len, head_dim], dtype of ``query``, or autocast's (`longgen.attention.autocast`);
+        differentiable.
 
     Raises:
-        ValueError: unknown backend, shapes that do not fit, or what the backend asked for cannot serve.
+        ValueError: unknown backend, shapes or dtypes that do not fit, or what the backend asked for cannot serve.
     """
     if backend != "auto" and backend not in BACKENDS:
         raise ValueError(f"backend is {backend!r}: allowed are auto, {', '.join(BACKENDS)}")

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from longgen.attention.autocast import in_one_dtype
 from longgen.attention.call import AttentionCall, PackedDocuments
 from longgen.attention.decode import decode_attention
 from longgen.attention.sdpa import causal_in_strips, repeat_kv_heads
@@ -147,6 +148,7 @@ def choose_full_kernel(query: torch.Tensor, key: torch.Tensor, packed: PackedDoc
     return next(name for name, kernel in FULL_KERNELS.items() if kernel.why_unsupported(query, key, packed) is None)
 
 
+@in_one_dtype
 def full_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -166,10 +168,10 @@ def full_attention(
         kernel: a name in `FULL_KERNELS`, or ``auto``: `choose_full_kernel`, and `decode_attention` for a single query.
 
     Returns:
-        [batch, query heads, q_len, head_dim], dtype of ``query``.
+        [batch, query heads, q_len, head_dim], dtype of ``query``, or autocast's (`longgen.attention.autocast`).
 
     Raises:
-        ValueError: unknown kernel, or one that cannot serve this input.
+        ValueError: dtypes that differ, unknown kernel, or one that cannot serve this input.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     if kernel == "auto":

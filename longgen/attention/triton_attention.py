@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from longgen.attention.autocast import check_one_dtype
 from longgen.attention.call import AttentionCall
 from longgen.attention.tiles import Tiles
 from longgen.attention.triton_launch import (
@@ -183,6 +184,7 @@ def triton_attention(
     Raises:
         ValueError: what the kernels cannot serve.
     """
+    check_one_dtype(query=query, key=key, value=value)
     problem = why_unsupported(query, key, call)
     if problem:
         raise ValueError(f"triton attention: {problem}")

@@ -6,6 +6,7 @@ import math
 
 import torch
 
+from longgen.attention.autocast import check_one_dtype
 from longgen.attention.tiles import Tile
 from longgen.attention.triton_launch import SMALLEST_TILE, tiles_of, why_unsupported
 
@@ -56,6 +57,7 @@ def _launch(
 ) -> torch.Tensor:
     from longgen.kernels.decode import merge_kernel, split_kernel
 
+    check_one_dtype(query=query, key=key, value=value)
     problem = why_unsupported(query, key)
     if problem:
         raise ValueError(f"triton attention: {problem}")

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 
 from longgen.attention import PackedDocuments, decode_attention, full_attention, sparse_attention
+from longgen.attention.autocast import autocasted
 from longgen.attention.decode import decode_backend
 from longgen.hybrid import HeadGroup, Sight
 
@@ -138,6 +139,7 @@ def attend(
     Returns:
         [batch, query heads, q_len, head_dim].
     """
+    (query,) = autocasted(query)
     if len(pieces) == 1 and pieces[0].rows == pieces[0].queries == slice(None):
         return _attend(query, pieces[0], scale, kernels, packed)
     output = torch.zeros_like(query)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 
 from longgen.attention import PackedDocuments, full_attention
+from longgen.attention.autocast import in_one_dtype
 from longgen.errors import ConfigError
 from longgen.modeling.pieces import in_one_row, in_rows, select_heads
 from longgen.pattern import dense_pairs
@@ -73,6 +74,7 @@ def attended_pairs(length: int, num_kv_heads: int, groups: int = GROUPS) -> int:
     return total
 
 
+@in_one_dtype
 def shifted_attention(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -96,7 +98,7 @@ def shifted_attention(
         kernel: which code computes full attention, as in `longgen.attention.full_attention`.
 
     Returns:
-        [batch, query heads, length, head_dim], dtype of ``query``; differentiable.
+        [batch, query heads, length, head_dim], dtype of ``query``, or autocast's; differentiable.
 
     Raises:
         ValueError: as `longgen.attention.full_attention`.

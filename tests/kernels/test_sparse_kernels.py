@@ -8,7 +8,7 @@ import torch
 from hypothesis import Phase, given, settings
 from triton.runtime.interpreter import InterpreterBuilder
 
-from longgen.attention import PackedDocuments
+from longgen.attention import PackedDocuments, decode_attention, full_attention, sparse_attention
 from longgen.attention import triton_attention as launcher
 from longgen.attention.call import AttentionCall
 from longgen.attention.tiles import tiles_for
@@ -69,6 +69,30 @@ def test_forward_over_a_pruned_cache(case):
 @given(cases)
 def test_gradients(case):
     check_gradients(case, inputs(case), 1e-4)
+
+
+def test_under_autocast_the_kernels_get_cast_inputs():
+    query, key, value = (tensor.requires_grad_() for tensor in inputs(BASE))
+    low = [tensor.detach().to(torch.bfloat16).requires_grad_() for tensor in (query, key, value)]
+    mixed = (query, key, low[2])
+    direction = torch.randn(query.shape).to(torch.bfloat16)
+    for attend in (
+        lambda *tensors: sparse_attention(*tensors, BASE.pattern, backend="triton"),
+        lambda *tensors: full_attention(*tensors, kernel="triton"),
+    ):
+        expected = attend(*low)
+        wanted = torch.autograd.grad(expected, low, direction)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = attend(*mixed)
+            gradients = torch.autograd.grad(output, mixed, direction)
+        assert torch.equal(output, expected)
+        assert all(torch.equal(got.to(torch.bfloat16), want) for got, want in zip(gradients, wanted, strict=True))
+    one = query[:, :, -1:]
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        decoded = decode_attention(one, key, value, backend="triton")
+    assert torch.equal(decoded, decode_attention(one.to(torch.bfloat16), *low[1:], backend="triton"))
+    with pytest.raises(ValueError, match="dtypes differ"):
+        triton_attention(*mixed, BASE.call())
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float16, 2e-2), (torch.bfloat16, 1e-1)])

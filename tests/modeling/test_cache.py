@@ -189,6 +189,27 @@ def test_a_conversation_continues_in_generate():
     assert torch.equal(second, hybrid.generate(turn, use_cache=False, **options))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_token_more_than_max_length_is_refused_and_changes_nothing(layout):
+    hybrid, x = tiny_hybrid(layout=layout, pattern=SparsePattern(8, 0, 2)), tokens(40, batch=2)
+    cache = LongGenCache(hybrid.config, max_length=32)
+    feed(hybrid, x[:, :32], cache, 20, *[1] * 12)
+    for more in (1, 3):
+        with pytest.raises(ValueError, match=f"{32 + more} tokens: allowed are 32, the max_length of this cache"):
+            feed(hybrid, x[:, 32 : 32 + more], cache)
+        assert int(cache.get_seq_length()) == int(cache.row_lengths().max()) == 32
+    cache.reset()
+    feed(hybrid, x[:, :31], cache)
+    mask = torch.ones_like(x)
+    mask[0, :30], mask[1, 32:] = 0, 0  # padding does not count: rows of 10 and 32 tokens
+    padded = LongGenCache(hybrid.config, max_length=33)
+    with torch.no_grad():
+        hybrid(x, attention_mask=mask, past_key_values=padded)
+        hybrid(x[:, :1], past_key_values=padded)
+        with pytest.raises(ValueError, match="34 tokens: allowed are 33"):
+            hybrid(x[:, :1], past_key_values=padded)
+
+
 def test_what_a_cache_cannot_do_is_refused():
     hybrid = tiny_hybrid()
     for options, message in (
@@ -198,10 +219,6 @@ def test_what_a_cache_cannot_do_is_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             LongGenCache(hybrid.config, **options)
-    cache = LongGenCache(hybrid.config)
-    feed(hybrid, tokens(30), cache)
-    with pytest.raises(ValueError, match="cannot be cropped"):
-        cache.crop(-1)
     with pytest.raises(ValueError, match="40 tokens: allowed are 32"):
         feed(hybrid, tokens(40), LongGenCache(hybrid.config, max_length=32))
     with pytest.raises(ValueError, match="cache_implementation is 'offloaded': allowed are 'dynamic', 'static'"):

@@ -33,6 +33,21 @@ def test_a_decode_step_is_one_graph_and_compiled_once(layout, pattern):
     assert fixed.nbytes() > 0
 
 
+def test_under_autocast_too():
+    hybrid, x = tiny_hybrid(layout="heads:1/3", pattern=PATTERNS[-1]), tokens(40)
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend("aot_eager")
+    step = torch.compile(hybrid.forward, backend=counter, fullgraph=True, dynamic=False)
+    eager, fixed = (LongGenCache(hybrid.config, max_length=40) for _ in range(2))
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        for cache in (eager, fixed):
+            hybrid(x[:, :30], past_key_values=cache)
+        for token in x[:, 30:].split(1, dim=1):
+            expected = hybrid(token, past_key_values=eager).logits
+            torch.testing.assert_close(step(token, past_key_values=fixed).logits, expected, rtol=0.05, atol=0.01)
+    assert counter.frame_count == 1
+
+
 def test_a_row_of_any_length_decodes_in_the_same_graph():
     hybrid, x = tiny_hybrid(pattern=PATTERNS[1]), tokens(40, batch=3)
     mask = torch.ones_like(x)

@@ -10,6 +10,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
 
+from longgen.attention.autocast import autocasted, check_one_dtype
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup, Sight
 from longgen.modeling.cache.exact import FullCacheLayer, SparseCacheLayer
@@ -77,8 +78,66 @@ class LongGenCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:
-        """Append the states of a layer; returns pieces for longgen attention."""
+        """Append the states of a layer; returns pieces for longgen attention.
+
+        What is stored has the dtype of the first states: under autocast, autocast's.
+
+        Raises:
+            ValueError: keys and values of different dtypes outside of autocast, or wider ones than what is stored.
+        """
+        key_states, value_states = autocasted(key_states, value_states)
+        check_one_dtype(key=key_states, value=value_states)
+        layer = self.layers[layer_idx]
+        if layer.is_initialized and key_states.dtype != layer.dtype:
+            if torch.promote_types(key_states.dtype, layer.dtype) != layer.dtype:
+                raise ValueError(
+                    f"new keys and values are {key_states.dtype}: this cache holds {layer.dtype} and allowed is "
+                    "that; where it was filled under torch.autocast, go on under it"
+                )
+            key_states, value_states = key_states.to(layer.dtype), value_states.to(layer.dtype)
         return super().update(key_states, value_states, layer_idx, rows=self.padded_rows)
+
+    # ------------------------------------------------------------ going back
+    def activate_past_recording(self) -> None:
+        """From here on hold what `crop` needs; assisted decoding calls it.
+
+        Until the next `crop` sparse heads hold all tokens given since, at most
+        `longgen.modeling.cache.exact.DRAFT_TOKENS`, besides those in sight.
+
+        Raises:
+            ValueError: the cache cannot be cropped: quantised, or with slots.
+        """
+        if not self.is_croppable:
+            part = next(part for _, part in self.parts() if not part.is_croppable)
+            raise ValueError(
+                f"assisted decoding takes tokens back, and this cache cannot be cropped: {part.why_not_crop(0)}; use "
+                "LongGenCache(config), or leave past_key_values and cache_implementation out"
+            )
+        super().activate_past_recording()
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take the last tokens back, and evict what was held for that alone.
+
+        Args:
+            tokens_to_remove: as transformers counts: 0 or negative. At most as many as were given since
+                `activate_past_recording` and the last `crop`; further back only where nothing that is then in sight
+                was evicted. 0 evicts what is held for going back.
+
+        Raises:
+            ValueError: a positive number, or tokens that cannot be taken back. Nothing has changed then.
+        """
+        tokens, length = -tokens_to_remove, int(self.get_seq_length())
+        if not 0 <= tokens <= length:
+            raise ValueError(f"tokens_to_remove is {tokens_to_remove}: allowed are {-length}, all tokens, to 0")
+        parts = [part for _, part in self.parts() if part.is_initialized]
+        for part in parts:
+            if tokens and (problem := part.why_not_crop(tokens)):
+                raise ValueError(f"the cache cannot be cropped: {problem}")
+        for part in parts:
+            if tokens:
+                part.crop(tokens_to_remove)
+            else:
+                part.evict()
 
     def save(self, path: Path | str) -> None:
         """Write the cache to a safetensors file, atomically: a long prompt need not be read twice.
@@ -119,12 +178,14 @@ class LongGenCache(Cache):
         """Make room for rows of different lengths; what is stored stays.
 
         Raises:
-            ConfigError: the cache is quantised.
+            ConfigError: the cache is quantised, or records the past.
         """
         if self.in_slots:
             return
         if self.full_bits is not None:
             raise ConfigError(f"full_bits is {self.full_bits}: allowed is None with padded batches")
+        if any(part.record_past for _, part in self.parts()):
+            raise ConfigError("attention_mask hides a token and the cache is to be cropped: allowed is one of both")
         old = dict(self.parts())
         self.layers = [_make_layer(groups, SlotCacheLayer) for groups in self.head_groups]
         for name, part in self.parts():

@@ -32,8 +32,15 @@ def _on_device(indices: np.ndarray, device: torch.device) -> torch.Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
+# While the past is recorded, a sparse layer holds so many of the last tokens for a `crop`: far more than a draft has
+# (20 tokens by default), and few beside a long prompt, which arrives in one call with its first draft. Our choice.
+DRAFT_TOKENS = 1024
+
+
 class FullCacheLayer(SightCacheLayer):
     """All tokens, in buffers [batch, KV heads, capacity, head_dim] whose capacity is a multiple of GROWTH_TOKENS."""
+
+    is_croppable = True
 
     def __init__(self) -> None:
         super().__init__(Sight())
@@ -59,9 +66,32 @@ class FullCacheLayer(SightCacheLayer):
         self.cumulative_length = end
         return [Piece(self.keys[:, :, :end], self.values[:, :, :end], self.sight, start)], None
 
+    def why_not_crop(self, tokens: int) -> str | None:
+        """Any number can be taken back."""
+        return None
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take the last tokens back; their room stays."""
+        self.cumulative_length += tokens_to_remove
+
 
 class SparseCacheLayer(SightCacheLayer):
-    """Exactly `Sight.kept_positions`. Keys are stored after RoPE, so that eviction re-rotates nothing."""
+    """Exactly `Sight.kept_positions`. Keys are stored after RoPE, so that eviction re-rotates nothing.
+
+    While the past is recorded it holds what it held at the last `crop`, and all tokens since.
+    """
+
+    is_croppable = True
+
+    def __init__(self, sight: Sight) -> None:
+        super().__init__(sight)
+        self._complete_from = 0  # nothing given from this position on has been evicted
+
+    def _held_positions(self) -> np.ndarray:
+        kept = self.sight.kept_positions(self._complete_from)
+        if self._complete_from == self.cumulative_length:
+            return kept
+        return np.concatenate([kept, np.arange(self._complete_from, self.cumulative_length)])
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
@@ -73,13 +103,57 @@ class SparseCacheLayer(SightCacheLayer):
         old, seen = self.cumulative_length, self.cumulative_length + key_states.shape[-2]
         keys = torch.cat([self.keys, key_states], dim=-2) if old else key_states
         values = torch.cat([self.values, value_states], dim=-2) if old else value_states
-        kept = self.sight.kept_positions(seen)
-        if old and len(kept) == keys.shape[-2]:  # nothing goes out of sight: all but the first token of a block
+        before, kept = self._held_positions(), self.sight.kept_positions(old)
+        self.cumulative_length = seen
+        self._complete_from = max(self._complete_from, seen - DRAFT_TOKENS) if self.record_past else seen
+        held = self._held_positions()
+        if old and len(held) == keys.shape[-2]:  # nothing goes out of sight: all but the first token of a block
             self.keys, self.values = keys, values
         else:
-            present = np.concatenate([self.sight.kept_positions(old), np.arange(old, seen)])
-            index = _on_device(np.searchsorted(present, kept), keys.device)
-            # index_select copies: a view would keep the whole prefill's keys alive
-            self.keys, self.values = keys.index_select(-2, index), values.index_select(-2, index)
-        self.cumulative_length = seen
+            self.keys, self.values = _select(keys, values, np.concatenate([before, np.arange(old, seen)]), held)
+        if len(before) > len(kept):  # some of the past was held for `crop` alone
+            new = np.arange(old, seen)
+            keys, values = _select(keys, values, np.concatenate([before, new]), np.concatenate([kept, new]))
         return [Piece(keys, values, self.sight, old)], None
+
+    def why_not_crop(self, tokens: int) -> str | None:
+        """None if all is held that the token before the last ``tokens`` tokens could see."""
+        length = self.cumulative_length - tokens
+        if np.isin(self.sight.kept_positions(length), self._held_positions()).all():
+            return None
+        return (
+            f"{tokens} tokens are to go, and some that were in sight before them are evicted: allowed are as many as "
+            f"were given since `activate_past_recording` and the last `crop`, at most {DRAFT_TOKENS}"
+        )
+
+    def crop(self, tokens_to_remove: int) -> None:
+        """Take the last tokens back and evict down to `Sight.kept_positions`."""
+        held = self._held_positions()
+        self.cumulative_length += tokens_to_remove
+        self._complete_from = self.cumulative_length
+        kept = self._held_positions()
+        if len(kept) < len(held):
+            self.keys, self.values = _select(self.keys, self.values, held, kept)
+
+    def evict(self) -> None:
+        """Evict down to `Sight.kept_positions`."""
+        self.crop(0)
+
+    def restore(self, tensors: dict[str, torch.Tensor], length: int) -> None:
+        """As any layer's."""
+        super().restore(tensors, length)
+        self._complete_from = length
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._complete_from = 0
+
+
+def _select(
+    keys: torch.Tensor, values: torch.Tensor, present: np.ndarray, wanted: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Those tokens of ``keys`` and ``values``, at the ascending positions ``present``, that are at ``wanted``."""
+    index = _on_device(np.searchsorted(present, wanted), keys.device)
+    # index_select copies: a view would keep the whole prefill's keys alive
+    return keys.index_select(-2, index), values.index_select(-2, index)

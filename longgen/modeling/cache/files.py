@@ -35,6 +35,8 @@ def save_cache(cache: LongGenCache, path: Path | str) -> None:
     """See `LongGenCache.save`."""
     if int(cache.get_seq_length()) == 0:
         raise ArtifactError(f"{path} is not written: the cache is empty")
+    for _, part in cache.parts():
+        part.evict()
     tensors = {
         f"{name}.{key}": tensor.contiguous() for name, part in cache.parts() for key, tensor in part.tensors().items()
     }

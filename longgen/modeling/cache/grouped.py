@@ -20,14 +20,13 @@ class GroupedCacheLayer(CacheLayerMixin):
         make_layer: makes the cache layer of a group.
     """
 
-    is_croppable = False
-
     def __init__(self, groups: Sequence[HeadGroup], make_layer: Callable[[Sight], SightCacheLayer]) -> None:
         super().__init__()
         self.heads = [heads for heads, _ in groups]
         self.layers = [make_layer(sight) for _, sight in groups]
         self.is_sliding = all(layer.is_sliding for layer in self.layers)
         self.is_compileable = all(layer.is_compileable for layer in self.layers)
+        self.is_croppable = all(layer.is_croppable for layer in self.layers)
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Give every group its heads' states."""
@@ -58,9 +57,30 @@ class GroupedCacheLayer(CacheLayerMixin):
         """The groups' maximum, or -1 for none."""
         return self.layers[0].get_max_length()
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of keys and values."""
+        return self.layers[0].dtype
+
+    @property
+    def record_past(self) -> bool:
+        """As of any layer."""
+        return all(layer.record_past for layer in self.layers)
+
+    @record_past.setter
+    def record_past(self, record: bool) -> None:
+        for layer in self.layers:
+            layer.record_past = record
+
+    def activate_past_recording(self) -> None:
+        """From here on hold what a `crop` needs."""
+        for layer in self.layers:
+            layer.activate_past_recording()
+
     def crop(self, tokens_to_remove: int) -> None:
-        """Refused, as by `SightCacheLayer`."""
-        self.layers[0].crop(tokens_to_remove)
+        """As `SightCacheLayer.crop`, for every group."""
+        for layer in self.layers:
+            layer.crop(tokens_to_remove)
 
     def reset(self) -> None:
         """Forget everything."""

@@ -20,6 +20,8 @@ class SightCacheLayer(CacheLayerMixin):
     Attributes:
         sight: what the heads see.
         cumulative_length: tokens given, padding included.
+        record_past: whether what only a `crop` can bring back into sight is held, up to the next `crop`. transformers
+            looks for this name, and sets it.
     """
 
     TENSORS: ClassVar[tuple[str, ...]] = ("keys", "values")  # all with the batch as their first dimension
@@ -34,6 +36,7 @@ class SightCacheLayer(CacheLayerMixin):
         # tells transformers to keep a sparse layer, which is small, on the device when it offloads the others
         self.is_sliding = sight.pattern is not None
         self.cumulative_length = 0
+        self.record_past = False
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Remember where states live. Called with the first ones."""
@@ -64,9 +67,31 @@ class SightCacheLayer(CacheLayerMixin):
         """No maximum."""
         return -1
 
+    # ------------------------------------------------------------ going back
+    def why_not_crop(self, tokens: int) -> str | None:
+        """Why the last ``tokens`` tokens cannot be taken back, if none can why that is; None if they can."""
+        return "what it evicts is gone"
+
+    def activate_past_recording(self) -> None:
+        """From here on hold what a `crop` needs.
+
+        Raises:
+            ValueError: the layer cannot be cropped.
+        """
+        if not self.is_croppable:
+            raise ValueError(f"the cache cannot be cropped: {self.why_not_crop(0)}")
+        self.record_past = True
+
     def crop(self, tokens_to_remove: int) -> None:
-        """Refused: evicted tokens cannot be restored."""
-        raise ValueError("a longgen cache cannot be cropped: evicted tokens cannot be restored")
+        """Take the last ``-tokens_to_remove`` tokens back, and `evict`. `LongGenCache.crop` has checked that it can.
+
+        Raises:
+            ValueError: the layer cannot be cropped.
+        """
+        raise ValueError(f"the cache cannot be cropped: {self.why_not_crop(-tokens_to_remove)}")
+
+    def evict(self) -> None:
+        """Let go of what is held for `crop` alone."""
 
     # ------------------------------------------------------------ tensors
     def tensors(self) -> dict[str, torch.Tensor]:

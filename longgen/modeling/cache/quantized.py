@@ -97,6 +97,10 @@ class QuantizedFullCacheLayer(SightCacheLayer):
         self.keys, self.values = exact[0][:, :, complete:].clone(), exact[1][:, :, complete:].clone()
         return [Piece(keys, values, self.sight, start)], None
 
+    def why_not_crop(self, tokens: int) -> str | None:
+        """Never: what a group of codes was made from is gone."""
+        return f"full_bits is {self.bits}: allowed is None, the default"
+
     def _store(self, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
         groups = keys.unflatten(2, (-1, QUANTIZATION_GROUP))
         key_codes, key_scale, key_zero = quantize(groups, self.bits, dim=3)

@@ -44,6 +44,7 @@ class SlotCacheLayer(SightCacheLayer):
         self.is_compileable = max_length is not None
         self.positions: Any = None
         self.seen: Any = None
+        self._longest = 0  # the largest in ``seen``, as far as the host knows: a compiled graph's steps do not count
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
         """Allocate. Called with the first states, or ahead of them with states of length 0."""
@@ -74,17 +75,27 @@ class SlotCacheLayer(SightCacheLayer):
         """Write the new tokens into their slots. Only a single token of every row avoids waiting for the device.
 
         Raises:
-            ValueError: more tokens than ``max_length``; unchecked for single tokens.
+            ValueError: more tokens than ``max_length``; unchecked in a compiled graph.
         """
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         q_len = key_states.shape[-2]
         if self.max_length is None:
             self._reserve(self.cumulative_length + q_len, key_states, value_states)
-        self.cumulative_length += q_len  # in place where it is a tensor
         if q_len == 1 and rows is None:
-            return [self._append_one(key_states, value_states)], None
-        return self._append(key_states, value_states, rows), None
+            if self.max_length is not None and not torch.compiler.is_compiling():
+                # only where it may be too much is it worth waiting for the device
+                self._longest = self._longest + 1 if self._longest < self.max_length else int(self.seen.max()) + 1
+                self._check_room()
+            pieces = [self._append_one(key_states, value_states)]
+        else:
+            pieces = self._append(key_states, value_states, rows)
+        self.cumulative_length += q_len  # in place where it is a tensor
+        return pieces, None
+
+    def _check_room(self) -> None:
+        if self.max_length is not None and self._longest > self.max_length:
+            raise ValueError(f"{self._longest} tokens: allowed are {self.max_length}, the max_length of this cache")
 
     def _append_one(self, key_states: torch.Tensor, value_states: torch.Tensor) -> Piece:
         position = self.seen[:, None]
@@ -113,9 +124,8 @@ class SlotCacheLayer(SightCacheLayer):
             ends = [start + new.stop - new.start for start, new in zip(seen, rows, strict=True)]
             indices = [slice(row, row + 1) for row in range(batch)]
             parts = [part for part in zip(indices, rows, seen, ends, strict=True) if part[3] > part[2]]
-        longest = max((end for *_, end in parts), default=0)
-        if self.max_length is not None and longest > self.max_length:
-            raise ValueError(f"{longest} tokens: allowed are {self.max_length}, the max_length of this cache")
+        self._longest = max((end for *_, end in parts), default=self._longest)
+        self._check_room()
         return [
             self._append_part(key_states[row, :, new], value_states[row, :, new], row, new, start, end)
             for row, new, start, end in parts
@@ -155,9 +165,11 @@ class SlotCacheLayer(SightCacheLayer):
         for name, tensor in self.tensors().items():
             tensor.copy_(tensors[name])
         self.cumulative_length.fill_(length)
+        self._longest = length
 
     def take_over(self, layer: SightCacheLayer) -> None:
         """Hold what an exact layer (`longgen.modeling.cache.exact`) with the same sight holds."""
+        layer.evict()
         assert layer.keys is not None and layer.values is not None
         length = layer.cumulative_length
         self.lazy_initialization(layer.keys, layer.values)
@@ -176,6 +188,7 @@ class SlotCacheLayer(SightCacheLayer):
         slots = self._slots(positions)
         self.positions[:, slots] = torch.tensor(positions, device=self.device)
         self.seen.fill_(length)
+        self._longest = length
         if self.max_length is None:
             self.cumulative_length = length
         else:
@@ -184,6 +197,12 @@ class SlotCacheLayer(SightCacheLayer):
 
     def _slots(self, positions: np.ndarray) -> torch.Tensor:
         return torch.tensor(self.sight.slot(positions), device=self.device)
+
+    def why_not_crop(self, tokens: int) -> str | None:
+        """Never: a slot is written over by a later token."""
+        if self.max_length is None:
+            return "its rows are padded: allowed are rows without padding"
+        return f"max_length is {self.max_length}: allowed is None, the default"
 
     def get_max_length(self) -> int:
         """``max_length``, or -1 for none."""
@@ -197,3 +216,4 @@ class SlotCacheLayer(SightCacheLayer):
         self.positions.fill_(NEVER)
         self.seen.zero_()
         self.cumulative_length.zero_()
+        self._longest = 0
