@@ -10,6 +10,7 @@ import torch
 from transformers import AttentionInterface
 
 from longgen.attention import BACKENDS, PackedDocuments
+from longgen.attention.autocast import autocasted
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup
 from longgen.modeling.pieces import Kernels, Piece, attend, in_one_row, in_rows, pieces_of
@@ -102,8 +103,8 @@ def _attention(
         if cached or padded_rows is not None:
             raise ValueError("groups of tokens are shifted in training: allowed are no padding and no KV cache")
     if isinstance(key, torch.Tensor):
-        keys, values = key, value
-        assert values is not None
+        assert value is not None
+        query, keys, values = autocasted(query, key, value)  # first, so that nothing is exchanged in full width
         if sequence is not None:
             query, keys, values = (sequence.to_heads(states) for states in (query, keys, values))
             groups, own = sequence.own_groups(groups), sequence.kv_heads

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, ClassVar
 
 import torch
 from transformers import GenerationConfig, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import Cache
+from transformers.generation.configuration_utils import GenerationMode
 
+from longgen.errors import ConfigError
 from longgen.modeling.cache import LongGenCache
 from longgen.modeling.configuration import head_groups_of
 from longgen.modeling.mixin import LongGenMixin, become_hybrid
@@ -54,6 +57,12 @@ class LongGenCausalLM(LongGenMixin):
         batch_size: int,
         max_cache_length: int,
     ) -> None:
+        mask = model_kwargs.get("attention_mask")
+        _check_last_tokens(mask)
+        _check_room(model_kwargs.get("past_key_values"), mask, max_cache_length)
+        early = generation_config.assistant_early_exit
+        if early is not None and not 1 <= early < len(self.model.layers):
+            raise ConfigError(f"assistant_early_exit is {early}: allowed are 1 to {len(self.model.layers) - 1} layers")
         if model_kwargs.get("past_key_values") is not None or generation_config.use_cache is False:
             super()._prepare_cache_for_generation(  # type: ignore[misc]
                 generation_config, model_kwargs, generation_mode, batch_size, max_cache_length
@@ -69,4 +78,42 @@ class LongGenCausalLM(LongGenMixin):
                 options["full_bits"] = (generation_config.cache_config or {}).get("nbits", 8)
             case other:
                 raise ValueError(f"cache_implementation is {other!r}: allowed are 'dynamic', 'static' and 'quantized'")
-        model_kwargs["past_key_values"] = LongGenCache(self.config, **options)
+        config = self.config
+        if config.num_hidden_layers != len(self.model.layers):
+            # transformers lets a draft exit early by changing the config: the cache of the layers above stays empty
+            config = copy.copy(config)
+            config.num_hidden_layers = len(self.model.layers)
+        cache = LongGenCache(config, **options)
+        if generation_config.is_assistant or generation_mode == GenerationMode.ASSISTED_GENERATION:
+            cache.activate_past_recording()
+        model_kwargs["past_key_values"] = cache
+
+    def _assisted_decoding(self, *args: Any, **kwargs: Any) -> Any:
+        layers = self.config.num_hidden_layers
+        try:
+            return super()._assisted_decoding(*args, **kwargs)  # type: ignore[misc]
+        finally:
+            self.config.num_hidden_layers = layers  # a draft that exits early changes it, and left it so if it failed
+
+
+def _check_room(cache: Cache | None, mask: torch.Tensor | None, tokens: int) -> None:
+    """Raise ConfigError if a cache of a fixed size is too small: nobody counts once decoding is compiled."""
+    if isinstance(cache, LongGenCache) and cache.max_length is not None:
+        real = tokens if mask is None or mask.dim() != 2 else tokens - int((mask == 0).sum(1).min())
+        if real > cache.max_length:
+            raise ConfigError(
+                f"past_key_values has max_length {cache.max_length}: prompt and new tokens are up to {real}, "
+                "make one for so many"
+            )
+
+
+def _check_last_tokens(mask: torch.Tensor | None) -> None:
+    """Raise ValueError if a prompt ends in padding: what would be continued is not its last token."""
+    if mask is None or mask.dim() != 2:
+        return
+    padded = (mask[:, -1] == 0).nonzero().flatten().tolist()
+    if padded:
+        raise ValueError(
+            f"attention_mask ends in 0 in rows {padded}: `generate` goes on after the last column, allowed is padding "
+            "on the left (tokenizer.padding_side = 'left')"
+        )

@@ -65,13 +65,16 @@ class LongGenDecoder(LongGenMixin):
                 ``packed`` is the same as `longgen.attention.PackedDocuments`.
 
         Raises:
-            ValueError: padding between the real tokens of a row, packed documents with a cache, a mask that does not
-                fit, padding with another cache, or a cache in training with gradient checkpointing.
+            ValueError: attention weights are wanted, padding between the real tokens of a row, packed documents with a
+                cache, a mask that does not fit, padding with another cache, or a cache in training with gradient
+                checkpointing.
         """
         if (input_ids is None) == (inputs_embeds is None):
             found = "both None" if input_ids is None else "both given"
             raise ValueError(f"input_ids and inputs_embeds are {found}: give one of them")
         given: torch.Tensor = input_ids if input_ids is not None else inputs_embeds  # type: ignore[assignment]
+        if kwargs.get("output_attentions", self.config.output_attentions):
+            raise ValueError("output_attentions is True: allowed is False, since our attention never has its weights")
         asked, use_cache = use_cache, self._wants_cache(use_cache, past_key_values)
         if torch.compiler.is_compiling() and not use_cache and past_key_values is None:
             position_ids, where = _traced_places(given, attention_mask, position_ids, kwargs)

@@ -15,6 +15,7 @@ from itertools import pairwise
 import torch
 
 from longgen.attention import PackedDocuments
+from longgen.attention.autocast import in_one_dtype
 from longgen.hybrid import HeadGroup, Sight
 from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, real_tokens
 from longgen.modeling.pieces import Kernels, attend, in_one_row, in_rows, pieces_of
@@ -57,6 +58,7 @@ def document_numbers(
     return torch.where(gap, -1, mask.long())
 
 
+@in_one_dtype  # what the graph is run with, autocast does not reach
 def attend_documents(
     query: torch.Tensor,
     key: torch.Tensor,
