@@ -29,7 +29,7 @@ def writing(path: Path | str, otherwise: str = AGAIN) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:
+    except BaseException as error:  # PyTorch's of checkpoints are no Exceptions
         if isinstance(error, OutputError):  # of a part of it, whose name is that of a temporary one
             reason = error.reason
         elif words := no_room(error):

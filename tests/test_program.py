@@ -18,6 +18,7 @@ from longgen.errors import ArtifactError, ConfigError, OutputError
 from longgen.files import atomic_directory, atomic_file, write_json
 from longgen.foreign import in_words, no_room, reading
 from longgen.program import run_program
+from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 
 
 def raised(function, *arguments):
@@ -174,6 +175,23 @@ def test_what_there_is_no_room_for_leaves_nothing_and_says_so(tmp_path, small_fi
     assert str(caught.value).startswith(f"{target}: cannot be written (")
     assert "free there): make room, and give the same command again" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_checkpoint_that_there_is_no_room_for_leaves_the_one_before(tmp_path):
+    model, folder = torch.nn.Linear(64, 64), tmp_path / "checkpoints"
+    optimizer = torch.optim.SGD(model.parameters())
+    save_checkpoint(folder, model, [optimizer], Progress("run", step=1))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
+    try:
+        with pytest.raises(
+            OutputError, match=r"checkpoints: cannot be written .*goes on from the last checkpoint there"
+        ):
+            save_checkpoint(folder, model, [optimizer], Progress("run", step=2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.name for path in folder.iterdir()] == ["step-00000001"]
+    assert load_checkpoint(folder, model, [optimizer], "run").step == 1
 
 
 def test_only_a_lack_of_room_is_one():
