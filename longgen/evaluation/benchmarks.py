@@ -19,6 +19,7 @@ class Benchmark:
         name: as in `BENCHMARKS`.
         tasks: that it has.
         prepare: (task, length, count, tokenizer, seed, data_root) -> samples; needle takes ``depths`` as well.
+        check: the same -> 0, or a length that would do where the given one is too short; raises what ``prepare`` would.
         score: (sample, prediction) -> scores by metric, 0 to 1.
         summarise: its own averages.
     """
@@ -26,11 +27,12 @@ class Benchmark:
     name: str
     tasks: tuple[str, ...]
     prepare: Callable[..., Iterator[Sample]]
+    check: Callable[..., int]
     score: Callable[[Sample, str], dict[str, float]]
     summarise: Summarise
 
 
-# name -> module with TASKS, prepare, score and summarise; imported when it is asked for
+# name -> module with TASKS, prepare, check, score and summarise; imported when it is asked for
 BENCHMARKS = {
     "needle": "longgen.evaluation.needle",
     "ruler": "longgen.evaluation.ruler",
@@ -49,7 +51,7 @@ def benchmark(name: str) -> Benchmark:
         found = module.score(sample, prediction)
         return found if isinstance(found, dict) else {"score": found}
 
-    return Benchmark(name, tuple(module.TASKS), module.prepare, score, module.summarise)
+    return Benchmark(name, tuple(module.TASKS), module.prepare, module.check, score, module.summarise)
 
 
 def check_tasks(chosen: Benchmark, tasks: list[str]) -> list[str]:

@@ -17,6 +17,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
 from longgen.evaluation.summaries import Cell, Summary
+from longgen.strict import require
 
 TASKS = ("fu", "keys")
 ESSAYS = "needle/PaulGrahamEssays"  # below the data root, *.txt, as in Kamradt's repository
@@ -56,6 +57,7 @@ def prepare(
     """
     if task not in TASKS:
         raise ConfigError(f"task is {task!r}: allowed are {', '.join(TASKS)}")
+    require(length is not None, "length", length, "a number of tokens")
     strings = protocol("needle")[task]
     text, stand_in = _essays(data_root), data_root is None
     hay, periods = _haystack(tokenizer, text, length), _periods(tokenizer)
@@ -92,6 +94,20 @@ def prepare(
                 meta={"depth": depth, "needle": needle_text, "stand_in": stand_in}
                 | ({"special_tokens": True} if special else {}),
             )
+
+
+def check(
+    task: str,
+    length: int,
+    count: int,
+    tokenizer: Any,
+    seed: int,
+    data_root: Path | None = None,
+    depths: Sequence[float] = (0.0,),
+) -> int:
+    """Make the first prompt, and raise what `prepare` raises; 0: the length will do."""
+    next(prepare(task, length, 1, tokenizer, seed, data_root, depths))
+    return 0
 
 
 def score(sample: Sample, prediction: str) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """RULER (Hsieh et al. 2024, arXiv 2404.06654): the official prompts and scores of its 13 tasks."""
 
+from longgen.evaluation.ruler.check import check
 from longgen.evaluation.ruler.prepare import prepare
 from longgen.evaluation.ruler.scoring import null_count, score
 from longgen.evaluation.ruler.summary import summarise
 from longgen.evaluation.ruler.tasks import TASKS
 
-__all__ = ["TASKS", "null_count", "prepare", "score", "summarise"]
+__all__ = ["TASKS", "check", "null_count", "prepare", "score", "summarise"]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from longgen.errors import ConfigError
 from longgen.evaluation.ruler import common_words, frequent_words, niah, question_answering, variable_tracking
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
@@ -46,10 +47,17 @@ def prepare(
         ArtifactError: a file of the data is missing or damaged.
     """
     found = find_task(task)
-    require(length >= SHORTEST_LENGTH, "length", length, f"at least {SHORTEST_LENGTH}")
+    check_length(length)
     require(count >= 0, "count", count, "not negative")
     require(0 <= seed < 2**32, "seed", seed, "from 0 to 2^32 - 1")
     return _samples(found, length, count, TokenCounter(tokenizer), seed, RulerData(data_root))
+
+
+def check_length(length: int | None) -> int:
+    """``length``, if prompts may have it. Raises ConfigError if not."""
+    if length is None or length < SHORTEST_LENGTH:
+        raise ConfigError(f"length is {length}: allowed is at least {SHORTEST_LENGTH} tokens")
+    return length
 
 
 def _samples(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Sample]:

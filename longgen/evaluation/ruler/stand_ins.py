@@ -5,6 +5,7 @@ Samples made with them say so (``meta["stand_in"]``): their scores are not RULER
 
 from __future__ import annotations
 
+import functools
 import random
 from typing import Any
 
@@ -30,6 +31,7 @@ def _sentence(rng: random.Random) -> str:
     )
 
 
+@functools.cache
 def essay() -> str:
     """About 100,000 words of grammatical nonsense."""
     rng = random.Random("essay")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from longgen.errors import ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
@@ -92,7 +93,13 @@ def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, 
     step = 5
     upper = thrice_estimated(measure_example, EXAMPLE_LENGTH, step)
     size = largest_fitting(measure_example, EXAMPLE_LENGTH, step, upper)
-    shown = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
+    try:
+        shown = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
+    except ConfigError:
+        raise ConfigError(
+            f"tokenizer needs more than {EXAMPLE_LENGTH} tokens for the example in every prompt of {task.name}: "
+            "allowed is one of words or parts of words; leave the task out"
+        ) from None
     example = f"{shown.prompt} {' '.join(shown.answers)}\n"
     example_tokens = tokens(example)
 

@@ -6,15 +6,16 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError, ConfigError, LongGenError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
+from longgen.evaluation.sources import json_fault
 from longgen.files import atomic_file, read_json, read_mapping, write_json
 from longgen.provenance import fingerprint
 
@@ -57,12 +58,16 @@ class PromptFile:
     def __iter__(self) -> Iterator[Sample]:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
+                fault, sample = "its fields are not those of a prompt", None
                 try:
-                    yield Sample(**json.loads(line))
-                except (ValueError, TypeError) as error:
-                    raise ArtifactError(
-                        f"{self.path}:{number} is no sample ({error}): `{MADE_BY}` makes it anew"
-                    ) from None
+                    sample = Sample(**json.loads(line))
+                except ValueError as error:
+                    fault = json_fault(error)
+                except TypeError:
+                    pass
+                if sample is None:
+                    raise ArtifactError(f"{self.path}:{number} is no sample ({fault}): `{MADE_BY}` makes it anew")
+                yield sample
 
 
 def write_index(path: Path, files: list[PromptFile]) -> None:
@@ -129,20 +134,9 @@ def write_prompts(
     Raises:
         ArtifactError, ConfigError: as the benchmark's ``prepare``.
     """
-    path = folder / chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
-    made_from = {
-        "benchmark": chosen.name,
-        "task": task,
-        "length": length,
-        "count": count,
-        "tokenizer": tokenizer_fingerprint,
-        "seed": seed,
-        "data": _listing(data_root),
-        "protocol": fingerprint(protocol(chosen.name)),
-        "options": options,
-    }
-    manifest = path.with_suffix(".json")
-    if manifest.exists() and path.exists() and read_mapping(manifest, MADE_BY).get("made_from") == made_from:
+    path = _path(folder, chosen, task, length)
+    made_from = _made_from(chosen, task, length, count, tokenizer_fingerprint, seed, data_root, options)
+    if _is_there(path, made_from):
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
     with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -153,11 +147,94 @@ def write_prompts(
                 file.write(line)
                 samples += 1
                 stand_in |= sample.meta.get("stand_in", True)
-        except ConfigError as error:
-            raise ConfigError(f"{chosen.name}, task {task}: {error}") from None
+        except LongGenError as error:
+            raise type(error)(f"{chosen.name}, task {task}: {error}") from None
     described = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
-    write_json(manifest, described | {"made_from": made_from})
+    write_json(path.with_suffix(".json"), described | {"made_from": made_from})
     return PromptFile.open(path)
+
+
+def check_prompts(
+    chosen: Benchmark,
+    tasks: Sequence[str],
+    lengths: Sequence[int | None],
+    count: int,
+    tokenizer: Any,
+    tokenizer_fingerprint: str,
+    seed: int,
+    data_root: Path | None,
+    folder: Path,
+    **options: Any,
+) -> None:
+    """Check that `write_prompts` can make all that is not there: every task at every length, before any is written.
+
+    Args: as `write_prompts`, for several tasks and lengths.
+
+    Raises:
+        ConfigError: a length is too short, with one that would do for all tasks; or as the benchmark's ``prepare``.
+        ArtifactError: as the benchmark's ``prepare``.
+    """
+
+    def check(task: str, length: int | None) -> int:
+        try:
+            return chosen.check(task, length, count, tokenizer, seed, data_root, **options)
+        except LongGenError as error:
+            raise type(error)(f"{chosen.name}, task {task}: {error}") from None
+
+    for length in lengths:
+        made_from = (length, count, tokenizer_fingerprint, seed, data_root, options)
+        needed: dict[str, int] = {}
+        faults: list[str] = []
+        for task in tasks:
+            if not _is_there(_path(folder, chosen, task, length), _made_from(chosen, task, *made_from)):
+                try:
+                    needed[task] = check(task, length)
+                except ConfigError as error:  # no length helps; but that of the others is said as well
+                    faults.append(str(error))
+        if enough := max(needed.values(), default=0):
+            short = ", ".join(f"{task} {least:,}" for task, least in needed.items() if least)
+            while further := max(check(task, enough) for task in needed):
+                enough = further
+            faults.insert(
+                0,
+                f"length is {length}: with this tokenizer allowed is {enough:,} or more for all tasks of {chosen.name} "
+                f"that were asked for (about {short})",
+            )
+        if faults:
+            raise ConfigError("; ".join(faults[:2]))
+
+
+def _path(folder: Path, chosen: Benchmark, task: str, length: int | None) -> Path:
+    return folder / chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
+
+
+def _made_from(
+    chosen: Benchmark,
+    task: str,
+    length: int | None,
+    count: int,
+    tokenizer_fingerprint: str,
+    seed: int,
+    data_root: Path | None,
+    options: dict[str, Any],
+) -> dict[str, Any]:
+    """What prompts depend on."""
+    return {
+        "benchmark": chosen.name,
+        "task": task,
+        "length": length,
+        "count": count,
+        "tokenizer": tokenizer_fingerprint,
+        "seed": seed,
+        "data": _listing(data_root),
+        "protocol": fingerprint(protocol(chosen.name)),
+        "options": options,
+    }
+
+
+def _is_there(path: Path, made_from: dict[str, Any]) -> bool:
+    manifest = path.with_suffix(".json")
+    return manifest.exists() and path.exists() and read_json(manifest, MADE_BY)["made_from"] == made_from
 
 
 def _listing(data_root: Path | None) -> str | None:
