@@ -14,5 +14,6 @@ settings.load_profile("longgen")
 
 def pytest_collection_modifyitems(items):
     """The slowest folders first: several processes end together if what is begun last is short."""
-    slowest = ("slurm", "workflow")
-    items.sort(key=lambda item: item.path.parent.name not in slowest)
+    slowest = ["slurm", "workflow", "training", "modeling"]
+    ranks = {name: place for place, name in enumerate(slowest)}
+    items.sort(key=lambda item: ranks.get(item.path.parent.name, len(slowest)))

@@ -481,11 +481,11 @@ def _after(hook):
 
 # ---------------------------------------------------------------- without longgen
 PLAIN = """
-import sys, transformers
+import itertools, sys, transformers
 cls = getattr(transformers, sys.argv[1])
-for options in ({}, {"attn_implementation": "sdpa"}):
+for folder, options in itertools.product(sys.argv[2:], ({}, {"attn_implementation": "sdpa"})):
     try:
-        cls.from_pretrained(sys.argv[2], **options)
+        cls.from_pretrained(folder, **options)
     except Exception as error:
         print(type(error).__name__, str(error).splitlines()[0])
     else:
@@ -493,16 +493,13 @@ for options in ({}, {"attn_implementation": "sdpa"}):
 """
 
 
-@pytest.mark.parametrize("save_again", [False, True])
-def test_the_base_models_class_refuses_a_hybrid(save_again, base, tmp_path):
-    folder = tmp_path / "new"
-    convert(base, folder, rope_theta=5e5)
-    if save_again:  # as after fine-tuning
-        AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "trained")
-        folder = tmp_path / "trained"
-    command = [sys.executable, "-c", PLAIN, "LlamaForCausalLM", str(folder)]
+def test_the_base_models_class_refuses_a_hybrid(base, tmp_path):
+    convert(base, tmp_path / "new", rope_theta=5e5)
+    # as after fine-tuning
+    AutoModelForCausalLM.from_pretrained(tmp_path / "new").save_pretrained(tmp_path / "trained")
+    command = [sys.executable, "-c", PLAIN, "LlamaForCausalLM", str(tmp_path / "new"), str(tmp_path / "trained")]
     outcome = subprocess.run(command, capture_output=True, text=True)
-    assert outcome.stdout.splitlines() == ["KeyError 'longgen (import longgen to load this model)'"] * 2
+    assert outcome.stdout.splitlines() == ["KeyError 'longgen (import longgen to load this model)'"] * 4
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -13,7 +13,8 @@ from longgen.modeling import LongGenCache, hybrid_of, longgen_classes, longgen_c
 from longgen.pattern import SparsePattern
 from tests.modeling.models import FAMILIES, LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
 
-CHUNKS = [[120], [1] * 120, [50] + [1] * 70, [32, 32, 32, 24], [7, 40, 1, 1, 30, 41]]
+# token by token from the first one on, and after a prompt or a chunk: beyond every window and stride of PATTERNS
+CHUNKS = [[120], [*[1] * 45, 40, *[1] * 35], [32, 32, 32, 24], [7, 40, 1, 1, 30, 41]]
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -14,7 +14,7 @@ from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import calls_of, signalled, started
 
 KILLS = 20
-STEPS = 80
+STEPS = 40
 
 
 def files(folder, name: str) -> Files:

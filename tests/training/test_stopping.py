@@ -20,7 +20,7 @@ from tests.processes import finished, ranks, started
 from tests.training.moments import during_step
 from tests.training.test_kills import outcome
 
-STEPS = 60
+STEPS = 36
 
 
 def longgen_train(folder, name: str) -> None:
@@ -54,7 +54,7 @@ def signalled(step: int, number: int, folder, name: str) -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143)])
 def test_a_run_that_is_asked_to_stop_goes_on_later_as_if_it_had_not_been(folder, number, code):
     name = number.name
-    for step in (3, 27, 44):  # within a record of ten steps; and in both phases
+    for step in (3, 17, 26):  # within a record of ten steps; and in both phases
         process = started(signalled, step, number, folder, name)
         process.join()
         assert process.exitcode == code

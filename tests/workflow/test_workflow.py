@@ -193,11 +193,12 @@ def test_published_figures_are_redrawn_from_tracked_results_alone(clone):
     assert planned(snakemake(clone, "--dry-run", "figures")) == {"figures": [""]}
     published = [*(clone / "paper_figures" / "published").rglob("*.csv"), clone / "docs" / "results.md"]
     assert len(published) > 10
-    before = {path: path.read_bytes() for path in published}
+    texts = [*published, *(clone / "paper_figures").rglob("*.md"), *(clone / "docs").rglob("*.md")]
+    before = {path: path.read_bytes() for path in texts}
     for path in published:
         path.unlink()
     snakemake(clone, "figures")
-    assert {path: path.read_bytes() for path in published} == before
+    assert {path: path.read_bytes() for path in texts} == before
     assert not (clone / "artifacts" / "smoke").exists()
 
 
