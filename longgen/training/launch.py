@@ -56,7 +56,7 @@ def local_command(setup: SetupSettings, words: Sequence[str]) -> list[str]:
     if setup.processes in (None, 1):
         return [*python, "longgen.training", *words]
     count = ["--standalone", "--nproc-per-node", str(setup.processes)]
-    return [*python, "torch.distributed.run", *count, "-m", "longgen.training", *words]
+    return [*python, "longgen.training.torchrun", *count, "-m", "longgen.training", *words]
 
 
 def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: Sequence[str]) -> int:

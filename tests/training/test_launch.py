@@ -2,16 +2,19 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
 
 import pytest
 import yaml
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from longgen.config import SetupSettings
 from longgen.errors import ConfigError
-from longgen.training import slurm
+from longgen.training import slurm, torchrun
 from longgen.training.launch import local_command, read_words
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import command, finished
@@ -59,7 +62,7 @@ def in_a_job(tmp_path, monkeypatch):
         (SetupSettings(processes=1, device="cuda"), "-m longgen.training c.yaml --stage base"),
         (
             SetupSettings(processes=4),
-            "-m torch.distributed.run --standalone --nproc-per-node 4 -m longgen.training c.yaml --stage base",
+            "-m longgen.training.torchrun --standalone --nproc-per-node 4 -m longgen.training c.yaml --stage base",
         ),
     ],
 )
@@ -140,3 +143,21 @@ def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypa
     assert outcome.returncode == code
     assert ("requeue 20012" in (in_a_job / "scontrol.log").read_text()) == asked
     assert ("is in the queue again" in outcome.stderr) == asked
+
+
+@pytest.mark.parametrize(("ended", "code"), [(75, 75), (2, 2), (-9, 137)])
+def test_torchrun_ends_as_the_first_process_that_failed(ended, code, monkeypatch, tmp_path):
+    def failing():
+        failure = ProcessFailure(local_rank=1, pid=1, exitcode=ended, error_file=str(tmp_path / "none"))
+        raise ChildFailedError("longgen.training", {1: failure})
+
+    monkeypatch.setattr("torch.distributed.run.main", failing)
+    assert torchrun.main() == code
+
+
+def test_torchrun_ends_as_a_signal_tells_it(monkeypatch):
+    def stopped():
+        raise SignalException("SIGTERM", signal.SIGTERM)
+
+    monkeypatch.setattr("torch.distributed.run.main", stopped)
+    assert torchrun.main() == 143
