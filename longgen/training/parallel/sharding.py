@@ -27,7 +27,7 @@ def share_tokens(model: Any, processes: Processes) -> None:
         raise ConfigError(f"sequence_parallel is {processes.sequence}: allowed is 1 for a model that is no hybrid")
     config, group = model.config, processes.mesh.get_group(SEQUENCE)
     exchange = SequenceParallel(group, config.num_attention_heads, config.num_key_value_heads)
-    for layer in model.model.layers:
+    for layer in model.base_model.layers:
         layer.self_attn.sequence_parallel = exchange
 
 
