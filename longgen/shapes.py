@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from longgen.config import ModelSettings
 
 # ``model_type`` of the base models that can become a hybrid. Here, where the planner has them without importing torch.
-FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "smollm3", "phi3", "glm4", "seed_oss")
+FAMILIES = ("llama", "mistral", "qwen2", "qwen3", "olmo2", "smollm3", "phi3", "glm4", "seed_oss", "granite")
 HYBRID_PREFIX = "longgen_"
 # What transformers' config class takes for a key that the file does not have; for families not here, and where the file
 # has null: as many KV heads as heads, which share the width, and two matrices. A test compares them.

@@ -32,8 +32,8 @@ def convert(
         str,
         typer.Argument(
             metavar="SRC",
-            help="Folder of a checkpoint (Llama, Mistral, Qwen2, Qwen3, OLMo 2, SmolLM3, Phi-3, GLM-4, Seed-OSS), its "
-            "id on the Hugging Face hub (org/name), or a .gguf file.",
+            help="Folder of a checkpoint (Llama, Mistral, Qwen2, Qwen3, OLMo 2, SmolLM3, Phi-3, GLM-4, Seed-OSS, "
+            "Granite), its id on the Hugging Face hub (org/name), or a .gguf file.",
             show_default=False,
         ),
     ],

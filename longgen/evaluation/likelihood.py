@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicCache
 
 from longgen.modeling import BASE_FAMILIES, LongGenCache
+from longgen.modeling.head import head_input
 from longgen.modeling.mixin import LongGenMixin
 from longgen.statistics import bootstrap_interval
 from longgen.strict import require
@@ -54,7 +55,7 @@ def token_nll(
     losses = []
     for piece, wanted in zip(inputs.split(prefill_tokens, 1), targets.split(prefill_tokens, 1), strict=True):
         hidden = model.model(input_ids=piece, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-        losses.append(_nll(hidden, model.lm_head, wanted))
+        losses.append(_nll(head_input(model, hidden), model.lm_head, wanted))
         advance(piece.numel())
     return torch.cat(losses, dim=1)
 

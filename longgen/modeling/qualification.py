@@ -24,7 +24,6 @@ REASONS = {
     "gemma3": _WINDOWS,
     "gemma3_text": _WINDOWS,
     "gpt_oss": "has attention sinks of its own, layers with a sliding window, and experts",
-    "granite": "scales its logits, which training and perplexity here do not",
     "ministral": _WINDOWS,
     "mixtral": _EXPERTS,
     "olmo3": _WINDOWS,

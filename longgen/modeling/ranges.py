@@ -50,6 +50,7 @@ RANGES: dict[str, Range] = (
     | {"sliding_window": SIZE, "max_window_layers": COUNT, "original_max_position_embeddings": SIZE}
     | dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "norm_epsilon"), EPSILON)
     | {"initializer_range": NOT_NEGATIVE, "attention_dropout": NO_DROPOUT}
+    | dict.fromkeys(("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"), POSITIVE)
     | {"rope_theta": THETA, "partial_rotary_factor": SHARE}
 )
 

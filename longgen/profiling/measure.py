@@ -8,6 +8,7 @@ import torch
 
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import LongGenCache
+from longgen.modeling.head import head_input
 from longgen.profiling.device import timed
 from longgen.training.loss import weighted_loss
 
@@ -49,7 +50,7 @@ def training_step(model: Any, tokens: torch.Tensor) -> float:
 
     def run() -> None:
         hidden = model.model(input_ids=tokens, use_cache=False).last_hidden_state
-        loss, _, _ = weighted_loss(hidden, model.lm_head.weight, targets, weights)
+        loss, _, _ = weighted_loss(head_input(model, hidden), model.lm_head.weight, targets, weights)
         loss.backward()
 
     return timed(run, str(model.device)).seconds

@@ -184,7 +184,7 @@ def test_a_window_that_only_the_class_knows_of_is_found(tmp_path):
     [
         (
             {"model_type": "gpt2"},
-            r"model_type is 'gpt2': allowed are llama, mistral, .*, seed_oss\. A family qualifies",
+            r"model_type is 'gpt2': allowed are llama, mistral, .*, granite\. A family qualifies",
         ),
         ({"model_type": "gpt2"}, "rotary positions, one attention per decoder layer .* AttentionInterface .* soft cap"),
         ({"model_type": "longgen_llama"}, "model_type is 'longgen_llama', which is a hybrid already"),

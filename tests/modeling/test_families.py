@@ -7,11 +7,16 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
+from longgen.data.batch import Batch
 from longgen.errors import ConfigError
+from longgen.evaluation.likelihood import token_nll
 from longgen.layout import parse_layout
 from longgen.modeling import BASE_FAMILIES, LongGenCache, convert_checkpoint, longgen_classes, longgen_config
 from longgen.modeling.qualification import REASONS, check_qualifies
 from longgen.shapes import ABSENT, FAMILIES, ModelShape
+from longgen.training.parallel.processes import Processes
+from longgen.training.parallel.trainee import Trainee
 from tests.modeling import models
 from tests.modeling.models import PATTERNS, tokens
 
@@ -29,7 +34,16 @@ SIZES = {
     "eos_token_id": 2,
 }
 # what their classes would choose for models of billions
-OWN = {"glm4": {"head_dim": 16}, "seed_oss": {"head_dim": 16, "attention_dropout": 0, "residual_dropout": 0}}
+OWN = {
+    "glm4": {"head_dim": 16},
+    "granite": {
+        "attention_multiplier": 0.1,
+        "embedding_multiplier": 6.0,
+        "logits_scaling": 3.0,
+        "residual_multiplier": 0.5,
+    },
+    "seed_oss": {"head_dim": 16, "attention_dropout": 0, "residual_dropout": 0},
+}
 
 
 def base_of(family: str):
@@ -47,7 +61,7 @@ def hybrid_of(base, layout: str):
 
 def test_every_family_is_tested():
     assert BASE_FAMILIES == FAMILIES
-    assert MORE == ["glm4", "olmo2", "phi3", "seed_oss", "smollm3"]
+    assert MORE == ["glm4", "granite", "olmo2", "phi3", "seed_oss", "smollm3"]
 
 
 @pytest.mark.parametrize("family", MORE)
@@ -126,6 +140,21 @@ def test_families_that_do_not_qualify_are_refused_with_their_reason(family):
     with pytest.raises(ConfigError) as error:
         check_qualifies(AutoConfig.for_model(family).to_dict() | {"model_type": family})
     assert f"This one {REASONS[family]}. A family qualifies" in str(error.value)
+
+
+@pytest.mark.parametrize("family", ["granite", "olmo2"])
+def test_losses_are_those_of_the_models_own_logits(family):
+    model, x = base_of(family), tokens(41)
+    with torch.no_grad():
+        scores = model(x[:, :-1]).logits.log_softmax(-1)
+    expected = -scores.gather(2, x[:, 1:, None])[..., 0]
+    torch.testing.assert_close(token_nll(model, x), expected)
+    phase = PhaseSettings(40, 2, 1, 1.0, {"text": 1.0})
+    trainee = Trainee(model, Processes(), TrainingSettings([phase], early_exit_layers=2), SetupSettings())
+    ones = torch.ones(2, 40)
+    losses = trainee(Batch(x[:, :-1], x[:, 1:], ones), ones.sum())
+    torch.testing.assert_close(losses.loss, expected.mean())
+    assert losses.objective > losses.loss
 
 
 def test_the_layers_of_smollm3_without_positions_stay_without():

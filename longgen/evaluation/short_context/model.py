@@ -14,6 +14,7 @@ from lm_eval.models.huggingface import HFLM
 from longgen.data.tokenization import encode_prompt, encode_text
 from longgen.evaluation.greedy import greedy_decoding
 from longgen.modeling import BASE_FAMILIES
+from longgen.modeling.head import head_input
 from longgen.progress import progress_bar
 from longgen.strict import require
 from longgen.training.loss import CHUNK_TOKENS
@@ -138,10 +139,11 @@ class LongGenLM(HFLM):
         return [answers[index] for index in range(len(requests))]
 
     def _hidden_states(self, batch: list[tuple[int, ...]]) -> torch.Tensor:
-        """Last hidden states [rows, tokens, hidden size]. Padding stands right, where causal attention never looks."""
+        """What the LM head gets [rows, tokens, hidden size]. Padding stands right: nobody looks there."""
         rows = [torch.tensor(tokens, device=self.device) for tokens in batch]
         padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        return self.model.model(input_ids=padded, use_cache=False).last_hidden_state
+        hidden = self.model.model(input_ids=padded, use_cache=False).last_hidden_state
+        return head_input(self.model, hidden)
 
     def _score(self, hidden: torch.Tensor, continuation: list[int]) -> tuple[float, bool]:
         """From hidden states [tokens of the continuation, hidden size], each of the token before."""

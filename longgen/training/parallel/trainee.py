@@ -10,6 +10,7 @@ from torch.autograd.graph import save_on_cpu
 
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.data.batch import Batch
+from longgen.modeling.head import head_input
 from longgen.modeling.packing import positions_in_documents
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes
@@ -87,11 +88,12 @@ class Trainee(torch.nn.Module):
                 input_ids=inputs[:, own], use_cache=False, output_hidden_states=self.exit_layers is not None, **options
             )
         head, targets, weights = self.model.lm_head.weight, batch.targets[:, own], batch.weights[:, own]
-        loss, right, answers = weighted_loss(output.last_hidden_state, head, targets, weights, total_weight)
+        states = head_input(self.model, output.last_hidden_state)
+        loss, right, answers = weighted_loss(states, head, targets, weights, total_weight)
         objective = loss
         if self.exit_layers is not None:
             early = self.model.model.norm(output.hidden_states[self.exit_layers])  # entry 0 is the embeddings
-            objective = loss + weighted_loss(early, head, targets, weights, total_weight)[0]
+            objective = loss + weighted_loss(head_input(self.model, early), head, targets, weights, total_weight)[0]
         return Losses(objective, loss.detach(), right, answers)
 
     def _offloading(self, device: torch.device) -> AbstractContextManager[Any]:
