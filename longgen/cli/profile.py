@@ -70,7 +70,7 @@ def profile(
 
 Shape = Annotated[str | None, typer.Option(help="Model, such as llama2-7b.", show_default="llama2-7b; on a CPU tiny")]
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is one")]
-Minutes = Annotated[float, typer.Option(help="Time to spend; a second call goes on.")]
+Minutes = Annotated[float, typer.Option(help="Time to spend: what would take longer waits for a second call.")]
 Layers = Annotated[
     int | None, typer.Option(help="Most layers of a slice; fewer where these do not fit.", show_default="8")
 ]

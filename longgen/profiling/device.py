@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import time
 from collections.abc import Callable
@@ -67,6 +68,14 @@ def peak_flops(device: str) -> float | None:
     """Of the datasheet, per second in the precision used there; None where it is not known."""
     gpu = None if device == "cpu" else gpu_of_device(torch.cuda.get_device_name(device))
     return None if gpu is None else gpu.flops(precision_on(device))
+
+
+@functools.cache
+def product_flops(device: str) -> float:
+    """Floating-point operations per second of a matrix product there, at best of a few: where no datasheet tells."""
+    side = 1024
+    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision_on(device))) for _ in range(2))
+    return 2 * side**3 / min(timed(lambda: left @ right, device).seconds for _ in range(5))
 
 
 def free_memory(device: str) -> None:

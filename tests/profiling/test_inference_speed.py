@@ -284,7 +284,8 @@ def test_no_time_for_the_rounds_leaves_them_to_the_next_session(tmp_path, monkey
     monkeypatch.setattr(session, "peak_flops", lambda device: 1e3)
     monkeypatch.setattr(measure, "time_stacks", None)
     (record,) = run(tmp_path, Case(SLICES, TINY, 512))
-    assert (record["status"], record["reason"]) == ("not measured", "no time left")
+    assert record["status"] == "not measured"
+    assert record["reason"].startswith("no time left: predicted to take ")
 
 
 def test_a_step_that_cannot_be_captured_is_timed_without_and_noted(monkeypatch):

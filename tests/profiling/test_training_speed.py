@@ -194,9 +194,26 @@ def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypat
     """By the FLOPs of as many layers as fit, at the rate of the device."""
     monkeypatch.setattr(session, "peak_flops", lambda device: 1e3)
     (record,) = run(tmp_path, (TINY, 64))
-    assert (record["status"], record["reason"], record["seconds"]) == ("not measured", "no time left", None)
+    assert (record["status"], record["seconds"]) == ("not measured", None)
+    assert record["reason"].startswith("no time left: predicted to take ")
     monkeypatch.setattr(session, "peak_flops", lambda device: 1e15)
     assert {record["status"] for record in run(tmp_path, (TINY, 64), most_layers=2)} == {"measured"}
+
+
+def test_what_would_outlast_its_minutes_on_a_cpu_is_not_begun(tmp_path, monkeypatch):
+    monkeypatch.setattr(session, "product_flops", lambda device: 1e11)
+    monkeypatch.setattr(TrainingSlice, "step", None)
+    words = ["profile", "train", "--device", "cpu", "--output", str(tmp_path), "--lengths", "131072,32768"]
+    done = CliRunner().invoke(app, [*words, "--minutes", "1"], catch_exceptions=False)
+    assert done.exit_code == 0
+    (path,) = tmp_path.rglob("training-speed.json")
+    records = load_result(path).records
+    assert [(record["length"], record["status"]) for record in records] == [
+        (131072, "not measured"),
+        (32768, "not measured"),
+    ]
+    assert all(record["reason"].startswith("no time left") for record in records)
+    assert "predicted to take" in records[0]["reason"]
 
 
 def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):

@@ -78,6 +78,12 @@ class Budget:
 
 # What a record says of its measurement. Only the first two are final: the others are tried again in another session.
 MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = "measured", "unsupported", "failed", "not measured"
+NO_TIME = "no time left"
+
+
+def no_time_for(seconds: float) -> str:
+    """The reason where what is predicted to take so long is not begun."""
+    return f"{NO_TIME}: predicted to take {seconds / 60:,.1f} minutes"
 
 
 def attempt(measure: Callable[[], Record], empty: Sequence[str], budget: Budget, needed: float) -> Record:
@@ -91,7 +97,7 @@ def attempt(measure: Callable[[], Record], empty: Sequence[str], budget: Budget,
     """
     blank: Record = dict.fromkeys(empty)
     if budget.left() < needed:
-        return {"status": NOT_MEASURED, "reason": "no time left", **blank}
+        return {"status": NOT_MEASURED, "reason": NO_TIME, **blank}
     try:
         return {"status": MEASURED, "reason": None, **measure()}
     except ValueError as error:  # how ours, and others, say what they do not serve

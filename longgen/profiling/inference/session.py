@@ -9,9 +9,17 @@ from pathlib import Path
 
 import torch
 
-from longgen.profiling.attention.session import NOT_MEASURED, UNSUPPORTED, Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.session import (
+    NOT_MEASURED,
+    UNSUPPORTED,
+    Budget,
+    ResultFile,
+    attempt,
+    is_done,
+    no_time_for,
+)
 from longgen.profiling.attention.workloads import FULL, PATTERNS
-from longgen.profiling.device import free_memory, peak_flops, precision_on
+from longgen.profiling.device import free_memory, peak_flops, precision_on, product_flops
 from longgen.profiling.inference.cases import FILLED, PREFILL, SLICES, WHOLE, Case, cost
 from longgen.profiling.inference.memory import OUT_OF_MEMORY, predicted_bytes, why_not
 from longgen.profiling.inference.records import Record, nothing_of, refused
@@ -26,7 +34,8 @@ from longgen.results import Result
 KIND = "inference-speed"
 KEY = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern")
 
-# For the time budget: the share of the peak that is reached at least, and seconds until the first round.
+# For the time budget: the share of the peak that is reached at least (where no datasheet tells it, of the rate of a
+# matrix product), and seconds until the first round.
 LEAST_EFFICIENCY, SECONDS_TO_START, SECONDS_TO_FILL = 0.35, 30.0, 60.0
 
 
@@ -110,8 +119,9 @@ def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -
         stacks = slices(num_layers)
         reason = _why_too_large(case, stacks[0], device)
         if reason is None:
-            if not _is_time(case, stacks, device, budget):
-                return {"status": NOT_MEASURED, "reason": "; ".join([*notes, "no time left"])}
+            needed = _seconds_needed(case, stacks, device)
+            if budget.left() < needed:
+                return {"status": NOT_MEASURED, "reason": "; ".join([*notes, no_time_for(needed)])}
             try:
                 records = time_stacks(case, stacks, device, budget)
                 return {"records": [_noted(record, notes) for record in records]}
@@ -135,8 +145,9 @@ def _measure_whole(case: Case, device: str, budget: Budget, most_layers: int) ->
         for record in refused(case, precision_on(device), stack, reason)
     ]
     while fitting:
-        if not _is_time(case, fitting, device, budget):
-            return {"status": NOT_MEASURED, "reason": "no time left"}
+        needed = _seconds_needed(case, fitting, device)
+        if budget.left() < needed:
+            return {"status": NOT_MEASURED, "reason": no_time_for(needed)}
         try:
             return {"records": found + time_stacks(case, fitting, device, budget)}
         except torch.OutOfMemoryError:  # between two measurements: without the stack that needs most there is more room
@@ -165,13 +176,11 @@ def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
     return why_not(needed, *bytes_at_hand(device))
 
 
-def _is_time(case: Case, stacks: list[Stack], device: str, budget: Budget) -> bool:
-    """Whether there is time for the fewest rounds, by the operations of prefill."""
-    peak, needed = peak_flops(device), SECONDS_TO_START
-    if peak is not None:
-        flops = sum(cost(PREFILL, stack, case, _bytes_per_value(device)) for stack in stacks)
-        needed += (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
-    return budget.left() >= needed
+def _seconds_needed(case: Case, stacks: list[Stack], device: str) -> float:
+    """What the fewest rounds are predicted to take, by the operations of prefill."""
+    peak = peak_flops(device) or product_flops(device)
+    flops = sum(cost(PREFILL, stack, case, _bytes_per_value(device)) for stack in stacks)
+    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
 
 
 def _bytes_per_value(device: str) -> int:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done
+from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done, no_time_for
 from longgen.profiling.attention.workloads import PATTERNS
-from longgen.profiling.device import free_memory, peak_flops, precision_on
+from longgen.profiling.device import free_memory, peak_flops, precision_on, product_flops
 from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
 from longgen.profiling.stacks import MOST_LAYERS, slices
 from longgen.profiling.training.cases import step_flops
@@ -23,7 +23,8 @@ from longgen.shapes import ModelShape
 KIND = "training-speed"
 KEY = ("what", "shape", "length", "num_layers", "full_layers", "pattern")
 
-# For the time budget: the share of the peak that is reached at least, and seconds until the first step.
+# For the time budget: the share of the peak that is reached at least (where no datasheet tells it, of the rate of a
+# matrix product), and seconds until the first step.
 LEAST_EFFICIENCY, SECONDS_TO_START = 0.35, 30.0
 
 
@@ -82,9 +83,7 @@ def profile_training(
 
 
 def _seconds_needed(shape: ModelShape, length: int, device: str, num_layers: int) -> float:
-    peak = peak_flops(device)
-    if peak is None:
-        return SECONDS_TO_START
+    peak = peak_flops(device) or product_flops(device)
     flops = sum(step_flops(stack, shape, length, recompute=True) for stack in slices(num_layers))
     return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
 
@@ -96,8 +95,9 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
     free_memory(device)
     notes: list[str] = []
     for num_layers in layers_that_fit(shape, length, device, precision_on(device), most_layers):
-        if budget.left() < _seconds_needed(shape, length, device, num_layers):
-            return {"status": NOT_MEASURED, "reason": "; ".join([*notes, "no time left"])}
+        needed = _seconds_needed(shape, length, device, num_layers)
+        if budget.left() < needed:
+            return {"status": NOT_MEASURED, "reason": "; ".join([*notes, no_time_for(needed)])}
         try:
             found = _time_slices(shape, num_layers, length, device, budget)
             return {"records": [record | {"note": "; ".join(notes) or None} for record in found]}
