@@ -4,6 +4,9 @@ import pytest
 import torch
 
 from longgen.modeling import LongGenCache
+from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.pieces import Kernels
+from longgen.modeling.traced import attend_documents, groups_as_text
 from tests.modeling.models import LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
 from tests.modeling.test_cache import KINDS, feed, make, planned_bytes
 
@@ -87,3 +90,43 @@ def test_other_dtypes_beside_each_other_are_refused_without_autocast():
             pytest.raises(ValueError, match=r"dtypes differ: .* value torch\.float16"),
         ):
             hybrid(x, **options)
+
+
+@pytest.mark.parametrize("dtypes", [(torch.float32, torch.float32, HALF), (torch.float32,) * 3], ids=["mixed", "same"])
+def test_attention_in_a_graph_is_the_eager_one(dtypes):
+    heads, *_ = head_groups_of(tiny_hybrid(layout="heads:1/3", pattern=PATTERNS[-1]).config)
+    groups, kernels = groups_as_text(heads), Kernels()
+    states = [torch.randn(2, count, 60, 16).to(dtype) for count, dtype in zip((4, 2, 2), dtypes, strict=True)]
+    documents = torch.ones(2, 60, dtype=torch.int64)
+    documents[0, :25] = 0
+
+    def attention(query, key, value):
+        return attend_documents(query * 1, key, value, documents, groups, None, kernels)
+
+    torch._dynamo.reset()
+    results = []
+    for run in (attention, torch.compile(attention, backend="aot_eager", fullgraph=True)):
+        inputs = [tensor.clone().requires_grad_() for tensor in states]
+        with mixed():
+            output = run(*inputs)
+        results.append([output.detach(), *torch.autograd.grad(output.float().square().sum(), inputs)])
+    for got, want, dtype in zip(results[1], results[0], (HALF, *dtypes), strict=True):
+        assert got.dtype == want.dtype == dtype
+        assert torch.equal(got, want)
+
+
+def test_trainer_in_bfloat16(tmp_path):
+    pytest.importorskip("accelerate")
+    from transformers import Trainer, TrainingArguments
+
+    hybrid = tiny_hybrid()
+    rows = [{"input_ids": row, "labels": row} for row in tokens(120, batch=4)]
+    arguments = TrainingArguments(
+        tmp_path, bf16=True, use_cpu=True, max_steps=2, per_device_train_batch_size=2, report_to=[], save_strategy="no"
+    )
+    trainer = Trainer(hybrid, arguments, train_dataset=rows, eval_dataset=rows)
+    before = hybrid.model.layers[0].self_attn.q_proj.weight.clone()
+    trained = trainer.train().training_loss
+    assert not torch.equal(hybrid.model.layers[0].self_attn.q_proj.weight, before)
+    assert hybrid.model.layers[0].self_attn.q_proj.weight.dtype == torch.float32
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(trained, rel=0.02)

@@ -1,5 +1,7 @@
 """A cache that records its past goes back by as many tokens as are asked, and is then as if they had never come."""
 
+import copy
+
 import pytest
 import torch
 
@@ -88,9 +90,13 @@ def test_a_recording_cache_is_saved_and_reordered_as_any_other(tmp_path):
     assert all(cache.is_recording_past(layer) for layer in range(6))
     feed(hybrid, x[:, :90], cache, 60, 30)
     cache.reorder_cache(torch.tensor([1, 0]))
+    slots = copy.deepcopy(cache)
+    for layer in slots.layers:
+        layer.record_past = False
+    slots.use_slots()
     cache.save(tmp_path / "prompt.safetensors")
     loaded = LongGenCache.load(tmp_path / "prompt.safetensors", hybrid.config)
-    for one in (cache, loaded):
+    for one in (cache, loaded, slots):
         actual = feed(hybrid, x[[1, 0], 90:], one, *[1] * 30)
         torch.testing.assert_close(actual, expected[[1, 0], 90:], rtol=1e-4, atol=1e-5)
 
