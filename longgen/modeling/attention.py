@@ -13,6 +13,7 @@ from longgen.attention import BACKENDS, PackedDocuments
 from longgen.attention.autocast import autocasted
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Kernels, Piece, attend, in_one_row, in_rows, pieces_of
 from longgen.modeling.shifted import shifted_attention, unshifted_heads
 from longgen.modeling.traced import attend_documents, groups_as_text
@@ -69,7 +70,8 @@ def _attention(
     attention_mask: None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    padded_rows: Sequence[slice] | None = None,
+    padded_rows: Sequence[Tokens] | None = None,
+    seen_rows: Sequence[Tokens] | None = None,
     packed: PackedDocuments | None = None,
     documents: torch.Tensor | None = None,
     is_causal: bool | None = None,
@@ -111,7 +113,7 @@ def _attention(
         fold = packed is not None and shifted is None and batch > 1  # documents stand in one row
         if fold:
             query, keys, values = (in_one_row(states) for states in (query, keys, values))
-        key = pieces_of(keys, values, groups, query.shape[2], padded_rows)
+        key = pieces_of(keys, values, groups, query.shape[2], padded_rows, seen_rows)
     elif sequence is not None:
         raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
     if shifted is None:

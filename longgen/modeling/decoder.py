@@ -53,11 +53,11 @@ class LongGenDecoder(LongGenMixin):
         Args:
             input_ids: [batch, q_len] int64.
             attention_mask: [batch, tokens cached + q_len], 0 for padding. Every row computes what it would compute
-                alone: padding may stand left or right, and takes no position and no place in the cache.
+                alone: padding may stand anywhere, and takes no position and no place in our cache.
             position_ids: [batch, q_len], rising by one. Where they do not, in a call without a cache and without a
                 mask, another packed document begins, and documents do not attend across.
-            past_key_values: a `LongGenCache`, or without padding a cache of transformers that holds all tokens and
-                nothing else (`longgen.modeling.cache.foreign`).
+            past_key_values: a `LongGenCache`, or a cache of transformers that holds all tokens and nothing else
+                (`longgen.modeling.cache.foreign`).
             inputs_embeds: [batch, q_len, hidden size], instead of ``input_ids``.
             use_cache: default as the config says, but not while training.
             **kwargs: as the base model's. ``cu_seq_lens_q`` and ``max_length_q`` say where packed documents stand, as
@@ -65,9 +65,8 @@ class LongGenDecoder(LongGenMixin):
                 ``packed`` is the same as `longgen.attention.PackedDocuments`.
 
         Raises:
-            ValueError: attention weights are wanted, padding between the real tokens of a row, packed documents with a
-                cache, a mask that does not fit, padding with another cache, or a cache in training with gradient
-                checkpointing.
+            ValueError: attention weights are wanted, packed documents with a cache, a mask that does not fit, or a
+                cache in training with gradient checkpointing.
         """
         if (input_ids is None) == (inputs_embeds is None):
             found = "both None" if input_ids is None else "both given"
@@ -136,21 +135,31 @@ def _padded_places(
     position_ids: torch.Tensor | None,
     cache: Cache | None,
 ) -> tuple[torch.Tensor | None, dict[str, Any]]:
-    """Position ids and ``padded_rows`` for our attention; a `LongGenCache` is told of padding too."""
-    new = None if attention_mask is None else _mask_of_new_tokens(attention_mask, given, cache)
+    """Position ids, and what our attention needs to know of padding; a `LongGenCache` is told too."""
+    mask = None if attention_mask is None else _checked_mask(attention_mask, given, cache)
+    before = 0 if mask is None else mask.shape[1] - given.shape[1]
+    new = None if mask is None else mask[:, before:]
     if position_ids is not None and position_ids.shape[-1] > 1:
         _check_positions(position_ids, new)
     rows = None if new is None else real_tokens(new)
+    where: dict[str, Any] = {}
+    first: torch.Tensor | int = 0
     if isinstance(cache, LongGenCache):
         if rows is not None:
             cache.use_slots()
         cache.padded_rows = rows
-    elif rows is not None and cache is not None:
-        raise ValueError(f"past_key_values is {type(cache).__name__}: padding needs a LongGenCache")
-    seen = cache.row_lengths() if isinstance(cache, LongGenCache) else 0
-    if rows is not None or (position_ids is None and isinstance(seen, torch.Tensor)):
-        position_ids = positions_in_rows(given, None if rows is None else new, seen, position_ids)
-    return position_ids, {} if rows is None else {"padded_rows": rows}
+        first = cache.row_lengths()
+    elif mask is not None and before:  # this cache keeps padding too, and attention leaves it out
+        seen = real_tokens(mask)
+        if seen is not None:
+            rows = rows or [slice(0, given.shape[1])] * len(given)
+            first = mask[:, :before].sum(1, keepdim=True)
+            where["seen_rows"] = seen
+    if rows is not None:
+        where["padded_rows"] = rows
+    if rows is not None or (position_ids is None and isinstance(first, torch.Tensor)):
+        position_ids = positions_in_rows(given, new, first, position_ids)
+    return position_ids, where
 
 
 def _traced_places(
@@ -164,7 +173,7 @@ def _traced_places(
     if attention_mask is None and position_ids is None and bounds is None:
         return None, {}
     if attention_mask is not None:
-        attention_mask = _mask_of_new_tokens(attention_mask, given, None)
+        attention_mask = _checked_mask(attention_mask, given, None)
     documents = document_numbers(given, attention_mask, position_ids, bounds)
     if bounds is not None and position_ids is None:
         begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
@@ -175,24 +184,25 @@ def _traced_places(
     return position_ids, {"documents": documents}
 
 
-def _mask_of_new_tokens(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.Tensor:
-    """The part of a 2-D attention mask that is about this call's tokens, as booleans."""
+def _checked_mask(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+    """A 2-D attention mask, of the tokens in the cache and those of this call, as booleans."""
     before = 0 if cache is None else int(cache.get_seq_length())
     expected = (given.shape[0], before + given.shape[1])
     if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != expected:
         found = f"has shape {list(mask.shape)}" if isinstance(mask, torch.Tensor) else f"is {type(mask).__name__}"
         raise ValueError(f"attention_mask {found}: allowed is {list(expected)}, batch and tokens, 0 for padding")
     mask = mask.to(given.device).bool()
-    if before:
-        seen = cache.row_lengths() if isinstance(cache, LongGenCache) else before
-        if bool((mask[:, :before].sum(1, keepdim=True) != seen).any()):
-            raise ValueError("attention_mask hides other tokens than it did when the cache was filled")
-    return mask[:, before:]
+    if not before or not isinstance(cache, LongGenCache):
+        return mask
+    if bool((mask[:, :before].sum(1, keepdim=True) != cache.row_lengths()).any()):
+        raise ValueError("attention_mask hides other tokens than it did when the cache was filled")
+    return mask
 
 
 def _check_positions(position_ids: torch.Tensor, new: torch.Tensor | None) -> None:
-    gap = position_ids.diff(dim=-1) != 1
-    if new is not None:
-        gap = gap & new[:, 1:] & new[:, :-1]  # padding may have any position
-    if bool(gap.any()):
+    steps = position_ids.diff(dim=-1) != 1
+    if new is not None:  # padding may have any position, and takes none
+        expected = positions_in_rows(position_ids, new, 0, position_ids)
+        steps = (position_ids != expected) & new
+    if bool(steps.any()):
         raise ValueError(POSITIONS_DO_NOT_RISE)

@@ -8,13 +8,18 @@ Our config classes put the entry in when they write a file, and leave it out whe
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 GUARD = {"rope_type": "longgen (import longgen to load this model)"}
 
 
 class GuardedConfig:
     """Mixin for config classes of hybrids; comes before the base model's config class."""
+
+    # Code in a checkpoint: there is none. TRL, given a path, asks where a class is not one of transformers'.
+    auto_map: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def to_diff_dict(self) -> dict[str, Any]:
         """What config.json holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+import wrapt
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -22,6 +23,7 @@ from longgen.modeling.causal_lm import LongGenCausalLM
 from longgen.modeling.configuration import HybridConfig
 from longgen.modeling.decoder import LongGenDecoder
 from longgen.modeling.mixin import LongGenMixin
+from longgen.modeling.peft_defaults import add_peft_defaults
 from longgen.shapes import FAMILIES
 
 BASE_FAMILIES = FAMILIES
@@ -75,10 +77,12 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
 
 @functools.cache
 def register_models() -> None:
-    """Register attention, configs and models of all families with transformers; once."""
+    """Register attention, configs and models of all families with transformers, and with PEFT once it is imported."""
     register_attention()
     for family in BASE_FAMILIES:
         config_class, models = _all_classes(family)
         AutoConfig.register(config_class.model_type, config_class)
         for auto, model_class in models.items():
             auto.register(config_class, model_class)
+    add_defaults = functools.partial(add_peft_defaults, families=BASE_FAMILIES)
+    wrapt.register_post_import_hook(add_defaults, "peft.utils.constants")

@@ -6,50 +6,56 @@ spent on it, so that every row computes what it would compute alone.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 import torch
 
 POSITIONS_DO_NOT_RISE = "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
 
+# Where the real tokens of a row stand: a slice, or [tokens] int64 where there is padding between them.
+Tokens: TypeAlias = "slice | torch.Tensor"
 
-def real_tokens(new: torch.Tensor) -> list[slice] | None:
-    """Where each row's real tokens stand among the tokens of one call.
+
+def real_tokens(mask: torch.Tensor) -> list[Tokens] | None:
+    """Where each row's real tokens stand.
 
     Args:
-        new: [batch, q_len] booleans, the mask of these tokens.
+        mask: [batch, tokens] booleans, False for padding.
 
     Returns:
-        a slice per row, which may be empty; None where no token is padding.
-
-    Raises:
-        ValueError: a row has padding between two real tokens of the call.
+        an entry per row, which may be empty; None where no token is padding.
     """
-    if bool(new.all()):
+    if bool(mask.all()):
         return None
-    counts, first = new.sum(1), new.int().argmax(1)
-    last = new.shape[1] - new.flip(1).int().argmax(1)
-    gaps = ((last - first != counts) & (counts > 0)).nonzero().flatten().tolist()
-    if gaps:
-        raise ValueError(f"attention_mask has zeros between ones in row {gaps[0]}: allowed is padding at the ends only")
-    pairs = zip(first.tolist(), counts.tolist(), strict=True)
-    return [slice(start, start + count) for start, count in pairs]
+    counts, first = mask.sum(1), mask.int().argmax(1)
+    last = mask.shape[1] - mask.flip(1).int().argmax(1)
+    has_gap = (last - first != counts) & (counts > 0)
+    columns = zip(first.tolist(), counts.tolist(), has_gap.tolist(), strict=True)
+    return [
+        mask[row].nonzero().flatten() if gap else slice(start, start + count)
+        for row, (start, count, gap) in enumerate(columns)
+    ]
+
+
+def token_count(tokens: Tokens) -> int:
+    """How many they are."""
+    return int(tokens.stop - tokens.start) if isinstance(tokens, slice) else len(tokens)
 
 
 def positions_in_rows(
     given: torch.Tensor, new: torch.Tensor | None, first: torch.Tensor | int, position_ids: torch.Tensor | None
 ) -> torch.Tensor:
-    """Position ids [batch, q_len] that count real tokens only. They rise by one over padding too.
+    """Position ids [batch, q_len] that count real tokens only.
 
     Args:
         given: [batch, q_len] or [batch, q_len, hidden size], this call's input.
         new: [batch, q_len] booleans, the mask of these tokens; None where all are real.
         first: position of every row's first real token, [batch, 1] or one number; ``position_ids`` win over it.
-        position_ids: the caller's own, [batch or 1, q_len], of which those of real tokens count.
+        position_ids: the caller's own, [batch or 1, q_len], of which that of the first real token counts.
     """
     batch, q_len = given.shape[:2]
     if new is None:
-        start = torch.zeros(batch, 1, dtype=torch.int64, device=given.device)
-    else:
-        start = new.int().argmax(1, keepdim=True)
+        new = torch.ones(batch, q_len, dtype=torch.bool, device=given.device)
     if position_ids is not None:
-        first = position_ids.expand(batch, -1).gather(1, start)
-    return first + torch.arange(q_len, device=given.device) - start
+        first = position_ids.expand(batch, -1).gather(1, new.int().argmax(1, keepdim=True))
+    return first + new.cumsum(1) - 1

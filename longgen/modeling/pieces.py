@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -12,6 +12,7 @@ from longgen.attention import PackedDocuments, decode_attention, full_attention,
 from longgen.attention.autocast import autocasted
 from longgen.attention.decode import decode_backend
 from longgen.hybrid import HeadGroup, Sight
+from longgen.modeling.padding import Tokens, token_count
 
 
 class Piece(NamedTuple):
@@ -36,7 +37,7 @@ class Piece(NamedTuple):
     query_offset: int = 0
     heads: tuple[int, ...] | None = None
     rows: slice = slice(None)
-    queries: slice = slice(None)
+    queries: Tokens = slice(None)
     lengths: torch.Tensor | None = None
     mask: torch.Tensor | None = None
     head_offsets: tuple[int, ...] | None = None
@@ -62,7 +63,12 @@ def _index(heads: tuple[int, ...] | None, group_size: int) -> slice | list[int]:
 
 
 def pieces_of(
-    key: torch.Tensor, value: torch.Tensor, groups: Sequence[HeadGroup], q_len: int, rows: Sequence[slice] | None = None
+    key: torch.Tensor,
+    value: torch.Tensor,
+    groups: Sequence[HeadGroup],
+    q_len: int,
+    rows: Sequence[Tokens] | None = None,
+    seen: Sequence[Tokens] | None = None,
 ) -> list[Piece]:
     """The pieces of a layer whose keys are all tokens so far, in order: no cache, or one that evicts nothing.
 
@@ -71,7 +77,8 @@ def pieces_of(
         value: like ``key``.
         groups: the layer's heads.
         q_len: queries; the last of the kv_len tokens.
-        rows: for every row of a padded batch its real tokens; only where q_len = kv_len.
+        rows: for every row of a padded batch its real tokens among the queries.
+        seen: the same among all kv_len tokens; where q_len = kv_len they are ``rows``.
     """
     offset = key.shape[2] - q_len
     staggered = len(groups) > 1 and len({sight.pattern for _, sight in groups}) == 1
@@ -88,10 +95,18 @@ def pieces_of(
     if rows is None:
         return [Piece(keys, values, sight, offset, heads) for keys, values, sight, heads in parts]
     return [
-        Piece(keys[row : row + 1, :, new], values[row : row + 1, :, new], sight, 0, heads, slice(row, row + 1), new)
+        Piece(
+            keys[row : row + 1, :, own],
+            values[row : row + 1, :, own],
+            sight,
+            token_count(own) - token_count(new),
+            heads,
+            slice(row, row + 1),
+            new,
+        )
         for keys, values, sight, heads in parts
-        for row, new in enumerate(rows)
-        if new.start < new.stop
+        for row, (new, own) in enumerate(zip(rows, seen or rows, strict=True))
+        if token_count(new)
     ]
 
 
@@ -140,14 +155,17 @@ def attend(
         [batch, query heads, q_len, head_dim].
     """
     (query,) = autocasted(query)
-    if len(pieces) == 1 and pieces[0].rows == pieces[0].queries == slice(None):
+    if len(pieces) == 1 and pieces[0].rows == slice(None) == pieces[0].queries:
         return _attend(query, pieces[0], scale, kernels, packed)
     output = torch.zeros_like(query)
     group_size = query.shape[1] // num_kv_heads
     for piece in pieces:
         part = select_heads(query[piece.rows, :, piece.queries], piece.heads, group_size)
         attended = _attend(part, piece, scale, kernels, packed)
-        output[piece.rows, _index(piece.heads, group_size), piece.queries] = attended
+        index: Any = _index(piece.heads, group_size)
+        if isinstance(index, list) and isinstance(piece.queries, torch.Tensor):
+            index = torch.tensor(index, device=query.device)[:, None]  # all of these heads at all of these tokens
+        output[piece.rows, index, piece.queries] = attended
     return output
 
 

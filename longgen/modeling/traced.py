@@ -83,8 +83,7 @@ def attend_documents(
         [batch, query heads, q_len, head_dim]; differentiable, for which attention is computed once more.
 
     Raises:
-        ValueError: when it runs: padding between the real tokens of a row, or positions that do not rise in a call with
-            a mask.
+        ValueError: when it runs: positions that do not rise in a call with a mask.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
     return _operation(query, key, value, documents, groups, scale, kernels.sparse, kernels.full)

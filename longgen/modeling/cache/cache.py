@@ -20,6 +20,7 @@ from longgen.modeling.cache.layer import SightCacheLayer
 from longgen.modeling.cache.quantized import QuantizedFullCacheLayer
 from longgen.modeling.cache.slots import SlotCacheLayer
 from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.padding import Tokens
 
 
 class LongGenCache(Cache):
@@ -47,7 +48,7 @@ class LongGenCache(Cache):
         self.head_groups = head_groups_of(config)
         self.config = config
         self.max_length, self.full_bits = max_length, full_bits
-        self.padded_rows: Sequence[slice] | None = None  # of the call under way; the model's forward sets it
+        self.padded_rows: Sequence[Tokens] | None = None  # of the call under way; the model's forward sets it
         super().__init__(layers=[_make_layer(groups, self._make) for groups in self.head_groups])
 
     def _make(self, sight: Sight) -> SightCacheLayer:
@@ -166,6 +167,11 @@ class LongGenCache(Cache):
     def in_slots(self) -> bool:
         """Whether rows may differ in length."""
         return isinstance(next(self.parts())[1], SlotCacheLayer)
+
+    @property
+    def max_cache_len(self) -> int:
+        """``max_length``, or -1 for none: by this name PEFT asks any cache, for prefix tuning."""
+        return -1 if self.max_length is None else self.max_length
 
     def row_lengths(self) -> torch.Tensor | int:
         """Real tokens of every row so far, [batch, 1]; one number where none can differ."""

@@ -10,6 +10,7 @@ import torch
 from longgen.cache_layout import chunked
 from longgen.hybrid import Sight
 from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece
 
 
@@ -51,7 +52,7 @@ class FullCacheLayer(SightCacheLayer):
         return {name: tensor[:, :, : self.cumulative_length] for name, tensor in super().tensors().items()}
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """Append; the pieces hold views of the buffers."""
         assert rows is None
@@ -94,7 +95,7 @@ class SparseCacheLayer(SightCacheLayer):
         return np.concatenate([kept, np.arange(self._complete_from, self.cumulative_length)])
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """Append and evict; the piece holds what the new tokens may attend to: the kept past, then the new tokens."""
         assert rows is None

@@ -37,7 +37,7 @@ def check_cache(cache: Any) -> None:
     if problem is not None:
         raise ValueError(
             f"past_key_values is {problem}: allowed are a LongGenCache (with max_length where shapes must not change, "
-            "as `generate` makes for cache_implementation='static'), or without padding a DynamicCache of plain layers"
+            "as `generate` makes for cache_implementation='static'), or a DynamicCache of plain layers"
         )
 
 

@@ -9,6 +9,7 @@ from transformers.cache_utils import CacheLayerMixin
 
 from longgen.hybrid import HeadGroup, Sight
 from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece, select_heads
 
 
@@ -35,7 +36,7 @@ class GroupedCacheLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """As `SightCacheLayer.update`, for every group."""
         self.is_initialized = True

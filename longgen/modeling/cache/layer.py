@@ -9,6 +9,7 @@ import torch
 from transformers.cache_utils import CacheLayerMixin
 
 from longgen.hybrid import Sight
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece
 
 
@@ -44,7 +45,7 @@ class SightCacheLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """Append states, and say what the queries of the same tokens may attend to.
 

@@ -15,6 +15,7 @@ from longgen.errors import ConfigError
 from longgen.hybrid import Sight
 from longgen.modeling.cache.exact import with_room
 from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece
 
 
@@ -78,7 +79,7 @@ class QuantizedFullCacheLayer(SightCacheLayer):
         self.keys, self.values = key_states[:, :, :0].clone(), value_states[:, :, :0].clone()
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """Append; the piece holds the dequantised past, and the new tokens as they are."""
         assert rows is None

@@ -17,6 +17,7 @@ from longgen.cache_layout import chunked
 from longgen.hybrid import Sight
 from longgen.modeling.cache.exact import with_room
 from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.padding import Tokens, token_count
 from longgen.modeling.pieces import Piece
 
 # Position of a slot that no token has taken: after every query, hence seen by none.
@@ -70,7 +71,7 @@ class SlotCacheLayer(SightCacheLayer):
             self.positions = torch.cat([self.positions, more], dim=1)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[list[Piece], None]:
         """Write the new tokens into their slots. Only a single token of every row avoids waiting for the device.
 
@@ -113,7 +114,7 @@ class SlotCacheLayer(SightCacheLayer):
 
     @torch.compiler.disable
     def _append(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None
     ) -> list[Piece]:
         batch, _, q_len, _ = key_states.shape
         seen = self.seen.tolist()
@@ -121,7 +122,7 @@ class SlotCacheLayer(SightCacheLayer):
             parts = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
         else:
             rows = rows or [slice(0, q_len)] * batch
-            ends = [start + new.stop - new.start for start, new in zip(seen, rows, strict=True)]
+            ends = [start + token_count(new) for start, new in zip(seen, rows, strict=True)]
             indices = [slice(row, row + 1) for row in range(batch)]
             parts = [part for part in zip(indices, rows, seen, ends, strict=True) if part[3] > part[2]]
         self._longest = max((end for *_, end in parts), default=self._longest)
@@ -132,7 +133,7 @@ class SlotCacheLayer(SightCacheLayer):
         ]
 
     def _append_part(
-        self, keys: torch.Tensor, values: torch.Tensor, row: slice, new: slice, start: int, end: int
+        self, keys: torch.Tensor, values: torch.Tensor, row: slice, new: Tokens, start: int, end: int
     ) -> Piece:
         """Tokens ``start`` to ``end`` of rows ``row``, which stand at ``new`` among the queries."""
         kept = self.sight.kept_positions(end)
