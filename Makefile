@@ -9,9 +9,10 @@ SELECT ?= default
 REPORT ?= report.html
 MINI ?= config/mini.yaml
 MINUTES ?= 9
+PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test gate lint figures mini-dry gpu-mini clean
+.PHONY: help setup run report test peer-tests gate lint figures mini-dry gpu-mini clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +35,11 @@ report: run  ## the run as one page to browse offline: report.html, or REPORT=pa
 test: setup  ## the tests; Triton kernels in its interpreter, which needs a process of its own
 	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile --no-loadscope-reorder
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest $(IN_PARALLEL) --dist worksteal tests/kernels
+
+# FAMILY=llama PATTERN=sink for one case and its base, TEST=compile for some of the tests
+peer-tests: setup  ## transformers' own common model tests, run against hybrids; downloads its source archive
+	$(BIN)/python -m tests.peer $(if $(FAMILY),--family $(FAMILY)) $(if $(PATTERN),--pattern $(PATTERN)) \
+	  $(if $(TEST),--test "$(TEST)") --processes $(PROCESSES)
 
 gate: setup  ## compile every kernel for GPUs that need not be there; TRITON=3.6.0 for another version of Triton
 	$(if $(TRITON),$(BIN)/python -m pip install --quiet --no-deps --target .triton-$(TRITON) triton==$(TRITON))
@@ -61,4 +67,4 @@ gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MIN
 	done
 
 clean:  ## forget the runs of this checkout, keep what is published
-	rm -rf artifacts .snakemake .triton-*
+	rm -rf artifacts .snakemake .triton-* .peer-tests
