@@ -13,6 +13,7 @@ from longgen.attention import full_attention
 from longgen.evaluation.baselines.method import Method
 from longgen.hybrid import Sight
 from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.padding import Tokens
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class PrunedLayer(SightCacheLayer):
         self.mass: Any = None
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[Any, None]:
         """Append; gives attention a function (`longgen.evaluation.baselines.method.Attend`) in the place of keys."""
         start, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[2]

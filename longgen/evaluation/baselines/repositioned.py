@@ -16,6 +16,7 @@ from longgen.evaluation.baselines.method import Method, kv_heads_of
 from longgen.evaluation.baselines.scores import scores_at_once
 from longgen.hybrid import Sight
 from longgen.modeling.cache.exact import SparseCacheLayer
+from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece
 from longgen.modeling.rope import INDEPENDENT_OF_LENGTH
 from longgen.pattern import SparsePattern
@@ -138,7 +139,7 @@ class RepositionedLayer(SparseCacheLayer):
         self.method, self.inv_freq = method, inv_freq
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[slice] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
     ) -> tuple[Any, None]:
         """Append and evict; gives attention a function (`longgen.evaluation.baselines.method.Attend`) for keys."""
         (piece,), _ = super().update(key_states, value_states, rows)

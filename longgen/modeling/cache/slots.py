@@ -119,7 +119,7 @@ class SlotCacheLayer(SightCacheLayer):
         batch, _, q_len, _ = key_states.shape
         seen = self.seen.tolist()
         if rows is None and len(set(seen)) == 1:
-            parts = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
+            parts: list[tuple[slice, Tokens, int, int]] = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
         else:
             rows = rows or [slice(0, q_len)] * batch
             ends = [start + token_count(new) for start, new in zip(seen, rows, strict=True)]
