@@ -31,13 +31,14 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
     with reading(folder / "config.json", "`longgen convert --overwrite` makes the model anew"):
         config = AutoConfig.from_pretrained(folder)
+        dtype = config.dtype or torch.float32  # before a model is made of it, which writes down its own
         try:
             config.tie_word_embeddings = is_tied(folder, config)
         except ArtifactError as error:
             raise _unreadable(folder, error) from error
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    return model, config.dtype or torch.float32
+    return model, dtype
 
 
 def load_weights(model: Any, folder: Path, device: torch.device) -> None:
