@@ -66,7 +66,9 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
         if base_config not in auto._model_mapping:
             continue  # not every family has models for every task
         base_model = auto._model_mapping[base_config]
-        members = {"config_class": config_class, "__module__": __name__}
+        # attention weights are the one output that our attention does not have
+        recorded = {key: how for key, how in (base_model._can_record_outputs or {}).items() if key != "attentions"}
+        members = {"config_class": config_class, "_can_record_outputs": recorded, "__module__": __name__}
         if auto is AutoModelForCausalLM:
             members["decoder_class"] = models[AutoModel]
         models[auto] = type(f"LongGen{base_model.__name__}", (mixin, base_model), members)
