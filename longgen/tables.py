@@ -33,6 +33,8 @@ class Table:
         caption: below it.
         keys: how many columns, the first, tell what a row is: they stand in every part of a table that is too wide.
             None: those of words, or one.
+        together: the numbers of a row stand beside each other or in one block, never in different parts of the table:
+            where they do not fit beside the words, these stand on lines of their own above.
     """
 
     names: Sequence[str]
@@ -40,6 +42,7 @@ class Table:
     title: str = ""
     caption: str = ""
     keys: int | None = None
+    together: bool = False
     _rows: list[tuple[tuple[str, ...], str]] = field(default_factory=list)
 
     def add(self, *cells: str, style: str = "") -> None:
@@ -68,6 +71,8 @@ class Table:
             return self._part(columns, styles)
         count = (len(self.names) or 1) if self.keys is None else self.keys
         keys, others = columns[:count], columns[count:]
+        if self.together:
+            return self._together(keys, others, width, styles)
         _fold(keys, max(width // 2, width - len(GAP) - _width(others)))
         parts: list[list[_Column]] = []
         for column in others:
@@ -84,22 +89,47 @@ class Table:
 
     def _part(self, columns: list[_Column], styles: bool) -> list[str]:
         """These columns beside each other."""
+        rows = (self._row(columns, number, styles) for number in range(len(self._rows)))
+        return [*self._heading(columns), *(line for row in rows for line in row)]
+
+    def _together(self, keys: list[_Column], others: list[_Column], width: int, styles: bool) -> list[str]:
+        """All columns beside each other, or as few words as need be on lines above the rows that they are of."""
+        for above in range(len(keys) + 1):
+            beside, indent = [*keys[above:], *others], GAP if above else ""
+            _fold(keys[above:], width - len(indent) - len(GAP) - _width(others))
+            if len(indent) + _width(beside) <= width:
+                break
+        else:
+            return self._below_each_other([*keys, *others], len(keys), width, styles)
+        lines = [f"{indent}{line}" for line in self._heading(beside)]
+        shown = ""
+        for row in range(len(self._rows)):
+            what = ", ".join(column.named(row) for column in keys[:above] if column.cells[row])
+            if what != shown:
+                lines += [_styled(line, BOLD, styles) for line in _wrapped(what, width)]
+                shown = what
+            lines += [f"{indent}{line}" for line in self._row(beside, row, styles)]
+        return lines
+
+    def _heading(self, columns: list[_Column]) -> list[str]:
         headings = [(column, column.heading_lines()) for column in columns]
         height = max(len(words) for _, words in headings)
         lines = [
             GAP.join(column.set(words, line - height + len(words)) for column, words in headings)
             for line in range(height)
         ]
-        lines += [GAP.join("-" * column.width for column in columns)]
-        for number, (_, style) in enumerate(self._rows):
-            cells = [column.folded(column.cells[number]) for column in columns]
-            for line in range(max(map(len, cells))):
-                shown = [
-                    _styled(column.set(words, line), BOLD if isinstance(column.cells[number], Bold) else "", styles)
-                    for column, words in zip(columns, cells, strict=True)
-                ]
-                lines.append(_styled(GAP.join(shown).rstrip(), style, styles))
-        return [line.rstrip() for line in lines]
+        return [line.rstrip() for line in (*lines, GAP.join("-" * column.width for column in columns))]
+
+    def _row(self, columns: list[_Column], number: int, styles: bool) -> list[str]:
+        lines, (_, style) = [], self._rows[number]
+        cells = [column.folded(column.cells[number]) for column in columns]
+        for line in range(max(map(len, cells))):
+            shown = [
+                _styled(column.set(words, line), BOLD if isinstance(column.cells[number], Bold) else "", styles)
+                for column, words in zip(columns, cells, strict=True)
+            ]
+            lines.append(_styled(GAP.join(shown).rstrip(), style, styles).rstrip())
+        return lines
 
     def _below_each_other(self, columns: list[_Column], count: int, width: int, styles: bool) -> list[str]:
         """A block of lines per row, with a number in each."""
@@ -179,6 +209,12 @@ def _styled(text: str, style: str, styles: bool) -> str:
     if not (style and styles and text.strip()):
         return text
     return re.sub(r"\S(.*\S)?", lambda found: f"\x1b[{style}m{found[0]}\x1b[0m", text, count=1)
+
+
+def print_text(lines: Sequence[str]) -> None:
+    """``lines`` to standard output, each wrapped between words to the width of the terminal; to a file as they are."""
+    width = terminal_width()
+    print("\n".join(part for line in lines for part in _wrapped(line, width) or [""]))
 
 
 def terminal_width() -> int | None:

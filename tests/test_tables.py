@@ -63,6 +63,29 @@ def test_a_block_per_row_where_hardly_a_number_fits():
     assert table.lines(10)[-1] == "    2,000 ms (1,800-2,200)", "whole, however narrow"
 
 
+def test_numbers_that_belong_together_stay_beside_each_other():
+    table = Table(["name", "what"], ["A", "B"], together=True)
+    table.add("longgen-sink", "needle", "1,000", "2,000")
+    table.add("longgen-sink", "multi-key", "3,000", "4,000")
+    assert table.lines(26) == [
+        "  what           A      B",
+        "  ---------  -----  -----",
+        "longgen-sink",
+        "  needle     1,000  2,000",
+        "  multi-key  3,000  4,000",
+    ]
+    assert table.lines(20) == [
+        "      A      B",
+        "  -----  -----",
+        "longgen-sink, needle",
+        "  1,000  2,000",
+        "longgen-sink,",
+        "multi-key",
+        "  3,000  4,000",
+    ]
+    assert table.lines(12)[:4] == ["longgen-sink,", "needle", "  A: 1,000", "  B: 2,000"]
+
+
 def test_styles_are_for_terminals():
     table = Table(["name"], ["x", "y"])
     table.add("a", Bold("1"), "2")

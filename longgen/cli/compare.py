@@ -55,7 +55,12 @@ def compare(
 
     for name in by or []:
         require(name in COMPARISONS, "--by", name, ", ".join(COMPARISONS))
-    runs = [open_run(name, results) for name in dict.fromkeys(run)]
+    runs = [open_run(name, results) for name in run]
+    folders = [opened.folder.resolve() for opened in runs]
+    for index, folder in enumerate(folders):
+        if folder in folders[:index]:
+            first, again = run[folders.index(folder)], run[index]
+            raise ConfigError(f"{first} and {again} are the same run, {runs[index].folder}: allowed are different ones")
     tables: list[tuple[Run, str, pd.DataFrame]] = []
     for opened in runs:
         table = comparison_table(opened)
@@ -108,6 +113,7 @@ def _side_by_side(first: Run, second: Run, comparison: str, ours: pd.DataFrame, 
         title=f"A = {_title(first)}; B = {_title(second)}" + (f"; by {comparison}" if comparison else ""),
         caption="measured, with 95 % intervals; B - A as of independent samples, bold where its interval leaves out 0; "
         "KV cache, and speed-up of training, prefill and decode, relative to full attention",
+        together=True,
     )
     for row in differences(ours, theirs).to_dict("records"):
         style = READABLE[row["quantity"]][1]

@@ -13,7 +13,7 @@ import typer
 
 from longgen.cli.figures import Results
 from longgen.reporting import need_report_packages
-from longgen.tables import RED, Table
+from longgen.tables import RED, Table, print_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def compare_two(
         lines = [_summary(comparison), *_left_out(comparison)]
         if not alike or index == len(comparisons) - 1:
             lines += ["", *_origins(comparison)] if alike else _origins(comparison)
-        print(*lines, sep="\n", end="\n\n")
+        print_text([*lines, ""])
 
 
 def _plain(comparison: Comparison) -> dict[str, object]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from longgen.reporting.measures import STAGES, pool_shares, retrieval_by_length
 from longgen.reporting.run import Run
-from longgen.reporting.words import TO, format_length
+from longgen.reporting.words import format_length, interval
 
 # task -> its column: exact match, or the share of an answer's parts that was given
 TASK_COLUMNS = {
@@ -138,7 +138,7 @@ def readable_cell(row: dict, column: str, number_format: str) -> str:
     low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
     if low is None or high is None or pd.isna(low) or low == high:
         return text
-    return f"{text} ({format(low, number_format)}{TO}{format(high, number_format)})"
+    return f"{text} ({interval(format(low, number_format), format(high, number_format))})"
 
 
 def best_values(table: pd.DataFrame) -> dict[str, float]:

@@ -62,12 +62,17 @@ def number(value: float, style: str, unit: str = "", factor: float = 1.0) -> str
     return "" if pd.isna(value) else f"{factor * value:{style}}{unit}"
 
 
+def interval(low: str, high: str) -> str:
+    """From ``low`` to ``high``: with a dash, or with the word where a sign beside a dash would be hard to read."""
+    return f"{low} to {high}" if low.startswith(("-", "+")) or high.startswith(("-", "+")) else f"{low}{TO}{high}"
+
+
 def with_interval(row: Mapping[Hashable, Any], column: str, style: str, unit: str = "", factor: float = 1.0) -> str:
     """A column of a row with the ends of its interval; empty if it is missing."""
     if pd.isna(row[column]):
         return ""
     low, high = (number(row[f"{column}_{end}"], style, factor=factor) for end in ("low", "high"))
-    return f"{number(row[column], style, unit, factor)} ({low}{TO}{high})"
+    return f"{number(row[column], style, unit, factor)} ({interval(low, high)})"
 
 
 def format_length(length: float) -> str:

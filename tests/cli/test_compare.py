@@ -73,7 +73,7 @@ def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> Non
     low -= math.hypot(b["needle_exact"] - b["needle_exact_low"], a["needle_exact_high"] - a["needle_exact"])
     values = rows["longgen-sink", "needle"]
     assert values[0] == "0.91 (0.84\u20130.95)"
-    assert values[2].startswith(f"{b['needle_exact'] - a['needle_exact']:+.2f} ({low:+.2f}\u2013")
+    assert values[2].startswith(f"{b['needle_exact'] - a['needle_exact']:+.2f} ({low:+.2f} to ")
     assert rows["full", "perplexity"][2].startswith("+0.00 (-")
     assert rows["longgen-sink", "KV cache"] == [f"{kv_fraction('longgen-sink', 2048):.1%}"], "B has none"
     assert ("full, snapkv to the bytes of longgen-sink", "needle") in rows
@@ -81,6 +81,24 @@ def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> Non
     by = call(results, "smoke", "published/all", "--by", "pattern")
     assert "; by pattern\n" in by
     assert {name for name, _ in rows_of(by)} == {"full", "longgen-sink", "longgen-stride"}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_both_values_and_their_difference_stand_together_in_a_narrow_terminal(results, width, monkeypatch) -> None:
+    write_reductions(results / "smoke")
+    names = ("smoke", "published/all")
+    wide = rows_of(call(results, *names))
+    monkeypatch.setattr("longgen.tables.terminal_width", lambda: width)
+    lines = [line.strip() for line in call(results, *names).splitlines()]
+    assert all(len(line) <= width for line in lines)
+    for cells in [cells for cells in wide.values() if len(cells) == 3]:
+        beside = any(re.split(r" {2,}", line)[-3:] == cells for line in lines)
+        block = [f"{name}: {cell}" for name, cell in zip(("A", "B", "B - A"), cells, strict=True)]
+        assert beside or any(lines[at : at + 3] == block for at in range(len(lines))), cells
+    if width > 40:
+        assert sum(line.split() == ["A", "B", "B", "-", "A"] or line.endswith("B - A") for line in lines) == 1, (
+            "one table"
+        )
 
 
 def test_the_interval_of_a_difference() -> None:
@@ -156,6 +174,9 @@ def test_errors(results: Path) -> None:
         call(results, "smoke", "--json", "--csv")
     with pytest.raises(ArtifactError, match="holds no results"):
         call(results, "nowhere")
+    for names in (("smoke", "smoke"), ("smoke", "published/all", "smoke")):
+        with pytest.raises(ConfigError, match=r"smoke and smoke are the same run, .*smoke: allowed are different ones"):
+            call(results, *names)
     for path in (results / "smoke").rglob("*.json"):
         if path.name != "plan.json":
             path.unlink()

@@ -108,6 +108,18 @@ def test_tables_say_machines_commits_days_and_what_else_differs(results: Path) -
     assert output.count("A = a") == 1, "the same for all tables"
 
 
+@pytest.mark.parametrize("width", [40, 80])
+def test_no_line_is_wider_than_the_terminal_and_no_number_in_two(results: Path, width: int, monkeypatch) -> None:
+    wide = call(results, "a", "published/b")
+    monkeypatch.setattr("longgen.tables.terminal_width", lambda: width)
+    narrow = call(results, "a", "published/b")
+    assert all(len(line) <= width for line in narrow.splitlines())
+    after = slice(wide.index("A = a"), None)  # the tables, arranged otherwise, come before
+    assert wide[after].split() == narrow[narrow.index("A = a") :].split()
+    summary = "speed, seconds: B: 2 no difference shown, 1 faster, 1 slower; B / A over all 4 rows"
+    assert summary in " ".join(narrow.split())
+
+
 def test_changes_are_shown_the_worse_first_and_the_rest_if_asked_for(results: Path) -> None:
     def stages(output: str) -> list[str]:
         times = output[: output.index("speed, seconds:")]  # the first table
