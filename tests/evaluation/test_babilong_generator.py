@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 
 import numpy as np
 import pytest
 
 from longgen.data.tokenization import TextEncoder, encode_prompt
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.babilong import prepare
+from longgen.evaluation.babilong import check, prepare
 from longgen.evaluation.babilong.generator import Background, hidden
 from longgen.evaluation.babilong.stories import load_stories
 from tests.evaluation.test_ruler_official import small_tokenizer
@@ -146,6 +147,16 @@ def test_finished_texts_come_first(tokenizer, data_root):
         ("1 Ada moved.\n2 Where is Ada?\tkitchen", "line 2: is "),
         ("1 Ada moved.\n2 Where is Ada?\troof\t1", "line 2: the answer is 'roof': allowed is a label of qa1"),
         ("1 Is it the attic?\tattic\t1", "line 1: the answer is 'attic'"),
+        (
+            "2 Ada moved.\n3 Where is Ada? \tkitchen\t2",
+            "line 1: the number is '2': allowed is 1, where a story begins$",
+        ),
+        ("0 Ada moved.", "line 1: the number is '0': allowed is 1"),
+        (
+            "1 Ada moved.\n3 Where is Ada? \tkitchen\t1",
+            "line 2: the number is '3': allowed is 1, where a story begins, or 2, the next line of this one",
+        ),
+        ("1 Ada moved.\n2 Ben moved.\n2 Ada ran.", "line 3: the number is '2': allowed is 1, .* or 3, "),
         ("1 Ada moved.", "has no questions"),
         ("", "line 1: is ''"),
     ],
@@ -161,8 +172,11 @@ def test_missing_stories_and_books_are_named(tokenizer, data_root):
         prepare("qa2", 4096, None, tokenizer, 0, data_root)
     for path in (data_root / "books").iterdir():
         path.write_text("Too short. " * 3)
-    with pytest.raises(ArtifactError, match="hold no sentences of 10 tokens or more"):
-        next(prepare("qa1", 4096, None, tokenizer, 0, data_root))
+    named = rf"^{re.escape(str(data_root / 'books'))}/\*\.txt hold no sentences of 10 tokens or more"
+    with pytest.raises(ArtifactError, match=named):
+        prepare("qa1", 4096, None, tokenizer, 0, data_root)  # before the first text is asked for
+    with pytest.raises(ArtifactError, match=named):
+        check("qa1", 4096, None, tokenizer, 0, data_root)
     for path in (data_root / "books").iterdir():
         path.write_text(" \n")
     with pytest.raises(ArtifactError, match=r"books/\*.txt hold no text"):

@@ -177,6 +177,8 @@ def test_other_bad_data_is_refused(tokenizer, tmp_path):
         ("hotpotqa", {"language": "zh"}, "language is 'zh': allowed is 'en'"),
         ("dureader", {"language": "en"}, "language is 'en': allowed is 'zh'"),
         ("lcc", {"language": "en"}, "language is 'en': allowed is a programming language"),
+        ("hotpotqa", {"context": ""}, "context is '': allowed is a text that is not blank"),
+        ("lcc", {"context": " \n"}, r"context is ' \\n': allowed is a text that is not blank"),
         ("hotpotqa", {"answers": []}, r"answers is \[\]: allowed is a list of right answers"),
         ("hotpotqa", {"answers": [" "]}, r"answers is \[' '\]: allowed is a list of right answers"),
         ("trec", {}, "all_classes is None: allowed is the classes of trec"),

@@ -35,10 +35,13 @@ class Background:
         books: texts.
         encode: text -> its tokens.
         seed: of books and beginnings.
+        folder: where the books are, for error messages.
     """
 
-    def __init__(self, books: Sequence[str], encode: Callable[[str], list[int]], seed: Seed) -> None:
-        self._books, self._encode = books, encode
+    def __init__(
+        self, books: Sequence[str], encode: Callable[[str], list[int]], seed: Seed, folder: Path | str = BOOKS
+    ) -> None:
+        self._books, self._encode, self._folder = books, encode, folder
         self._rng = np.random.default_rng(seed)
         self._split = _splitter()
         self._sentences: list[str] = []
@@ -67,9 +70,23 @@ class Background:
             if fruitless > FRUITLESS and size <= LITTLE_ROOM:
                 break
             if fruitless > FRUITLESS:
-                raise ArtifactError(f"{BOOKS}/*.txt hold no sentences of {SHORTEST_SENTENCE} tokens or more")
+                raise self._no_sentences()
             self._sentences = self._passage(size)
         return taken
+
+    def check(self, size: int) -> None:
+        """That a passage for ``size`` tokens has a sentence, without making a text. Raises as `take`."""
+        for _ in range(FRUITLESS):
+            if any(len(self._encode(f" {sentence}")) >= SHORTEST_SENTENCE for sentence in self._passage(size)):
+                return
+        if size > LITTLE_ROOM:
+            raise self._no_sentences()
+
+    def _no_sentences(self) -> ArtifactError:
+        return ArtifactError(
+            f"{self._folder}/*.txt hold no sentences of {SHORTEST_SENTENCE} tokens or more with this tokenizer: put "
+            "books there, between whose sentences facts are hidden"
+        )
 
     def _passage(self, size: int) -> list[str]:
         """Sentences from a random place on, without the first and the last, which may be parts."""
@@ -123,6 +140,7 @@ class GeneratedRecords:
         self._encode = TextEncoder(tokenizer)
         self._stories = load_stories(task, data_root)
         self._books = load_books(data_root) if length else []
+        self._folder = data_root / BOOKS
 
     def __len__(self) -> int:
         return len(self._stories)
@@ -136,11 +154,15 @@ class GeneratedRecords:
 
         Raises:
             ConfigError: there are none.
+            ArtifactError: the books have no sentences that are long enough.
         """
         chosen = choose(len(self), count, seed, self.fits)
         if not chosen:
             shortest = min(map(self._shortest, range(len(self))))
             raise ConfigError(f"length is {self._length}: allowed is {shortest} tokens or more with this tokenizer")
+        if self._length:
+            room = max(self._length - self._size(_bare(self._stories[index])) for index in chosen)
+            Background(self._books, self._encode, [self._seed, self._length], self._folder).check(room)
         return chosen
 
     def _shortest(self, index: int) -> int:
@@ -158,7 +180,7 @@ class GeneratedRecords:
         while True:
             # streams of its own for every record, so that none depends on which others are made
             seed = [self._seed, self._length, index]
-            background = Background(self._books, self._encode, seed)
+            background = Background(self._books, self._encode, seed, self._folder)
             tokens = hidden(story.facts, room, background, self._encode, np.random.default_rng([*seed, 1]))
             record = Record(self._tokenizer.decode(tokens).strip(), story.question, story.target)
             beyond = self._size(record) - self._length

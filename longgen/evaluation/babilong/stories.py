@@ -37,7 +37,8 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
         data_root: a folder that holds ``babi/<task>_<name>_test.txt``, a file of the original data (en-10k).
 
     Raises:
-        ArtifactError: there is no such file, or several; a line is not of bAbI's form, or an answer cannot score.
+        ArtifactError: there is no such file, or several; a line is not of bAbI's form, a story does not count its lines
+            from 1 one by one, or an answer cannot score.
     """
     paths = sorted((data_root / FOLDER).glob(f"{task}_*_test.txt"))
     if len(paths) != 1:
@@ -48,7 +49,7 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
         lines = path.read_text("utf-8").strip().split("\n")
     except UnicodeDecodeError as error:
         raise ArtifactError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-    stories, facts = [], list[str]()
+    stories, facts, before = [], list[str](), 0
     for number, line in enumerate(lines, 1):
         place = f"{path}, line {number}"
         match = LINE.fullmatch(line)
@@ -59,7 +60,11 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
             )
         place_in_story, text, answer, _ = match.groups()
         if place_in_story == "1":
-            facts = []
+            facts, before = [], 0
+        counted_on = place_in_story == str(before + 1)
+        allowed = "1, where a story begins" + (f", or {before + 1}, the next line of this one" if before else "")
+        require_field(counted_on, place, "the number", place_in_story, allowed)
+        before += 1
         if answer is None:
             facts.append(text)
             continue

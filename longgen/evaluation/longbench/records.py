@@ -100,6 +100,8 @@ def _check(record: Record, task: str, place: str) -> None:
     of_set = record.language not in ("", "en", "zh") if code else record.language == rules["language"]
     allowed = "a programming language" if code else repr(rules["language"])
     require_field(of_set, place, "language", record.language, f"{allowed}, as in {task}")
+    # every set's prompt has it; ``input`` is blank in sets that ask the same of all texts
+    require_field(bool(record.context.strip()), place, "context", record.context, "a text that is not blank")
     # the next line of code may well be blank
     found = record.answers if code else [answer for answer in record.answers if answer.strip()]
     require_field(bool(found), place, "answers", record.answers, "a list of right answers, one or more with text")
