@@ -187,9 +187,11 @@ def _print_summary(done: Conversion) -> None:
     else:
         print(f"{done.destination}: nothing to do, it is the result of the same conversion of {card.base}")
     print(f"  full attention in {layout.num_full:g} of {layout.num_layers} layers")
-    print(
-        f"  KV cache at {plan.length:,} tokens: {binary_size(plan.kv_bytes)} instead of "
-        f"{binary_size(plan.kv_bytes_full)} (-{100 * plan.kv_reduction:.1f} %)"
-    )
+    cache = f"  KV cache at {plan.length:,} tokens: {binary_size(plan.kv_bytes)}"
+    if plan.kv_bytes == plan.kv_bytes_full:
+        why = "the pattern leaves out no token of so few" if layout.num_sparse else "all layers are full"
+        print(f"{cache}, as with full attention: {why}")
+    else:
+        print(f"{cache} instead of {binary_size(plan.kv_bytes_full)} (-{100 * plan.kv_reduction:.1f} %)")
     if done.written:
         print("  fine-tune it before use; what it is: README.md in it")

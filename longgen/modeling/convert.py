@@ -14,7 +14,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from longgen.errors import ArtifactError, ConfigError, LongGenError
+from longgen.errors import ArtifactError, ConfigError, LongGenError, require
 from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config
@@ -156,6 +156,11 @@ def _check_destination(destination: Path, origin: Source) -> None:
         raise ArtifactError(f"{destination} is a file: allowed is a folder, or a new name")
     if origin.path is not None and origin.path.resolve().is_relative_to(destination.resolve()):
         raise ArtifactError(f"{destination} holds the base model: allowed is another folder, since it stays as it is")
+    if origin.path is not None and destination.resolve().is_relative_to(origin.path.resolve()):
+        raise ArtifactError(
+            f"{destination} is inside the base model's folder {origin.path}: allowed is a folder outside of it, which "
+            "stays as it is"
+        )
 
 
 def _base_config(origin: Source, drop_sliding_window: bool) -> PretrainedConfig:
@@ -165,6 +170,9 @@ def _base_config(origin: Source, drop_sliding_window: bool) -> PretrainedConfig:
     values = origin.read_json(CONFIG)
     with _explained(origin):
         check_qualifies(values, drop_sliding_window)
+        names = values.get("architectures")
+        is_names = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
+        require(is_names, "architectures", names, "a list of names of classes, or null")
         base = CONFIG_MAPPING[values["model_type"]].from_dict(values)
         check_qualifies(base.to_dict(), drop_sliding_window)  # once more, with the class's defaults
     return base

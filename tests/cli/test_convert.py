@@ -110,6 +110,15 @@ def test_summary_and_second_call(base, tmp_path):
     assert (tmp_path / "new" / "model.safetensors").stat() != made
 
 
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [("", "the pattern leaves out no token of so few"), ("--layout all", "all layers are full")],
+)
+def test_where_no_cache_is_saved_the_summary_says_so(options, why, base, tmp_path):
+    said = longgen("convert", base, tmp_path / "new", *options.split())
+    assert f"  KV cache at 64 tokens: 96.0 KiB, as with full attention: {why}\n" in said
+
+
 def test_help_has_every_option_in_its_group():
     text = longgen("convert", "--help")
     groups = ("Pattern of the sparse layers", "Positions and length", "Source and weights", "From an experiment")

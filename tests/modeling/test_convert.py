@@ -203,6 +203,8 @@ def test_a_window_that_only_the_class_knows_of_is_found(tmp_path):
         ({"hidden_act": "swishy"}, "hidden_act is 'swishy': allowed is one of "),
         ({"pad_token_id": 128}, "pad_token_id is 128: allowed is null for none, or a token of the vocabulary"),
         ({"rms_norm_eps": float("nan")}, "rms_norm_eps is nan: allowed is a finite number"),
+        ({"architectures": 5}, "architectures is 5: allowed is a list of names of classes, or null"),
+        ({"architectures": ["A", 5]}, r"architectures is \['A', 5\]: allowed is a list of names"),
         # what we have no rule for: the class of the config, and the model made of it
         ({"mlp_bias": "yes"}, r"transformers makes no model of it \(.*mlp_bias.*expected bool, got str"),
         ({"head_dim": 17}, r"transformers makes no model of it \(.*even rotary dimension, but got `head_dim`=17"),
@@ -259,6 +261,12 @@ def test_the_base_model_is_never_replaced(base, tmp_path):
     for destination in (base, tmp_path, base / ".." / "base"):
         with pytest.raises(ArtifactError, match="holds the base model"):
             convert(base, destination, overwrite=True)
+    (tmp_path / "link").symlink_to(base)
+    for destination in (base / "sub", base / "new" / "sub", tmp_path / "link" / "sub"):
+        with pytest.raises(
+            ArtifactError, match=r"sub is inside the base model's folder .*base: allowed is a folder out"
+        ):
+            convert(base, destination)
     (tmp_path / "file").write_text("")
     with pytest.raises(ArtifactError, match="file is a file"):
         convert(base, tmp_path / "file", overwrite=True)
