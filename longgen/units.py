@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from longgen.errors import require
+
 
 def scaled(value: float, step: int, units: tuple[str, ...]) -> str:
     """``value`` in the largest of ``units``, each ``step`` times the one before it, that leaves at least 1."""
@@ -14,3 +18,9 @@ def scaled(value: float, step: int, units: tuple[str, ...]) -> str:
 def binary_size(count: float) -> str:
     """``count`` bytes in B, KiB, MiB or GiB."""
     return scaled(count, 1024, ("B", "KiB", "MiB", "GiB"))
+
+
+def seconds_of_minutes(minutes: float) -> float:
+    """Seconds of what the option ``--minutes`` says. Raises ConfigError if that is no time to spend."""
+    require(math.isfinite(minutes) and minutes > 0, "--minutes", minutes, "a finite number > 0")
+    return 60 * minutes

@@ -12,6 +12,7 @@ from longgen.cli.options import Config, use_threads
 from longgen.cli.profile_compare import compare_two
 from longgen.errors import ConfigError
 from longgen.shapes import ModelShape
+from longgen.units import seconds_of_minutes
 
 DEFAULT_VERB = "experiment"
 
@@ -101,11 +102,12 @@ def train(
     from longgen.profiling.training.session import open_training_file, profile_training
     from longgen.profiling.training.table import training_table
 
+    seconds = seconds_of_minutes(minutes)
     asked = _asked(shape, device, layers, name)
     tokens = _lengths(lengths or ("512,1024" if asked.shape == TINY else "131072,32768,65536"))
     file = open_training_file(output, asked.run, asked.device)
     cases = [(asked.shape, length) for length in tokens]
-    profile_training(file, cases, asked.device, Budget(60 * minutes), asked.most_layers)
+    profile_training(file, cases, asked.device, Budget(seconds), asked.most_layers)
     print(training_table(file.result.records))
     print(f"results: {file.path}")
 
@@ -135,13 +137,14 @@ def inference(
     from longgen.profiling.inference.table import inference_table
     from longgen.profiling.stacks import TINY
 
+    seconds = seconds_of_minutes(minutes)
     asked = _asked(shape, device, layers, name)
     if problem := check_batch(batch):
         raise ConfigError(problem)
     tokens = _lengths(lengths or ("512,256" if asked.shape == TINY else "131072,32768,65536"))
     file = open_inference_file(output, asked.run, asked.device)
     cases = cases_of(asked.shape, tokens, batch)
-    profile_inference(file, cases, asked.device, Budget(60 * minutes), asked.most_layers)
+    profile_inference(file, cases, asked.device, Budget(seconds), asked.most_layers)
     print(inference_table(file.result.records))
     print(f"results: {file.path}")
 

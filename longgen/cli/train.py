@@ -11,6 +11,7 @@ import typer
 
 from longgen.cli.options import Config, Stage, Threads, use_threads
 from longgen.errors import ConfigError, TrainingStoppedError
+from longgen.units import seconds_of_minutes
 
 
 def train(
@@ -46,7 +47,7 @@ def train(
     SIGUSR1 or SIGTERM ends it after the step in work, with a checkpoint (exit code 75 or 143). On as many processes as
     the set-up says, also in a Slurm job: `python -m longgen.training.launch CONFIG ...`, with the same options.
     """
-    deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    deadline = math.inf if minutes is None else time.monotonic() + seconds_of_minutes(minutes)
     from longgen.config import load_experiment
 
     experiment = load_experiment(config)

@@ -60,6 +60,7 @@ from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result
+from longgen.units import seconds_of_minutes
 
 PARTS = ("checks", "training", "inference", "speed", "tuning")
 DEFAULT_PARTS = ("checks", "training", "inference", "speed")
@@ -182,7 +183,7 @@ def _describe(workload: Workload, name: str, dtype: torch.dtype) -> dict[str, An
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run; 1 if a check failed. Raises LongGenError if files are wrong; ends the process if the arguments are."""
+    """Run; 1 if a check failed. Raises LongGenError for wrong files or minutes; ends the process for other options."""
     parser = argparse.ArgumentParser(
         prog="python -m longgen.profiling.gpu",
         description=__doc__,
@@ -199,13 +200,13 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if problem := check_device(options.device) or inference_cases.check_batch(options.batch):
         parser.error(problem)
-    return _run(options)
+    return _run(options, Budget(seconds_of_minutes(options.minutes)))
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, budget: Budget) -> int:
     device, tiny = options.device, options.device == "cpu"
     dtype = torch.float32 if tiny else torch.bfloat16
-    parts, budget = options.only or DEFAULT_PARTS, Budget(options.minutes * 60)
+    parts = options.only or DEFAULT_PARTS
     name = options.name or default_name(device)
     settings = {"dtype": dtype_name(dtype), "tiny": tiny}
     origin = provenance(settings, seed=0, device=device)

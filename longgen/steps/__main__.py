@@ -21,6 +21,7 @@ from longgen.steps.experiment import experiment_steps
 from longgen.steps.pieces import MANIFEST, load_pieces
 from longgen.steps.run import Session
 from longgen.steps.step import Journal
+from longgen.units import seconds_of_minutes
 
 
 def run_command(words: Sequence[str]) -> None:
@@ -76,9 +77,10 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=0, help="processors; 0 leaves the choice to PyTorch")
     options = parser.parse_args(words)
     try:
+        seconds = seconds_of_minutes(options.minutes)
         use_scratch()
         session = open_session(options)
-        if session.run_steps(lambda: 60 * options.minutes - (time.monotonic() - started)):
+        if session.run_steps(lambda: seconds - (time.monotonic() - started)):
             print(f"steps: all done; results: {session.results}", file=sys.stderr)
             return 0
         print(f"steps: {len(session.left)} are left for the next call, which goes on", file=sys.stderr)

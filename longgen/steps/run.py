@@ -68,7 +68,8 @@ class Session:
 
     def _run_step(self, step: Step, minutes: float) -> None:
         before = self._records(step) if step.repeatable else None
-        limit = ("--minutes", f"{minutes:.3f}") if step.checkpoint else ()
+        # the option wants more than 0, also where time is up just now: training stops then after a step
+        limit = ("--minutes", f"{max(minutes, 0.001):.3f}") if step.checkpoint else ()
         self.command((*step.words, *limit))
         if before is not None and self._records(step) != before:
             raise ArtifactError(

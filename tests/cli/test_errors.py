@@ -8,6 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from longgen.cli import app, main
+from longgen.errors import ConfigError
+from longgen.profiling import gpu
+from longgen.steps import __main__ as steps
 from tests.experiments import experiment_file
 
 COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
@@ -40,6 +43,18 @@ COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
         ),
         (["profile", "CONFIG", "--variant", "middle", "--output", "OUT"], "'full' must be one"),
         (["profile", "NONE", "--output", "OUT"], "none does not exist: give the path of a configuration"),
+        *(
+            (
+                [*words, "--output", "OUT", "--minutes", minutes],
+                f"--minutes is {float(minutes)}: allowed is a finite number > 0",
+            )
+            for words in (
+                ["profile", "train", "--device", "cpu"],
+                ["profile", "inference", "--device", "cpu"],
+                ["train", "NONE", "--stage", "base", "--rows", "NONE", "--result", "OUT", "--checkpoint", "OUT"],
+            )
+            for minutes in ("nan", "-1", "0", "inf")
+        ),
     ],
 )
 def test_errors(words, message, tmp_path, monkeypatch, capsys):
@@ -52,6 +67,14 @@ def test_errors(words, message, tmp_path, monkeypatch, capsys):
     assert error.startswith("longgen: error: ")
     assert message in error
     assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("minutes", ["nan", "-1", "0", "inf"])
+def test_modules_refuse_such_minutes_too(minutes, tmp_path):
+    for module_main, words in ((gpu.main, ["--device", "cpu", "--output"]), (steps.main, ["none.yaml", "--results"])):
+        with pytest.raises(ConfigError, match=r"^--minutes is .*: allowed is a finite number > 0$"):
+            module_main([*words, str(tmp_path / "out"), "--minutes", minutes])
     assert not (tmp_path / "out").exists()
 
 

@@ -84,7 +84,7 @@ def test_numbers_of_other_code_are_neither_overwritten_nor_mixed(measured, tmp_p
 
 def test_without_time_nothing_is_measured_and_the_next_call_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "ON_CPU", ("sdpa", "longgen", "sdpa decode"))  # the others compile for seconds
-    assert run(tmp_path, "--only", "speed", "--minutes", "0") == 0
+    assert run(tmp_path, "--only", "speed", "--minutes", "1e-9") == 0
     assert {(r["status"], r["reason"], r["seconds"]) for r in speed(tmp_path)} == {
         ("not measured", "no time left", None)
     }
@@ -211,5 +211,5 @@ def test_it_needs_neither_the_pipeline_nor_the_model(tmp_path):
     """What a machine with a GPU may lack: only PyTorch, NumPy, tqdm, and wrapt for `import longgen`, are needed."""
     absent = "snakemake datasets lm_eval transformers typer matplotlib pandas tabulate rich yaml tokenizers safetensors"
     program = f"import sys; sys.modules.update(dict.fromkeys({absent.split()})); import longgen.profiling.gpu as gpu; "
-    program += f"sys.exit(gpu.main(['--device', 'cpu', '--minutes', '0', '--output', {str(tmp_path)!r}]))"
+    program += f"sys.exit(gpu.main(['--device', 'cpu', '--minutes', '1e-9', '--output', {str(tmp_path)!r}]))"
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -215,7 +215,7 @@ def finished(tmp_path_factory):
     def command(words):
         told.append(list(words))
         if words[0] == "train" and "base" in words and "--minutes" in words and len(told) == 4:
-            words = [*words[: words.index("--minutes") + 1], "0"]  # as if there was no more time
+            words = [*words[: words.index("--minutes") + 1], "1e-9"]  # as if there was no more time
         run_command(words)
 
     patch.setattr("longgen.steps.__main__.run_command", command)
@@ -261,12 +261,12 @@ def test_models_are_deleted_when_nothing_needs_them(finished):
 
 def test_a_call_without_time_does_nothing_but_unpack(finished):
     folder, _, _ = finished
-    assert call(folder, "fourth", "--minutes", "0") == 0, "all is done"
+    assert call(folder, "fourth", "--minutes", "1e-9") == 0, "all is done"
     assert (folder / "fourth/results/tiny/profile/speed.json").exists()
     bare = folder / "bare"
     bare.mkdir()
     shutil.copy(folder / "tiny.yaml", bare)
-    assert call(bare, "machine", "--minutes", "0") == 75
+    assert call(bare, "machine", "--minutes", "1e-9") == 75
     assert not (bare / "pieces").exists()
 
 
