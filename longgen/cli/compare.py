@@ -59,8 +59,8 @@ def compare(
     folders = [opened.folder.resolve() for opened in runs]
     for index, folder in enumerate(folders):
         if folder in folders[:index]:
-            first, again = run[folders.index(folder)], run[index]
-            raise ConfigError(f"{first} and {again} are the same run, {runs[index].folder}: allowed are different ones")
+            once, again = run[folders.index(folder)], run[index]
+            raise ConfigError(f"{once} and {again} are the same run, {runs[index].folder}: allowed are different ones")
     tables: list[tuple[Run, str, pd.DataFrame]] = []
     for opened in runs:
         table = comparison_table(opened)
