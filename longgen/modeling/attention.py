@@ -57,6 +57,9 @@ def check_implementation(name: str | None) -> str:
     return name
 
 
+SHIFTED_ALONE = "groups of tokens are shifted in training: allowed are no padding and no KV cache"
+
+
 def assign_heads(attention: Any, groups: tuple[HeadGroup, ...]) -> None:
     """Tell the attention module of a layer what its heads see."""
     attention.head_groups, attention.head_groups_text = groups, groups_as_text(groups)
@@ -87,45 +90,60 @@ def _attention(
             raise ValueError(f"{name} is {rest[name]!r}: longgen attention supports None only")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
-    groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
-    batch, fold = query.shape[0], False
-    own, kernels = range(num_kv_heads), Kernels(backend, module.full_kernel)
-    shifted = module.shifted_groups if module.training else None
-    if isinstance(key, torch.Tensor) and torch.compiler.is_compiling():
-        if shifted is not None or sequence is not None or packed is not None:
-            raise ValueError(
-                "attention is compiled with shifted groups, sequence parallelism or PackedDocuments: allowed is to "
-                "compile the other parts of the layers"
-            )
-        assert value is not None
-        output = attend_documents(query, key, value, documents, module.head_groups_text, scaling, kernels)
+    kernels = Kernels(backend, module.full_kernel)
+    if not isinstance(key, torch.Tensor):  # pieces of our cache
+        if module.sequence_parallel is not None:
+            raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
+        if module.shifted_groups is not None and module.training:
+            raise ValueError(SHIFTED_ALONE)
+        output = attend(query, key, module.config.num_key_value_heads, scaling, kernels, packed)
         return output.transpose(1, 2).contiguous(), None
-    if shifted is not None:
-        cached = not isinstance(key, torch.Tensor) or key.shape[2] != query.shape[2]
-        if cached or padded_rows is not None:
-            raise ValueError("groups of tokens are shifted in training: allowed are no padding and no KV cache")
-    if isinstance(key, torch.Tensor):
-        assert value is not None
-        query, keys, values = autocasted(query, key, value)  # first, so that nothing is exchanged in full width
-        if sequence is not None:
-            query, keys, values = (sequence.to_heads(states) for states in (query, keys, values))
-            groups, own = sequence.own_groups(groups), sequence.kv_heads
-        fold = packed is not None and shifted is None and batch > 1  # documents stand in one row
-        if fold:
-            query, keys, values = (in_one_row(states) for states in (query, keys, values))
-        key = pieces_of(keys, values, groups, query.shape[2], padded_rows, seen_rows)
-    elif sequence is not None:
-        raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
-    if shifted is None:
-        output = attend(query, key, len(own), scaling, kernels, packed)
-        output = in_rows(output, batch) if fold else output
-    else:
-        (piece,) = key  # of a full layer: all heads of all rows
-        unshifted = unshifted_heads(own, num_kv_heads)
-        output = shifted_attention(query, piece.key, piece.value, shifted, unshifted, scaling, packed, kernels.full)
-    if sequence is not None:
-        output = sequence.to_tokens(output)
+    assert value is not None
+    where = (padded_rows, seen_rows, packed)
+    if not torch.compiler.is_compiling():
+        output = _attend_all(module, query, key, value, scaling, kernels, *where)
+    elif where == (None, None, None) and module.sequence_parallel is None and module.shifted_groups is None:
+        output = attend_documents(query, key, value, documents, module.head_groups_text, scaling, kernels)
+    else:  # layers are compiled one by one, and where the tokens stand was found outside of their graphs
+        output = _attend_outside(module, query, key, value, scaling, kernels, *where)
     return output.transpose(1, 2).contiguous(), None
+
+
+def _attend_all(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scaling: float | None,
+    kernels: Kernels,
+    padded_rows: Sequence[Tokens] | None,
+    seen_rows: Sequence[Tokens] | None,
+    packed: PackedDocuments | None,
+) -> torch.Tensor:
+    """Attention to keys and values that are all tokens so far: [batch, query heads, q_len, head_dim]."""
+    groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
+    batch, own = query.shape[0], range(num_kv_heads)
+    shifted = module.shifted_groups if module.training else None
+    if shifted is not None and (key.shape[2] != query.shape[2] or padded_rows is not None):
+        raise ValueError(SHIFTED_ALONE)
+    query, key, value = autocasted(query, key, value)  # first, so that nothing is exchanged in full width
+    if sequence is not None:
+        query, key, value = (sequence.to_heads(states) for states in (query, key, value))
+        groups, own = sequence.own_groups(groups), sequence.kv_heads
+    if shifted is not None:
+        unshifted = unshifted_heads(own, num_kv_heads)
+        output = shifted_attention(query, key, value, shifted, unshifted, scaling, packed, kernels.full)
+    else:
+        fold = packed is not None and batch > 1  # documents stand in one row
+        if fold:
+            query, key, value = (in_one_row(states) for states in (query, key, value))
+        pieces = pieces_of(key, value, groups, query.shape[2], padded_rows, seen_rows)
+        output = attend(query, pieces, len(own), scaling, kernels, packed)
+        output = in_rows(output, batch) if fold else output
+    return output if sequence is None else sequence.to_tokens(output)
+
+
+_attend_outside = torch.compiler.disable(_attend_all)
 
 
 def register_attention() -> None:

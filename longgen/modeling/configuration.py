@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -59,8 +60,13 @@ def head_groups_of(config: PretrainedConfig) -> list[tuple[HeadGroup, ...]]:
     Raises:
         ConfigError: as `hybrid_of`, or the layout is for another number of KV heads.
     """
-    hybrid = hybrid_of(config)
-    return [hybrid.head_groups(layer, config.num_key_value_heads) for layer in range(hybrid.layout.num_layers)]
+    return list(_head_groups(hybrid_of(config), config.num_key_value_heads))
+
+
+# The same objects for the same hybrid: every call of a model compares those of its cache with its own.
+@functools.lru_cache(maxsize=64)
+def _head_groups(hybrid: Hybrid, num_kv_heads: int) -> tuple[tuple[HeadGroup, ...], ...]:
+    return tuple(hybrid.head_groups(layer, num_kv_heads) for layer in range(hybrid.layout.num_layers))
 
 
 def longgen_config(

@@ -8,6 +8,7 @@ import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
 
+from longgen.hybrid import HeadGroup
 from longgen.modeling.attention import assign_heads
 from longgen.modeling.cache import LongGenCache
 from longgen.modeling.cache.foreign import check_cache
@@ -78,7 +79,9 @@ class LongGenDecoder(LongGenMixin):
         if torch.compiler.is_compiling() and not use_cache and past_key_values is None:
             position_ids, where = _traced_places(given, attention_mask, position_ids, kwargs)
         else:
-            position_ids, where = _packed_places(given, attention_mask, position_ids, kwargs)
+            # of a row that processes share, each sees a part: its positions begin anywhere, and it is told of documents
+            shared = self.layers[0].self_attn.sequence_parallel is not None
+            position_ids, where = _packed_places(given, attention_mask, position_ids, kwargs, shared)
             if where:
                 if asked or past_key_values is not None:
                     raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
@@ -86,7 +89,8 @@ class LongGenDecoder(LongGenMixin):
             else:
                 if use_cache and past_key_values is None:
                     past_key_values = LongGenCache(self.config)
-                check_cache(past_key_values)
+                if past_key_values is not None and not torch.compiler.is_compiling():
+                    check_cache(past_key_values, self._head_groups(), self.config)
                 position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
         return super().forward(  # type: ignore[misc]
             input_ids=input_ids,
@@ -99,12 +103,17 @@ class LongGenDecoder(LongGenMixin):
             **kwargs,
         )
 
+    def _head_groups(self) -> list[tuple[HeadGroup, ...]]:
+        """Of every layer that runs: fewer than there are while a draft exits early."""
+        return [layer.self_attn.head_groups for layer in self.layers[: self.config.num_hidden_layers]]
+
     def _wants_cache(self, use_cache: bool | None, cache: Cache | None) -> bool:
         if self.training and self.gradient_checkpointing:
             # the layers would run once more in the backward pass, and fill the cache twice
-            if cache is not None and cache.get_seq_length():
+            if cache is not None:
                 raise ValueError(
-                    "past_key_values holds tokens while training with gradient checkpointing: allowed is one of both"
+                    "past_key_values is given while training with gradient checkpointing: allowed is one of both; "
+                    "model.eval() before `generate`"
                 )
             return False
         if use_cache is None:
@@ -117,10 +126,16 @@ def _packed_places(
     attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     kwargs: dict[str, Any],
+    told_alone: bool,
 ) -> tuple[torch.Tensor | None, dict[str, Any]]:
-    """Position ids and ``packed`` for our attention; nothing where no row holds more than one document."""
-    packed = kwargs.pop("packed", None)
-    if packed is None and (attention_mask is None or FLASH_ARGUMENTS[0] in kwargs):
+    """Position ids and ``packed`` for our attention; nothing where no row holds more than one document.
+
+    ``told_alone``: positions are not looked at for documents.
+    """
+    packed, told = kwargs.pop("packed", None), FLASH_ARGUMENTS[0] in kwargs
+    if told and attention_mask is not None and not bool(attention_mask.all()):
+        raise ValueError("attention_mask has zeros and cu_seq_lens_q is given: allowed is one of both")
+    if packed is None and (told or (attention_mask is None and not told_alone)):
         packed = packed_documents(given, position_ids, kwargs)
     if packed is None:
         return position_ids, {}
@@ -139,7 +154,8 @@ def _padded_places(
     mask = None if attention_mask is None else _checked_mask(attention_mask, given, cache)
     before = 0 if mask is None else mask.shape[1] - given.shape[1]
     new = None if mask is None else mask[:, before:]
-    if position_ids is not None and position_ids.shape[-1] > 1:
+    looked_at = mask is None and cache is None  # for documents, of which there are none
+    if position_ids is not None and position_ids.shape[-1] > 1 and not looked_at:
         _check_positions(position_ids, new)
     rows = None if new is None else real_tokens(new)
     where: dict[str, Any] = {}
@@ -191,11 +207,11 @@ def _checked_mask(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.
     if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != expected:
         found = f"has shape {list(mask.shape)}" if isinstance(mask, torch.Tensor) else f"is {type(mask).__name__}"
         raise ValueError(f"attention_mask {found}: allowed is {list(expected)}, batch and tokens, 0 for padding")
+    if mask.is_floating_point() and not torch.compiler.is_compiling() and bool((mask < 0).any()):
+        raise ValueError("attention_mask is to be added to scores: allowed is one of 0 for padding and 1")
     mask = mask.to(given.device).bool()
-    if not before or not isinstance(cache, LongGenCache):
-        return mask
-    if bool((mask[:, :before].sum(1, keepdim=True) != cache.row_lengths()).any()):
-        raise ValueError("attention_mask hides other tokens than it did when the cache was filled")
+    if isinstance(cache, LongGenCache):
+        cache.check_mask(mask, before)
     return mask
 
 

@@ -36,7 +36,6 @@ POSITIVE = Range(lambda value: _is_number(value) and value > 0, "a finite number
 NOT_NEGATIVE = Range(lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
 EPSILON = Range(lambda value: _is_number(value) and 0 < value < 1, "a number > 0 and < 1")
 SHARE = Range(lambda value: _is_number(value) and 0 < value <= 1, "a number > 0 and <= 1")
-DROPOUT = Range(lambda value: _is_number(value) and 0 <= value < 1, "a number >= 0 and < 1")
 THETA = Range(lambda value: _is_number(value) and value > 1, "a finite number > 1")
 FACTOR = Range(lambda value: _is_number(value) and value >= 1, "a finite number >= 1")
 NO_DROPOUT = Range(
@@ -58,11 +57,12 @@ RANGES: dict[str, Range] = (
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
-    "dynamic": ("factor",),
     "yarn": ("factor", "original_max_position_embeddings"),
-    "longrope": ("short_factor", "long_factor", "original_max_position_embeddings"),
     "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
 }
+# Frequencies that transformers takes from the longest row of each call: a row would depend on what stands beside it,
+# and keys in a cache on how their prompt was cut into chunks.
+ROPE_BY_CALL = ("dynamic", "longrope")
 ROPE_RANGES: dict[str, Range] = {
     "rope_theta": THETA,
     "partial_rotary_factor": SHARE,
@@ -104,7 +104,7 @@ def check_ranges(values: dict[str, Any]) -> None:
     _check_token_ids(values)
     for key in ("rope_parameters", "rope_scaling"):
         if values.get(key) is not None:
-            _check_rope(key, values[key], values)
+            _check_rope(key, values[key])
 
 
 def _check(values: dict[str, Any], key: str, range_: Range, name: str | None = None) -> None:
@@ -136,9 +136,14 @@ def _check_token_ids(values: dict[str, Any]) -> None:
             require(_is_whole(token) and 0 <= token < vocabulary, key, value, allowed)
 
 
-def _check_rope(name: str, parameters: Any, values: dict[str, Any]) -> None:
+def _check_rope(name: str, parameters: Any) -> None:
     require(isinstance(parameters, dict), name, parameters, "a mapping with rope_type and what that type needs")
     kind = parameters.get("rope_type", parameters.get("type", "default"))
+    if kind in ROPE_BY_CALL:
+        raise ConfigError(
+            f"{name}.rope_type is {kind!r}, whose frequencies depend on the length of each call, so that padded rows "
+            f"and prompts in chunks would compute something else: allowed is one of {', '.join(ROPE_TYPES)}"
+        )
     require(isinstance(kind, str) and kind in ROPE_TYPES, f"{name}.rope_type", kind, f"one of {', '.join(ROPE_TYPES)}")
     # transformers takes the original length from elsewhere where it is not here
     missing = [key for key in ROPE_TYPES[kind] if parameters.get(key) is None and "original" not in key]
@@ -150,18 +155,3 @@ def _check_rope(name: str, parameters: Any, values: dict[str, Any]) -> None:
         least = parameters.get(low) or default_low
         most = parameters.get(high) or default_high
         require(most > least, f"{name}.{high}", most, f"a number above {low}, which is {least!r}")
-    for key in ("short_factor", "long_factor"):
-        if kind == "longrope":
-            _check_factors(f"{name}.{key}", parameters[key], parameters, values)
-
-
-def _check_factors(name: str, factors: Any, parameters: dict[str, Any], values: dict[str, Any]) -> None:
-    """Longrope's factors: one for every pair of dimensions that is rotated."""
-    ok = isinstance(factors, list) and all(map(POSITIVE.holds, factors))
-    require(ok, name, factors, "a list of finite numbers > 0")
-    heads, width = values.get("num_attention_heads"), values.get("hidden_size")
-    head_dim = values.get("head_dim") or (width // heads if heads and width else None)
-    share = parameters.get("partial_rotary_factor") or values.get("partial_rotary_factor") or 1.0
-    if head_dim is not None:
-        pairs = int(head_dim * share) // 2
-        require(len(factors) == pairs, f"the length of {name}", len(factors), f"{pairs}, the pairs of a head")

@@ -5,7 +5,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from transformers import AttentionInterface, AttentionMaskInterface
 
 from longgen.data.tokenizer import encode_bytes
 from longgen.errors import ConfigError
@@ -30,6 +29,7 @@ from longgen.evaluation.baselines.streaming_llm import StreamingLLM
 from longgen.evaluation.baselines.tova import TOVA
 from longgen.layout import Layout
 from longgen.modeling import longgen_classes, longgen_config
+from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
 from longgen.planner import kv_cache_bytes
 from longgen.shapes import ModelShape
@@ -78,8 +78,7 @@ def _masked(module, query, key, value, attention_mask, scaling, masks, weights, 
     return (dense @ value).transpose(1, 2).contiguous(), None
 
 
-AttentionInterface.register("masked_for_test", _masked)
-AttentionMaskInterface.register("masked_for_test", lambda **_: None)
+register_implementation("masked_for_test", _masked)
 
 
 def recomputed(model, x: torch.Tensor, prompt: int, keep):
@@ -227,8 +226,7 @@ def by_distance(model, x: torch.Tensor, distance: np.ndarray) -> torch.Tensor:
         pairs = torch.complex(*states.chunk(2, -1)) * torch.polar(torch.ones_like(angle), angle)
         return torch.cat([pairs.real, pairs.imag], -1)
 
-    AttentionInterface.register("distance_for_test", at_distance)
-    AttentionMaskInterface.register("distance_for_test", lambda **_: None)
+    register_implementation("distance_for_test", at_distance)
     with torch.no_grad(), attention_of(model, "distance_for_test"):
         return model(x, use_cache=False).logits
 
@@ -401,7 +399,7 @@ def test_bytes_are_counted_in_the_dtype_of_the_model(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_rows_do_not_know_of_each_other(name):
     model, x = full_model(), tokens(70, batch=3)
-    method = budgeted(name, 0.4, 70, model.config).method
+    method = budgeted(name, 0.4, 70, model).method
     together = generate(model, x, 8, method).tokens
     assert torch.equal(together, torch.cat([generate(model, row, 8, method).tokens for row in x.split(1)]))
 
@@ -410,7 +408,7 @@ def test_a_reduced_cache_is_not_the_full_one():
     model, x = full_model(), tokens(200)
     full = torch.stack([logits for logits, _ in steps(model, TOVA(300), x, 200)], 1)
     for name in METHODS:
-        method = budgeted(name, 0.38, 200, model.config).method
+        method = budgeted(name, 0.38, 200, model).method
         *_, (last, _) = steps(model, method, torch.cat([x, x[:, :4]], 1), 200)
         assert float((last - full[:, -1]).abs().max()) > 1e-3
 
@@ -420,7 +418,7 @@ def test_a_reduced_cache_is_not_the_full_one():
 ])  # fmt: skip
 def test_what_is_kept_while_decoding(name, growth):
     model, x = tiny_hybrid(layout="all").double(), tokens(80)
-    method = budgeted(name, 0.5, 70, model.config).method
+    method = budgeted(name, 0.5, 70, model).method
     sizes = [kept_bytes(cache) for _, cache in steps(model, method, x, 70)]
     assert sizes[-1] - sizes[0] == growth * 2 * LAYERS * KV_HEADS * 2 * HEAD_DIM * 8
 

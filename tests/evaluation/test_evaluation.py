@@ -138,6 +138,7 @@ def test_perplexity_of_a_known_distribution_by_position():
     class Known:
         device = torch.device("cpu")
         lm_head = torch.nn.Identity()  # the hidden states are logits
+        config = SimpleNamespace()
 
         def model(self, input_ids, past_key_values, use_cache):
             # the next token is a function of the last, so that the model can know it

@@ -110,7 +110,7 @@ def test_a_cache_and_recomputed_layers_exclude_each_other():
     torch.testing.assert_close(output.logits[mask.bool()], want[mask.bool()])
     cache = LongGenCache(hybrid.config)
     hybrid.eval()(x, past_key_values=cache)
-    with pytest.raises(ValueError, match="holds tokens while training with gradient checkpointing"):
+    with pytest.raises(ValueError, match="is given while training with gradient checkpointing"):
         hybrid.train()(x[:, :1], past_key_values=cache)
 
 
@@ -146,3 +146,56 @@ def test_generation_begins_with_embeddings():
     embedded = hybrid.get_input_embeddings()(x)
     options = {"max_new_tokens": 20, "do_sample": False, "eos_token_id": None}
     assert torch.equal(hybrid.generate(inputs_embeds=embedded, **options), hybrid.generate(x, **options)[:, 40:])
+
+
+def test_a_cache_of_another_model_is_refused():
+    hybrid, x = tiny_hybrid(), tokens(30)
+    for other in (tiny_hybrid(layout="all"), tiny_hybrid(pattern=PATTERNS[2]), tiny_hybrid(layout="heads:1/3")):
+        with pytest.raises(ValueError, match="LongGenCache of a model with another layout or pattern"):
+            hybrid(x, past_key_values=LongGenCache(other.config))
+        with pytest.raises(ValueError, match="LongGenCache of a model with another layout or pattern"):
+            hybrid.generate(x, past_key_values=LongGenCache(other.config), max_new_tokens=2)
+    other = tiny_hybrid().config
+    other.rope_parameters = other.rope_parameters | {"rope_theta": 5e5}
+    with pytest.raises(ValueError, match="LongGenCache of a model with RoPE"):
+        hybrid(x, past_key_values=LongGenCache(other))
+    hybrid(x, past_key_values=LongGenCache(tiny_hybrid().config))
+    hybrid.config.longgen = tiny_hybrid(layout="all").config.longgen  # too late: the layers know what they see
+    with pytest.raises(ValueError, match="with the config as it was when the model was made"):
+        hybrid(x)
+
+
+def test_a_mask_tells_one_story():
+    hybrid, x, mask = tiny_hybrid(), tokens(40), torch.ones(2, 40, dtype=torch.long)
+    mask[0, :9] = 0
+    cache = LongGenCache(hybrid.config)
+    hybrid(x[:, :30], attention_mask=mask[:, :30], past_key_values=cache)
+    other = torch.ones_like(mask)
+    other[0, 10:19] = 0  # as many, but others
+    with pytest.raises(ValueError, match="hides other tokens than it did"):
+        hybrid(x[:, 30:], attention_mask=other, past_key_values=cache)
+    cache.reorder_cache(torch.tensor([1, 0]))
+    with pytest.raises(ValueError, match="hides other tokens than it did"):
+        hybrid(x[:, 30:], attention_mask=mask, past_key_values=cache)
+    hybrid(x[[1, 0], 30:], attention_mask=mask.flip(0), past_key_values=cache)
+    with pytest.raises(ValueError, match="attention_mask is to be added to scores"):
+        hybrid(x, attention_mask=(1.0 - mask) * -1e9)
+    with pytest.raises(ValueError, match="attention_mask has zeros and cu_seq_lens_q is given"):
+        hybrid(x[:1], attention_mask=mask[:1], cu_seq_lens_q=torch.tensor([0, 20, 40]))
+
+
+@pytest.mark.parametrize("layout", ["middle:1/3", "heads:1/3"])
+def test_layers_compiled_one_by_one_see_padding_and_documents(layout):
+    hybrid, x, mask = tiny_hybrid(layout=layout), tokens(45), torch.ones(2, 45, dtype=torch.long)
+    mask[0, :9] = 0
+    documents = {"position_ids": torch.cat([torch.arange(20), torch.arange(25)])[None].expand(2, -1)}
+    expected = [hybrid(x, **where, use_cache=False).logits for where in ({"attention_mask": mask}, documents, {})]
+    torch._dynamo.reset()
+    for layer in hybrid.model.layers:
+        layer.compile(backend="eager")
+    got = [hybrid(x, **where, use_cache=False).logits for where in ({"attention_mask": mask}, documents, {})]
+    got.append(hybrid(x, attention_mask=mask, past_key_values=DynamicCache()).logits)
+    torch.testing.assert_close(got[0][mask.bool()], expected[0][mask.bool()], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[1], expected[1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[2], expected[2], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(got[3][mask.bool()], expected[0][mask.bool()], rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ from longgen.data.tokenizer import encode_bytes
 from longgen.errors import ConfigError
 from longgen.evaluation import run
 from longgen.evaluation.baselines.gates_file import read_gates
-from longgen.modeling import longgen_config, mixin
+from longgen.modeling import decoder, longgen_config
 from longgen.modeling.base import base_config
 from longgen.profiling.profile import profile_experiment
 from longgen.results import load_result
@@ -47,7 +47,7 @@ def opened(experiment, monkeypatch, tmp_path):
         models[name].save_pretrained(tmp_path / name)
     # reading a file into a tensor that is not there is nothing that a real GPU does
     monkeypatch.setattr(
-        run.AutoModelForCausalLM, "from_pretrained", lambda folder, dtype: models[folder.name].to(dtype)
+        run.AutoModelForCausalLM, "from_pretrained", lambda folder, dtype, **_: models[folder.name].to(dtype)
     )
     return tmp_path
 
@@ -61,7 +61,7 @@ def result(path):
 def test_a_hybrid_is_evaluated_by_the_kernels(experiment, opened, monkeypatch):
     # every condition holds there, that positions begin anew in every token included
     for check in ("packed_documents", "_check_positions"):
-        monkeypatch.setattr(mixin, check, lambda *given: None)
+        monkeypatch.setattr(decoder, check, lambda *given: None)
     with absent_gpu() as gpu:
         run.evaluate_variant(experiment, "middle", opened / "middle", opened, opened)
     assert result(opened / "retrieval.json").provenance["attention"]["sparse"] == "triton"

@@ -37,7 +37,7 @@ def test_a_toy_run_measures_every_cell_and_says_where_it_came_from(tmp_path, cap
         assert (record["ideal_speedup"] == 1) == (record["length"] == 128)
         assert record["fraction_of_ideal"] == record["speedup"] / record["ideal_speedup"]
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 1 + len(cells)
+    assert len(lines) == 2 + len(cells), "a heading and a line below it"
 
 
 def test_the_fraction_is_the_speedup_over_the_ratio_of_pairs(monkeypatch):

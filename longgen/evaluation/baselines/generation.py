@@ -76,6 +76,9 @@ def generate(
         raise ConfigError(f"input_ids are {found}: allowed is torch.int64 [batch, tokens], not empty")
     cache = method.make_cache(model)
     ends = torch.tensor(sorted(stop), dtype=torch.int64, device=input_ids.device)
+    # a tokenizer may have more tokens than the model has scores for
+    scored = [token for token in sorted(stop) if token < model.config.vocab_size]
+    scored_ends = torch.tensor(scored, dtype=torch.int64, device=input_ids.device)
     new: list[torch.Tensor] = []
     with attention_of(model, method.attention):
         tokens, kept = input_ids, 0
@@ -84,7 +87,7 @@ def generate(
             kept = kept if new else kept_bytes(cache)
             scores = logits[:, -1]
             if len(new) < min_new_tokens:
-                scores = scores.index_fill(-1, ends[ends < scores.shape[-1]], -torch.inf)
+                scores = scores.index_fill(-1, scored_ends, -torch.inf)
             following = scores.argmax(-1, keepdim=True)
             if new:
                 following = torch.where(torch.isin(tokens, ends), tokens, following)

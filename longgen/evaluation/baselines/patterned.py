@@ -35,4 +35,6 @@ class PatternedMethod(Method):
         hybrid = self.hybrid(model.config)
         config = copy.deepcopy(model.config)
         config.longgen = {"layout": hybrid.layout.kinds(), "pattern": hybrid.pattern.to_dict()}
-        return LongGenCache(config)
+        cache = LongGenCache(config)
+        cache.reduces_another = True
+        return cache

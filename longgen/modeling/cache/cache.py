@@ -49,6 +49,8 @@ class LongGenCache(Cache):
         self.config = config
         self.max_length, self.full_bits = max_length, full_bits
         self.padded_rows: Sequence[Tokens] | None = None  # of the call under way; the model's forward sets it
+        self.reduces_another = False  # whether a model of another layout is to see, on purpose, what this one holds
+        self._mask: torch.Tensor | None = None  # of the tokens so far, as far as one was given
         super().__init__(layers=[_make_layer(groups, self._make) for groups in self.head_groups])
 
     def _make(self, sight: Sight) -> SightCacheLayer:
@@ -180,6 +182,45 @@ class LongGenCache(Cache):
             return part.get_seq_length()
         return 0 if part.seen is None else part.seen[:, None]
 
+    def check_mask(self, mask: torch.Tensor, before: int) -> None:
+        """Remember which tokens are padding, and refuse to have been told otherwise.
+
+        Args:
+            mask: [batch, tokens cached + new] booleans.
+            before: tokens cached, padding included.
+
+        Raises:
+            ValueError: of the tokens cached, others are hidden than when they were given.
+        """
+        known, batch = self._mask, len(mask)
+        if known is not None and len(known) == batch and known.shape[1] <= before:
+            same = torch.equal(mask[:, : known.shape[1]], known)
+        else:
+            same = True
+        if not same or bool((mask[:, :before].sum(1, keepdim=True) != self.row_lengths()).any()):
+            raise ValueError("attention_mask hides other tokens than it did when the cache was filled")
+        self._mask = mask
+
+    def reset(self) -> None:
+        """Forget everything."""
+        super().reset()
+        self._mask = None
+
+    def reorder_cache(self, beam_idx: torch.Tensor) -> None:
+        """Row i becomes the former row ``beam_idx[i]`` (beam search)."""
+        super().reorder_cache(beam_idx)
+        self._mask = None if self._mask is None else self._mask[beam_idx.to(self._mask.device)]
+
+    def batch_repeat_interleave(self, repeats: int) -> None:
+        """Every row ``repeats`` times."""
+        super().batch_repeat_interleave(repeats)
+        self._mask = None if self._mask is None else self._mask.repeat_interleave(repeats, dim=0)
+
+    def batch_select_indices(self, indices: torch.Tensor) -> None:
+        """Keep the rows ``indices``."""
+        super().batch_select_indices(indices)
+        self._mask = None if self._mask is None else self._mask[indices.to(self._mask.device)]
+
     def use_slots(self) -> None:
         """Make room for rows of different lengths; what is stored stays.
 
@@ -191,7 +232,10 @@ class LongGenCache(Cache):
         if self.full_bits is not None:
             raise ConfigError(f"full_bits is {self.full_bits}: allowed is None with padded batches")
         if any(part.record_past for _, part in self.parts()):
-            raise ConfigError("attention_mask hides a token and the cache is to be cropped: allowed is one of both")
+            raise ConfigError(
+                "attention_mask hides a token and the cache is to be cropped, as assisted decoding does: allowed is "
+                "one of both, or past_key_values=DynamicCache(), which evicts nothing"
+            )
         old = dict(self.parts())
         self.layers = [_make_layer(groups, SlotCacheLayer) for groups in self.head_groups]
         for name, part in self.parts():

@@ -1,28 +1,40 @@
-"""Which caches of transformers may stand in for ours."""
+"""Which caches a model takes as ``past_key_values``: ours, if made for it, and some of transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from transformers import PretrainedConfig
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, QuantizedLayer
 
+from longgen.hybrid import HeadGroup
+from longgen.modeling.cache.cache import LongGenCache
 from longgen.modeling.cache.grouped import GroupedCacheLayer
 from longgen.modeling.cache.layer import SightCacheLayer
 
 
-def check_cache(cache: Any) -> None:
-    """Refuse a cache whose layers do not give all tokens so far, in their order, and nothing else.
+def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
+    """Refuse a cache that would give other tokens, or more, than this model's layers are to see.
 
-    A static cache gives room that is not filled yet, a sliding one has forgotten tokens that full heads still see: both
-    would be taken for a cache that holds every token.
+    Ours says what its heads see, and must be of the model's layout, pattern and RoPE. One of transformers must give all
+    tokens so far, in their order, and nothing else: a static cache gives room that is not filled yet, a sliding one has
+    forgotten tokens that full heads still see.
 
     Args:
         cache: what was given as ``past_key_values``; None is fine.
+        groups: for every layer that runs, its heads grouped by what they see.
+        config: of the model.
 
     Raises:
-        ValueError: a cache that is none of ours, and no `DynamicCache` or `QuantizedCache` of plain layers.
+        ValueError: a cache made for another model, or none of ours and no `DynamicCache` or `QuantizedCache` of plain
+            layers.
     """
     if cache is None:
+        return
+    if isinstance(cache, LongGenCache):
+        if not cache.reduces_another:
+            _check_own(cache, groups, config)
         return
     problem = None
     if not isinstance(cache, Cache) or not hasattr(cache, "layers"):
@@ -38,6 +50,22 @@ def check_cache(cache: Any) -> None:
         raise ValueError(
             f"past_key_values is {problem}: allowed are a LongGenCache (with max_length where shapes must not change, "
             "as `generate` makes for cache_implementation='static'), or a DynamicCache of plain layers"
+        )
+
+
+def _check_own(cache: LongGenCache, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
+    own = cache.head_groups[: len(groups)]
+    wrong = None
+    if len(own) < len(groups):
+        wrong = f"{len(own)} layers"
+    elif any(mine is not wanted and mine != wanted for mine, wanted in zip(own, groups, strict=True)):
+        wrong = "another layout or pattern"
+    elif cache.config.rope_parameters != config.rope_parameters:
+        wrong = f"RoPE {cache.config.rope_parameters}"
+    if wrong is not None:
+        raise ValueError(
+            f"past_key_values is a LongGenCache of a model with {wrong}: allowed is LongGenCache(model.config), with "
+            "the config as it was when the model was made"
         )
 
 
