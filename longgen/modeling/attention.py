@@ -90,6 +90,12 @@ def _attention(
             raise ValueError(f"{name} is {rest[name]!r}: longgen attention supports None only")
     if dropout:
         raise ValueError(f"attention dropout is {dropout}: longgen attention supports 0 only")
+    heads = module.config.num_attention_heads
+    if query.shape[1] != heads:
+        raise ValueError(
+            f"a process has {query.shape[1]} of {heads} heads: tensor parallelism is not supported, "
+            "`sequence_parallel` of `longgen train` shares heads and tokens out"
+        )
     kernels = Kernels(backend, module.full_kernel)
     if not isinstance(key, torch.Tensor):  # pieces of our cache
         if module.sequence_parallel is not None:

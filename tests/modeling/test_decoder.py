@@ -199,3 +199,13 @@ def test_layers_compiled_one_by_one_see_padding_and_documents(layout):
     torch.testing.assert_close(got[1], expected[1], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got[2], expected[2], rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(got[3][mask.bool()], expected[0][mask.bool()], rtol=1e-4, atol=1e-5)
+
+
+def test_heads_that_are_elsewhere_are_missed():
+    hybrid = tiny_hybrid(layout="heads:1/3")
+    attention, x = hybrid.model.layers[0].self_attn, tokens(20)
+    for projection, heads in ((attention.q_proj, 2), (attention.k_proj, 1), (attention.v_proj, 1)):
+        projection.weight = torch.nn.Parameter(projection.weight[: heads * attention.head_dim])
+    for options in ({"use_cache": False}, {}):
+        with pytest.raises(ValueError, match="a process has 2 of 4 heads: tensor parallelism is not supported"):
+            hybrid(x, **options)
