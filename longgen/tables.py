@@ -93,8 +93,8 @@ class Table:
         return [*self._heading(columns), *(line for row in rows for line in row)]
 
     def _together(self, keys: list[_Column], others: list[_Column], width: int, styles: bool) -> list[str]:
-        """All columns beside each other, or as few words as need be on lines above the rows that they are of."""
-        for above in range(len(keys) + 1):
+        """All columns beside each other, or what tells a row on lines above its numbers."""
+        for above in (0, len(keys)):
             beside, indent = [*keys[above:], *others], GAP if above else ""
             _fold(keys[above:], width - len(indent) - len(GAP) - _width(others))
             if len(indent) + _width(beside) <= width:
@@ -102,12 +102,9 @@ class Table:
         else:
             return self._below_each_other([*keys, *others], len(keys), width, styles)
         lines = [f"{indent}{line}" for line in self._heading(beside)]
-        shown = ""
         for row in range(len(self._rows)):
             what = ", ".join(column.named(row) for column in keys[:above] if column.cells[row])
-            if what != shown:
-                lines += [_styled(line, BOLD, styles) for line in _wrapped(what, width)]
-                shown = what
+            lines += [_styled(line, BOLD, styles) for line in _wrapped(what, width)]
             lines += [f"{indent}{line}" for line in self._row(beside, row, styles)]
         return lines
 
