@@ -227,7 +227,7 @@ def test_what_the_kernels_cannot_serve_is_refused():
             (query.double(), key.double(), value.double()),
             "dtypes are torch.float64 and torch.float64: allowed is one of",
         ),
-        ((query, key.half(), value), "dtypes are torch.float32 and torch.float16"),
+        ((query, key.half(), value), "dtypes differ: query torch.float32, key torch.float16"),
         ((query.mT, key, value), "last dimension is not contiguous"),
         ([torch.randn(1, 2, 8, 300)] * 3, "head_dim is 300: allowed is at most 256"),
     ):
