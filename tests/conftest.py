@@ -1,7 +1,9 @@
 """Settings for all tests."""
 
 import os
+import sys
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Tiny tensors: more threads only wait for each other. Set before torch is imported, and inherited by subprocesses.
@@ -10,6 +12,18 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # How long an example takes says how busy the machine is, and nothing of the code.
 settings.register_profile("longgen", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("longgen")
+
+
+@pytest.fixture(autouse=True)
+def alone():
+    """A process group that a test joined is left again: the tests after it in this process are of a single one.
+
+    A command leaves it by ending; `train_extension` and others are called here as functions, and many times.
+    """
+    yield
+    torch = sys.modules.get("torch")  # most tests of files and tables never import it
+    if torch is not None and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def pytest_collection_modifyitems(items):

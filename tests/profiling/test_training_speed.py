@@ -15,7 +15,7 @@ from longgen.modeling import longgen_config
 from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
 from longgen.planner import training_flops
-from longgen.profiling import gpu, rounds, stacks
+from longgen.profiling import device, gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.compose import composed_seconds, parts_of
 from longgen.profiling.models import become
@@ -35,14 +35,6 @@ SMALL = SparsePattern(16, 1, 2)
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
-
-
-@pytest.fixture(autouse=True)
-def alone():
-    """What bfloat16 joined is left again: other tests are of a single process."""
-    yield
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
 
 
 @pytest.fixture
@@ -192,16 +184,16 @@ def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
 
 def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypatch):
     """By the FLOPs of as many layers as fit, at the rate of the device."""
-    monkeypatch.setattr(session, "peak_flops", lambda device: 1e3)
+    monkeypatch.setattr(session, "least_flops", lambda device: 1e3)
     (record,) = run(tmp_path, (TINY, 64))
     assert (record["status"], record["seconds"]) == ("not measured", None)
     assert record["reason"].startswith("no time left: predicted to take ")
-    monkeypatch.setattr(session, "peak_flops", lambda device: 1e15)
+    monkeypatch.setattr(session, "least_flops", lambda device: 1e15)
     assert {record["status"] for record in run(tmp_path, (TINY, 64), most_layers=2)} == {"measured"}
 
 
 def test_what_would_outlast_its_minutes_on_a_cpu_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "product_flops", lambda device: 1e11)
+    monkeypatch.setattr(device, "product_flops", lambda name: 1e11)
     monkeypatch.setattr(TrainingSlice, "step", None)
     words = ["profile", "train", "--device", "cpu", "--output", str(tmp_path), "--lengths", "131072,32768"]
     done = CliRunner().invoke(app, [*words, "--minutes", "1"], catch_exceptions=False)
