@@ -14,7 +14,7 @@ from longgen.attention.autocast import autocasted
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup
 from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Kernels, Piece, attend, in_one_row, in_rows, pieces_of
+from longgen.modeling.pieces import Kernels, Piece, attend, attend_tokens
 from longgen.modeling.shifted import shifted_attention, unshifted_heads
 from longgen.modeling.traced import attend_documents, groups_as_text
 
@@ -128,7 +128,7 @@ def _attend_all(
 ) -> torch.Tensor:
     """Attention to keys and values that are all tokens so far: [batch, query heads, q_len, head_dim]."""
     groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
-    batch, own = query.shape[0], range(num_kv_heads)
+    own = range(num_kv_heads)
     shifted = module.shifted_groups if module.training else None
     if shifted is not None and (key.shape[2] != query.shape[2] or padded_rows is not None):
         raise ValueError(SHIFTED_ALONE)
@@ -140,12 +140,7 @@ def _attend_all(
         unshifted = unshifted_heads(own, num_kv_heads)
         output = shifted_attention(query, key, value, shifted, unshifted, scaling, packed, kernels.full)
     else:
-        fold = packed is not None and batch > 1  # documents stand in one row
-        if fold:
-            query, key, value = (in_one_row(states) for states in (query, key, value))
-        pieces = pieces_of(key, value, groups, query.shape[2], padded_rows, seen_rows)
-        output = attend(query, pieces, len(own), scaling, kernels, packed)
-        output = in_rows(output, batch) if fold else output
+        output = attend_tokens(query, key, value, groups, len(own), scaling, kernels, padded_rows, seen_rows, packed)
     return output if sequence is None else sequence.to_tokens(output)
 
 

@@ -13,6 +13,7 @@ from longgen.layout import Layout
 from longgen.modeling.attention import check_implementation
 from longgen.modeling.guard import GuardedConfig
 from longgen.modeling.qualification import check_qualifies, sliding_window
+from longgen.modeling.ranges import check_rope_type
 from longgen.modeling.rope import RopeBase, extended_rope
 from longgen.pattern import SparsePattern
 
@@ -40,13 +41,14 @@ def hybrid_of(config: PretrainedConfig) -> Hybrid:
     """Layout and pattern of a converted model's config.
 
     Raises:
-        ConfigError: the config has no usable ``longgen`` entry.
+        ConfigError: the config has no usable ``longgen`` entry, or RoPE that depends on the length of a call.
     """
     entry: Any = getattr(config, "longgen", None)
     try:
         hybrid = Hybrid(Layout.from_kinds(entry["layout"]), SparsePattern(**entry["pattern"]))
     except (TypeError, KeyError) as error:
         raise ConfigError(f"config.longgen is {entry!r}: `longgen convert` writes layout and pattern there") from error
+    check_rope_type("rope_parameters", (config.rope_parameters or {}).get("rope_type", "default"))
     if hybrid.layout.num_layers != config.num_hidden_layers:
         raise ConfigError(
             f"config.longgen.layout has {hybrid.layout.num_layers} layers: the model has {config.num_hidden_layers}"

@@ -169,6 +169,45 @@ def attend(
     return output
 
 
+def attend_tokens(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    groups: Sequence[HeadGroup],
+    num_kv_heads: int,
+    scale: float | None,
+    kernels: Kernels,
+    rows: Sequence[Tokens] | None = None,
+    seen: Sequence[Tokens] | None = None,
+    packed: PackedDocuments | None = None,
+) -> torch.Tensor:
+    """Attention to keys that are all tokens so far, in order, of rows that may be padded or hold several documents.
+
+    Args:
+        query: [batch, query heads, q_len, head_dim].
+        key: [batch, KV heads, kv_len, head_dim].
+        value: like ``key``.
+        groups: as in `pieces_of`, as are ``rows`` and ``seen``.
+        num_kv_heads: of the layer.
+        scale: softmax scale; None is head_dim ** -0.5.
+        kernels: which code computes it.
+        rows: padded rows.
+        seen: padded rows of a cache.
+        packed: the documents of all rows, as if these stood one after another; without padding and cache.
+
+    Returns:
+        [batch, query heads, q_len, head_dim].
+    """
+    batch = query.shape[0]
+    fold = packed is not None and batch > 1
+    if fold:
+        query, key, value = (in_one_row(states) for states in (query, key, value))
+    output = attend(
+        query, pieces_of(key, value, groups, query.shape[2], rows, seen), num_kv_heads, scale, kernels, packed
+    )
+    return in_rows(output, batch) if fold else output
+
+
 def _attend(
     query: torch.Tensor, piece: Piece, scale: float | None, kernels: Kernels, packed: PackedDocuments | None
 ) -> torch.Tensor:

@@ -53,12 +53,13 @@ RANGES: dict[str, Range] = (
     | {"rope_theta": THETA, "partial_rotary_factor": SHARE}
 )
 
-# rope_type -> the keys that it needs, as transformers' computation of the frequencies does
+# rope_type -> the keys that it needs, as transformers' computation of the frequencies does; the original length it
+# takes from elsewhere where it is missing
 ROPE_TYPES: dict[str, tuple[str, ...]] = {
     "default": (),
     "linear": ("factor",),
-    "yarn": ("factor", "original_max_position_embeddings"),
-    "llama3": ("factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings"),
+    "yarn": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
 }
 # Frequencies that transformers takes from the longest row of each call: a row would depend on what stands beside it,
 # and keys in a cache on how their prompt was cut into chunks.
@@ -136,17 +137,25 @@ def _check_token_ids(values: dict[str, Any]) -> None:
             require(_is_whole(token) and 0 <= token < vocabulary, key, value, allowed)
 
 
-def _check_rope(name: str, parameters: Any) -> None:
-    require(isinstance(parameters, dict), name, parameters, "a mapping with rope_type and what that type needs")
-    kind = parameters.get("rope_type", parameters.get("type", "default"))
+def check_rope_type(name: str, kind: Any) -> None:
+    """Check that RoPE of type ``kind``, of the config's entry ``name``, gives a token the same angles in every call.
+
+    Raises:
+        ConfigError: it does not, or nobody knows it.
+    """
     if kind in ROPE_BY_CALL:
         raise ConfigError(
             f"{name}.rope_type is {kind!r}, whose frequencies depend on the length of each call, so that padded rows "
             f"and prompts in chunks would compute something else: allowed is one of {', '.join(ROPE_TYPES)}"
         )
     require(isinstance(kind, str) and kind in ROPE_TYPES, f"{name}.rope_type", kind, f"one of {', '.join(ROPE_TYPES)}")
-    # transformers takes the original length from elsewhere where it is not here
-    missing = [key for key in ROPE_TYPES[kind] if parameters.get(key) is None and "original" not in key]
+
+
+def _check_rope(name: str, parameters: Any) -> None:
+    require(isinstance(parameters, dict), name, parameters, "a mapping with rope_type and what that type needs")
+    kind = parameters.get("rope_type", parameters.get("type", "default"))
+    check_rope_type(name, kind)
+    missing = [key for key in ROPE_TYPES[kind] if parameters.get(key) is None]
     if missing:
         raise ConfigError(f"{name} has no {', '.join(missing)}: rope_type {kind!r} needs {', '.join(ROPE_TYPES[kind])}")
     for key, range_ in ROPE_RANGES.items():

@@ -15,9 +15,6 @@ from longgen.errors import ConfigError
 
 KEPT = "no --rope and no --rope-theta, which keeps it"
 
-# RoPE types of a base model whose frequencies do not change when `max_position_embeddings` does.
-INDEPENDENT_OF_LENGTH = ("default", "linear", "llama3", "yarn")
-
 
 class RopeBase(NamedTuple):
     """What a method starts from.
@@ -98,11 +95,6 @@ def extended_rope(base: RopeBase, method: str | None, theta: float | None, max_l
         raise ConfigError(f"max_length is {max_length!r}: allowed is a whole number >= 1")
     kind = base.parameters.get("rope_type", "default")
     if method is None:
-        if max_length is not None and kind not in INDEPENDENT_OF_LENGTH:
-            raise ConfigError(
-                f"max_length is {max_length} for a base model with rope_type {kind!r}, whose frequencies depend on its "
-                f"length: allowed is none, or a base model with {', '.join(INDEPENDENT_OF_LENGTH)}"
-            )
         return dict(base.parameters)
     if method not in ROPE_METHODS:
         raise ConfigError(f"rope is {method!r}: allowed are {', '.join(ROPE_METHODS)}")

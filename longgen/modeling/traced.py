@@ -11,6 +11,7 @@ import functools
 import json
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 
@@ -18,10 +19,13 @@ from longgen.attention import PackedDocuments
 from longgen.attention.autocast import in_one_dtype
 from longgen.hybrid import HeadGroup, Sight
 from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, real_tokens
-from longgen.modeling.pieces import Kernels, attend, in_one_row, in_rows, pieces_of
+from longgen.modeling.pieces import Kernels, attend_tokens
 from longgen.pattern import SparsePattern
 
+# An operation of a graph takes tensors, numbers and text.
+OPERATION = "longgen::attend_documents"
 BACKWARD = "longgen::attend_documents_backward"
+ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? documents, str groups, float scale, str sparse, str full"
 
 
 def document_numbers(
@@ -86,48 +90,7 @@ def attend_documents(
         ValueError: when it runs: positions that do not rise in a call with a mask.
     """
     scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return _operation(query, key, value, documents, groups, scale, kernels.sparse, kernels.full)
-
-
-@torch.library.custom_op("longgen::attend_documents", mutates_args=())
-def _operation(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    documents: torch.Tensor | None,
-    groups: str,
-    scale: float,
-    sparse: str,
-    full: str,
-) -> torch.Tensor:
-    return _attend(query, key, value, documents, groups, scale, sparse, full).contiguous()
-
-
-# Not a `custom_op`, within which no gradient can be taken: that excludes autograd for all that it calls.
-torch.library.define(
-    BACKWARD,
-    "(Tensor gradient, Tensor query, Tensor key, Tensor value, Tensor? documents, str groups, float scale, str sparse, "
-    "str full) -> (Tensor, Tensor, Tensor)",
-)
-
-
-@torch.library.impl(BACKWARD, "default")
-def _backward_operation(
-    gradient: torch.Tensor,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    documents: torch.Tensor | None,
-    groups: str,
-    scale: float,
-    sparse: str,
-    full: str,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    with torch.enable_grad():
-        query, key, value = states = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
-        output = _attend(query, key, value, documents, groups, scale, sparse, full)
-        gradients = torch.autograd.grad(output, states, gradient)
-    return tuple(own.contiguous() for own in gradients)  # type: ignore[return-value]
+    return torch.ops.longgen.attend_documents(query, key, value, documents, groups, scale, kernels.sparse, kernels.full)
 
 
 def _attend(
@@ -140,44 +103,52 @@ def _attend(
     sparse: str,
     full: str,
 ) -> torch.Tensor:
-    heads, kernels, count = _read(groups), Kernels(sparse, full), key.shape[1]
-    rows = None
+    rows = packed = None
     if documents is not None:
         if int(documents.min()) < 0:
             raise ValueError(POSITIONS_DO_NOT_RISE)
         rows = real_tokens(documents > 0)
-    if documents is None or int(documents.max()) < 2:
-        return attend(query, pieces_of(key, value, heads, query.shape[2], rows), count, scale, kernels)
+        if int(documents.max()) > 1:
+            packed = _packed(documents)
+    heads, kernels = _read(groups), Kernels(sparse, full)
+    return attend_tokens(query, key, value, heads, key.shape[1], scale, kernels, rows, packed=packed).contiguous()
+
+
+def _packed(documents: torch.Tensor) -> PackedDocuments:
+    """The documents of all rows, as if these stood one after another."""
     borders = documents.flatten().diff().nonzero().flatten() + 1
     starts = torch.arange(0, documents.numel(), documents.shape[1], device=documents.device)
     ends = [*torch.cat([borders, starts]).unique().tolist(), documents.numel()]
-    packed = PackedDocuments.of_lengths([end - start for start, end in pairwise(ends)], query.device)
-    query, key, value = (in_one_row(states) for states in (query, key, value))
-    pieces = pieces_of(key, value, heads, query.shape[2])
-    return in_rows(attend(query, pieces, count, scale, kernels, packed), len(documents))
+    return PackedDocuments.of_lengths([end - start for start, end in pairwise(ends)], documents.device)
 
 
-@_operation.register_fake
-def _(query: torch.Tensor, *_: object) -> torch.Tensor:
-    return query.new_empty(query.shape)
+def _gradients(
+    gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *rest: Any
+) -> tuple[torch.Tensor, ...]:
+    with torch.enable_grad():
+        query, key, value = states = [tensor.detach().requires_grad_() for tensor in (query, key, value)]
+        gradients = torch.autograd.grad(_attend(query, key, value, *rest), states, gradient)
+    return tuple(own.contiguous() for own in gradients)
 
 
-@torch.library.register_fake(BACKWARD)
-def _(gradient: torch.Tensor, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *_: object) -> tuple:
-    return tuple(states.new_empty(states.shape) for states in (query, key, value))
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+    ctx.save_for_backward(*inputs[:4])
+    ctx.options = inputs[4:]
 
 
-def _keep(ctx: object, inputs: tuple, output: torch.Tensor) -> None:
-    ctx.save_for_backward(*inputs[:4])  # type: ignore[attr-defined]
-    ctx.options = inputs[4:]  # type: ignore[attr-defined]
+def _differentiate(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+    gradients = torch.ops.longgen.attend_documents_backward(gradient, *ctx.saved_tensors, *ctx.options)
+    return *gradients, None, None, None, None, None
 
 
-def _differentiate(ctx: object, gradient: torch.Tensor) -> tuple:
-    gradients = torch.ops.longgen.attend_documents_backward(gradient, *ctx.saved_tensors, *ctx.options)  # type: ignore[attr-defined]
-    return (*gradients, None, None, None, None, None)
-
-
-_operation.register_autograd(_differentiate, setup_context=_keep)
+# Not by `torch.library.custom_op`, within which no gradient can be taken: it excludes autograd for all that it calls.
+torch.library.define(OPERATION, f"({ARGUMENTS}) -> Tensor")
+torch.library.define(BACKWARD, f"(Tensor gradient, {ARGUMENTS}) -> (Tensor, Tensor, Tensor)")
+torch.library.impl(OPERATION, "default", _attend)
+torch.library.impl(BACKWARD, "default", _gradients)
+torch.library.register_fake(OPERATION, lambda query, *_: query.new_empty(query.shape))
+torch.library.register_fake(BACKWARD, lambda gradient, *states: tuple(own.new_empty(own.shape) for own in states[:3]))
+torch.library.register_autograd(OPERATION, _differentiate, setup_context=_keep)
 
 
 def groups_as_text(groups: Sequence[HeadGroup]) -> str:

@@ -124,11 +124,6 @@ DEFAULT = {"rope_type": "default", "rope_theta": THETA}
         (DEFAULT, (None, None, 0), r"max_length is 0: allowed is a whole number >= 1"),
         (LLAMA3, (None, 5e6, None), r"rope is 'abf' for a base model with rope_type 'llama3': allowed is no --rope"),
         (LLAMA3, ("yarn", None, 4096), r"rope is 'yarn' for a base model with rope_type 'llama3': allowed is no"),
-        (
-            DEFAULT | {"rope_type": "dynamic", "factor": 2.0},
-            (None, None, 4096),
-            r"max_length is 4096 for a base model with rope_type 'dynamic', whose frequencies depend on its length",
-        ),
     ],
 )
 def test_contradictions_are_refused(parameters, request_, message):

@@ -10,6 +10,7 @@ import huggingface_hub
 from huggingface_hub import errors
 
 from longgen.errors import ArtifactError
+from longgen.foreign import first_line
 from longgen.modeling.conversion.safetensors_file import TensorInfo, tensor_info
 from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, read_mapping
 
@@ -103,7 +104,7 @@ def _explain(error: Exception, repository: str, revision: str | None) -> NoRetur
     elif isinstance(error, errors.RevisionNotFoundError):
         text = f"revision is {revision!r}: {repository} has no such branch, tag or commit"
     else:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         text = (
             f"{repository} is no folder, and the hub did not give it ({reason}): give a folder, or "
             "download the repository where there is a connection"
