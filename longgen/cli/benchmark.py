@@ -62,7 +62,7 @@ def prepare(
     from transformers import AutoTokenizer
 
     from longgen.evaluation.benchmarks import benchmark, check_tasks
-    from longgen.evaluation.runs.prompts import check_prompts, write_index, write_prompts
+    from longgen.evaluation.runs.prompts import PromptSource, check_prompts, write_index, write_prompts
     from longgen.progress import progress_bar
     from longgen.provenance import fingerprint
 
@@ -81,13 +81,12 @@ def prepare(
     root = None if data_root is None else Path(data_root)
     made: list[PromptFile] = []
     lengths: Sequence[int | None] = length or [None]
-    check_prompts(chosen, tasks, lengths, samples, loaded, identity, seed, root, output, **options)
+    source = PromptSource(chosen, samples, loaded, identity, seed, root, output, options)
+    check_prompts(source, tasks, lengths)
     with progress_bar(len(tasks) * len(lengths), f"{name} prompts", "file") as bar:
         for each in tasks:
             for tokens in lengths:
-                made.append(
-                    write_prompts(chosen, each, tokens, samples, loaded, identity, seed, root, output, **options)
-                )
+                made.append(write_prompts(source, each, tokens))
                 bar.update()
     if index is not None:
         write_index(index, made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from longgen.errors import ConfigError
 from longgen.evaluation.samples import Sample
@@ -32,7 +33,8 @@ class Benchmark:
     summarise: Summarise
 
 
-# name -> module with TASKS, prepare, check, score and summarise; imported when it is asked for
+# name -> module with TASKS, prepare, score and summarise, and check where calling prepare is not enough; imported when
+# it is asked for
 BENCHMARKS = {
     "needle": "longgen.evaluation.needle",
     "ruler": "longgen.evaluation.ruler",
@@ -51,7 +53,12 @@ def benchmark(name: str) -> Benchmark:
         found = module.score(sample, prediction)
         return found if isinstance(found, dict) else {"score": found}
 
-    return Benchmark(name, tuple(module.TASKS), module.prepare, module.check, score, module.summarise)
+    def check(*asked: Any, **options: Any) -> int:
+        module.prepare(*asked, **options)  # which raises before its first sample
+        return 0
+
+    checked = getattr(module, "check", check)
+    return Benchmark(name, tuple(module.TASKS), module.prepare, checked, score, module.summarise)
 
 
 def check_tasks(chosen: Benchmark, tasks: list[str]) -> list[str]:

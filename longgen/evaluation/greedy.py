@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from transformers import GenerationConfig
-
 
 def end_tokens(model: Any) -> list[int]:
     """The tokens at which a model itself ends an answer, from its generation defaults."""
@@ -27,6 +25,8 @@ def greedy_decoding(model: Any) -> Iterator[None]:
     Args:
         model: a Hugging Face causal LM; it has its own defaults again afterwards.
     """
+    from transformers import GenerationConfig  # whoever scores answers alone does without
+
     own = model.generation_config
     model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=end_tokens(model) or None)
     try:

@@ -96,17 +96,9 @@ def prepare(
             )
 
 
-def check(
-    task: str,
-    length: int,
-    count: int,
-    tokenizer: Any,
-    seed: int,
-    data_root: Path | None = None,
-    depths: Sequence[float] = (0.0,),
-) -> int:
+def check(*asked: Any, **options: Any) -> int:
     """Make the first prompt, and raise what `prepare` raises; 0: the length will do."""
-    next(prepare(task, length, 1, tokenizer, seed, data_root, depths))
+    next(prepare(*asked, **options), None)
     return 0
 
 
@@ -167,6 +159,7 @@ def _haystack(tokenizer: Any, text: str, length: int) -> list[int]:
     return (tokens * (length // len(tokens) + 1)) if len(tokens) < length else tokens
 
 
+@functools.lru_cache(maxsize=16)
 def _beginning(tokenizer: Any, text: str, length: int) -> list[int]:
     """The first tokens of the haystack by Fu et al.'s code: special ones, cut to ``length``, as text, and once more."""
     tokens, repeated = tokenizer.encode(text), text

@@ -9,7 +9,7 @@ import torch
 
 from longgen.config import Experiment, SourceSettings, needed
 from longgen.data.sources import load_documents
-from longgen.data.tokenization import encode_text
+from longgen.data.tokenization import TextEncoder
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row, row_batches
 from longgen.evaluation.baselines.gates_file import Gates, save_gates, weights_fingerprint
@@ -33,8 +33,10 @@ def learn_passkey_gates(experiment: Experiment, model_folder: Path, output: Path
     model, tokenizer = load_model(model_folder, getattr(torch, benchmarks.dtype), benchmarks.device)
     length = asked.length or experiment.extension.max_length
 
+    encoder = TextEncoder(tokenizer)
+
     def encode(text: str) -> np.ndarray:
-        return np.asarray(encode_text(tokenizer, text), dtype=np.int64)
+        return np.asarray(encoder(text), dtype=np.int64)
 
     text = encode("\n".join(document.text for document in load_documents(TEXT)))
     text = np.tile(text, length // len(text) + 1)

@@ -9,9 +9,10 @@ import pytest
 
 from longgen.data.tokenization import TextEncoder, encode_prompt
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.babilong import check, prepare
+from longgen.evaluation.babilong import prepare
 from longgen.evaluation.babilong.generator import Background, hidden
 from longgen.evaluation.babilong.stories import load_stories
+from longgen.evaluation.benchmarks import benchmark
 from tests.evaluation.test_ruler_official import small_tokenizer
 
 pytest.importorskip("nltk")
@@ -176,7 +177,7 @@ def test_missing_stories_and_books_are_named(tokenizer, data_root):
     with pytest.raises(ArtifactError, match=named):
         prepare("qa1", 4096, None, tokenizer, 0, data_root)  # before the first text is asked for
     with pytest.raises(ArtifactError, match=named):
-        check("qa1", 4096, None, tokenizer, 0, data_root)
+        benchmark("babilong").check("qa1", 4096, None, tokenizer, 0, data_root)
     for path in (data_root / "books").iterdir():
         path.write_text(" \n")
     with pytest.raises(ArtifactError, match=r"books/\*.txt hold no text"):

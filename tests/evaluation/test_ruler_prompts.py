@@ -15,7 +15,7 @@ from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.essays import Essays, plain_sentences
 from longgen.evaluation.ruler.tasks import find_task
 from longgen.evaluation.ruler.words import HyphenatedPairs, keys, word_lists
-from longgen.evaluation.runs.prompts import check_prompts
+from longgen.evaluation.runs.prompts import PromptSource, check_prompts
 from tests.evaluation.test_ruler_official import small_tokenizer, write_official_data
 
 ESSAY_TASKS = [task for task in TASKS if find_task(task).options.get("haystack") == "essay"]
@@ -265,22 +265,22 @@ def test_hotpotqa_as_the_hub_has_it_gives_the_same_prompts(tokenizer, official):
 def test_a_length_is_checked_for_all_tasks_before_any_prompt_is_written(tmp_path):
     save_byte_tokenizer(tmp_path / "tokenizer")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
-    arguments = (1, tokenizer, "bytes", 0, None, tmp_path / "prompts")
+    source = PromptSource(benchmark("ruler"), 1, tokenizer, "bytes", 0, None, tmp_path / "prompts")
     asked = r"length is 1024: .* allowed is ([\d,]+) or more .*about niah_single_2 [\d,]+\)"
     with pytest.raises(ConfigError, match=f"{asked}; ruler, task vt: tokenizer needs more than 500 tokens") as short:
-        check_prompts(benchmark("ruler"), ["niah_single_1", "niah_single_2", "vt"], [1024], *arguments)
+        check_prompts(source, ["niah_single_1", "niah_single_2", "vt"], [1024])
     enough = int(re.match(asked, str(short.value))[1].replace(",", ""))
     for task in ("niah_single_1", "niah_single_2"):
         (sample,) = prepare(task, enough, 1, tokenizer, 0)
         assert len(sample.prompt.encode()) + sample.max_new_tokens <= enough
     with pytest.raises(ConfigError, match="ruler, task vt: length is None: allowed is at least 512 tokens"):
-        check_prompts(benchmark("ruler"), ["vt"], [None], *arguments)
+        check_prompts(source, ["vt"], [None])
     assert not (tmp_path / "prompts").exists()
 
 
 def test_data_of_all_tasks_is_checked_before_any_prompt_is_written(tokenizer, official):
-    arguments = (1, tokenizer, "small", 0, official, official / "prompts")
-    check_prompts(benchmark("ruler"), ["vt", "qa_2"], [8192], *arguments)
+    source = PromptSource(benchmark("ruler"), 1, tokenizer, "small", 0, official, official / "prompts")
+    check_prompts(source, ["vt", "qa_2"], [8192])
     (official / "ruler" / "hotpotqa.json").write_text("[{}]")
     with pytest.raises(ArtifactError, match=r"ruler, task qa_2: .*hotpotqa.json, record 1: context is missing"):
-        check_prompts(benchmark("ruler"), ["vt", "qa_2"], [8192], *arguments)
+        check_prompts(source, ["vt", "qa_2"], [8192])

@@ -18,7 +18,7 @@ from longgen.data.vocabulary import BOS_ID, EOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark, check_tasks
 from longgen.evaluation.runs.predict import Generated, answers_folder, predict, read_answers
-from longgen.evaluation.runs.prompts import PromptFile, write_prompts
+from longgen.evaluation.runs.prompts import PromptFile, PromptSource, write_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records
 
 MODEL = {"weights": "one"}
@@ -33,8 +33,10 @@ def tokenizer(tmp_path_factory):
 
 
 def made(folder, tokenizer, **changes) -> PromptFile:
-    asked = {"task": "keys", "length": 700, "count": 2, "tokenizer_fingerprint": "bytes", "seed": 0, "data_root": None}
-    return write_prompts(benchmark("needle"), tokenizer=tokenizer, folder=folder / "prompts", **(asked | changes))
+    task, length = changes.pop("task", "keys"), changes.pop("length", 700)
+    asked = {"count": 2, "tokenizer_fingerprint": "bytes", "seed": 0, "data_root": None} | changes
+    source = PromptSource(benchmark("needle"), tokenizer=tokenizer, folder=folder / "prompts", **asked)
+    return write_prompts(source, task, length)
 
 
 def scores(prompts: PromptFile, folder: Path) -> list[dict]:

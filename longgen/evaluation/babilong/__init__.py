@@ -1,8 +1,8 @@
 """BABILong (Kuratov et al. 2024, arXiv 2406.10149): prompts, scores and averages as its own code has them."""
 
-from longgen.evaluation.babilong.prompts import TASKS, check, prepare
+from longgen.evaluation.babilong.prompts import TASKS, prepare
 from longgen.evaluation.babilong.records import CONFIGS
 from longgen.evaluation.babilong.scoring import score
 from longgen.evaluation.babilong.summary import accuracy, average, summarise
 
-__all__ = ["CONFIGS", "TASKS", "accuracy", "average", "check", "prepare", "score", "summarise"]
+__all__ = ["CONFIGS", "TASKS", "accuracy", "average", "prepare", "score", "summarise"]

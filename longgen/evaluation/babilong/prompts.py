@@ -80,11 +80,3 @@ def prepare(
     if isinstance(records, GeneratedRecords):
         return map(sample, records.choose(count, seed))
     return map(sample, choose(len(records), count, seed))
-
-
-def check(
-    task: str, length: int | None, count: int | None, tokenizer: Any, seed: int, data_root: Path | None = None
-) -> int:
-    """Check a task's data and length as `prepare` does, and raise what it raises; 0: the length will do."""
-    prepare(task, length, count, tokenizer, seed, data_root)
-    return 0

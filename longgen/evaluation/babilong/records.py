@@ -10,8 +10,8 @@ from typing import Any
 
 from longgen.data.long.source_files import data_package
 from longgen.errors import ArtifactError
-from longgen.evaluation.babilong.scoring import counted_labels, target_labels
-from longgen.evaluation.sources import checked, hub_dataset, json_lines, require_field
+from longgen.evaluation.babilong.scoring import require_scorable
+from longgen.evaluation.sources import checked, hub_dataset, json_lines
 
 # 100 samples of every task and length; the same with 1,000 up to 32k is RMT-team/babilong-1k-samples.
 DATASET = "RMT-team/babilong"
@@ -57,10 +57,7 @@ def load_records(task: str, config: str, data_root: Path) -> list[Record]:
     records = []
     for place, row in rows:
         record = checked(Record, row, place)
-        counted = counted_labels(task, record.question)
-        scorable = counted.issuperset(target_labels(record.target))
-        allowed = f"a label of {task} that the question does not name: {', '.join(sorted(counted))}"
-        require_field(scorable, place, "target", record.target, allowed)
+        require_scorable(task, record.question, record.target, place, "target")
         records.append(record)
     if not records:
         raise ArtifactError(f"{task} of {config} in {data_root} has no records")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
+from longgen.evaluation.sources import require_field
 
 
 def first_sentence(prediction: str) -> str:
@@ -29,6 +30,13 @@ def score(sample: Sample, prediction: str) -> float:
     named = {label for label in counted_labels(sample.task, asked) if label in said}
     wanted = target_labels(target)
     return float(named.issuperset(wanted) and len(named) == len(wanted))
+
+
+def require_scorable(task: str, question: str, target: str, place: str, name: str) -> None:
+    """Raise ArtifactError unless an answer can be right: ``target`` is what ``place`` has as ``name``."""
+    counted = counted_labels(task, question)
+    allowed = f"a label of {task} that the question does not name: {', '.join(sorted(counted))}"
+    require_field(counted.issuperset(target_labels(target)), place, name, target, allowed)
 
 
 def counted_labels(task: str, question: str) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from longgen.data.tokenization import encode_text
+from longgen.data.tokenization import TextEncoder
 from longgen.evaluation.babilong.records import Record
 from longgen.strict import require
 
@@ -35,12 +35,13 @@ def stand_in_records(task: str, length: int, size: Callable[[Record], int], toke
     Raises:
         ConfigError: ``length`` is too short.
     """
+    encode = TextEncoder(tokenizer)
     records = []
     for number, story in enumerate(_text()["stories"][task]):
         generator = np.random.default_rng([seed, length, number])
         facts = story["facts"].splitlines()
         bare = Record(" ".join(facts), story["question"], str(story["target"]))
-        records.append(_hidden(facts, bare, length, size, tokenizer, generator) if length else bare)
+        records.append(_hidden(facts, bare, length, size, encode, generator) if length else bare)
     return records
 
 
@@ -55,7 +56,7 @@ def _hidden(
     bare: Record,
     length: int,
     size: Callable[[Record], int],
-    tokenizer: Any,
+    encode: TextEncoder,
     generator: np.random.Generator,
 ) -> Record:
     tokens = size(bare)
@@ -63,7 +64,7 @@ def _hidden(
     sentences: list[str] = []
     while tokens <= length:
         sentences.append(filler_sentence(generator))
-        tokens += len(encode_text(tokenizer, " " + sentences[-1]))
+        tokens += len(encode(" " + sentences[-1]))
     # the last one is too many; the sum of the parts may be off where a tokenizer joins across sentences
     while True:
         sentences.pop()

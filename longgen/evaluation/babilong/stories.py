@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longgen.errors import ArtifactError
-from longgen.evaluation.babilong.scoring import counted_labels, target_labels
+from longgen.evaluation.babilong.scoring import require_scorable
 from longgen.evaluation.sources import require_field
 
 FOLDER = "babi"  # below the data root
@@ -68,9 +68,7 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
         if answer is None:
             facts.append(text)
             continue
-        counted = counted_labels(task, text)
-        allowed = f"a label of {task} that the question does not name: {', '.join(sorted(counted))}"
-        require_field(counted.issuperset(target_labels(answer)), place, "the answer", answer, allowed)
+        require_scorable(task, text, answer, place, "the answer")
         stories.append(Story(tuple(facts), text, answer))
     if not stories:
         raise ArtifactError(f"{path} has no questions")

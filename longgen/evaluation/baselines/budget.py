@@ -9,7 +9,7 @@ from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import DuoAttention
 from longgen.evaluation.baselines.h2o import H2O
 from longgen.evaluation.baselines.lm_infinite import LMInfinite
-from longgen.evaluation.baselines.method import Method, check_count, kv_heads_of
+from longgen.evaluation.baselines.method import Method, check_count, full_kv_bytes, token_bytes
 from longgen.evaluation.baselines.pyramidkv import PyramidKV
 from longgen.evaluation.baselines.sink_window import SinkWindow
 from longgen.evaluation.baselines.snapkv import SnapKV
@@ -72,6 +72,4 @@ def method_for_budget(
         method = METHODS[name].for_tokens(Fraction(str(fraction)) * length, length, config, **fields)
     except (TypeError, ConfigError) as error:
         raise ConfigError(f"{name}: {error}") from error
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    token = 2 * head_dim * model.dtype.itemsize
-    return Budgeted(method, method.kept_tokens(length, config) * token, length * kv_heads_of(config) * token)
+    return Budgeted(method, method.kept_tokens(length, config) * token_bytes(model), full_kv_bytes(model, length))

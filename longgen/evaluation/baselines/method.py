@@ -68,6 +68,18 @@ def kv_heads_of(config: PretrainedConfig) -> int:
     return int(config.num_hidden_layers * config.num_key_value_heads)
 
 
+def token_bytes(model: Any) -> int:
+    """Bytes of a token's key and value in one KV head, in the dtype of the model's weights."""
+    config = model.config
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * head_dim * model.dtype.itemsize)
+
+
+def full_kv_bytes(model: Any, length: int) -> int:
+    """Bytes of keys and values of one sequence of ``length`` tokens, were all heads full."""
+    return kv_heads_of(model.config) * length * token_bytes(model)
+
+
 def check_full(config: PretrainedConfig) -> None:
     """Raise ConfigError unless ``config`` is of a longgen model with full attention in all heads."""
     layout = hybrid_of(config).layout

@@ -11,14 +11,12 @@ import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
 
-from longgen.errors import ConfigError
 from longgen.evaluation.baselines.method import Method, kv_heads_of
 from longgen.evaluation.baselines.scores import scores_at_once
 from longgen.hybrid import Sight
 from longgen.modeling.cache.exact import SparseCacheLayer
 from longgen.modeling.padding import Tokens
 from longgen.modeling.pieces import Piece
-from longgen.modeling.rope import INDEPENDENT_OF_LENGTH
 from longgen.pattern import SparsePattern
 
 
@@ -74,14 +72,7 @@ class RepositionedMethod(Method):
         return self.pattern.kept_count(length) * kv_heads_of(config)
 
     def make_cache(self, model: Any) -> Cache:
-        """A `RepositionedLayer` for every layer.
-
-        Raises:
-            ConfigError: RoPE whose frequencies change with the length.
-        """
-        kind = model.config.rope_parameters["rope_type"]
-        if kind not in INDEPENDENT_OF_LENGTH:
-            raise ConfigError(f"rope_type is {kind!r}: allowed are {', '.join(INDEPENDENT_OF_LENGTH)}")
+        """A `RepositionedLayer` for every layer."""
         inv_freq = model.model.rotary_emb.inv_freq
         return Cache(layers=[RepositionedLayer(self, inv_freq) for _ in range(model.config.num_hidden_layers)])
 

@@ -84,11 +84,3 @@ def _sample(task: str, record: Record, length: int | None, tokenizer: Any, stand
     if "stop" in rules:
         meta["stop"] = rules["stop"]
     return Sample("longbench", task, record.id, prompt, record.answers, rules["max_new_tokens"], length, meta)
-
-
-def check(
-    task: str, length: int | None, count: int | None, tokenizer: Any, seed: int, data_root: Path | None = None
-) -> int:
-    """Check a task's data and length as `prepare` does, and raise what it raises; 0: the length will do."""
-    prepare(task, length, count, tokenizer, seed, data_root)
-    return 0

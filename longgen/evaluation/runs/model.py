@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, 
 
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import kept_bytes
-from longgen.evaluation.baselines.method import kv_heads_of
+from longgen.evaluation.baselines.method import full_kv_bytes
 from longgen.evaluation.greedy import end_tokens, greedy_decoding
 from longgen.evaluation.likelihood import PREFILL_TOKENS
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
@@ -43,13 +43,6 @@ def model_identity(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
 def attention_kernels(model: Any) -> dict[str, str]:
     """Which of our code computes attention, for a result's provenance; nothing where the model is no hybrid."""
     return model.attention_kernels() if isinstance(model, LongGenMixin) else {}
-
-
-def full_kv_bytes(model: Any, length: int) -> int:
-    """Bytes of keys and values of one sequence of ``length`` tokens, were all heads full."""
-    config = model.config
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * kv_heads_of(config) * length * head_dim * next(model.parameters()).element_size()
 
 
 def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import torch
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from longgen.data.tokenization import encode_prompt, encode_text
 from longgen.errors import ConfigError
@@ -18,6 +16,9 @@ from longgen.evaluation.samples import Sample
 from longgen.files import read_json, write_json
 from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
+
+if TYPE_CHECKING:
+    import torch  # whoever scores answers alone does without
 
 ANSWERED_BY = "answered-by.json"
 # Part of who answered: rises with every change of how answers come about, so that older ones are given anew.
@@ -157,6 +158,8 @@ def _prompt(tokenizer: Any, sample: Sample) -> list[int]:
 def _answers(
     batch: list[Sample], tokenizer: Any, generate: Generate, device: torch.device | str
 ) -> tuple[list[str], float | None]:
+    import torch
+
     rows = [_prompt(tokenizer, sample) for sample in batch]
     width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
     tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)

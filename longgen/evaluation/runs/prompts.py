@@ -6,12 +6,14 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from longgen.errors import ArtifactError, ConfigError, LongGenError
+from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
@@ -20,6 +22,9 @@ from longgen.files import atomic_file, read_json, read_mapping, write_json
 from longgen.provenance import fingerprint
 
 MADE_BY = "longgen benchmark prepare"
+# Part of what prompts are made from: rises with every change of how they come about, so that older ones are made anew.
+# 2: RULER's essays and counts, BABILong's stand-in texts and LongBench's cutting as one way to tokenise has them.
+PREPARING = 2
 
 
 @dataclass(frozen=True)
@@ -58,15 +63,15 @@ class PromptFile:
     def __iter__(self) -> Iterator[Sample]:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
-                fault, sample = "its fields are not those of a prompt", None
                 try:
                     sample = Sample(**json.loads(line))
-                except ValueError as error:
-                    fault = json_fault(error)
-                except TypeError:
-                    pass
-                if sample is None:
-                    raise ArtifactError(f"{self.path}:{number} is no sample ({fault}): `{MADE_BY}` makes it anew")
+                except (ValueError, TypeError) as error:
+                    fault = (
+                        "its fields are not those of a prompt" if isinstance(error, TypeError) else json_fault(error)
+                    )
+                    raise ArtifactError(
+                        f"{self.path}:{number} is no sample ({fault}): `{MADE_BY}` makes it anew"
+                    ) from None
                 yield sample
 
 
@@ -105,70 +110,103 @@ def prompt_hash(sample: Sample) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
-def write_prompts(
-    chosen: Benchmark,
-    task: str,
-    length: int | None,
-    count: int,
-    tokenizer: Any,
-    tokenizer_fingerprint: str,
-    seed: int,
-    data_root: Path | None,
-    folder: Path,
-    **options: Any,
-) -> PromptFile:
-    """Make the prompts of a task below ``folder``, unless they are there, made from the same.
+@dataclass(frozen=True)
+class PromptSource:
+    """What the prompts of all tasks and lengths of one call are made from.
 
-    Args:
+    Attributes:
         chosen: the benchmark.
-        task: of it.
-        length: in tokens; None where prompts have a natural length.
         count: samples, or samples per depth (`longgen.evaluation.needle`).
         tokenizer: Hugging Face tokenizer, by which lengths are counted.
         tokenizer_fingerprint: of its files.
         seed: of all random choices.
         data_root: folder of the benchmarks' own data; None for stand-in data.
         folder: of all prompts.
-        **options: of the benchmark's ``prepare``: ``depths`` of needles.
+        options: of the benchmark's ``prepare``: ``depths`` of needles.
+    """
+
+    chosen: Benchmark
+    count: int
+    tokenizer: Any
+    tokenizer_fingerprint: str
+    seed: int
+    data_root: Path | None
+    folder: Path
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def _data(self) -> str | None:
+        return _listing(self.data_root)
+
+    def path(self, task: str, length: int | None) -> Path:
+        """Where the prompts of a task at a length are; None is their natural length."""
+        return self.folder / self.chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
+
+    def made_from(self, task: str, length: int | None) -> dict[str, Any]:
+        """What they depend on."""
+        return {
+            "preparing": PREPARING,
+            "benchmark": self.chosen.name,
+            "task": task,
+            "length": length,
+            "count": self.count,
+            "tokenizer": self.tokenizer_fingerprint,
+            "seed": self.seed,
+            "data": self._data,
+            "protocol": fingerprint(protocol(self.chosen.name)),
+            "options": self.options,
+        }
+
+    def is_there(self, task: str, length: int | None) -> bool:
+        """Whether they have been made, from the same."""
+        path = self.path(task, length)
+        manifest = path.with_suffix(".json")
+        if not manifest.exists() or not path.exists():
+            return False
+        return bool(read_mapping(manifest, MADE_BY, made_from=dict)["made_from"] == self.made_from(task, length))
+
+    def ask(self, function: Callable[..., Any], task: str, length: int | None) -> Any:
+        """``function``, the benchmark's ``prepare`` or ``check``, with all that it needs."""
+        return function(task, length, self.count, self.tokenizer, self.seed, self.data_root, **self.options)
+
+    @contextmanager
+    def named(self, task: str) -> Iterator[None]:
+        """Errors within it name benchmark and task."""
+        try:
+            yield
+        except (ArtifactError, ConfigError) as error:
+            raise type(error)(f"{self.chosen.name}, task {task}: {error}") from None
+
+
+def write_prompts(source: PromptSource, task: str, length: int | None) -> PromptFile:
+    """Make the prompts of a task, unless they are there, made from the same.
+
+    Args:
+        source: what they are made from.
+        task: of the benchmark.
+        length: in tokens; None where prompts have a natural length.
 
     Raises:
         ArtifactError, ConfigError: as the benchmark's ``prepare``.
     """
-    path = _path(folder, chosen, task, length)
-    made_from = _made_from(chosen, task, length, count, tokenizer_fingerprint, seed, data_root, options)
-    if _is_there(path, made_from):
+    path = source.path(task, length)
+    if source.is_there(task, length):
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        try:
-            for sample in chosen.prepare(task, length, count, tokenizer, seed, data_root, **options):
-                line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
-                digest.update(line.encode())
-                file.write(line)
-                samples += 1
-                stand_in |= sample.meta.get("stand_in", True)
-        except LongGenError as error:
-            raise type(error)(f"{chosen.name}, task {task}: {error}") from None
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file, source.named(task):
+        for sample in source.ask(source.chosen.prepare, task, length):
+            line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
+            digest.update(line.encode())
+            file.write(line)
+            samples += 1
+            stand_in |= sample.meta.get("stand_in", True)
     described = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
-    write_json(path.with_suffix(".json"), described | {"made_from": made_from})
+    write_json(path.with_suffix(".json"), described | {"made_from": source.made_from(task, length)})
     return PromptFile.open(path)
 
 
-def check_prompts(
-    chosen: Benchmark,
-    tasks: Sequence[str],
-    lengths: Sequence[int | None],
-    count: int,
-    tokenizer: Any,
-    tokenizer_fingerprint: str,
-    seed: int,
-    data_root: Path | None,
-    folder: Path,
-    **options: Any,
-) -> None:
+def check_prompts(source: PromptSource, tasks: Sequence[str], lengths: Sequence[int | None]) -> None:
     """Check that `write_prompts` can make all that is not there: every task at every length, before any is written.
-
-    Args: as `write_prompts`, for several tasks and lengths.
 
     Raises:
         ConfigError: a length is too short, with one that would do for all tasks; or as the benchmark's ``prepare``.
@@ -176,17 +214,14 @@ def check_prompts(
     """
 
     def check(task: str, length: int | None) -> int:
-        try:
-            return chosen.check(task, length, count, tokenizer, seed, data_root, **options)
-        except LongGenError as error:
-            raise type(error)(f"{chosen.name}, task {task}: {error}") from None
+        with source.named(task):
+            return int(source.ask(source.chosen.check, task, length))
 
     for length in lengths:
-        made_from = (length, count, tokenizer_fingerprint, seed, data_root, options)
         needed: dict[str, int] = {}
         faults: list[str] = []
         for task in tasks:
-            if not _is_there(_path(folder, chosen, task, length), _made_from(chosen, task, *made_from)):
+            if not source.is_there(task, length):
                 try:
                     needed[task] = check(task, length)
                 except ConfigError as error:  # no length helps; but that of the others is said as well
@@ -197,44 +232,11 @@ def check_prompts(
                 enough = further
             faults.insert(
                 0,
-                f"length is {length}: with this tokenizer allowed is {enough:,} or more for all tasks of {chosen.name} "
-                f"that were asked for (about {short})",
+                f"length is {length}: with this tokenizer allowed is {enough:,} or more for all tasks of "
+                f"{source.chosen.name} that were asked for (about {short})",
             )
         if faults:
             raise ConfigError("; ".join(faults[:2]))
-
-
-def _path(folder: Path, chosen: Benchmark, task: str, length: int | None) -> Path:
-    return folder / chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
-
-
-def _made_from(
-    chosen: Benchmark,
-    task: str,
-    length: int | None,
-    count: int,
-    tokenizer_fingerprint: str,
-    seed: int,
-    data_root: Path | None,
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    """What prompts depend on."""
-    return {
-        "benchmark": chosen.name,
-        "task": task,
-        "length": length,
-        "count": count,
-        "tokenizer": tokenizer_fingerprint,
-        "seed": seed,
-        "data": _listing(data_root),
-        "protocol": fingerprint(protocol(chosen.name)),
-        "options": options,
-    }
-
-
-def _is_there(path: Path, made_from: dict[str, Any]) -> bool:
-    manifest = path.with_suffix(".json")
-    return manifest.exists() and path.exists() and read_json(manifest, MADE_BY)["made_from"] == made_from
 
 
 def _listing(data_root: Path | None) -> str | None:

@@ -13,7 +13,6 @@ from longgen.errors import ConfigError
 from longgen.evaluation.baselines import Gates, method_for_budget
 from longgen.evaluation.baselines import generate as generate_reduced
 from longgen.evaluation.greedy import end_tokens
-from longgen.evaluation.runs.model import full_kv_bytes
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import read_json
 from longgen.foreign import reading
@@ -107,6 +106,6 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
         given = generate_reduced(
             model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=1 if batch.stop else 0
         )
-        return Generated(given.tokens, given.kept_bytes / (rows * full_kv_bytes(model, width)), stop)
+        return Generated(given.tokens, given.kept_bytes / (rows * chosen.full_bytes), stop)
 
     return generate
