@@ -72,6 +72,12 @@ def first_line(error: BaseException) -> str:
     return lines[0][:LONGEST] if lines else type(error).__name__
 
 
+def last_line(error: BaseException) -> str:
+    """The last line of a message, where a library says what happened last; the error's class where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__
+
+
 @contextlib.contextmanager
 def reading(path: Path | str, otherwise: str) -> Iterator[None]:
     """Raise ArtifactError ``<path> cannot be read (<reason>): <otherwise>`` for what a library meets in a file.

@@ -32,19 +32,6 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
-def difference_interval(
-    first: tuple[float, float, float], second: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """``second - first`` with its 95 % interval, from two values, each with the ends of its own.
-
-    Of independent estimates: MOVER (Zou and Donner 2008, doi:10.1002/sim.3095), which for two proportions with Wilson's
-    intervals is Newcombe's method 10. Where both were asked the same questions it is rather too wide. Ends that are not
-    known are NaN, and then so are those of the difference.
-    """
-    (a, a_low, a_high), (b, b_low, b_high) = first, second
-    return b - a, b - a - math.hypot(b - b_low, a_high - a), b - a + math.hypot(b_high - b, a - a_low)
-
-
 def score_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of scores (at least one) of samples.
 

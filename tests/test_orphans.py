@@ -57,23 +57,23 @@ def test_without_a_name_a_process_goes_on_and_so_does_the_one_that_is_named():
 
 
 def starts_a_worker(report) -> None:
-    context = multiprocessing.get_context("fork")
-    worker = context.Process(target=works)
-    worker.start()
-    report.put(worker.pid)
-    os.kill(os.getpid(), signal.SIGKILL)
+    multiprocessing.get_context("fork").Process(target=works, args=(report,)).start()
+    signal.pause()
 
 
-def works() -> None:
+def works(report) -> None:
     end_with_parent()
+    report.put(os.getpid())
     signal.pause()
 
 
 def test_workers_of_multiprocessing_end_with_their_parent():
     report = multiprocessing.get_context("forkserver").SimpleQueue()
     process = started(starts_a_worker, report)
-    process.join()
     worker = report.get()
+    assert runs(worker)
+    process.kill()
+    process.join()
     wait_until(lambda: not runs(worker), "the worker goes on")
 
 

@@ -1,5 +1,6 @@
 """How programs end: one line and an exit code for what the user can mend, a traceback for what is our fault."""
 
+import contextlib
 import errno
 import json
 import os
@@ -127,13 +128,15 @@ def test_standard_output_that_is_full_or_closed():
     assert (found.returncode, found.stderr) == (1, b"")
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files():
     """The system itself refuses to let files grow beyond 1,000 bytes, as a full disk would."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write_tensors(folder):
@@ -168,9 +171,9 @@ def write_tokenizer(folder):
 
 
 @pytest.mark.parametrize("write", [write_tensors, write_array, write_part, write_text, write_tokenizer])
-def test_what_there_is_no_room_for_leaves_nothing_and_says_so(tmp_path, small_files, write):
+def test_what_there_is_no_room_for_leaves_nothing_and_says_so(tmp_path, write):
     target = tmp_path / "target"
-    with pytest.raises(OutputError) as caught:
+    with small_files(), pytest.raises(OutputError) as caught:
         write(target)
     assert str(caught.value).startswith(f"{target}: cannot be written (")
     assert "free there): make room, and give the same command again" in str(caught.value)
@@ -181,15 +184,9 @@ def test_a_checkpoint_that_there_is_no_room_for_leaves_the_one_before(tmp_path):
     model, folder = torch.nn.Linear(64, 64), tmp_path / "checkpoints"
     optimizer = torch.optim.SGD(model.parameters())
     save_checkpoint(folder, model, [optimizer], Progress("run", step=1))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, limits[1]))
-    try:
-        with pytest.raises(
-            OutputError, match=r"checkpoints: cannot be written .*goes on from the last checkpoint there"
-        ):
-            save_checkpoint(folder, model, [optimizer], Progress("run", step=2))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    message = r"checkpoints: cannot be written .*goes on from the last checkpoint there"
+    with small_files(), pytest.raises(OutputError, match=message):
+        save_checkpoint(folder, model, [optimizer], Progress("run", step=2))
     assert [path.name for path in folder.iterdir()] == ["step-00000001"]
     assert load_checkpoint(folder, model, [optimizer], "run").step == 1
 

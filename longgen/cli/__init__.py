@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-import longgen.passive  # noqa: F401
+import longgen.passive
 from longgen.cli.commands import register_commands
 from longgen.program import DEBUG, run_program
 from longgen.scratch import use_scratch
@@ -25,7 +24,7 @@ register_commands(app)
 
 def _show_version(asked: bool) -> None:
     if asked:
-        print(f"longgen {version('longgen')}")
+        print(f"longgen {longgen.__version__}")
         raise typer.Exit
 
 

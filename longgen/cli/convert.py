@@ -114,7 +114,8 @@ def convert(
 
     The weights stay as they are: fine-tune the result before use.
     SRC is checked before anything is written, and no code in it is run.
-    Memory does not grow with the model. A second identical call finds its work done.
+    Memory does not grow with the model, but for a GGUF file, which is dequantised in memory.
+    A second identical call finds its work done.
 
     Example: longgen convert meta-llama/Llama-2-7b-hf hybrid --pattern stride --rope-theta 5e6 --max-length 131072
     """

@@ -21,7 +21,7 @@ class _DefaultVerb(TyperGroup):
     """Verbs of which one need not be said: `longgen profile CONFIG` is `longgen profile experiment CONFIG`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        if args and args[0] not in (*self.commands, "-h", "--help"):
+        if args and args[0] not in (*self.commands, *ctx.help_option_names):
             args = [DEFAULT_VERB, *args]
         return super().parse_args(ctx, args)
 

@@ -78,6 +78,14 @@ def product_flops(device: str) -> float:
     return 2 * side**3 / min(timed(lambda: left @ right, device).seconds for _ in range(5))
 
 
+LEAST_EFFICIENCY = 0.35  # of the peak, or of a matrix product's rate where no datasheet tells the peak; our choice
+
+
+def least_flops(device: str) -> float:
+    """Floating-point operations per second that are reached at least: by this a time budget is planned."""
+    return LEAST_EFFICIENCY * (peak_flops(device) or product_flops(device))
+
+
 def free_memory(device: str) -> None:
     """Give back the GPU memory that nothing refers to any more."""
     if device != "cpu":

@@ -11,9 +11,8 @@ from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
 from longgen.reporting.ablation import INTERVAL, READABLE, ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
-from longgen.reporting.measures import pool_shares
+from longgen.reporting.measures import difference_interval, pool_shares
 from longgen.reporting.run import Run
-from longgen.statistics import difference_interval
 
 TRAINED, REDUCED = "trained", "reduced at inference"
 COLUMNS = ["variant", "what", "family", "method", "budget_of", *ABLATION_COLUMNS[1:]]
@@ -86,9 +85,9 @@ def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     rows: list[dict[str, object]] = []
     for key in dict.fromkeys([*found[0], *found[1]]):
         for quantity, (column, _, _) in READABLE.items():
-            sides = [_with_interval(measured.get(key, {}), column) for measured in found]
-            if any(not math.isnan(value) for value, _, _ in sides):
-                numbers = dict(zip(_NUMBERS, (*sides[0], *sides[1], *difference_interval(*sides)), strict=True))
+            a, b = (_with_interval(measured.get(key, {}), column) for measured in found)
+            if not math.isnan(a[0]) or not math.isnan(b[0]):
+                numbers = dict(zip(_NUMBERS, (*a, *b, *difference_interval(b, a)), strict=True))
                 rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers})
     return pd.DataFrame(rows, columns=[*keys, "quantity", *_NUMBERS])
 

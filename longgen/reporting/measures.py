@@ -86,13 +86,14 @@ def task_order(rows: pd.DataFrame) -> list[str]:
 def difference_interval(
     first: tuple[float, float, float], second: tuple[float, float, float]
 ) -> tuple[float, float, float]:
-    """Difference of two proportions and its 95 % interval, from their Wilson intervals.
+    """Difference of two estimates and its 95 % interval, from theirs.
 
-    Newcombe, "Interval estimation for the difference between independent proportions" (1998), method 10. Variants
-    are asked the same questions, so that treating them as independent is on the cautious side.
+    Of independent ones: MOVER (Zou and Donner 2008, doi:10.1002/sim.3095), which for two proportions with Wilson's
+    intervals is Newcombe's method 10 (1998). Variants are asked the same questions, so that treating them as
+    independent is on the cautious side. Ends that are not known are NaN, and then so are those of the difference.
 
     Args:
-        first: a proportion, and the ends of its interval.
+        first: an estimate, and the ends of its interval.
         second: the one subtracted.
     """
     (p, p_low, p_high), (q, q_low, q_high) = first, second

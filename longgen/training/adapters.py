@@ -16,6 +16,7 @@ import torch
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from longgen.config import LoraSettings
+from longgen.config.training import LORA_TARGETS
 from longgen.errors import ConfigError
 
 ADAPTER = "default"  # peft's name where there is one adapter
@@ -44,8 +45,8 @@ def add_adapters(model: Any, settings: LoraSettings) -> None:
     missing = [target for target in settings.targets if target not in names]
     if missing:  # peft would adapt the others, and not say so
         raise ConfigError(
-            f"lora.targets has {', '.join(missing)}: allowed are matrices of the model, and {model.config.model_type} "
-            f"has {', '.join(sorted(name for name in names if name.endswith('_proj')))}"
+            f"lora.targets has {', '.join(missing)}: allowed are those that {model.config.model_type} has: "
+            f"{', '.join(name for name in LORA_TARGETS if name in names)}"
         )
     # peft declares alpha a whole number, and computes alpha / rank
     alpha: Any = settings.alpha

@@ -23,6 +23,7 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 
 from longgen.errors import ArtifactError, OutputError
 from longgen.files import write_json, writing
+from longgen.foreign import last_line
 from longgen.training.parallel.processes import Processes
 
 PROGRESS = "progress.json"
@@ -159,9 +160,8 @@ def _own_checkpoints(folder: Path, fingerprint: str) -> list[tuple[Path, Progres
 
 
 def _damaged(checkpoint: Path, error: BaseException) -> ArtifactError:
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
     return ArtifactError(
-        f"checkpoint {checkpoint} is damaged ({reason}): delete it to go on from the one before it, or anew"
+        f"checkpoint {checkpoint} is damaged ({last_line(error)}): delete it to go on from the one before it, or anew"
     )
 
 

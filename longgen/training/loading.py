@@ -13,7 +13,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
-from longgen.foreign import reading
+from longgen.foreign import last_line, reading
 from longgen.modeling.conversion.tying import EMBEDDINGS, HEAD, is_tied, tensor_files
 from longgen.training.adapters import base_name
 from longgen.training.checkpoint import without_warnings
@@ -29,15 +29,16 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
-    with reading(folder / "config.json", "`longgen convert --overwrite` makes the model anew"):
+    advice = "`longgen convert --overwrite` makes the model anew"
+    with reading(folder / "config.json", advice):
         config = AutoConfig.from_pretrained(folder)
-        dtype = config.dtype or torch.float32  # before a model is made of it, which writes down its own
-        try:
-            config.tie_word_embeddings = is_tied(folder, config)
-        except ArtifactError as error:
-            raise _unreadable(folder, error) from error
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    dtype = config.dtype or torch.float32  # before a model is made of it, which writes down its own
+    try:
+        config.tie_word_embeddings = is_tied(folder, config)
+    except (ArtifactError, SafetensorError) as error:
+        raise _unreadable(folder, error) from error
+    with reading(folder / "config.json", advice), torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     return model, dtype
 
 
@@ -74,5 +75,4 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
 
 
 def _unreadable(folder: Path, error: BaseException) -> ArtifactError:
-    reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-    return ArtifactError(f"{folder} cannot be read ({reason}): `longgen convert --overwrite` makes it anew")
+    return ArtifactError(f"{folder} cannot be read ({last_line(error)}): `longgen convert --overwrite` makes it anew")

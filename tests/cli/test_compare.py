@@ -17,7 +17,6 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.reporting.ablation import READABLE
 from longgen.reporting.comparison import COLUMNS, comparison_table
 from longgen.reporting.run import open_run
-from longgen.statistics import difference_interval, wilson_interval
 from tests.reporting.fake_reductions import KEPT, write_reductions
 from tests.reporting.fake_run import ABLATION, DEFAULTS, kv_fraction, write_run
 
@@ -99,13 +98,6 @@ def test_both_values_and_their_difference_stand_together_in_a_narrow_terminal(re
         assert sum(line.split() == ["A", "B", "B", "-", "A"] or line.endswith("B - A") for line in lines) == 1, (
             "one table"
         )
-
-
-def test_the_interval_of_a_difference() -> None:
-    # Newcombe 1998, table II, method 10: 56/70 - 48/80
-    a, b = ((k / n, *wilson_interval(k, n)) for k, n in ((48, 80), (56, 70)))
-    assert difference_interval(a, b) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
-    assert math.isnan(difference_interval((1.0, math.nan, math.nan), (2.0, math.nan, math.nan))[1])
 
 
 def test_json(results: Path) -> None:

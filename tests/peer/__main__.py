@@ -20,9 +20,8 @@ os.environ.setdefault("RUN_SLOW", "1")  # at these sizes they are not
 os.environ.setdefault("TRANSFORMERS_TEST_DEVICE", "cpu")  # for which `tests.peer.expected` is
 
 import pytest
-from rich.console import Console
-from rich.table import Table
 
+from longgen.tables import Table
 from tests.peer.expected import EXPECTED
 from tests.peer.fetched import fetch
 from tests.peer.outcomes import Outcomes
@@ -52,16 +51,15 @@ def main() -> int:
     pytest.main([*options, "-k", arguments.test, *(f"{CASES_FILE}::{case.class_name}" for case in chosen)], [outcomes])
 
     numbers, unexplained, explained = outcomes.judge()
-    console = Console()
-    table = Table("case", *KINDS)
+    table = Table(["case"], KINDS)
     for case in chosen:
-        table.add_row(str(case), *(str(numbers[case][kind]) for kind in KINDS) if case in numbers else "-")
+        table.add(str(case), *(str(numbers[case][kind]) if case in numbers else "-" for kind in KINDS))
     for text in outcomes.outside:
         print(text)
     for failure in unexplained:
         print(f"\n=== {failure.case} {failure.test}\n{failure.shown}\n{failure.what}")
     print()
-    console.print(table)
+    table.print()
     for expected, count in explained.items():
         print(f"expected {count} times: {expected.tests}\n    {expected.reason}\n    {expected.error}")
     for failure in unexplained:

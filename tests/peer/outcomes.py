@@ -60,16 +60,17 @@ class Outcomes:
         for case, tests in self.seen.items():
             numbers[case] = Counter()
             for test, outcome in tests.items():
-                kind, wrong = self._judge(case, test, outcome)
-                unexplained += wrong
                 expected = expected_failure(str(case), test)
+                kind, wrong = self._judge(case, test, outcome, expected)
+                unexplained += wrong
                 if kind == "expected" and expected is not None:
                     explained[expected] += 1
                 numbers[case][kind] += 1
         return numbers, unexplained, explained
 
-    def _judge(self, case: Case, test: str, outcome: str) -> tuple[str, list[Unexplained]]:
-        expected = expected_failure(str(case), test)
+    def _judge(
+        self, case: Case, test: str, outcome: str, expected: ExpectedFailure | None
+    ) -> tuple[str, list[Unexplained]]:
         said = [(self.skipped[case, test], "")] if outcome == "skipped" else self.errors[case, test]
         if expected is not None:
             others = [] if outcome == "passed" else [pair for pair in said if not re.search(expected.error, pair[0])]

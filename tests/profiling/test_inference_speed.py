@@ -281,7 +281,7 @@ def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
 
 
 def test_no_time_for_the_rounds_leaves_them_to_the_next_session(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "peak_flops", lambda device: 1e3)
+    monkeypatch.setattr(session, "least_flops", lambda device: 1e3)
     monkeypatch.setattr(measure, "time_stacks", None)
     (record,) = run(tmp_path, Case(SLICES, TINY, 512))
     assert record["status"] == "not measured"

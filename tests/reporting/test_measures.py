@@ -47,6 +47,7 @@ def test_difference_interval_matches_the_published_example() -> None:
     # Newcombe (1998), table II, method 10: 56/70 - 48/80
     value, low, high = difference_interval((56 / 70, *wilson_interval(56, 70)), (48 / 80, *wilson_interval(48, 80)))
     assert (value, low, high) == pytest.approx((0.2, 0.0524, 0.3339), abs=5e-5)
+    assert math.isnan(difference_interval((2.0, math.nan, math.nan), (1.0, 0.5, 1.5))[1])
 
 
 def test_ideals_come_from_the_plan_of_the_same_variant_stage_and_length(run: Run) -> None:

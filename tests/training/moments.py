@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -24,3 +25,9 @@ def during_step(step: int, act: Callable[[], object]) -> None:
         return compute(*arguments)
 
     loop.load_checkpoint, loop.compute_gradients = loaded, computed
+
+
+def signalled_in(step: int, number: int, function: Callable[..., object], *arguments: Any) -> None:
+    """For a process of its own: call ``function(*arguments)``, and send this process signal ``number`` in ``step``."""
+    during_step(step, lambda: os.kill(os.getpid(), number))
+    function(*arguments)

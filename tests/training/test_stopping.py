@@ -17,7 +17,7 @@ from longgen.training.parallel.processes import Processes, join_processes, leave
 from longgen.training.stopping import StopRequest
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import finished, ranks, started
-from tests.training.moments import during_step
+from tests.training.moments import signalled_in
 from tests.training.test_kills import outcome
 
 STEPS = 36
@@ -45,17 +45,11 @@ def folder(tmp_path_factory):
     return folder
 
 
-def signalled(step: int, number: int, folder, name: str) -> None:
-    """`longgen train`, in a process that is sent a signal in ``step``."""
-    during_step(step, lambda: os.kill(os.getpid(), number))
-    longgen_train(folder, name)
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143)])
 def test_a_run_that_is_asked_to_stop_goes_on_later_as_if_it_had_not_been(folder, number, code):
     name = number.name
     for step in (3, 17, 26):  # within a record of ten steps; and in both phases
-        process = started(signalled, step, number, folder, name)
+        process = started(signalled_in, step, number, longgen_train, folder, name)
         process.join()
         assert process.exitcode == code
         (checkpoint,) = (folder / f"{name}-steps").iterdir()

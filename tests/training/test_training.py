@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import signal
 
 import pytest
@@ -20,7 +19,7 @@ from longgen.training.optimizer import OPTIMIZERS, learning_rate, make_optimizer
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base, tokens
 from tests.processes import command, finished, started
-from tests.training.moments import during_step
+from tests.training.moments import signalled_in
 
 
 @pytest.mark.parametrize("chunk", [7, 4096])
@@ -153,7 +152,7 @@ def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
 
     words = _words(tmp_path, config, "killed")
     for step in (11, 24, 34):
-        process = started(_killed, step, *words)
+        process = started(signalled_in, step, signal.SIGKILL, command, *words)
         process.join()
         assert process.exitcode == -signal.SIGKILL
         (checkpoint,) = (tmp_path / "killed-checkpoint").iterdir()
@@ -171,12 +170,6 @@ def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
     assert logs[0][-1]["step"] == 35
     assert logs[0][-1]["tokens"] == 35 * 2 * 64
     assert not (tmp_path / "killed-checkpoint").exists(), "a finished run leaves no checkpoint"
-
-
-def _killed(step: int, *words) -> None:
-    """The command, in a process that is killed in ``step``."""
-    during_step(step, lambda: os.kill(os.getpid(), signal.SIGKILL))
-    command(*words)
 
 
 def _prepare(folder, config) -> None:

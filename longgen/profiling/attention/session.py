@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.errors import ArtifactError
+from longgen.foreign import first_line
 from longgen.results import Result, load_result, save_result
 
 Record = dict[str, Any]
@@ -101,13 +102,9 @@ def attempt(measure: Callable[[], Record], empty: Sequence[str], budget: Budget,
     try:
         return {"status": MEASURED, "reason": None, **measure()}
     except ValueError as error:  # how ours, and others, say what they do not serve
-        return {"status": UNSUPPORTED, "reason": _first_line(error), **blank}
+        return {"status": UNSUPPORTED, "reason": first_line(error), **blank}
     except Exception as error:  # one that fails, out of memory included, must not cost the session the others
-        return {"status": FAILED, "reason": f"{type(error).__name__}: {_first_line(error)}", **blank}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        return {"status": FAILED, "reason": f"{type(error).__name__}: {first_line(error)}", **blank}
 
 
 def is_done(record: Record | None) -> bool:

@@ -8,6 +8,7 @@ from functools import partial
 import torch
 
 from longgen.attention.decode import choose_decode_backend
+from longgen.foreign import first_line
 from longgen.planner.gpus import GIB
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.device import free_memory, precision_on
@@ -142,7 +143,7 @@ def _capture(model: InferenceStack, stacks: Sequence[Stack], length: int, kernel
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        return False, f"without a CUDA graph: {str(error).splitlines()[0][:200]}"
+        return False, f"without a CUDA graph: {first_line(error)}"
     return True, None
 
 

@@ -19,7 +19,7 @@ from longgen.profiling.attention.session import (
     no_time_for,
 )
 from longgen.profiling.attention.workloads import FULL, PATTERNS
-from longgen.profiling.device import free_memory, peak_flops, precision_on, product_flops
+from longgen.profiling.device import free_memory, least_flops, precision_on
 from longgen.profiling.inference.cases import FILLED, PREFILL, SLICES, WHOLE, Case, cost
 from longgen.profiling.inference.memory import OUT_OF_MEMORY, predicted_bytes, why_not
 from longgen.profiling.inference.records import Record, nothing_of, refused
@@ -34,9 +34,7 @@ from longgen.results import Result
 KIND = "inference-speed"
 KEY = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern")
 
-# For the time budget: the share of the peak that is reached at least (where no datasheet tells it, of the rate of a
-# matrix product), and seconds until the first round.
-LEAST_EFFICIENCY, SECONDS_TO_START, SECONDS_TO_FILL = 0.35, 30.0, 60.0
+SECONDS_TO_START, SECONDS_TO_FILL = 30.0, 60.0  # for the time budget: until the first round
 
 
 def open_inference_file(folder: Path, name: str, device: str) -> ResultFile:
@@ -178,9 +176,8 @@ def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
 
 def _seconds_needed(case: Case, stacks: list[Stack], device: str) -> float:
     """What the fewest rounds are predicted to take, by the operations of prefill."""
-    peak = peak_flops(device) or product_flops(device)
     flops = sum(cost(PREFILL, stack, case, _bytes_per_value(device)) for stack in stacks)
-    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
+    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / least_flops(device)
 
 
 def _bytes_per_value(device: str) -> int:

@@ -10,7 +10,7 @@ import torch
 
 from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done, no_time_for
 from longgen.profiling.attention.workloads import PATTERNS
-from longgen.profiling.device import free_memory, peak_flops, precision_on, product_flops
+from longgen.profiling.device import free_memory, least_flops, peak_flops, precision_on
 from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
 from longgen.profiling.stacks import MOST_LAYERS, slices
 from longgen.profiling.training.cases import step_flops
@@ -23,9 +23,7 @@ from longgen.shapes import ModelShape
 KIND = "training-speed"
 KEY = ("what", "shape", "length", "num_layers", "full_layers", "pattern")
 
-# For the time budget: the share of the peak that is reached at least (where no datasheet tells it, of the rate of a
-# matrix product), and seconds until the first step.
-LEAST_EFFICIENCY, SECONDS_TO_START = 0.35, 30.0
+SECONDS_TO_START = 30.0  # for the time budget: until the first step
 
 
 def open_training_file(folder: Path, name: str, device: str) -> ResultFile:
@@ -83,9 +81,8 @@ def profile_training(
 
 
 def _seconds_needed(shape: ModelShape, length: int, device: str, num_layers: int) -> float:
-    peak = peak_flops(device) or product_flops(device)
     flops = sum(step_flops(stack, shape, length, recompute=True) for stack in slices(num_layers))
-    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / (LEAST_EFFICIENCY * peak)
+    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / least_flops(device)
 
 
 def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_layers: int) -> Record:
