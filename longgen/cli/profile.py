@@ -73,7 +73,10 @@ Shape = Annotated[str | None, typer.Option(help="Model, such as llama2-7b.", sho
 Device = Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is one")]
 Minutes = Annotated[float, typer.Option(help="Time to spend: what would take longer waits for a second call.")]
 Layers = Annotated[
-    int | None, typer.Option(help="Most layers of a slice; fewer where these do not fit.", show_default="8")
+    int | None,
+    typer.Option(
+        help="Most layers of a slice; fewer where these do not fit.", show_default="8; 1 at true shapes on a CPU"
+    ),
 ]
 Batch = Annotated[int, typer.Option(help="Sequences at a time, all of the same length: 1 to 64.")]
 Name = Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")]
@@ -98,14 +101,14 @@ def train(
     layers the step of the whole model is composed.
     """
     from longgen.profiling.attention.session import Budget
-    from longgen.profiling.stacks import TINY
+    from longgen.profiling.stacks import TINY, is_trial
     from longgen.profiling.training.session import open_training_file, profile_training
     from longgen.profiling.training.table import training_table
 
     seconds = seconds_of_minutes(minutes)
     asked = _asked(shape, device, layers, name)
     tokens = _lengths(lengths or ("512,1024" if asked.shape == TINY else "131072,32768,65536"))
-    file = open_training_file(output, asked.run, asked.device)
+    file = open_training_file(output, asked.run, asked.device, is_trial(asked.device, asked.shape))
     cases = [(asked.shape, length) for length in tokens]
     profile_training(file, cases, asked.device, Budget(seconds), asked.most_layers)
     print(training_table(file.result.records))
@@ -135,15 +138,15 @@ def inference(
     from longgen.profiling.inference.cases import cases_of, check_batch
     from longgen.profiling.inference.session import open_inference_file, profile_inference
     from longgen.profiling.inference.table import inference_table
-    from longgen.profiling.stacks import TINY
+    from longgen.profiling.stacks import TINY, is_trial
 
     seconds = seconds_of_minutes(minutes)
     asked = _asked(shape, device, layers, name)
     if problem := check_batch(batch):
         raise ConfigError(problem)
     tokens = _lengths(lengths or ("512,256" if asked.shape == TINY else "131072,32768,65536"))
-    file = open_inference_file(output, asked.run, asked.device)
-    cases = cases_of(asked.shape, tokens, batch)
+    file = open_inference_file(output, asked.run, asked.device, is_trial(asked.device, asked.shape))
+    cases = cases_of(asked.shape, tokens, batch, asked.device)
     profile_inference(file, cases, asked.device, Budget(seconds), asked.most_layers)
     print(inference_table(file.result.records))
     print(f"results: {file.path}")
@@ -161,8 +164,9 @@ class _Asked(NamedTuple):
 def _asked(shape: str | None, device: str | None, layers: int | None, name: str | None) -> _Asked:
     import torch
 
+    from longgen.profiling.device import precision_on
     from longgen.profiling.gpu import check_device, default_name
-    from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY
+    from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY, is_large_for
     from longgen.results import check_run_name
 
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -171,10 +175,13 @@ def _asked(shape: str | None, device: str | None, layers: int | None, name: str 
     shape = shape or (TINY.name if device == "cpu" else "llama2-7b")
     if shape not in SHAPES:
         raise ConfigError(f"--shape is {shape!r}: allowed are {', '.join(SHAPES)}")
-    most_layers = MOST_LAYERS if layers is None else layers
+    large = is_large_for(device, SHAPES[shape])
+    most_layers = (FEWEST_LAYERS if large else MOST_LAYERS) if layers is None else layers
     if not FEWEST_LAYERS <= most_layers <= SHAPES[shape].num_layers:
         allowed = f"{FEWEST_LAYERS}..{SHAPES[shape].num_layers}"
         raise ConfigError(f"--layers is {most_layers}: allowed are {allowed} with {shape}")
+    if large and precision_on(device) == "float32":
+        typer.echo("this CPU has no instructions for bfloat16: weights, activations and cache are float32", err=True)
     return _Asked(device, SHAPES[shape], most_layers, check_run_name(name or default_name(device)))
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -27,9 +29,28 @@ class Timed(NamedTuple):
     peak_bytes: int | None
 
 
-def precision_on(device: str) -> Precision:
-    """In which models are trained and run there."""
-    return "float32" if device == "cpu" else "bfloat16"
+def cpu_knows_bfloat16() -> bool:
+    """Whether this CPU has instructions for products in bfloat16; without them these are slower than in float32."""
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
+
+
+def precision_on(device: str, trial: bool = False) -> Precision:
+    """In which models are trained and run there.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        trial: the code is only tried out, at tiny sizes on a CPU.
+    """
+    return "float32" if device == "cpu" and (trial or not cpu_knows_bfloat16()) else "bfloat16"
+
+
+def free_main_memory() -> int:
+    """Bytes of main memory that a process may still take: what Linux calls available, or else all that is installed."""
+    for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def timed(run: Callable[[], object], device: str) -> Timed:
@@ -71,10 +92,10 @@ def peak_flops(device: str) -> float | None:
 
 
 @functools.cache
-def product_flops(device: str) -> float:
+def product_flops(device: str, precision: Precision) -> float:
     """Floating-point operations per second of a matrix product there, at best of a few: where no datasheet tells."""
     side = 1024
-    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision_on(device))) for _ in range(2))
+    left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
     return 2 * side**3 / min(timed(lambda: left @ right, device).seconds for _ in range(5))
 
 
@@ -82,8 +103,11 @@ LEAST_EFFICIENCY = 0.35  # of the peak, or of a matrix product's rate where no d
 
 
 def least_flops(device: str) -> float:
-    """Floating-point operations per second that are reached at least: by this a time budget is planned."""
-    return LEAST_EFFICIENCY * (peak_flops(device) or product_flops(device))
+    """Floating-point operations per second that are reached at least: by this a time budget is planned.
+
+    On a CPU those of a trial: `longgen.profiling.forecast` knows better about true shapes.
+    """
+    return LEAST_EFFICIENCY * (peak_flops(device) or product_flops(device, precision_on(device, trial=True)))
 
 
 def free_memory(device: str) -> None:

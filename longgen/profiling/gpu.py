@@ -225,10 +225,10 @@ def _run(options: argparse.Namespace, budget: Budget) -> int:
         checks = open_file("kernel-checks", CHECK_KEY)
         run_checks(checks, device, tiny, budget, is_at_paper_scale)
     if "training" in parts:
-        training = open_training_file(options.output, name, device)
+        training = open_training_file(options.output, name, device, tiny)
         profile_training(training, first_cases(tiny), device, budget)
     if "inference" in parts:
-        inference = open_inference_file(options.output, name, device)
+        inference = open_inference_file(options.output, name, device, tiny)
         profile_inference(inference, inference_cases.first_cases(tiny, options.batch), device, budget)
     if "checks" in parts:
         run_checks(checks, device, tiny, budget)

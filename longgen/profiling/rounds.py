@@ -12,13 +12,14 @@ from longgen.statistics import bootstrap_interval
 
 # Rounds that count: more than the fewest as long as they have not taken so many seconds.
 FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 7, 40.0
+RESERVE = 1.2  # times the mean of the rounds before must be left for another one
 
 Item = TypeVar("Item", bound=Hashable)
 Taken = TypeVar("Taken")
 
 
 def alternating_rounds(
-    items: Sequence[Item], measure: Callable[[Item], Taken], budget: Budget
+    items: Sequence[Item], measure: Callable[[Item], Taken], budget: Budget, fewest: int = FEWEST_ROUNDS
 ) -> dict[Item, list[Taken]]:
     """What ``measure`` gives of every item in every round.
 
@@ -28,12 +29,14 @@ def alternating_rounds(
         items: what is compared; they have been warmed up.
         measure: of an item.
         budget: of the session; the fewest rounds are taken whatever is left of it.
+        fewest: rounds; where they are fewer than `FEWEST_ROUNDS`, so many are taken as the budget allows.
     """
     taken: dict[Item, list[Taken]] = {item: [] for item in items}
     started = time.monotonic()
     for count in range(MOST_ROUNDS):
         spent = time.monotonic() - started
-        if count >= FEWEST_ROUNDS and (spent > ROUNDS_SECONDS or budget.left() < 2 * spent / count):
+        enough = count >= FEWEST_ROUNDS and spent > ROUNDS_SECONDS
+        if count >= fewest and (enough or budget.left() < RESERVE * spent / count):
             break
         for item in reversed(items) if count % 2 else items:
             taken[item].append(measure(item))
@@ -41,8 +44,8 @@ def alternating_rounds(
 
 
 def time_columns(seconds: Sequence[float]) -> dict[str, Any]:
-    """Median of the rounds and its 95 % bootstrap interval, as columns of a record."""
-    low, high = bootstrap_interval(seconds, "median")
+    """Median of the rounds and its 95 % bootstrap interval, as columns of a record; of one round there is none."""
+    low, high = _interval(seconds)
     return {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
 
 
@@ -55,7 +58,11 @@ def speedup_columns(full: Sequence[float], seconds: Sequence[float], ideal: floa
         ideal: the speed-up that is predicted at best.
     """
     ratios = [one / other for one, other in zip(full, seconds, strict=True)]
-    low, high = bootstrap_interval(ratios, "median")
+    low, high = _interval(ratios)
     speedup = statistics.median(ratios)
     found = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
     return found | {"ideal_speedup": ideal, "fraction_of_ideal": speedup / ideal}
+
+
+def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    return bootstrap_interval(values, "median") if len(values) > 1 else (None, None)

@@ -17,14 +17,26 @@ SHAPES = {name: shape for name, shape in MODEL_SHAPES.items() if not name.starts
 
 # Layers of a slice, where they fit: 3 of 8 are full in the ratio 12/32, and more would cost time without telling more.
 MOST_LAYERS = 8
-FEWEST_LAYERS = 2  # one of each kind
+FEWEST_LAYERS = 1  # then a slice is one layer of one kind
 # Full layers of the whole models: the two readings of the paper's third, see paper_claims.yaml.
 FULL_SHARES = ("1/3", "3/8")
+
+
+def is_trial(device: str, shape: ModelShape) -> bool:
+    """Whether ``shape`` there only tries the code out."""
+    return device == "cpu" and shape.name == TINY.name
+
+
+def is_large_for(device: str, shape: ModelShape) -> bool:
+    """Whether steps take so long there that only single layers are timed: true shapes on a CPU."""
+    return device == "cpu" and not is_trial(device, shape)
 
 
 @dataclass(frozen=True)
 class Stack:
     """Decoder layers on top of each other, the full ones in the middle; with embeddings and LM head, a model.
+
+    Of no layers these are left alone.
 
     Attributes:
         pattern: of the layers that are not full, a name in `PATTERNS`; ``full`` where all are.
@@ -61,8 +73,11 @@ def slices(num_layers: int) -> list[Stack]:
     """The slices whose steps are timed: the first is full attention, which the others are compared with.
 
     Two hybrids at the ratio 12/32, as near as so few layers come to it; and all layers sparse, twice, at different
-    depths: from these and the first follow the seconds of every kind of layer and of the rest, with one to spare.
+    depths: from these and the first follow the seconds of every kind of layer and of the rest, with one to spare. Of a
+    single layer there is one of each kind, and what is left without any.
     """
+    if num_layers == 1:
+        return [Stack(FULL, 1, 1), *(Stack(name, 1, 0) for name in PATTERNS), Stack(FULL, 0, 0)]
     full_layers = max(1, round(num_layers * 12 / 32))
     hybrids = [Stack(name, num_layers, full_layers) for name in PATTERNS]
     return [Stack(FULL, num_layers, num_layers), *hybrids, Stack(SINK, num_layers, 0), Stack(SINK, num_layers // 2, 0)]

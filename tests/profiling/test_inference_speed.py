@@ -16,7 +16,7 @@ from longgen.planner.costs import decode_bytes, prefill_flops
 from longgen.profiling import gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.inference import cases, measure, model, session
-from longgen.profiling.inference.cases import FILLED, SLICES, WHOLE, Case, cases_of
+from longgen.profiling.inference.cases import CACHE, FILLED, SLICES, WHOLE, Case, cases_of
 from longgen.profiling.inference.memory import largest, predicted_bytes
 from longgen.profiling.inference.model import InferenceStack
 from longgen.profiling.inference.records import layer_bytes
@@ -181,7 +181,7 @@ def test_what_refuses_to_wait_would_notice():
 
 # ---------------------------------------------------------------- sessions
 def run(folder, *found: Case, budget: float = 3600, **options) -> list[dict]:
-    file = session.open_inference_file(folder, "tries", "cpu")
+    file = session.open_inference_file(folder, "tries", "cpu", trial=True)
     session.profile_inference(file, found, "cpu", Budget(budget), **options)
     return load_result(folder / "tries" / "kernels" / "inference-speed.json").records
 
@@ -257,12 +257,15 @@ def test_a_slice_that_does_not_fit_gives_way_to_a_smaller_one(tmp_path, monkeypa
 
 
 def test_what_is_predicted_not_to_fit_is_not_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "available_memory", lambda processes: (1000, "GPU memory"))
+    monkeypatch.setattr(measure, "free_main_memory", lambda: 1000)
     monkeypatch.setattr(InferenceStack, "__init__", None)
-    records = run(tmp_path, Case(SLICES, TINY, 64), Case(WHOLE, TINY, 64), Case(FILLED, TINY))
+    monkeypatch.setattr(measure, "storage_bytes", None)
+    found = [Case(SLICES, TINY, 64), Case(WHOLE, TINY, 64), Case(CACHE, TINY, 64), Case(FILLED, TINY)]
+    records = run(tmp_path, *found)
     assert {r["status"] for r in records} == {"unsupported"}
-    assert {r["what"] for r in records} == {"slice-prefill", "model-prefill", "model-decode", "longest-context"}
-    assert "predicted to need 0.0 GiB: there are 0.0 GiB of GPU memory" in records[0]["reason"]
+    whats = {"slice-prefill", "model-prefill", "model-decode", "kv-cache", "longest-context"}
+    assert {r["what"] for r in records} == whats
+    assert "predicted to need 0.0 GiB: there are 0.0 GiB of main memory that is free" in records[0]["reason"]
 
 
 def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
@@ -333,8 +336,12 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
 def test_the_order_of_cases_is_that_of_what_is_missed_most():
     found = cases_of(LLAMA, [131072, 32768])
     assert [(case.how, case.length) for case in found] == [
-        *((SLICES, 131072), (WHOLE, 131072), (FILLED, None), (WHOLE, None)),
+        *((SLICES, 131072), (WHOLE, 131072), (CACHE, 131072), (FILLED, None), (WHOLE, None)),
         *((WHOLE, 32768), (SLICES, 32768)),
+    ]
+    on_cpu = cases_of(LLAMA, [32768, 131072, 4096], device="cpu")
+    assert [(case.how, case.length) for case in on_cpu] == [
+        *((SLICES, 131072), (CACHE, 131072), (SLICES, 32768), (SLICES, 4096)),
     ]
     assert [case.how for case in cases.more_cases(tiny=False) if case.shape.name == "llama2-70b"] == [SLICES] * 6
     assert {case.batch for case in (*cases.first_cases(False, 4), *cases.more_cases(False, 4))} == {4}
@@ -366,8 +373,8 @@ def test_batches_are_cases_of_their_own(tmp_path, small_patterns):
 
 
 def test_a_forward_pass_has_as_many_tokens_whatever_the_batch():
-    assert [chunk_on("cuda", batch) for batch in (1, 3, 16, 64)] == [8192, 2688, 512, 128]
-    assert chunk_on("cpu", 64) == 64
+    assert [chunk_on("cuda", LLAMA, batch) for batch in (1, 3, 16, 64)] == [8192, 2688, 512, 128]
+    assert (chunk_on("cpu", LLAMA, 1), chunk_on("cpu", TINY, 1), chunk_on("cpu", TINY, 64)) == (8192, 128, 64)
 
 
 @pytest.mark.parametrize("batch", ["0", "65"])

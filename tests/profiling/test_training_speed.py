@@ -162,7 +162,7 @@ def test_as_many_layers_as_fit(monkeypatch):
 
 
 def run(folder, *cases, budget: float = 3600, **options) -> list[dict]:
-    file = session.open_training_file(folder, "tries", "cpu")
+    file = session.open_training_file(folder, "tries", "cpu", trial=True)
     session.profile_training(file, cases, "cpu", Budget(budget), **options)
     return load_result(folder / "tries" / "kernels" / "training-speed.json").records
 

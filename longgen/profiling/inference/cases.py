@@ -5,13 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from longgen.planner.costs import decode_bytes, prefill_flops
-from longgen.profiling.inference.words import LONGEST, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
-from longgen.profiling.stacks import TINY, Stack
+from longgen.profiling.inference.words import (
+    KV_CACHE,
+    LONGEST,
+    MODEL_DECODE,
+    MODEL_PREFILL,
+    SLICE_DECODE,
+    SLICE_PREFILL,
+)
+from longgen.profiling.stacks import TINY, Stack, is_large_for
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
 # By what is done: slices are timed and the model composed of them; the whole model is timed; or is filled until it is
-# out of memory.
-SLICES, WHOLE, FILLED = "slices", "whole", "filled"
+# out of memory; or the bytes of its cache are counted, a layer at a time.
+SLICES, WHOLE, FILLED, CACHE = "slices", "whole", "filled", "cache"
 
 PREFILL, DECODE = "prefill", "decode"
 MOST_SEQUENCES = 64  # of a batch
@@ -27,7 +34,7 @@ class Case:
     """One thing to do.
 
     Attributes:
-        how: `SLICES`, `WHOLE` or `FILLED`.
+        how: `SLICES`, `WHOLE`, `FILLED` or `CACHE`.
         shape: of the whole model.
         length: tokens of a sequence; None where the device decides: how many are filled, or the longest context that
             full attention was found to have room for, if the case before could not take the whole model.
@@ -45,6 +52,8 @@ class Case:
         same = {"shape": self.shape.name, "batch": self.batch}
         if self.how == FILLED:  # its lengths are results
             return [{"what": LONGEST, "composed": False, **same}]
+        if self.how == CACHE:
+            return [{"what": KV_CACHE, "composed": False, "length": self.length, **same}]
         kinds = [(what, False) for what in WHAT[self.how].values()]
         if self.how == SLICES:
             kinds += [(what, True) for what in WHAT[WHOLE].values()]
@@ -65,11 +74,18 @@ def check_batch(batch: int) -> str | None:
     return None if 1 <= batch <= MOST_SEQUENCES else f"--batch is {batch}: allowed are 1..{MOST_SEQUENCES}"
 
 
-def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1) -> list[Case]:
-    """All that there is to know of one model, in order of what is missed most."""
-    longest = max(lengths)
-    asked = [(SLICES, longest), (WHOLE, longest), (FILLED, None), (WHOLE, None)]
-    asked += [(how, length) for length in lengths if length != longest for how in (WHOLE, SLICES)]
+def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1, device: str = "cuda") -> list[Case]:
+    """All that there is to know of one model, in order of what is missed most; at true shapes on a CPU, of its layers.
+
+    There the whole model would take hours.
+    """
+    longest, others = max(lengths), [length for length in dict.fromkeys(lengths) if length != max(lengths)]
+    if is_large_for(device, shape):
+        asked: list[tuple[str, int | None]] = [(SLICES, longest), (CACHE, longest)]
+        asked += [(SLICES, length) for length in others]
+    else:
+        asked = [(SLICES, longest), (WHOLE, longest), (CACHE, longest), (FILLED, None), (WHOLE, None)]
+        asked += [(how, length) for length in others for how in (WHOLE, SLICES)]
     return [Case(how, shape, length, batch) for how, length in asked]
 
 

@@ -11,14 +11,14 @@ from longgen.attention.decode import choose_decode_backend
 from longgen.foreign import first_line
 from longgen.planner.gpus import GIB
 from longgen.profiling.attention.session import Budget
-from longgen.profiling.device import free_memory, precision_on
+from longgen.profiling.device import free_main_memory, free_memory, precision_on
 from longgen.profiling.inference.cases import DECODE, PREFILL, WHOLE, Case
 from longgen.profiling.inference.memory import OUT_OF_MEMORY, largest, predicted_bytes
-from longgen.profiling.inference.model import Filled, InferenceStack
-from longgen.profiling.inference.records import Record, longest_record, records_of, refused
-from longgen.profiling.inference.ways import Way, chunk_on, fastest_decode_kernel, ways_to_prefill
-from longgen.profiling.rounds import alternating_rounds
-from longgen.profiling.stacks import Stack
+from longgen.profiling.inference.model import Filled, InferenceStack, storage_bytes
+from longgen.profiling.inference.records import Record, cache_record, longest_record, records_of, refused
+from longgen.profiling.inference.ways import Way, chunk_on, fastest_decode_kernel, heads_of, ways_to_prefill
+from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
+from longgen.profiling.stacks import Stack, is_large_for, is_trial
 from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
 from longgen.training.preflight import available_memory
@@ -26,10 +26,13 @@ from longgen.training.preflight import available_memory
 # Tokens in whose multiples the longest context is told, and beyond which no more is tried.
 STEP, MOST_TOKENS = 4096, 2**20
 TINY_STEP, TINY_MOST_TOKENS = 64, 1024
+WARM_UP_TOKENS = 512  # of each of two chunks, where the real ones would take minutes
 
 
 def bytes_at_hand(device: str) -> tuple[int, str]:
     """Bytes that a model may use, and of what memory."""
+    if device == "cpu":  # it kills a process that takes more, instead of refusing
+        return free_main_memory(), "main memory that is free"
     free_memory(device)
     return available_memory(Processes(device=torch.device(device)))
 
@@ -43,21 +46,25 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
         torch.OutOfMemoryError: a slice ran out of memory, or every stack did.
     """
     assert case.length is not None
-    length, precision = case.length, precision_on(device)
+    length, large = case.length, is_large_for(device, case.shape)
+    precision = precision_on(device, is_trial(device, case.shape))
     dtype = getattr(torch, precision)
     ways = ways_to_prefill(case.shape, length, _chunks(case, stacks, device, dtype), device, dtype, case.batch)
     kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
     free_memory(device)
     model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
-    way, fitting = _way_that_fits(model, stacks, length, ways, kernel)
+    # of main memory it is not tried whether it suffices: that may end the process
+    way, fitting = (ways[0], list(stacks)) if large else _way_that_fits(model, stacks, length, ways, kernel)
     if not fitting or (case.how != WHOLE and len(fitting) < len(stacks)):
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
     lost = [stack for stack in stacks if stack not in fitting]
     records = [record for stack in lost for record in refused(case, precision, stack, OUT_OF_MEMORY)]
 
+    first = Way(way.kernel, WARM_UP_TOKENS) if large else way
     for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do
-        model.prefill(stack, min(length, 2 * way.chunk), way)
-    prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget)
+        model.prefill(stack, min(length, 2 * first.chunk), first)
+    fewest = 1 if large else FEWEST_ROUNDS
+    prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget, fewest)
     used = {"chunk": way.chunk, "full_kernel": way.kernel, "sparse_kernel": model.sparse_kernel}
     records += [one | used for one in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
 
@@ -70,9 +77,9 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
 
 def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     """The longest context of each of ``stacks``, whole models, that the memory of the device takes."""
-    precision, (available, what) = precision_on(device), bytes_at_hand(device)
+    precision, (available, what) = precision_on(device, is_trial(device, case.shape)), bytes_at_hand(device)
     dtype = getattr(torch, precision)
-    step, most = (TINY_STEP, TINY_MOST_TOKENS) if device == "cpu" else (STEP, MOST_TOKENS)
+    step, most = (TINY_STEP, TINY_MOST_TOKENS) if is_trial(device, case.shape) else (STEP, MOST_TOKENS)
     # what is predicted is the least that it takes: more than that need not be tried
     bounds = {
         stack: largest(partial(_fits_by_plan, case, stack, step, device, available), most // step) for stack in stacks
@@ -82,7 +89,7 @@ def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     # chosen where full attention is near its own bound, and its inputs leave room
     length = max(step, bounds[stacks[0]] * step)
     kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
-    way = ways_to_prefill(case.shape, length, [chunk_on(device, case.batch)], device, dtype, case.batch)[0]
+    way = ways_to_prefill(case.shape, length, [chunk_on(device, case.shape, case.batch)], device, dtype, case.batch)[0]
     free_memory(device)
     model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
     records = []
@@ -102,15 +109,29 @@ def fill(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
     return records
 
 
+def count_caches(case: Case, stacks: Sequence[Stack], device: str) -> list[Record]:
+    """The bytes of the caches of ``stacks``, whole models, a layer at a time."""
+    assert case.length is not None
+    precision = precision_on(device, is_trial(device, case.shape))
+    dtype = getattr(torch, precision)
+    return [
+        cache_record(case, precision, stack, storage_bytes(case.shape, stack, case.length, case.batch, device, dtype))
+        for stack in stacks
+    ]
+
+
 def _fits_by_plan(case: Case, stack: Stack, step: int, device: str, available: int, steps: int) -> bool:
-    size, chunk = getattr(torch, precision_on(device)).itemsize, chunk_on(device, case.batch)
+    chunk = chunk_on(device, case.shape, case.batch)
+    size = getattr(torch, precision_on(device, is_trial(device, case.shape))).itemsize
     return predicted_bytes(case.shape, stack, steps * step, chunk, size, case.batch) <= available
 
 
 def _chunks(case: Case, stacks: Sequence[Stack], device: str, dtype: torch.dtype) -> list[int]:
     """Sizes of chunks: some kernels serve whole prompts alone, where these fit in memory."""
     assert case.length is not None
-    (available, _), chunk = bytes_at_hand(device), chunk_on(device, case.batch)
+    (available, _), chunk = bytes_at_hand(device), chunk_on(device, case.shape, case.batch)
+    if is_large_for(device, case.shape):
+        return [min(chunk, case.length)]  # there is one kernel, and it serves chunks
     at_once = max(
         predicted_bytes(case.shape, stack, case.length, case.length, dtype.itemsize, case.batch) for stack in stacks
     )
@@ -127,7 +148,7 @@ def _way_that_fits(
             if model.attempt(stack, length, way, kernel) is not None:
                 fitting.append(stack)
             free_memory(model.device)
-        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device, model.batch):
+        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device, model.shape, model.batch):
             return way, fitting
     raise AssertionError("one way is by chunks")
 
@@ -148,9 +169,5 @@ def _capture(model: InferenceStack, stacks: Sequence[Stack], length: int, kernel
 
 
 def _sparse_decode_kernel(shape: ModelShape, device: str, dtype: torch.dtype) -> str:
-    query, key = (
-        torch.empty(1, heads, 1, shape.head_dim, device=device, dtype=dtype)
-        for heads in (shape.num_heads, shape.num_kv_heads)
-    )
     with torch.no_grad():
-        return choose_decode_backend(query, key)
+        return choose_decode_backend(*heads_of(shape, device, dtype))

@@ -19,6 +19,7 @@ from longgen.shapes import ModelShape
 
 DECODED_TOKENS = 32  # steps that one time of decoding is the mean of
 _WARM_UP = 2  # steps before: one eager, one replayed
+UPDATE_TOKENS = 8192  # that a cache is given at once where nothing is computed
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class InferenceStack:
         self._use(stack, way.kernel)
         cache = self._empty(stack, length)
         taken = timed(lambda: self._read(cache, 0, length, way.chunk), self.device)
-        return Filled(taken, cache.nbytes())
+        return Filled(taken, _size(cache))
 
     @torch.no_grad()
     def decode(self, stack: Stack, length: int, kernel: str, capture: bool) -> Filled:
@@ -85,7 +86,7 @@ class InferenceStack:
         run()
         self._mark_seen(cache, length)
         taken = timed(lambda: [run() for _ in range(DECODED_TOKENS)], self.device)
-        return Filled(Timed(taken.seconds / DECODED_TOKENS, _most(eager, taken)), cache.nbytes())
+        return Filled(Timed(taken.seconds / DECODED_TOKENS, _most(eager, taken)), _size(cache))
 
     @torch.no_grad()
     def attempt(self, stack: Stack, length: int, way: Way, kernel: str) -> Filled | None:
@@ -101,12 +102,12 @@ class InferenceStack:
             return None  # and what was made is freed, with the frames that held it
         return Filled(Timed(last.timed.seconds + decoded.seconds, _most(last.timed, decoded)), last.kv_bytes)
 
-    def decode_step(self, cache: LongGenCache) -> Callable[[], None]:
+    def decode_step(self, cache: LongGenCache | None) -> Callable[[], None]:
         """Decode a token of each sequence after those of ``cache``; fixed shapes, and nothing waits for the device."""
         token = torch.zeros((self.batch, 1), dtype=torch.int64, device=self.device)
 
         def step() -> None:
-            logits = self.model(input_ids=token, past_key_values=cache, use_cache=True).logits
+            logits = self.model(input_ids=token, past_key_values=cache, use_cache=cache is not None).logits
             token.copy_(logits[:, -1:].argmax(-1))
 
         return step
@@ -119,22 +120,20 @@ class InferenceStack:
         start = max(0, length - way.chunk)
         self._use(stack, way.kernel)
         cache = self._empty(stack, length)
-        if start:
+        if start and cache is not None:
             self._make_up(cache, start, length)
-        return Filled(timed(lambda: self._read(cache, start, length, way.chunk), self.device), cache.nbytes())
+        return Filled(timed(lambda: self._read(cache, start, length, way.chunk), self.device), _size(cache))
 
-    def _read(self, cache: LongGenCache, start: int, end: int, chunk: int) -> None:
+    def _read(self, cache: LongGenCache | None, start: int, end: int, chunk: int) -> None:
         for first in range(start, end, chunk):
             size = (self.batch, min(chunk, end - first))
             tokens = torch.randint(self.shape.vocab_size, size, device=self.device)
-            self.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self.model(input_ids=tokens, past_key_values=cache, use_cache=cache is not None, logits_to_keep=1)
 
-    def _config(self, stack: Stack, length: int) -> PretrainedConfig:
-        base = shape_config(stack.cut(self.shape), length)
-        return longgen_config(base, stack.layout, stack.hybrid.pattern)
-
-    def _empty(self, stack: Stack, length: int) -> LongGenCache:
-        cache = LongGenCache(self._config(stack, length))
+    def _empty(self, stack: Stack, length: int) -> LongGenCache | None:
+        if not stack.num_layers:
+            return None
+        cache = LongGenCache(_config(self.shape, stack, length))
         cache.reserve(length)
         return cache
 
@@ -144,24 +143,59 @@ class InferenceStack:
             kept = chunked(length) if part.sight.pattern is None else part.sight.kept_count(seen)
             part.restore({name: self._random(kept) for name in ("keys", "values")}, seen)
 
-    def _fixed(self, stack: Stack, length: int) -> LongGenCache:
-        """A cache of fixed shapes with ``length`` random tokens, and room for those to decode."""
+    def _fixed(self, stack: Stack, length: int) -> LongGenCache | None:
+        """A cache of fixed shapes with ``length`` random tokens, and room for those to decode; None for no layers."""
+        if not stack.num_layers:
+            return None
         room = length + _WARM_UP + DECODED_TOKENS
-        cache = LongGenCache(self._config(stack, room), max_length=room)
+        cache = LongGenCache(_config(self.shape, stack, room), max_length=room)
         for _, part in cache.parts():
             part.lazy_initialization(self._random(0), self._random(0))
-            part.keys.normal_()
-            part.values.normal_()
+            for states in (part.keys, part.values):
+                _fill(states)
         self._mark_seen(cache, length)
         return cache
 
-    def _mark_seen(self, cache: LongGenCache, length: int) -> None:
-        for _, part in cache.parts():
+    def _mark_seen(self, cache: LongGenCache | None, length: int) -> None:
+        for _, part in cache.parts() if cache is not None else ():
             part.mark_seen(length)
 
     def _random(self, tokens: int) -> torch.Tensor:
         size = (self.batch, self.shape.num_kv_heads, tokens, self.shape.head_dim)
         return torch.randn(size, device=self.device, dtype=self.dtype)
+
+
+def storage_bytes(shape: ModelShape, stack: Stack, length: int, batch: int, device: str, dtype: torch.dtype) -> int:
+    """Bytes of the storages of the whole cache of ``stack``, as it stands after a prompt of ``length`` tokens.
+
+    Layer by layer: each is given its tokens, counted and freed, as all of them together may not fit.
+    """
+    cache, counted = LongGenCache(_config(shape, stack, length)), 0
+    cache.reserve(length)
+    token = torch.zeros((batch, shape.num_kv_heads, 1, shape.head_dim), device=device, dtype=dtype)
+    for index in range(stack.num_layers):
+        for start in range(0, length, UPDATE_TOKENS):
+            states = token.expand(-1, -1, min(UPDATE_TOKENS, length - start), -1)
+            cache.update(states, states, index)
+        counted += cache.nbytes()
+        cache.layers[index].reset()
+    return counted
+
+
+def _config(shape: ModelShape, stack: Stack, length: int) -> PretrainedConfig:
+    base = shape_config(stack.cut(shape), length)
+    return longgen_config(base, stack.layout, stack.hybrid.pattern)
+
+
+def _fill(states: torch.Tensor) -> None:
+    """Random numbers of a few tokens, again and again: to draw as many as there are takes minutes on a CPU."""
+    few = torch.randn_like(states[:, :, :UPDATE_TOKENS])
+    for part in states.split(UPDATE_TOKENS, dim=2):
+        part.copy_(few[:, :, : part.shape[2]])
+
+
+def _size(cache: LongGenCache | None) -> int:
+    return 0 if cache is None else cache.nbytes()
 
 
 def _most(*times: Timed) -> int | None:

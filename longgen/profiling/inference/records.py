@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from longgen.profiling.attention.session import UNSUPPORTED
 from longgen.profiling.attention.workloads import FULL
 from longgen.profiling.compose import composed_seconds, parts_of
-from longgen.profiling.inference.cases import PREFILL, SLICES, STAGES, WHAT, WHOLE, Case, cost
-from longgen.profiling.inference.words import LONGEST
+from longgen.profiling.inference.cases import CACHE, PREFILL, SLICES, STAGES, WHAT, WHOLE, Case, cost
+from longgen.profiling.inference.words import KV_CACHE, LONGEST
 from longgen.profiling.rounds import speedup_columns, time_columns
 from longgen.profiling.stacks import Stack, whole_models
 
@@ -45,7 +45,7 @@ def describe(what: str, case: Case, dtype: str, stack: Stack | None, composed: b
 
 def nothing_of(case: Case, dtype: str) -> Record:
     """The one record of a case of which nothing was found."""
-    what = LONGEST if case.how not in WHAT else WHAT[case.how][PREFILL]
+    what = WHAT[case.how][PREFILL] if case.how in WHAT else KV_CACHE if case.how == CACHE else LONGEST
     return describe(what, case, dtype, None, composed=False)
 
 
@@ -63,6 +63,11 @@ def longest_record(
     if found is not None:
         record |= {"peak_bytes": found.timed.peak_bytes, "kv_bytes": found.kv_bytes}
     return record | {"chunk": way.chunk, "full_kernel": way.kernel, "note": note}
+
+
+def cache_record(case: Case, dtype: str, stack: Stack, kv_bytes: int) -> Record:
+    """The record of the cache of a whole model, whose bytes were counted."""
+    return describe(KV_CACHE, case, dtype, stack, composed=False) | {"kv_bytes": kv_bytes}
 
 
 def records_of(
@@ -84,8 +89,10 @@ def records_of(
     kv_bytes = {stack: rounds[-1].kv_bytes for stack, rounds in taken.items()}
 
     def record(what: str, stack: Stack, times: Mapping[Stack, Sequence[float]], composed: bool) -> Record:
-        needed = cost(stage, stack, case, bytes_per_value)
         found = describe(what, case, dtype, stack, composed) | time_columns(times[stack])
+        if not stack.num_layers:  # embeddings and LM head alone are compared with nothing
+            return found
+        needed = cost(stage, stack, case, bytes_per_value)
         found["flops" if stage == PREFILL else "bytes"] = needed
         full = Stack(FULL, stack.num_layers, stack.num_layers)
         if full in times:
@@ -98,7 +105,8 @@ def records_of(
     for stack, rounds in taken.items():
         measured = record(WHAT[case.how][stage], stack, seconds, composed=False)
         fits = [composed_seconds(each, stack) / time - 1 for each, time in zip(parts, seconds[stack], strict=False)]
-        measured["fit_error"] = statistics.median(fits) if fits else None
+        spare = parts and len(taken) > len(parts[0])  # as many parts as slices fit these whatever they took
+        measured["fit_error"] = statistics.median(fits) if spare else None
         measured |= {"peak_bytes": rounds[-1].timed.peak_bytes, "kv_bytes": kv_bytes[stack]}
         records.append(measured)
     if case.how == SLICES:
@@ -112,7 +120,9 @@ def records_of(
 
 def layer_bytes(kv_bytes: Mapping[Stack, int]) -> dict[str, int]:
     """Bytes of the cache of one layer of every kind, from those of stacks, one of which is full attention."""
-    full = next(size // stack.num_layers for stack, size in kv_bytes.items() if stack.pattern == FULL)
+    full = next(
+        size // stack.num_layers for stack, size in kv_bytes.items() if stack.pattern == FULL and stack.num_layers
+    )
     found = {FULL: full}
     for stack, size in kv_bytes.items():
         if stack.pattern != FULL:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from longgen.layout import make_layout
+from longgen.planner.costs import kv_cache_bytes
 from longgen.profiling.attention.session import (
     NOT_MEASURED,
     UNSUPPORTED,
@@ -19,14 +21,23 @@ from longgen.profiling.attention.session import (
     no_time_for,
 )
 from longgen.profiling.attention.workloads import FULL, PATTERNS
-from longgen.profiling.device import free_memory, least_flops, precision_on
-from longgen.profiling.inference.cases import FILLED, PREFILL, SLICES, WHOLE, Case, cost
+from longgen.profiling.device import Precision, free_memory, least_flops, precision_on
+from longgen.profiling.inference.cases import CACHE, FILLED, PREFILL, SLICES, WHOLE, Case, cost
 from longgen.profiling.inference.memory import OUT_OF_MEMORY, predicted_bytes, why_not
 from longgen.profiling.inference.records import Record, nothing_of, refused
 from longgen.profiling.inference.ways import chunk_on
 from longgen.profiling.inference.words import LONGEST, MODEL_PREFILL
 from longgen.profiling.rounds import FEWEST_ROUNDS
-from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, Stack, slices, whole_models
+from longgen.profiling.stacks import (
+    FEWEST_LAYERS,
+    MOST_LAYERS,
+    SINK,
+    Stack,
+    is_large_for,
+    is_trial,
+    slices,
+    whole_models,
+)
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import Result
@@ -37,15 +48,17 @@ KEY = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layer
 SECONDS_TO_START, SECONDS_TO_FILL = 30.0, 60.0  # for the time budget: until the first round
 
 
-def open_inference_file(folder: Path, name: str, device: str) -> ResultFile:
+def open_inference_file(folder: Path, name: str, device: str, trial: bool) -> ResultFile:
     """The results file of run ``name`` below ``folder``, with what an earlier session of the same code left in it.
+
+    Of a ``trial`` of the code, at tiny sizes on a CPU, and of true shapes it is not the same file.
 
     Raises:
         ArtifactError: as `ResultFile.open`.
     """
     settings = {
-        "dtype": precision_on(device),
-        "tiny": device == "cpu",
+        "dtype": precision_on(device, trial),
+        "tiny": trial,
         "patterns": {pattern: sizes.to_dict() for pattern, sizes in PATTERNS.items()},
     }
     result = Result(KIND, name, [], provenance(settings, seed=0, device=device), settings=settings)
@@ -70,9 +83,9 @@ def profile_inference(
             case = _with_length(asked, file.result.records)
             if case is not None and not _is_done(case, file.result.records):
                 measure = partial(_MEASURE[case.how], case, device, budget, most_layers)
-                filling = case.how == FILLED and device != "cpu"
+                filling = case.how == FILLED and not is_trial(device, case.shape)
                 outcome = attempt(measure, (), budget, SECONDS_TO_FILL if filling else SECONDS_TO_START)
-                records = outcome.pop("records", [nothing_of(case, precision_on(device))])
+                records = outcome.pop("records", [nothing_of(case, _precision(case, device))])
                 for identity in case.identities:
                     file.drop(identity, tuple(identity))
                 for record in records:
@@ -140,7 +153,7 @@ def _measure_whole(case: Case, device: str, budget: Budget, most_layers: int) ->
         record
         for stack, reason in reasons.items()
         if reason is not None
-        for record in refused(case, precision_on(device), stack, reason)
+        for record in refused(case, _precision(case, device), stack, reason)
     ]
     while fitting:
         needed = _seconds_needed(case, fitting, device)
@@ -149,7 +162,7 @@ def _measure_whole(case: Case, device: str, budget: Budget, most_layers: int) ->
         try:
             return {"records": found + time_stacks(case, fitting, device, budget)}
         except torch.OutOfMemoryError:  # between two measurements: without the stack that needs most there is more room
-            found += refused(case, precision_on(device), fitting.pop(0), OUT_OF_MEMORY)
+            found += refused(case, _precision(case, device), fitting.pop(0), OUT_OF_MEMORY)
         free_memory(device)  # only now: the exception held the model
     return {"records": found}
 
@@ -162,26 +175,51 @@ def _measure_filled(case: Case, device: str, budget: Budget, most_layers: int) -
     return {"records": fill(case, [full, *(stack for stack in hybrids if stack.full_layers == most)], device)}
 
 
-_MEASURE = {SLICES: _measure_slices, WHOLE: _measure_whole, FILLED: _measure_filled}
+def _measure_cache(case: Case, device: str, budget: Budget, most_layers: int) -> Record:
+    """Bytes of every layer's cache; raises ValueError if that of one layer does not fit."""
+    from longgen.profiling.inference.measure import bytes_at_hand, count_caches
+
+    assert case.length is not None
+    stacks, size = whole_models(case.shape), _bytes_per_value(case, device)
+    layer = kv_cache_bytes(
+        replace(case.shape, num_layers=1), make_layout(1, "all"), PATTERNS[SINK], case.length, size, case.batch
+    )
+    if reason := why_not(layer, *bytes_at_hand(device)):
+        raise ValueError(f"the cache of one layer: {reason}")
+    return {"records": count_caches(case, stacks, device)}
+
+
+_MEASURE = {SLICES: _measure_slices, WHOLE: _measure_whole, FILLED: _measure_filled, CACHE: _measure_cache}
 
 
 def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
     from longgen.profiling.inference.measure import bytes_at_hand
 
     assert case.length is not None
-    size = _bytes_per_value(device)
-    needed = predicted_bytes(case.shape, stack, case.length, chunk_on(device, case.batch), size, case.batch)
+    size, chunk = _bytes_per_value(case, device), min(chunk_on(device, case.shape, case.batch), case.length)
+    needed = predicted_bytes(case.shape, stack, case.length, chunk, size, case.batch)
     return why_not(needed, *bytes_at_hand(device))
 
 
 def _seconds_needed(case: Case, stacks: list[Stack], device: str) -> float:
     """What the fewest rounds are predicted to take, by the operations of prefill."""
-    flops = sum(cost(PREFILL, stack, case, _bytes_per_value(device)) for stack in stacks)
+    if is_large_for(device, case.shape):
+        from longgen.profiling.forecast import prefill_seconds
+
+        assert case.length is not None
+        length, precision = case.length, _precision(case, device)
+        each = (prefill_seconds(case.shape, stack, length, case.batch, precision) for stack in stacks)
+        return SECONDS_TO_START + sum(each)
+    flops = sum(cost(PREFILL, stack, case, _bytes_per_value(case, device)) for stack in stacks)
     return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / least_flops(device)
 
 
-def _bytes_per_value(device: str) -> int:
-    return int(getattr(torch, precision_on(device)).itemsize)
+def _precision(case: Case, device: str) -> Precision:
+    return precision_on(device, is_trial(device, case.shape))
+
+
+def _bytes_per_value(case: Case, device: str) -> int:
+    return int(getattr(torch, _precision(case, device)).itemsize)
 
 
 def _noted(record: Record, notes: list[str]) -> Record:

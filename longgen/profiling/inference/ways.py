@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from longgen.attention import FULL_KERNELS, decode_attention, full_attention
-from longgen.attention.decode import DECODE_BACKENDS
+from longgen.attention.decode import DECODE_BACKENDS, choose_decode_backend
+from longgen.attention.full import choose_full_kernel
 from longgen.profiling.attention.timing import repeat
 from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
 from longgen.profiling.device import free_memory
+from longgen.profiling.stacks import is_trial
 from longgen.shapes import ModelShape
 
 # Tokens of all sequences together: matrix products gain no more by more of them (our choice).
@@ -32,9 +34,9 @@ class Way:
     chunk: int
 
 
-def chunk_on(device: str, batch: int) -> int:
+def chunk_on(device: str, shape: ModelShape, batch: int) -> int:
     """Tokens of a forward pass, of every one of ``batch`` sequences, where memory counts."""
-    each = (TINY_CHUNK if device == "cpu" else CHUNK) // batch
+    each = (TINY_CHUNK if is_trial(device, shape) else CHUNK) // batch
     return max(FEWEST_TOKENS, each // FEWEST_TOKENS * FEWEST_TOKENS)
 
 
@@ -54,7 +56,7 @@ def ways_to_prefill(
         batch: sequences.
     """
     if device == "cpu":
-        return [Way("sdpa", chunk) for chunk in chunks]
+        return [Way(choose_full_kernel(*heads_of(shape, device, dtype)), chunk) for chunk in chunks]
     seconds: dict[Way, float] = {}
     for chunk in chunks:
         for kernel in FULL_KERNELS:
@@ -85,10 +87,13 @@ def _seconds(way: Way, workload: Workload, device: str, dtype: torch.dtype) -> f
 
 def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype, batch: int = 1) -> str:
     """The name in `DECODE_BACKENDS` of what is fastest over the cache of a full layer with fixed shapes."""
+    if device == "cpu":
+        with torch.no_grad():
+            return choose_decode_backend(*heads_of(shape, device, dtype))
     seconds: dict[str, float] = {}
     query, key, value = _workload("decode", shape, length, batch).inputs(device, dtype, seed=0)
     lengths = torch.full((batch,), length + 1, device=device)
-    for name in DECODE_BACKENDS[1:] if device != "cpu" else ():  # "auto" is one of the others
+    for name in DECODE_BACKENDS[1:]:  # "auto" is one of the others
 
         @torch.no_grad()
         def run(name: str = name) -> None:
@@ -97,6 +102,15 @@ def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: to
         with suppress(ValueError, RuntimeError):
             seconds[name] = min(repeat(run, device, 0.0))
     return min(seconds, key=seconds.__getitem__, default="sdpa")
+
+
+def heads_of(shape: ModelShape, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """A query and a key of one token with the heads of ``shape``: by such "auto" chooses."""
+    query, key = (
+        torch.empty(1, heads, 1, shape.head_dim, device=device, dtype=dtype)
+        for heads in (shape.num_heads, shape.num_kv_heads)
+    )
+    return query, key
 
 
 def _workload(stage: str, shape: ModelShape, length: int, batch: int) -> Workload:

@@ -26,15 +26,17 @@ KEY = ("what", "shape", "length", "num_layers", "full_layers", "pattern")
 SECONDS_TO_START = 30.0  # for the time budget: until the first step
 
 
-def open_training_file(folder: Path, name: str, device: str) -> ResultFile:
+def open_training_file(folder: Path, name: str, device: str, trial: bool) -> ResultFile:
     """The results file of run ``name`` below ``folder``, with what an earlier session of the same code left in it.
+
+    Of a ``trial`` of the code, at tiny sizes on a CPU, and of true shapes it is not the same file.
 
     Raises:
         ArtifactError: as `ResultFile.open`.
     """
     settings = {
-        "dtype": precision_on(device),
-        "tiny": device == "cpu",
+        "dtype": precision_on(device, trial),
+        "tiny": trial,
         "batch": 1,
         "recompute": True,
         "optimizer": "adamw",
