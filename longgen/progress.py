@@ -13,6 +13,12 @@ def is_first() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def say(what: str, seconds: float) -> None:
+    """Tell beside the bar that ``what`` begins, and how long a round of it is predicted to take, if that is long."""
+    if seconds >= 60:
+        tqdm.write(f"{what}: a round is predicted to take {seconds / 60:,.1f} minutes", file=sys.stderr)
+
+
 def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm:
     """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager.
 

@@ -169,7 +169,7 @@ KINDS: dict[str, Kind] = {
         ),
         "longgen profile train --name {run}",
         STEPS,
-        _TIMES,
+        ("n", "seconds"),  # a single round has no interval
     ),
     "inference-speed": Kind(
         "kernels/inference-speed.json",

@@ -7,7 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.inference.words import LONGEST, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
+from longgen.profiling.inference.words import (
+    KV_CACHE,
+    LONGEST,
+    MODEL_DECODE,
+    MODEL_PREFILL,
+    SLICE_DECODE,
+    SLICE_PREFILL,
+)
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
@@ -30,6 +37,10 @@ _MEANINGS = (
     "attention over those of the hybrid; to decode, bytes read. *KV*: the cache by its tensors' storage, and over that "
     "of full attention."
 )
+_COUNTED = (
+    "Bytes of the storages of keys and values, summed over all layers of the whole model: one after another was given "
+    "the prompt, counted and freed."
+)
 _LONGEST = (
     "The longest context at which the last chunk of a prefill and a decoded token after it ran in the memory of the "
     "device; of what came before only the cache was made up."
@@ -45,11 +56,17 @@ def inference_speed_markdown(run: Run) -> str:
     rows = inference_rows(run)
     lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
     done = rows[is_measured(rows)]
-    timed, longest = done[done["what"] != LONGEST], done[done["what"] == LONGEST]
+    timed, counted, longest = (
+        done[~done["what"].isin((KV_CACHE, LONGEST))],
+        *(done[done["what"] == what] for what in (KV_CACHE, LONGEST)),
+    )
     for _, part in timed.groupby(["shape", "length", "batch"], sort=False):
         found = part.to_dict("records")
         lines += [f"## {found[0]['shape']}, {_tokens(found[0])}", "", *_kernels(part)]
         lines += ["", _table([_cells(row) for row in found]), ""]
+    if len(counted):
+        lines += ["## KV cache, counted layer by layer", ""]
+        lines += [_table([_counted(row) for row in counted.to_dict("records")]), "", _COUNTED, ""]
     if len(longest):
         lines += ["## Longest context in memory", "", _table([_longest(row) for row in longest.to_dict("records")])]
         lines += ["", _LONGEST, ""]
@@ -90,6 +107,18 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "KV, GiB": number(row["kv_bytes"], ".2f", factor=2**-30),
         "KV of full": number(row["kv_fraction"], ".1f", " %", 100),
         "memory, GiB": number(row["peak_bytes"], ".1f", factor=2**-30),
+    }
+
+
+def _counted(row: Mapping[Hashable, Any]) -> dict[str, str]:
+    return {
+        "model": row["shape"],
+        "full layers": _layers(row),
+        "pattern": row["pattern"],
+        "tokens": _tokens(row),
+        "KV, bytes": number(row["kv_bytes"], ",.0f"),
+        "KV, GiB": number(row["kv_bytes"], ".2f", factor=2**-30),
+        "KV of full": number(row["kv_fraction"], ".1f", " %", 100),
     }
 
 

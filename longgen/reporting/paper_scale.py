@@ -1,4 +1,4 @@
-"""What answers a claim at the paper's scale: models of its shape timed on a GPU, whole or composed of slices."""
+"""What answers a claim at the paper's scale: models of its shape, timed whole or composed of slices; their caches."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
-from longgen.profiling.inference.words import MODEL_DECODE, MODEL_PREFILL, SLICE_PREFILL
+from longgen.profiling.inference.words import KV_CACHE, MODEL_DECODE, MODEL_PREFILL, SLICE_PREFILL
 from longgen.profiling.training.words import COMPOSED_MODEL, SLICE
 from longgen.reporting.claim_measures import Measurement, kv_reduction_of, speedup_of
 from longgen.reporting.inference_measures import inference_rows
@@ -27,7 +27,8 @@ def measured_at_paper_scale(
         itself out.
     """
     if claim.measure == "kv_reduction":
-        found = _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
+        found = _of_inference(run, paper, variant, KV_CACHE, "kv_fraction")
+        found = found or _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
     elif claim.stage == "training":
         found = _of_training(run, paper, variant)
     elif claim.stage in ("prefill", "decode"):
@@ -51,8 +52,7 @@ def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[p
     models = _of_variant(run, TRAINING, rows[rows["what"] == COMPOSED_MODEL], variant)
     if models.empty:
         return None
-    layers = rows.loc[rows["what"] == SLICE, "num_layers"].max()
-    return models.iloc[0], TRAINING, f"composed from slices of {layers:.0f} layers"
+    return models.iloc[0], TRAINING, _composed(rows[rows["what"] == SLICE])
 
 
 def _of_inference(
@@ -66,10 +66,17 @@ def _of_inference(
     if models.empty:
         return None
     row = models.sort_values("composed", kind="stable").iloc[0]  # what ran as a whole comes first
+    if what == KV_CACHE:
+        return row, INFERENCE, "storages counted layer by layer"
     if not row["composed"]:
         return row, INFERENCE, "the whole model"
-    layers = rows.loc[rows["what"] == SLICE_PREFILL, "num_layers"].max()
-    return row, INFERENCE, f"composed from slices of {layers:.0f} layers"
+    return row, INFERENCE, _composed(rows[rows["what"] == SLICE_PREFILL])
+
+
+def _composed(slices: pd.DataFrame) -> str:
+    """Of what a model is composed, in words: of slices, or where there are none or these have a layer, of layers."""
+    layers = slices["num_layers"].max() if len(slices) else 1
+    return "composed from single layers" if layers == 1 else f"composed from slices of {layers:.0f} layers"
 
 
 def _at_scale(rows: pd.DataFrame, paper: PaperClaims) -> pd.DataFrame:

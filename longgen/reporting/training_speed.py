@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, SLICE
+from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, PARTS, SLICE
 from longgen.reporting.contract import MEASURED
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
@@ -17,7 +17,7 @@ _WHAT = {
     COMPOSED_REST: "rest, composed",
     COMPOSED_LAYER: "one layer, composed",
     COMPOSED_MODEL: "whole model, composed",
-}
+} | {part: f"{part}, measured" for part in PARTS}
 _MEANINGS = (
     "*Measured*: a step (forward, backward, clipping, AdamW; one row, every layer recomputed) of a slice, which is a "
     "few layers of the model's true shape under its embeddings and LM head. *Composed*: from slices of other layers "
@@ -43,7 +43,8 @@ def training_speed_markdown(run: Run) -> str:
         kernels = part.iloc[0]
         lines += [f"## {shape}, {length:,} tokens", ""]
         lines += [f"Full layers by {kernels['full_kernel']}, sparse ones by {kernels['sparse_kernel']}."]
-        lines += [f"Note: {kernels['note']}."] if kernels["note"] else []
+        notes = dict.fromkeys(part.loc[~part["what"].isin(PARTS), "note"].dropna())  # of parts it is in the table
+        lines += [f"Note: {note}." for note in notes]
         cells = [_cells(row) for row in part.to_dict("records")]
         lines += ["", pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True), ""]
     lines += [_MEANINGS] if len(done) else ["Not measured."]

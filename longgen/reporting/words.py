@@ -68,10 +68,12 @@ def interval(low: str, high: str) -> str:
 
 
 def with_interval(row: Mapping[Hashable, Any], column: str, style: str, unit: str = "", factor: float = 1.0) -> str:
-    """A column of a row with the ends of its interval; empty if it is missing."""
+    """A column of a row with the ends of its interval, if it has one; empty if it is missing."""
     if pd.isna(row[column]):
         return ""
     low, high = (number(row[f"{column}_{end}"], style, factor=factor) for end in ("low", "high"))
+    if not low:  # of a single sample
+        return number(row[column], style, unit, factor)
     return f"{number(row[column], style, unit, factor)} ({interval(low, high)})"
 
 

@@ -85,15 +85,15 @@ def test_prompts_are_read_and_decoding_is_captured_without_waiting(gpu, shape, b
 def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
     """All that a round runs has run before, so that no time holds a compiler's."""
 
-    def watched(items, run, budget):
+    def watched(*arguments):
         with gpu.without_compiling():
-            return rounds.alternating_rounds(items, run, budget)
+            return rounds.alternating_rounds(*arguments)
 
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 1)
     monkeypatch.setattr(measure, "alternating_rounds", watched)
     # as on a GPU that chooses to read in chunks, of which the first one's keys are no pruned cache's
     monkeypatch.setattr(measure, "_chunks", lambda *arguments: [8192])
-    file = session.open_inference_file(tmp_path, "absent", "cuda")
+    file = session.open_inference_file(tmp_path, "absent", "cuda", trial=False)
     session.profile_inference(file, [Case(SLICES, SMALL, 20000, 2)], "cuda", Budget(3600), most_layers=2)
     assert {(record["status"], record["reason"]) for record in file.result.records} == {("measured", None)}
     assert {record["note"] for record in file.result.records} == {None}, "steps are captured"
@@ -103,7 +103,7 @@ def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
 def test_the_longest_context_is_what_memory_takes(tmp_path):
     shape = replace(SMALL, num_layers=3)
     with absent_gpu(free=5 * GIB) as gpu:
-        file = session.open_inference_file(tmp_path, "absent", "cuda")
+        file = session.open_inference_file(tmp_path, "absent", "cuda", trial=False)
         for batch in (1, 4):
             session.profile_inference(file, [Case(FILLED, shape, None, batch)], "cuda", Budget(3600))
         assert gpu.memory.live == 0, "nothing is left behind"

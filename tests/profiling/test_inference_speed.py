@@ -7,21 +7,23 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
+from longgen.cache_layout import GROWTH_TOKENS
 from longgen.cli import app
 from longgen.errors import ConfigError
 from longgen.modeling import LongGenCache
 from longgen.pattern import SparsePattern
 from longgen.planner import kv_cache_bytes
 from longgen.planner.costs import decode_bytes, prefill_flops
-from longgen.profiling import gpu, rounds, stacks
+from longgen.profiling import forecast, gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
-from longgen.profiling.inference import cases, measure, model, session
+from longgen.profiling.device import precision_on
+from longgen.profiling.inference import cases, measure, model, session, ways
 from longgen.profiling.inference.cases import CACHE, FILLED, SLICES, WHOLE, Case, cases_of
 from longgen.profiling.inference.memory import largest, predicted_bytes
-from longgen.profiling.inference.model import InferenceStack
+from longgen.profiling.inference.model import InferenceStack, storage_bytes
 from longgen.profiling.inference.records import layer_bytes
 from longgen.profiling.inference.ways import Way, chunk_on
-from longgen.profiling.stacks import SHAPES, TINY, Stack
+from longgen.profiling.stacks import SHAPES, TINY, Stack, slices
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_report
@@ -120,7 +122,34 @@ def test_full_attention_at_the_papers_scale_barely_leaves_room_on_80_gb():
     assert needed("sink", 12, 262144, 8192) < 65
 
 
+@pytest.mark.parametrize("name", ["sink", "stride-16"])
+def test_the_bytes_of_a_cache_counted_layer_by_layer_are_the_planned_ones(name):
+    """At the paper's scale, and where the tokens are no multiple of anything."""
+    for length in (131072, 10007):
+        sizes = {}
+        for stack in (Stack("full", 32, 32), Stack(name, 32, 12 if name == "sink" else 11)):
+            counted = storage_bytes(LLAMA, stack, length, 1, "meta", torch.bfloat16)
+            asked = (LLAMA, stack.layout, stack.hybrid.pattern, length)
+            assert counted == kv_cache_bytes(*asked, full_chunk=GROWTH_TOKENS)
+            sizes[stack.pattern] = counted
+        if length == 131072:
+            assert 1 - sizes[name] / sizes["full"] == pytest.approx({"sink": 0.620, "stride-16": 0.610}[name], abs=5e-4)
+
+
 # ---------------------------------------------------------------- what runs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_single_layers_and_none_are_read_and_decoded(dtype, small_patterns):
+    tiny = InferenceStack(SMALLEST, 1, "cpu", dtype)
+    for stack in slices(1):
+        found = tiny.prefill(stack, 100, Way("sdpa", 64))
+        size = dtype.itemsize
+        planned = stack.num_layers and kv_cache_bytes(
+            stack.cut(SMALLEST), stack.layout, stack.hybrid.pattern, 100, size, full_chunk=GROWTH_TOKENS
+        )
+        assert found.kv_bytes == planned
+        assert tiny.decode(stack, 100, "sdpa", capture=False).timed.seconds > 0
+
+
 def test_prefill_in_chunks_and_decoding_compute_what_the_model_does(small_patterns):
     """Chunks and the cache of fixed shapes give the tokens of one pass over all; and the cache has the planned size."""
     tiny, stack = InferenceStack(SMALLEST, 3, "cpu", torch.float32), Stack("stride-16", 3, 1)
@@ -302,6 +331,36 @@ def test_a_step_that_cannot_be_captured_is_timed_without_and_noted(monkeypatch):
     monkeypatch.setattr(tiny, "decode", refusing)
     note = "without a CUDA graph: operation not permitted when stream is capturing"
     assert measure._capture(tiny, [Stack("full", 3, 3)], 64, "sdpa") == (False, note)
+
+
+def as_if_large(monkeypatch) -> None:
+    """As if the tiny model were a true shape on a CPU: in bfloat16, and nothing is tried."""
+    for module in (stacks, session, measure, ways):
+        for name, answer in (("is_large_for", True), ("is_trial", False)):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, lambda device, shape, answer=answer: answer)
+
+
+def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatch, small_patterns):
+    as_if_large(monkeypatch)
+    monkeypatch.setattr(measure, "WARM_UP_TOKENS", 16)
+    monkeypatch.setattr(InferenceStack, "attempt", None)
+    monkeypatch.setattr(forecast, "full_attention_rate", lambda shape, precision: 1e9)
+    records = run(tmp_path, Case(SLICES, SMALLEST, 96), Case(CACHE, SMALLEST, 96), most_layers=1)
+    assert {r["status"] for r in records} == {"measured"}
+    assert {r["dtype"] for r in records} == {precision_on("cpu")}
+    assert {(r["num_layers"], r["fit_error"]) for r in records if r["what"] == "slice-prefill"} == {
+        (0, None),
+        (1, None),
+    }
+    composed = [r for r in records if r["composed"]]
+    assert {r["num_layers"] for r in composed} == {3}
+    counted = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in records if r["what"] == "kv-cache"}
+    prefilled = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in composed if r["what"] == "model-prefill"}
+    assert counted == prefilled
+    monkeypatch.setattr(forecast, "full_attention_rate", lambda shape, precision: 1e-9)
+    (late,) = run(tmp_path, Case(SLICES, SMALLEST, 64), most_layers=1)[len(records) :]
+    assert late["status"] == "not measured" and late["reason"].startswith("no time left: predicted to take ")
 
 
 # ---------------------------------------------------------------- commands, and what reporting makes of it

@@ -1,6 +1,7 @@
 """Training steps of slices at tiny sizes on the CPU: what is computed, what is composed of it, and what is written."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -17,10 +18,13 @@ from longgen.pattern import SparsePattern
 from longgen.planner import training_flops
 from longgen.profiling import device, gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
-from longgen.profiling.compose import composed_seconds, parts_of
+from longgen.profiling.compose import REST, composed_seconds, parts_of
 from longgen.profiling.models import become
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
-from longgen.profiling.training import session, slice
+from longgen.profiling.training import parts, session, slice
+from longgen.profiling.training.parts import TrainingParts, needed_bytes
+from longgen.profiling.training.pieces import HEAD, LAYER_KINDS, PARTS, TOKENS, UPDATE, Piece, seconds_of_parts
+from longgen.profiling.training.records import composed_records, part_records
 from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
@@ -44,12 +48,12 @@ def small_patterns(monkeypatch):
 
 
 # ---------------------------------------------------------------- composition
-@pytest.mark.parametrize("num_layers", [2, 3, 5, 8])
+@pytest.mark.parametrize("num_layers", [1, 2, 3, 5, 8])
 def test_composition_recovers_known_seconds_of_layers(num_layers):
     stacks = slices(num_layers)
     assert parts_of({stack: composed_seconds(KNOWN, stack) for stack in stacks}) == pytest.approx(KNOWN)
     assert composed_seconds(KNOWN, Stack("sink", 32, 12)) == pytest.approx(0.7 + 12 * 1.5 + 20 * 0.4)
-    assert len(stacks) > len(KNOWN), "one to spare, which tells how well the parts fit"
+    assert len(stacks) == len(KNOWN) + (num_layers > 1), "one to spare, which tells how well the parts fit"
 
 
 def test_slices_that_do_not_tell_layers_apart_are_refused():
@@ -147,6 +151,105 @@ def test_a_loss_that_is_no_number_fails():
         model.step(Stack("full", 2, 2))
 
 
+# ---------------------------------------------------------------- parts, on a CPU
+# by the names of `longgen.profiling.training.parts.PARTS`: such that layers take what is known of them
+PIECES = {
+    "full": Piece(0.15, 8),
+    "sink": Piece(0.0125, 8),
+    "stride-16": Piece(0.03125, 8),
+    TOKENS: Piece(0.05, 4),
+    HEAD: Piece(0.25, 2),
+    UPDATE: Piece(0.1 / LLAMA.layer_weights, 1),
+}
+
+
+def test_layers_and_models_are_composed_of_parts():
+    rest = 0.5 + 0.1 * 2 * LLAMA.head_weights / LLAMA.layer_weights
+    known = {REST: rest, "full": 1.5, "sink": 0.4, "stride-16": 0.55}
+    assert seconds_of_parts(PIECES, LLAMA) == pytest.approx(known)
+    slow = {name: [piece, Piece(2 * piece.seconds, piece.number)] for name, piece in PIECES.items()}
+    records, rounds = part_records(LLAMA, 131072, "bfloat16", slow)
+    assert {(r["what"], r["pattern"], r["note"]) for r in records} >= {
+        ("attention of a share of heads", "sink", "counted 8 times"),
+        ("a tile through a layer without attention", "full", "counted 4 times"),
+    }
+    composed = {
+        (r["what"], r["full_layers"], r["pattern"]): r
+        for r in composed_records(LLAMA, 131072, "bfloat16", rounds, None)
+    }
+    assert composed["composed layer", 0, "sink"]["seconds"] == pytest.approx(1.5 * 0.4)
+    model = composed["composed model", 12, "sink"]
+    assert model["seconds"] == pytest.approx(1.5 * (rest + 12 * 1.5 + 20 * 0.4))
+    assert model["speedup"] == model["speedup_low"] == pytest.approx((rest + 48) / (rest + 18 + 8))
+    assert (model["n"], model["mfu"]) == (2, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_part_is_timed_and_leaves_no_weight_out(dtype, monkeypatch):
+    monkeypatch.setattr(parts, "LAYER_TILE", 32)
+    monkeypatch.setattr(parts, "HEAD_TILE", 48)
+    model = TrainingParts(TINY, 96, dtype)
+    found = {part: model.time(part) for part in PARTS if part not in (TOKENS, HEAD)}
+    assert all(piece.seconds > 0 for piece in found.values())
+    assert {found[kind].number for kind in LAYER_KINDS} == {TINY.num_kv_heads}
+    weights = dict(model.model.named_parameters())
+    assert model.time(TOKENS).number == 3
+    in_layers = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
+    assert in_layers == {name for name in weights if ".layers." in name}
+    assert model.time(HEAD).number == 2
+    outside = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
+    assert outside == weights.keys() - in_layers
+
+
+def on_cpu(monkeypatch) -> None:
+    """As if the tiny model were a true shape."""
+    monkeypatch.setattr(session, "is_large_for", lambda device, shape: True)
+    monkeypatch.setattr(TrainingSlice, "step", None)
+
+
+def test_parts_are_timed_in_rounds_as_the_budget_allows(tmp_path, monkeypatch):
+    on_cpu(monkeypatch)
+    times = dict.fromkeys(PARTS, Piece(1e-3, 1))
+    monkeypatch.setattr(TrainingParts, "time", lambda self, part: times[part])
+    monkeypatch.setattr(TrainingParts, "forecast", lambda self, part, tokens: 1e6 if self.length > 64 else 0.0)
+    short, long = (TINY, 64), (TINY, 96)
+    records = run(tmp_path, long, short)
+    assert {(r["length"], r["status"]) for r in records} == {(64, "measured"), (96, "not measured")}
+    assert {r["n"] for r in records if r["length"] == 64} == {3}
+    assert "predicted to take 50,000" in next(r["reason"] for r in records if r["length"] == 96)
+    assert {r["what"] for r in records if r["length"] == 64} >= {"composed rest", "composed layer", "composed model"}
+    report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
+    assert not report.skipped
+    text = (tmp_path / "figures" / "training_speed.md").read_text()
+    assert "attention of a share of heads, measured" in text
+
+
+def test_a_single_round_has_no_interval(tmp_path, monkeypatch):
+    on_cpu(monkeypatch)
+    monkeypatch.setattr(rounds, "MOST_ROUNDS", 1)
+    records = run(tmp_path, (TINY, 64))
+    assert {(r["n"], r["seconds_low"], r["speedup_high"]) for r in records} == {(1, None, None)}
+    assert "whole model, composed" in write_and_read(tmp_path)
+
+
+def write_and_read(folder) -> str:
+    assert not write_report(open_run("tries", folder), folder / "figures").skipped
+    return (folder / "figures" / "training_speed.md").read_text()
+
+
+def test_parts_that_do_not_fit_are_refused_before_anything_is_made(tmp_path, monkeypatch):
+    on_cpu(monkeypatch)
+    monkeypatch.setattr(parts, "random_stack", None)
+    monkeypatch.setattr(session, "free_main_memory", lambda: 2**30)
+    (record,) = run(tmp_path, (SHAPES["llama2-7b"], 131072))
+    assert record["status"] == "unsupported"
+    assert re.fullmatch(
+        r"the parts of a layer: predicted to need [\d.]+ GiB: there are 1.0 GiB of main memory that is free",
+        record["reason"],
+    )
+    assert needed_bytes(SHAPES["llama2-70b"], 131072, 2) < 20 * 2**30, "of a layer in work as a whole it is 97 GiB"
+
+
 # ---------------------------------------------------------------- memory and time
 def test_as_many_layers_as_fit(monkeypatch):
     def fitting(shape: str, length: int, gib: float) -> list[int]:
@@ -155,9 +258,9 @@ def test_as_many_layers_as_fit(monkeypatch):
 
     assert fitting("llama2-7b", 131072, 78.5)[0] == 8, "one H100 takes the slice at the paper's scale"
     fewer = fitting("llama2-7b", 131072, 60)
-    assert fewer == list(range(fewer[0], 1, -1))
+    assert fewer == list(range(fewer[0], 0, -1))
     assert 2 < fewer[0] < 8
-    with pytest.raises(ValueError, match=r"2 layers are predicted to need 1\d\d GiB: there are 78 GiB of GPU memory"):
+    with pytest.raises(ValueError, match=r"a layer is predicted to need 102 GiB: there are 78 GiB of GPU memory"):
         fitting("llama2-70b", 131072, 78)
 
 
@@ -193,7 +296,7 @@ def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypat
 
 
 def test_what_would_outlast_its_minutes_on_a_cpu_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(device, "product_flops", lambda name: 1e11)
+    monkeypatch.setattr(device, "product_flops", lambda name, precision: 1e11)
     monkeypatch.setattr(TrainingSlice, "step", None)
     words = ["profile", "train", "--device", "cpu", "--output", str(tmp_path), "--lengths", "131072,32768"]
     done = CliRunner().invoke(app, [*words, "--minutes", "1"], catch_exceptions=False)
@@ -266,7 +369,7 @@ def test_the_other_profile_still_needs_no_verb(tmp_path):
     ("options", "message"),
     [
         (["--shape", "qwen3-8b"], "--shape is 'qwen3-8b': allowed are llama2-7b"),
-        (["--layers", "1"], "--layers is 1: allowed are 2..16 with tiny"),
+        (["--layers", "0"], "--layers is 0: allowed are 1..16 with tiny"),
         (["--lengths", "128K"], "--lengths is '128K': allowed are whole numbers"),
         (["--device", "cuda:x"], "--device is 'cuda:x': allowed are cpu"),
     ],

@@ -38,7 +38,7 @@ from longgen.profiling.stacks import (
     slices,
     whole_models,
 )
-from longgen.progress import progress_bar
+from longgen.progress import progress_bar, say
 from longgen.provenance import provenance
 from longgen.results import Result
 
@@ -133,6 +133,7 @@ def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -
             needed = _seconds_needed(case, stacks, device)
             if budget.left() < needed:
                 return {"status": NOT_MEASURED, "reason": "; ".join([*notes, no_time_for(needed)])}
+            say(f"inference of {case.shape.name} at {case.length:,} tokens", needed)
             try:
                 records = time_stacks(case, stacks, device, budget)
                 return {"records": [_noted(record, notes) for record in records]}

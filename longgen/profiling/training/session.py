@@ -10,12 +10,14 @@ import torch
 
 from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done, no_time_for
 from longgen.profiling.attention.workloads import PATTERNS
-from longgen.profiling.device import free_memory, least_flops, peak_flops, precision_on
+from longgen.profiling.device import free_main_memory, free_memory, least_flops, peak_flops, precision_on
+from longgen.profiling.inference.memory import why_not
 from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
-from longgen.profiling.stacks import MOST_LAYERS, slices
+from longgen.profiling.stacks import MOST_LAYERS, is_large_for, is_trial, slices
 from longgen.profiling.training.cases import step_flops
-from longgen.profiling.training.records import Record, describe, records_of
-from longgen.progress import progress_bar
+from longgen.profiling.training.pieces import LAYER_KINDS, PARTS
+from longgen.profiling.training.records import Record, composed_records, describe, part_records, records_of
+from longgen.progress import progress_bar, say
 from longgen.provenance import provenance
 from longgen.results import Result
 from longgen.shapes import ModelShape
@@ -24,6 +26,7 @@ KIND = "training-speed"
 KEY = ("what", "shape", "length", "num_layers", "full_layers", "pattern")
 
 SECONDS_TO_START = 30.0  # for the time budget: until the first step
+FORECAST_TOKENS = 4096  # at which attention is timed first: what it takes at the full length follows from that
 
 
 def open_training_file(folder: Path, name: str, device: str, trial: bool) -> ResultFile:
@@ -62,17 +65,20 @@ def profile_training(
         budget: of the session.
         most_layers: of a slice; fewer where so many do not fit in memory.
     """
-    cases, dtype = list(cases), precision_on(device)
+    cases = list(cases)
     with progress_bar(len(cases), "training", "case") as bar:
         for shape, length in cases:
-            base = describe(shape, length, dtype)
+            base = describe(shape, length, precision_on(device, is_trial(device, shape)))
             done = any(
                 is_done(old)
                 for old in file.result.records
                 if old["shape"] == base["shape"] and old["length"] == base["length"]
             )
             if not done:
-                measure = partial(_measure, shape, length, device, budget, most_layers)
+                if is_large_for(device, shape):
+                    measure = partial(_measure_parts, shape, length, budget)
+                else:
+                    measure = partial(_measure, shape, length, device, budget, most_layers)
                 outcome = attempt(measure, (), budget, SECONDS_TO_START)
                 records = outcome.pop("records", [base])
                 file.drop(base, ("shape", "length"))
@@ -93,7 +99,8 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
 
     free_memory(device)
     notes: list[str] = []
-    for num_layers in layers_that_fit(shape, length, device, precision_on(device), most_layers):
+    precision = precision_on(device, is_trial(device, shape))
+    for num_layers in layers_that_fit(shape, length, device, precision, most_layers):
         needed = _seconds_needed(shape, length, device, num_layers)
         if budget.left() < needed:
             return {"status": NOT_MEASURED, "reason": "; ".join([*notes, no_time_for(needed)])}
@@ -106,10 +113,38 @@ def _measure(shape: ModelShape, length: int, device: str, budget: Budget, most_l
     raise ValueError("; ".join(notes))
 
 
+def _measure_parts(shape: ModelShape, length: int, budget: Budget) -> Record:
+    """``records`` of one shape and length on a CPU; another status if there is no time for a round.
+
+    Raises:
+        ValueError: the parts are predicted not to fit in the memory that is free.
+    """
+    from longgen.profiling.training.parts import TrainingParts, needed_bytes
+
+    precision = precision_on("cpu")
+    dtype = getattr(torch, precision)
+    needed, available = needed_bytes(shape, length, dtype.itemsize), free_main_memory()
+    if reason := why_not(needed, available, "main memory that is free"):
+        raise ValueError(f"the parts of a layer: {reason}")
+    model = TrainingParts(shape, length, dtype)
+    seconds = sum(model.forecast(kind, min(FORECAST_TOKENS, length)) for kind in LAYER_KINDS)
+    seconds += sum(
+        model.time(part).seconds for part in PARTS if part not in LAYER_KINDS
+    )  # and what they run is compiled
+    if budget.left() < seconds:
+        return {"status": NOT_MEASURED, "reason": no_time_for(seconds)}
+    say(f"training of {shape.name} at {length:,} tokens", seconds)
+    pieces = alternating_rounds(PARTS, model.time, budget, fewest=1)
+    records, rounds = part_records(shape, length, precision, pieces)
+    records += composed_records(shape, length, precision, rounds, None)
+    used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
+    return {"records": [record | used for record in records]}
+
+
 def _time_slices(shape: ModelShape, num_layers: int, length: int, device: str, budget: Budget) -> list[Record]:
     from longgen.profiling.training.slice import TrainingSlice, fastest_full_kernel
 
-    precision = precision_on(device)
+    precision = precision_on(device, is_trial(device, shape))
     kernel = fastest_full_kernel(shape, length, device, getattr(torch, precision))
     free_memory(device)
     model = TrainingSlice(shape, num_layers, length, device, precision, kernel)

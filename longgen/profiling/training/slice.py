@@ -82,7 +82,7 @@ def layers_that_fit(shape: ModelShape, length: int, device: str, precision: Prec
     }
     fitting = [count for count, size in needed.items() if size <= available]
     if not fitting:
-        least = f"{FEWEST_LAYERS} layers are predicted to need {needed[FEWEST_LAYERS] / GIB:.0f} GiB"
+        least = f"a layer is predicted to need {needed[FEWEST_LAYERS] / GIB:.0f} GiB"
         raise ValueError(f"{least}: there are {available / GIB:.0f} GiB of {what}")
     return fitting
 
