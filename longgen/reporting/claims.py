@@ -11,7 +11,7 @@ import pandas as pd
 from longgen.reporting.claim_measures import MEASURES, Measurement
 from longgen.reporting.measures import ideal_speedup
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
-from longgen.reporting.paper_scale import measured_at_paper_scale
+from longgen.reporting.paper_scale import measured_at_paper_scale, timed_on_gpu
 from longgen.reporting.run import Run
 
 VERDICTS = ("exceeded", "reproduced", "not reached", "not measured")
@@ -122,7 +122,8 @@ def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> fl
 def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
     """Every claim at the paper's scale with the planner's ideal.
 
-    Measured are speed-ups and the KV reduction alone, where ``runs`` timed models of that shape.
+    Measured are speed-ups and the KV reduction alone, where ``runs`` timed models of that shape. Speed-ups that were
+    measured on CPUs alone have a row for a GPU as well, on which they were not.
     """
     from longgen.layout import make_layout
     from longgen.planner import make_plan
@@ -151,8 +152,11 @@ def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
             elif claim.measure == "kv_reduction":
                 ideal = 100 * plan.kv_reduction
             measured = _measured_rows(runs, claim, name, scale, ideal, paper)
+            rows += measured
             if measured:
-                rows += measured
+                names = {row.run for row in measured}
+                if claim.stage and not any(timed_on_gpu(run, claim) for run in runs if run.name in names):
+                    rows.append(_row(claim, name, scale, ideal, None, None, "a GPU"))  # times are a device's
             elif ideal is not None or name in paper.hybrids:
                 rows.append(_row(claim, name, scale, ideal, None, None, None))
     return rows

@@ -61,7 +61,7 @@ def _section(title: str, rows: pd.DataFrame, paper: PaperClaims) -> list[str]:
         if measured and not pd.isna(row["interval_low"]):
             low, high = (f"{row[f'interval_{end}']:.{claim.decimals}f}" for end in ("low", "high"))
             measured += f" ({low} to {high})"
-        origin = "" if pd.isna(row["device"]) else f"{row['run']}, {row['device']}"
+        origin = ", ".join(row[name] for name in ("run", "device") if not pd.isna(row[name]))
         cells.append(
             {
                 "claim": claim.claim,

@@ -44,6 +44,11 @@ def measured_at_paper_scale(
     return None if value is None else (value, f"{run.device(kind)}, {how}")
 
 
+def timed_on_gpu(run: Run, claim: PaperClaim) -> bool:
+    """Whether what `measured_at_paper_scale` finds of a speed-up was timed on a GPU."""
+    return run.on_gpu(TRAINING if claim.stage == "training" else INFERENCE)
+
+
 def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[pd.Series, str, str] | None:
     if not run.has(TRAINING) or run.settings(TRAINING).get("tiny"):
         return None
@@ -74,8 +79,10 @@ def _of_inference(
 
 
 def _composed(slices: pd.DataFrame) -> str:
-    """Of what a model is composed, in words: of slices, or where there are none or these have a layer, of layers."""
-    layers = slices["num_layers"].max() if len(slices) else 1
+    """Of what a model is composed, in words."""
+    if slices.empty:
+        return "composed from parts of single layers"
+    layers = slices["num_layers"].max()
     return "composed from single layers" if layers == 1 else f"composed from slices of {layers:.0f} layers"
 
 

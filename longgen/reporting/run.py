@@ -159,6 +159,10 @@ class Run:
         }
         return ", ".join(sorted(names))
 
+    def on_gpu(self, kind: str) -> bool:
+        """Whether a GPU measured some of this kind."""
+        return any((result.provenance.get("device") or {}).get("kind") == "cuda" for result in self._of_kind(kind))
+
     def settings(self, kind: str) -> dict[str, Any]:
         """What was set when ``kind`` was measured, in its first file; empty if there is none."""
         return next((result.settings for result in self._of_kind(kind)), {})

@@ -28,7 +28,7 @@ from longgen.profiling.training.records import composed_records, part_records
 from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
-from longgen.reporting.report import write_report
+from longgen.reporting.report import write_claims, write_report
 from longgen.reporting.run import open_run
 from longgen.results import load_result
 from tests.reporting.fake_training import KNOWN, LLAMA, fake_records, write_gpu_run
@@ -393,6 +393,27 @@ def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):
     assert set(training["verdict"]) == {"exceeded"}
     assert set(training["run"]) == {"gpu"}
     assert rows.loc[rows.index.get_level_values("claim") != "training-speedup", "measured"].isna().all()
+
+
+def test_what_a_cpu_measured_leaves_a_row_for_a_gpu(tmp_path):
+    records, rounds = part_records(LLAMA, 131072, "bfloat16", {name: [piece] * 3 for name, piece in PIECES.items()})
+    records += composed_records(LLAMA, 131072, "bfloat16", rounds, None)
+    same = {"status": "measured", "reason": None}
+    write_gpu_run(tmp_path / "cpu", [record | same for record in records], {"kind": "cpu", "name": "Pretend CPU"})
+    opened = open_run("cpu", tmp_path)
+    rows = ledger([opened])
+    rows = rows[(rows["claim"] == "training-speedup") & (rows["variant"] == "longgen-sink-12-layers")]
+    assert list(zip(rows["run"].fillna(""), rows["device"], rows["verdict"], strict=True)) == [
+        ("cpu", "Pretend CPU, composed from parts of single layers", "exceeded"),
+        ("", "a GPU", "not measured"),
+    ]
+    write_claims([opened], tmp_path / "claims")
+    text = (tmp_path / "claims" / "claims.md").read_text()
+    assert "cpu, Pretend CPU, composed from parts of single layers |" in text
+    assert text.count("| a GPU ") == 3, "of training alone, for each variant: nothing else was measured"
+    write_gpu_run(tmp_path / "gpu", fake_records(noise=0.01))
+    both = ledger([opened, open_run("gpu", tmp_path)])
+    assert "a GPU" not in set(both["device"])
 
 
 @pytest.mark.parametrize("change", [{"length": 65536}, {"shape": "llama2-13b"}, {"status": "failed"}])

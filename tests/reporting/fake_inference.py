@@ -43,9 +43,9 @@ def fake_records(how: str, length: int = 131072, found: list[Stack] | None = Non
     ]
 
 
-def write_gpu_run(folder, records: list[dict]) -> None:
+def write_gpu_run(folder, records: list[dict], device: dict | None = None) -> None:
     patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
-    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
+    origin = {"device": device or {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
     settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
     result = Result("inference-speed", folder.name, records, origin, settings=settings)
     save_result(folder / "kernels" / "inference-speed.json", result)

@@ -24,9 +24,9 @@ def fake_records(noise: float = 0.0, shape=LLAMA, length: int = 131072) -> list[
     return [record | same for record in found]
 
 
-def write_gpu_run(folder, records: list[dict]) -> None:
+def write_gpu_run(folder, records: list[dict], device: dict | None = None) -> None:
     patterns = {"sink": SparsePattern(64, 1, 16).to_dict(), "stride-16": SparsePattern(64, 1, 16, 16).to_dict()}
-    origin = {"device": {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
+    origin = {"device": device or {"kind": "cuda", "name": "Pretend GPU"}, "date": "2031-05-07T08:00:00+00:00"}
     settings = {"dtype": "bfloat16", "tiny": False, "patterns": patterns}
     result = Result("training-speed", folder.name, records, origin, settings=settings)
     save_result(folder / "kernels" / "training-speed.json", result)
