@@ -6,16 +6,16 @@ import functools
 
 import torch
 
-from longgen.attention import full_attention
-from longgen.pattern import dense_pairs
-from longgen.planner.costs import prefill_flops
+from longgen.attention import full_attention, sparse_attention
+from longgen.planner.costs import attention_flops, prefill_flops
+from longgen.profiling.attention.workloads import FULL, PATTERNS
 from longgen.profiling.device import Precision, product_flops, timed
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
 
-# The piece of full attention whose rate is taken for that of whole prompts: the last queries of so many tokens.
+# The piece of attention whose rate is taken for that of whole prompts: the last queries of so many tokens.
 QUERIES, KEYS = 2048, 8192
-# Of the rate of a matrix product what a layer reaches besides full attention, normalisation and the like included.
+# Of the rate of a matrix product what a layer reaches besides attention, normalisation and the like included.
 LAYER_EFFICIENCY = 0.5
 
 
@@ -23,23 +23,31 @@ def prefill_seconds(shape: ModelShape, stack: Stack, length: int, batch: int, pr
     """Predicted seconds in which a CPU reads prompts of ``length`` tokens with ``stack``."""
     if not stack.num_layers:
         return 0.0
-    full = attention_flops(shape, dense_pairs(length)) * stack.full_layers * batch
-    rest = prefill_flops(stack.cut(shape), stack.layout, stack.hybrid.pattern, length, batch) - full
-    layer_rate = LAYER_EFFICIENCY * product_flops("cpu", precision)
-    return full / full_attention_rate(shape, precision) + rest / layer_rate
+    flops = {kind: count * batch * layer_flops(shape, kind, length) for kind, count in stack.layers.items() if count}
+    everything = prefill_flops(stack.cut(shape), stack.layout, stack.hybrid.pattern, length, batch)
+    rest = (everything - sum(flops.values())) / (LAYER_EFFICIENCY * product_flops("cpu", precision))
+    return rest + sum(work / attention_rate(shape, kind, precision) for kind, work in flops.items())
 
 
-def attention_flops(shape: ModelShape, pairs: int) -> int:
-    """Floating-point operations of a layer's heads on ``pairs`` of a query and a key each."""
-    return 4 * shape.num_heads * shape.head_dim * pairs
+def layer_flops(shape: ModelShape, kind: str, length: int) -> int:
+    """Floating-point operations of the attention of a layer, ``full`` or of a pattern, over ``length`` tokens."""
+    layer = Stack(kind, 1, int(kind == FULL))
+    return attention_flops(layer.cut(shape), layer.layout, layer.hybrid.pattern, length)
 
 
 @functools.cache
-def full_attention_rate(shape: ModelShape, precision: Precision) -> float:
-    """Floating-point operations per second of a forward pass of a full layer's attention, at best of two."""
+def attention_rate(shape: ModelShape, kind: str, precision: Precision) -> float:
+    """Floating-point operations per second of a forward pass of a layer's attention, at best of two."""
     dtype = getattr(torch, precision)
     query = torch.randn(1, shape.num_heads, QUERIES, shape.head_dim, dtype=dtype)
     key, value = torch.randn(2, 1, shape.num_kv_heads, KEYS, shape.head_dim, dtype=dtype)
-    with torch.no_grad():
-        seconds = min(timed(lambda: full_attention(query, key, value), "cpu").seconds for _ in range(2))
-    return attention_flops(shape, QUERIES * KEYS - dense_pairs(QUERIES - 1)) / seconds
+
+    @torch.no_grad()
+    def run() -> None:
+        if kind == FULL:
+            full_attention(query, key, value)
+        else:
+            sparse_attention(query, key, value, PATTERNS[kind], query_offset=KEYS - QUERIES)
+
+    seconds = min(timed(run, "cpu").seconds for _ in range(2))
+    return (layer_flops(shape, kind, KEYS) - layer_flops(shape, kind, KEYS - QUERIES)) / seconds

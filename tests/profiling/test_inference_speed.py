@@ -345,7 +345,7 @@ def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatc
     as_if_large(monkeypatch)
     monkeypatch.setattr(measure, "WARM_UP_TOKENS", 16)
     monkeypatch.setattr(InferenceStack, "attempt", None)
-    monkeypatch.setattr(forecast, "full_attention_rate", lambda shape, precision: 1e9)
+    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: 1e9)
     records = run(tmp_path, Case(SLICES, SMALLEST, 96), Case(CACHE, SMALLEST, 96), most_layers=1)
     assert {r["status"] for r in records} == {"measured"}
     assert {r["dtype"] for r in records} == {precision_on("cpu")}
@@ -358,9 +358,19 @@ def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatc
     counted = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in records if r["what"] == "kv-cache"}
     prefilled = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in composed if r["what"] == "model-prefill"}
     assert counted == prefilled
-    monkeypatch.setattr(forecast, "full_attention_rate", lambda shape, precision: 1e-9)
+    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: 1e-9)
     (late,) = run(tmp_path, Case(SLICES, SMALLEST, 64), most_layers=1)[len(records) :]
     assert late["status"] == "not measured" and late["reason"].startswith("no time left: predicted to take ")
+
+
+def test_seconds_are_forecast_of_each_kinds_operations(monkeypatch):
+    rates = {"full": 2e12, "sink": 1e11, "stride-16": 4e11}
+    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: rates[kind])
+    monkeypatch.setattr(forecast, "product_flops", lambda device, precision: 1e12)
+    full, sink = (forecast.prefill_seconds(LLAMA, stack, 131072, 1, "bfloat16") for stack in slices(1)[:2])
+    weights = 2 * (131072 * LLAMA.layer_weights + LLAMA.head_weights) / 5e11
+    assert full - weights == pytest.approx(4 * 4096 * 131072 * 131073 / 2 / 2e12)
+    assert sink - weights == pytest.approx(22.6, abs=0.01), "2.26 T operations, docs/kernels.md"
 
 
 # ---------------------------------------------------------------- commands, and what reporting makes of it
