@@ -57,7 +57,7 @@ class Table:
 
     def lines(self, width: int | None = None, styles: bool = False) -> list[str]:
         """The table in lines of at most ``width`` characters, but for a number that is longer itself; None: any."""
-        return [*_wrapped(self.title, width), *self._body(width, styles), *_wrapped(self.caption, width)]
+        return [*wrapped(self.title, width), *self._body(width, styles), *wrapped(self.caption, width)]
 
     def _body(self, width: int | None, styles: bool) -> list[str]:
         columns = [_Column(heading, False) for heading in self.names]
@@ -104,7 +104,7 @@ class Table:
         lines = [f"{indent}{line}" for line in self._heading(beside)]
         for row in range(len(self._rows)):
             what = ", ".join(column.named(row) for column in keys[:above] if column.cells[row])
-            lines += [_styled(line, BOLD, styles) for line in _wrapped(what, width)]
+            lines += [_styled(line, BOLD, styles) for line in wrapped(what, width)]
             lines += [f"{indent}{line}" for line in self._row(beside, row, styles)]
         return lines
 
@@ -134,7 +134,7 @@ class Table:
         for number, (_, style) in enumerate(self._rows):
             what = ", ".join(column.named(number) for column in columns[:count] if column.cells[number])
             lines += [""] if lines else []
-            lines += [_styled(line, style or BOLD, styles) for line in _wrapped(what, width)]
+            lines += [_styled(line, style or BOLD, styles) for line in wrapped(what, width)]
             for column in columns[count:]:
                 cell = column.cells[number]
                 if not cell:
@@ -174,7 +174,7 @@ class _Column:
         return [line for part in self.heading.split("\n") for line in self.folded(part)]
 
     def folded(self, text: str) -> list[str]:
-        return [text] if self.is_number else _wrapped(text, self.width) or [""]
+        return [text] if self.is_number else wrapped(text, self.width) or [""]
 
     def set(self, lines: list[str], number: int) -> str:
         text = lines[number] if 0 <= number < len(lines) else ""
@@ -194,7 +194,8 @@ def _fold(columns: list[_Column], width: int) -> None:
         max(foldable, key=lambda column: column.width).width -= 1
 
 
-def _wrapped(text: str, width: int | None) -> list[str]:
+def wrapped(text: str, width: int | None) -> list[str]:
+    """``text`` in lines of that many columns at most, broken between words; None: as it is."""
     if width is None:
         return text.splitlines()
     wrap = textwrap.TextWrapper(width, break_long_words=False, break_on_hyphens=False)
@@ -211,7 +212,7 @@ def _styled(text: str, style: str, styles: bool) -> str:
 def print_text(lines: Sequence[str]) -> None:
     """``lines`` to standard output, each wrapped between words to the width of the terminal; to a file as they are."""
     width = terminal_width()
-    print("\n".join(part for line in lines for part in _wrapped(line, width) or [""]))
+    print("\n".join(part for line in lines for part in wrapped(line, width) or [""]))
 
 
 def terminal_width() -> int | None:

@@ -102,6 +102,14 @@ def _title(run: Run) -> str:
     return f"{run.name}: {run.model_name} at {format_length(run.plan.trained_length)} tokens"
 
 
+def _disturbed(*runs: Run) -> str:
+    """What a caption says of speed-ups that are marked; nothing if none is."""
+    from longgen.profiling.busy import RULE
+    from longgen.reporting.disturbed import disturbed_note
+
+    return f". {RULE}" if any(disturbed_note(run, "speed") for run in runs) else ""
+
+
 def _side_by_side(first: Run, second: Run, comparison: str, ours: pd.DataFrame, theirs: pd.DataFrame) -> Table:
     """A row per variant and quantity that either run measured."""
     from longgen.reporting.ablation import READABLE, readable_cell
@@ -112,7 +120,8 @@ def _side_by_side(first: Run, second: Run, comparison: str, ours: pd.DataFrame, 
         ["A", "B", "B - A"],
         title=f"A = {_title(first)}; B = {_title(second)}" + (f"; by {comparison}" if comparison else ""),
         caption="measured, with 95 % intervals; B - A as of independent samples, bold where its interval leaves out 0; "
-        "KV cache, and speed-up of training, prefill and decode, relative to full attention",
+        "KV cache, and speed-up of training, prefill and decode, relative to full attention"
+        + _disturbed(first, second),
         together=True,
     )
     for row in differences(ours, theirs).to_dict("records"):
@@ -135,7 +144,7 @@ def _readable(run: Run, comparison: str, table: pd.DataFrame) -> Table:
         names,
         [heading for heading in readable.columns if heading not in _WORDS],
         title=_title(run) + (f", by {comparison}" if comparison else ""),
-        caption="measured, with 95 % intervals; KV cache and speed-ups relative to full attention",
+        caption="measured, with 95 % intervals; KV cache and speed-ups relative to full attention" + _disturbed(run),
         keys=len(names) if "budget of" in names else 1,
     )
     for row in readable.itertuples(index=False):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -45,7 +46,8 @@ def profile(
 ) -> None:
     """Time prefill, decode and a training step by length against full attention, and weigh the KV cache.
 
-    Uses models of the configured shape with random weights. For honest times, run nothing else beside it.
+    Uses models of the configured shape with random weights. For honest times, run nothing else beside it: how busy the
+    machine was is recorded, and a warning says which share of the times is disturbed.
     """
     from longgen.config import load_experiment, needed
 
@@ -56,6 +58,7 @@ def profile(
     if "full" not in variants:
         raise ConfigError(f"--variant is {', '.join(variants)}: 'full' must be one, speed-ups are relative to it")
 
+    from longgen.profiling.busy import warning
     from longgen.profiling.profile import profile_experiment
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
@@ -67,6 +70,8 @@ def profile(
     origin = provenance(settings, experiment.seed, measured.device, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
         save_result(output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))
+    if problem := warning(speed):
+        print(f"longgen: warning: {problem}", file=sys.stderr)
 
 
 Shape = Annotated[str | None, typer.Option(help="Model, such as llama2-7b.", show_default="llama2-7b; on a CPU tiny")]

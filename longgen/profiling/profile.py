@@ -15,6 +15,7 @@ from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment, needed
 from longgen.hardware import require_gpu
 from longgen.planner import experiment_shape, kv_cache_bytes
+from longgen.profiling.busy import Watch, spread
 from longgen.profiling.measure import decode, prefill, random_tokens, training_step
 from longgen.profiling.models import random_variant
 from longgen.progress import progress_bar
@@ -65,8 +66,10 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
     with progress_bar(total, "profile", "run") as bar:
         for lengths, measure in ((settings.lengths, generation), (settings.training_lengths, training)):
             for length in lengths:
-                times = rounds(variants, length, settings.repeats, measure, bar.update)
-                speed += [record for stage in times for record in speed_records(stage, length, times[stage])]
+                with Watch() as watch:
+                    times = rounds(variants, length, settings.repeats, measure, bar.update)
+                found = [record for stage in times for record in speed_records(stage, length, times[stage])]
+                speed += [record | watch.columns() for record in found]
     value_bytes = models[BASELINE].dtype.itemsize
     return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
 
@@ -99,7 +102,10 @@ def rounds(
 
 
 def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Records:
-    """Records of kind ``speed`` from the `rounds` of a stage: medians of times and of ratios within rounds."""
+    """Records of kind ``speed`` from the `rounds` of a stage: medians and spreads of times and of ratios within rounds.
+
+    How busy the machine was is not among them.
+    """
     records = []
     for name, seconds in sorted(times.items()):
         ratios = np.array(times[BASELINE]) / np.array(seconds)
@@ -117,6 +123,8 @@ def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> Rec
                 "speedup": float(np.median(ratios)),
                 "speedup_low": ratio_low,
                 "speedup_high": ratio_high,
+                "spread": spread(seconds),
+                "speedup_spread": spread(ratios),
             }
         )
     return records

@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from longgen.profiling.attention.session import Budget
+from longgen.profiling.busy import spread
 from longgen.statistics import bootstrap_interval
 
 # Rounds that count: more than the fewest as long as they have not taken so many seconds.
@@ -44,13 +45,17 @@ def alternating_rounds(
 
 
 def time_columns(seconds: Sequence[float]) -> dict[str, Any]:
-    """Median of the rounds and its 95 % bootstrap interval, as columns of a record; of one round there is none."""
+    """Median of the rounds, its 95 % bootstrap interval and their spread, as columns of a record.
+
+    Of one round there is no interval, of fewer than three no spread.
+    """
     low, high = _interval(seconds)
-    return {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
+    found = {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
+    return found | {"spread": spread(seconds)}
 
 
 def speedup_columns(full: Sequence[float], seconds: Sequence[float], ideal: float) -> dict[str, Any]:
-    """Median of the ratios within rounds and its interval, and what the ideal is, as columns of a record.
+    """Median of the ratios within rounds, its interval and their spread, and the ideal, as columns of a record.
 
     Args:
         full: seconds of full attention in every round.
@@ -60,7 +65,8 @@ def speedup_columns(full: Sequence[float], seconds: Sequence[float], ideal: floa
     ratios = [one / other for one, other in zip(full, seconds, strict=True)]
     low, high = _interval(ratios)
     speedup = statistics.median(ratios)
-    found = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
+    found: dict[str, Any] = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
+    found["speedup_spread"] = spread(ratios)
     return found | {"ideal_speedup": ideal, "fraction_of_ideal": speedup / ideal}
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from longgen import tables
+from longgen.profiling.busy import RULE, SIGN, is_disturbed, warning
+
+ABSENT = "-"
 
 
 def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], keys: int, words: int = 0) -> list[str]:
@@ -22,6 +26,27 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], keys: int, w
     return table.lines(tables.terminal_width())
 
 
+def timed_cells(record: Mapping[str, Any], style: str) -> tuple[str, str]:
+    """Milliseconds in ``style`` and the speed-up of a record of slices, each with `SIGN` where it is disturbed."""
+    cells = []
+    for text, rounds in (
+        (number(record["seconds"] and 1e3 * record["seconds"], style), "spread"),
+        (number(record["speedup"], ".3f"), "speedup_spread"),
+    ):
+        disturbed = text != ABSENT and is_disturbed(record["others"], record["steal"], record[rounds])
+        cells.append(text + SIGN * bool(disturbed))
+    return cells[0], cells[1]
+
+
+def disturbance_lines(records: Sequence[dict[str, Any]]) -> list[str]:
+    """A warning and the rule as wide as the terminal allows, if any of ``records`` is disturbed."""
+    problem = warning(records)
+    if problem is None:
+        return []
+    width = tables.terminal_width()
+    return [line for text in (f"warning: {problem}", RULE) for line in tables.wrapped(text, width)]
+
+
 def number(value: float | None, style: str) -> str:
     """``value`` in a format such as ``.2f``; a dash for None."""
-    return "-" if value is None else format(value, style)
+    return ABSENT if value is None else format(value, style)

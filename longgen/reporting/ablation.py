@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
+from longgen.reporting.disturbed import marked, rule_lines, speedup_disturbed
 from longgen.reporting.measures import STAGES, pool_shares, retrieval_by_length
 from longgen.reporting.run import Run
 from longgen.reporting.words import format_length, interval
@@ -25,7 +26,7 @@ COLUMNS = [
     *("needle_exact", "needle_exact_low", "needle_exact_high", "needle_n"),
     *(f"{column}{end}" for task, column in TASK_COLUMNS.items() if task != "needle" for end in INTERVAL),
     *("perplexity", "perplexity_low", "perplexity_high"),
-    *(f"{stage}_speedup{end}" for stage in STAGES for end in INTERVAL),
+    *(f"{stage}_speedup{end}" for stage in STAGES for end in (*INTERVAL, "_disturbed")),
 ]
 
 
@@ -60,7 +61,7 @@ def ablation_table(run: Run) -> pd.DataFrame:
             rows[values["variant"]] |= values
             measured.add(values["variant"])
     return pd.DataFrame([row for name, row in rows.items() if name in measured], columns=COLUMNS).astype(
-        {"needle_n": "Int64"}
+        {"needle_n": "Int64"} | {f"{stage}_speedup_disturbed": "boolean" for stage in STAGES}
     )
 
 
@@ -110,6 +111,7 @@ def _costs(run: Run, length: int) -> list[dict]:
         speed = run.frame("speed")
         for row in speed[(speed["length"] == length) & speed["stage"].isin(STAGES)].to_dict("records"):
             values = {f"{row['stage']}_speedup{end}": row[f"speedup{end}"] for end in INTERVAL}
+            values[f"{row['stage']}_speedup_disturbed"] = speedup_disturbed(row)
             found.append({"variant": row["variant"], **values})
     return found
 
@@ -130,11 +132,11 @@ READABLE: dict[str, tuple[str, str, bool]] = {
 
 
 def readable_cell(row: dict, column: str, number_format: str) -> str:
-    """A value, in parentheses its interval where it has one; empty if not measured."""
+    """A value, marked if it is disturbed, in parentheses its interval where it has one; empty if not measured."""
     value = row[column]
     if pd.isna(value):
         return ""
-    text = format(value, number_format)
+    text = marked(format(value, number_format), row.get(f"{column}_disturbed"))
     low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
     if low is None or high is None or pd.isna(low) or low == high:
         return text
@@ -202,5 +204,6 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         "- perplexity: held-out text, last bin of positions.",
         "- training, prefill, decode: speed-up over full attention in the same process"
         + (f", on {run.device('speed')}." if run.has("speed") else "."),
+        *rule_lines(any(table[f"{stage}_speedup_disturbed"].any() for stage in STAGES)),
     ]
     return "\n".join(lines) + "\n"

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from longgen.errors import ArtifactError
+from longgen.reporting.disturbed import speedup_disturbed
 from longgen.reporting.kv_reductions import pooled_reductions
 from longgen.reporting.measures import difference_interval, retrieval_by_length
 from longgen.reporting.paper import PaperClaim
@@ -19,23 +20,39 @@ MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached, and to 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A measured value and its 95 % interval; without samples (bytes) the interval is None."""
+    """A measured value and its 95 % interval; without samples (bytes) the interval is None.
+
+    Attributes:
+        value: in the claim's unit.
+        low: end of the interval.
+        high: end of the interval.
+        n: samples or rounds.
+        disturbed: whether the machine was busy with something else; None where that was not recorded, or is no matter.
+    """
 
     value: float
     low: float | None
     high: float | None
     n: int | None = None
+    disturbed: bool | None = None
 
     @property
     def lower(self) -> float:
         """What the verdict goes by."""
         return self.value if self.low is None else self.low
 
+    @property
+    def upper(self) -> float:
+        """What a claim is denied by."""
+        return self.value if self.high is None else self.high
+
 
 def speedup_of(row: pd.Series) -> Measurement | None:
     """The speed-up in a row with its interval and ``n``; None unless all of them are there: no verdict without them."""
     value, low, high, n = (float(row[column]) for column in ("speedup", "speedup_low", "speedup_high", "n"))
-    return Measurement(value, low, high, int(n)) if all(map(math.isfinite, (value, low, high, n))) else None
+    if not all(map(math.isfinite, (value, low, high, n))):
+        return None
+    return Measurement(value, low, high, int(n), speedup_disturbed(row))
 
 
 def kv_reduction_of(row: pd.Series) -> Measurement | None:

@@ -13,8 +13,18 @@ from longgen.reporting.measures import ideal_speedup
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.paper_scale import measured_at_paper_scale, timed_on_gpu
 from longgen.reporting.run import Run
+from longgen.reporting.seeds.evidence import FAILS, HOLDS, NOT_MEASURED, NOT_SHOWN
 
-VERDICTS = ("exceeded", "reproduced", "not reached", "not measured")
+# At the paper's scale; at other scales of claims with a number, and of claims in words; at every scale.
+EXCEEDED, REPRODUCED, NOT_REACHED = "exceeded", "reproduced", "not reached"
+SHARE_REACHED, SHARE_NOT_REACHED, NOT_COMPARABLE = "share reached", "share not reached", "not comparable"
+DISTURBED = "disturbed"
+VERDICTS = (
+    *(EXCEEDED, REPRODUCED, NOT_REACHED),
+    *(SHARE_REACHED, SHARE_NOT_REACHED, NOT_COMPARABLE),
+    *(HOLDS, NOT_SHOWN, FAILS),
+    *(DISTURBED, NOT_MEASURED),
+)
 # Proportions less accurate than this are rounding.
 _ROUNDING = 1e-9
 
@@ -23,6 +33,10 @@ _ROUNDING = 1e-9
 class LedgerRow:
     """One claim at one scale for one variant. Missing numbers are None: ``measured`` never holds a prediction.
 
+    ``share`` is ``measured`` over ``ideal``, ``paper_share`` the paper's number over its own. ``share_from`` is the
+    limit of verdicts by share; ``reproduced_from`` and ``exceeded_above`` are those of the other rules. Only the limits
+    of the rule that holds at the scale are there. ``disturbed`` is None where it was not recorded how busy the machine
+    was.
     Of models with random weights ``device`` also says whether the value is the whole model's or composed of parts.
     """
 
@@ -36,20 +50,46 @@ class LedgerRow:
     interval_low: float | None
     interval_high: float | None
     n: int | None
-    reproduced_from: float
+    share: float | None
+    paper_share: float | None
+    share_from: float | None
+    reproduced_from: float | None
     exceeded_above: float | None
     run: str | None
     device: str | None
+    disturbed: bool | None
     verdict: str
 
 
 def verdict(claim: PaperClaim, measurement: Measurement | None) -> str:
-    """One of `VERDICTS`, by the rule in paper_claims.yaml."""
-    if measurement is None:
-        return "not measured"
+    """One of `VERDICTS`, by the rule in paper_claims.yaml at the paper's scale."""
+    if measurement is None or measurement.disturbed:
+        return NOT_MEASURED if measurement is None else DISTURBED
     if claim.can_exceed and measurement.lower > claim.exceeded_above + _ROUNDING:
-        return "exceeded"
-    return "reproduced" if measurement.lower >= claim.reproduced_from - _ROUNDING else "not reached"
+        return EXCEEDED
+    return REPRODUCED if measurement.lower >= claim.reproduced_from - _ROUNDING else NOT_REACHED
+
+
+def verdict_elsewhere(
+    claim: PaperClaim, measurement: Measurement | None, ideal: float | None, share_from: float | None
+) -> str:
+    """One of `VERDICTS`, by the rule in paper_claims.yaml at other scales.
+
+    Args:
+        claim: which.
+        measurement: what was measured, if it was.
+        ideal: at that scale; None where it is not known.
+        share_from: `PaperClaims.share_from`; None of a claim in words.
+    """
+    if measurement is None or measurement.disturbed:
+        return NOT_MEASURED if measurement is None else DISTURBED
+    if share_from is None:
+        if measurement.lower >= claim.reproduced_from - _ROUNDING:
+            return HOLDS
+        return FAILS if measurement.upper < claim.reproduced_from - _ROUNDING else NOT_SHOWN
+    if ideal is None or ideal * share_from <= claim.nothing_gained + _ROUNDING:
+        return NOT_COMPARABLE
+    return SHARE_REACHED if measurement.lower / ideal >= share_from - _ROUNDING else SHARE_NOT_REACHED
 
 
 def scale_name(model: str, length: int) -> str:
@@ -73,7 +113,8 @@ def _own_row(run: Run, claim: PaperClaim, variant: str, paper: PaperClaims) -> L
     measurement = MEASURES[claim.measure].measure(run, claim, variant, length)
     ideal = _planned_ideal(run, claim, variant, length)
     device = run.device(MEASURES[claim.measure].kind) if measurement else None
-    return _row(claim, variant, scale_name(_model_name(run, paper), length), ideal, measurement, run.name, device)
+    scale = scale_name(_model_name(run, paper), length)
+    return _row(paper, claim, variant, scale, ideal, measurement, run.name, device)
 
 
 def _model_name(run: Run, paper: PaperClaims) -> str:
@@ -114,6 +155,8 @@ def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> fl
         plan = run.plan.predictions
         found = plan[(plan["variant"] == variant) & (plan["length"] == length)]["kv_fraction"]
         value = 100 * (1 - float(found.iloc[0])) if len(found) else math.nan
+    elif claim.measure == "extension":
+        value = length / run.plan.base_length
     else:
         return None
     return None if math.isnan(value) else value
@@ -125,40 +168,22 @@ def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
     Measured are speed-ups and the KV reduction alone, where ``runs`` timed models of that shape. Speed-ups that were
     measured on CPUs alone have a row for a GPU as well, on which they were not.
     """
-    from longgen.layout import make_layout
-    from longgen.planner import make_plan
-    from longgen.shapes import model_shape
-
-    shape = model_shape(paper.model)
-    plans = {
-        name: make_plan(
-            shape,
-            make_layout(shape.num_layers, variant.full_layers, variant.placement),
-            variant.pattern,
-            paper.length,
-        )
-        for name, variant in paper.variants.items()
-    }
     rows = []
     for claim in paper.claims:
         scale = scale_name(paper.model, paper.length)
         if claim.measure == "retrieval_lost":
-            rows.append(_row(claim, "all-sparse", scale, None, None, None, None))
+            rows.append(_row(paper, claim, "all-sparse", scale, None, None, None, None))
             continue
-        for name, plan in plans.items():
-            ideal = None
-            if claim.stage:
-                ideal = float(getattr(plan, f"ideal_{claim.stage}_speedup"))
-            elif claim.measure == "kv_reduction":
-                ideal = 100 * plan.kv_reduction
+        for name in paper.variants:
+            ideal = paper.ideal(claim, name)
             measured = _measured_rows(runs, claim, name, scale, ideal, paper)
             rows += measured
             if measured:
                 names = {row.run for row in measured}
                 if claim.stage and not any(timed_on_gpu(run, claim) for run in runs if run.name in names):
-                    rows.append(_row(claim, name, scale, ideal, None, None, "a GPU"))  # times are a device's
-            elif ideal is not None or name in paper.hybrids:
-                rows.append(_row(claim, name, scale, ideal, None, None, None))
+                    rows.append(_row(paper, claim, name, scale, ideal, None, None, "a GPU"))  # times are a device's
+            elif claim.predicted or name in paper.hybrids:
+                rows.append(_row(paper, claim, name, scale, ideal, None, None, None))
     return rows
 
 
@@ -170,11 +195,12 @@ def _measured_rows(
         found = measured_at_paper_scale(run, paper, claim, paper.variants[variant])
         if found is not None:
             measurement, device = found
-            rows.append(_row(claim, variant, scale, ideal, measurement, run.name, device))
+            rows.append(_row(paper, claim, variant, scale, ideal, measurement, run.name, device))
     return rows
 
 
 def _row(
+    paper: PaperClaims,
     claim: PaperClaim,
     variant: str,
     scale: str,
@@ -183,6 +209,9 @@ def _row(
     run: str | None,
     device: str | None,
 ) -> LedgerRow:
+    at_paper_scale = scale == scale_name(paper.model, paper.length)
+    share_from = paper.share_from(claim)
+    by_share = share_from is not None and not at_paper_scale
     return LedgerRow(
         claim=claim.name,
         variant=variant,
@@ -194,11 +223,17 @@ def _row(
         interval_low=measurement.low if measurement else None,
         interval_high=measurement.high if measurement else None,
         n=measurement.n if measurement else None,
-        reproduced_from=claim.reproduced_from,
-        exceeded_above=claim.exceeded_above if claim.can_exceed else None,
+        share=measurement.value / ideal if measurement and ideal else None,
+        paper_share=paper.share(claim),
+        share_from=share_from if by_share else None,
+        reproduced_from=None if by_share else claim.reproduced_from,
+        exceeded_above=claim.exceeded_above if claim.can_exceed and at_paper_scale else None,
         run=run,
         device=device,
-        verdict=verdict(claim, measurement),
+        disturbed=measurement.disturbed if measurement else None,
+        verdict=verdict(claim, measurement)
+        if at_paper_scale
+        else verdict_elsewhere(claim, measurement, ideal, share_from),
     )
 
 
@@ -233,5 +268,9 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
 
 def _frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
     frame = pd.DataFrame([asdict(row) for row in rows])
-    numbers = ["ideal", "measured", "interval_low", "interval_high", "n", "reproduced_from", "exceeded_above"]
-    return frame.astype(dict.fromkeys(numbers, float)).round(9).astype({"n": "Int64"})  # 1.62, not 1.6199999999999999
+    numbers = [
+        *("ideal", "measured", "interval_low", "interval_high", "n", "share", "paper_share"),
+        *("share_from", "reproduced_from", "exceeded_above"),
+    ]
+    rounded = frame.astype(dict.fromkeys(numbers, float)).round(9)  # 1.62, not 1.6199999999999999
+    return rounded.astype({"n": "Int64", "disturbed": "boolean"})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
+from longgen.reporting.disturbed import marked, rule_lines
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.words import TIMES
 
 CAUTION = (
-    "**Measurements at a small scale do not confirm the paper's claims.** They say what the same method did with a "
-    "small model at a short length; only those at the paper's scale can confirm or refute the paper's numbers."
+    "**Measurements at another scale do not confirm the paper's claims.** They say what the same method did with "
+    "another model or length; only those at the paper's scale can confirm or refute the paper's numbers. Elsewhere a "
+    "speed-up or saving is compared with the ideal of its own scale: what share of it was reached, and what share the "
+    "paper reached of its own."
 )
 
 
@@ -22,7 +25,7 @@ def claims_markdown(ledger: pd.DataFrame) -> str:
     lines += _section(f"At the paper's scale: {paper_scale}", ledger[at_paper_scale], paper)
     for (run, scale), rows in ledger[~at_paper_scale].groupby(["run", "scale"], sort=False):
         lines += _section(f"At the scale of run {run}: {scale}", rows, paper)
-    lines += ["## Rules", "", *_rules(paper), "", *(f"- {note}" for note in paper.notes)]
+    lines += ["## Rules", "", *_rules(paper), *rule_lines(True), "", *(f"- {note}" for note in paper.notes)]
     return "\n".join(lines) + "\n"
 
 
@@ -33,6 +36,11 @@ def format_value(value: float | str | None, claim: PaperClaim) -> str:
     if value is None or pd.isna(value):
         return ""
     return f"{value:.{claim.decimals}f}{_unit(claim)}"
+
+
+def format_share(value: float | None, decimals: int = 0) -> str:
+    """A share in per cent; empty if there is none."""
+    return "" if value is None or pd.isna(value) else f"{100 * value:.{decimals}f} %"
 
 
 def format_range(low: float, high: float, claim: PaperClaim) -> str:
@@ -67,8 +75,10 @@ def _section(title: str, rows: pd.DataFrame, paper: PaperClaims) -> list[str]:
                 "claim": claim.claim,
                 "variant": row["variant"],
                 "paper": format_value(row["paper"], claim),
-                "ideal (predicted)": format_value(row["ideal"], claim),
-                "measured (95 % interval)": measured,
+                "ideal": format_value(row["ideal"], claim),
+                "measured (95 % interval)": marked(measured, row["disturbed"]),
+                "share of ideal": format_share(row["share"]),
+                "paper's share": format_share(row["paper_share"]),
                 "verdict": row["verdict"],
                 "run, device": origin,
             }
@@ -83,19 +93,37 @@ def _rules(paper: PaperClaims) -> list[str]:
             "claim": claim.claim,
             "name": f"`{claim.name}`",
             "what is measured": claim.how or "",
-            "reproduced: low end at least": format_value(claim.reproduced_from, claim),
+            "reproduced, or holds: low end at least": format_value(claim.reproduced_from, claim),
             "exceeded: low end above": _exceeded(claim),
+            "share reached: low end at least": _share_from(claim, paper),
         }
         for claim in paper.claims
     ]
     return [
-        "Verdicts are given by rule alone. Let the low end be that of the measured value's 95 % interval, or the value "
-        "itself where it is exact (bytes). *Exceeded*: the low end is above target + tolerance. *Reproduced*: else, "
-        "it is at least target - tolerance. *Not reached*: it is lower, or too uncertain to tell. *Not measured*: "
-        "nothing was measured. At a small scale, target and tolerance are those of the paper's scale.",
+        "Verdicts are given by rule alone. Let the ends be those of the measured value's 95 % interval, or the value "
+        "itself where it is exact (bytes).",
+        "",
+        "- At the paper's scale: *exceeded*, the low end is above target + tolerance; *reproduced*, else it is at "
+        "least target - tolerance; *not reached*, it is lower, or too uncertain to tell.",
+        "- At other scales, of a claim with a number: *share reached*, the low end over the ideal of its own scale is "
+        "at least (target - tolerance) over the paper's ideal, which is that of "
+        f"`{paper.reading}` at the paper's scale; *share not reached*, it is lower, or too uncertain to tell; "
+        "*not comparable*, the ideal is unknown, or so small that a model that gains nothing would pass as well.",
+        "- At other scales, of a claim in words, with the same limit as at the paper's: *holds*, the low end is at "
+        "least the limit; *does not hold*, the high end is below it; *not shown*, neither.",
+        "- At every scale: *disturbed*, see below, a value that is shown and counts for nothing; *not measured*, there "
+        "is none.",
         "",
         pd.DataFrame(rows).to_markdown(index=False, disable_numparse=True),
     ]
+
+
+def _share_from(claim: PaperClaim, paper: PaperClaims) -> str:
+    share, ideal = paper.share_from(claim), paper.ideal(claim, paper.reading)
+    if share is None:
+        return "has no ideal"
+    limit = format_value(claim.reproduced_from, claim)
+    return f"{format_share(share, 1)} of ideal ({limit} of {format_value(ideal, claim)})"
 
 
 def _exceeded(claim: PaperClaim) -> str:

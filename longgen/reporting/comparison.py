@@ -66,6 +66,7 @@ def _reductions(run: Run) -> list[dict]:
 
 SIDES = ("a", "b")
 _NUMBERS = [f"{name}{end}" for name in (*SIDES, "difference") for end in INTERVAL]
+_FLAGS = [f"{name}_disturbed" for name in SIDES]
 
 
 def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
@@ -74,8 +75,9 @@ def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
     Returns:
         ``variant``, ``what``, ``method`` and ``budget_of``, by which rows belong together; ``quantity``, a key of
         `READABLE`; ``a``, ``b`` and ``difference`` (b - a), each with ``_low`` and ``_high``, as
-        `difference_interval` has it. In the order of ``first``, then what only ``second`` has. What was not measured
-        is NaN, and a quantity that neither measured has no row.
+        `difference_interval` has it; ``a_disturbed`` and ``b_disturbed``, missing where it was not recorded. In the
+        order of ``first``, then what only ``second`` has. What was not measured is NaN, and a quantity that neither
+        measured has no row.
     """
     keys = ["variant", "what", "method", "budget_of"]
     # what is missing as text: it is to be equal
@@ -88,8 +90,10 @@ def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
             a, b = (_with_interval(measured.get(key, {}), column) for measured in found)
             if not math.isnan(a[0]) or not math.isnan(b[0]):
                 numbers = dict(zip(_NUMBERS, (*a, *b, *difference_interval(b, a)), strict=True))
-                rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers})
-    return pd.DataFrame(rows, columns=[*keys, "quantity", *_NUMBERS])
+                flags = [measured.get(key, {}).get(f"{column}_disturbed") for measured in found]
+                named_flags = dict(zip(_FLAGS, flags, strict=True))
+                rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers, **named_flags})
+    return pd.DataFrame(rows, columns=[*keys, "quantity", *_NUMBERS, *_FLAGS])
 
 
 def _with_interval(row: dict, column: str) -> tuple[float, float, float]:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from longgen.errors import ArtifactError
 from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
+from longgen.profiling.busy import WATCHED
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
@@ -56,6 +57,7 @@ _SCORES = ("n", "score", "score_low", "score_high")
 _EXACT = ("exact", "exact_low", "exact_high")
 _SHARE = ("share", "share_low", "share_high")
 _ANSWERS = (*_SHARE, "parts", "outcomes")
+_BUSY = ("spread", "speedup_spread", *WATCHED)
 _BUDGET = ("method", "budget_of", "kv_fraction")
 
 # docs/results-format.md explains every column.
@@ -121,6 +123,7 @@ KINDS: dict[str, Kind] = {
     "speed": Kind(
         "profile/speed.json",
         ("variant", "stage", "length", *_TIMES, "speedup", "speedup_low", "speedup_high"),
+        newer=_BUSY,
     ),
     "memory": Kind("profile/memory.json", ("variant", "length", "kv_bytes", "kv_bytes_planned", "kv_fraction")),
     "device-limits": _kernel_kind("device-limits", ("quantity", "unit", "value", *_TIMES), ()),
@@ -170,6 +173,7 @@ KINDS: dict[str, Kind] = {
         "longgen profile train --name {run}",
         STEPS,
         ("n", "seconds"),  # a single round has no interval
+        _BUSY,
     ),
     "inference-speed": Kind(
         "kernels/inference-speed.json",
@@ -181,6 +185,7 @@ KINDS: dict[str, Kind] = {
         "longgen profile inference --name {run}",
         INFERENCE,
         ("length",),  # a longest context has no times
+        _BUSY,
     ),
     "attention-speed": Kind(
         "kernels/attention-speed.json",

@@ -15,6 +15,7 @@ from longgen.profiling.inference.words import (
     SLICE_DECODE,
     SLICE_PREFILL,
 )
+from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
@@ -53,7 +54,7 @@ def inference_speed_markdown(run: Run) -> str:
     Raises:
         ArtifactError: the run has none.
     """
-    rows = inference_rows(run)
+    rows = with_disturbed(inference_rows(run))
     lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
     done = rows[is_measured(rows)]
     timed, counted, longest = (
@@ -71,6 +72,7 @@ def inference_speed_markdown(run: Run) -> str:
         lines += ["## Longest context in memory", "", _table([_longest(row) for row in longest.to_dict("records")])]
         lines += ["", _LONGEST, ""]
     lines += [_MEANINGS] if len(timed) else ["No times were measured."]
+    lines += rule_lines(bool(rows[["disturbed", "speedup_disturbed"]].any(axis=None)))
     for row in rows[~is_measured(rows)].to_dict("records"):
         stack = "" if pd.isna(row["full_layers"]) else f", {_layers(row)} full, {row['pattern']}"
         tokens = "" if pd.isna(row["length"]) else f", {_tokens(row)}"
@@ -99,8 +101,8 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "what": f"{_WHAT[row['what']]}, {'composed' if row['composed'] else 'measured'}",
         "full layers": _layers(row),
         "pattern": row["pattern"],
-        "time, ms": with_interval(row, "seconds", ",.2f", factor=1e3),
-        "speed-up": with_interval(row, "speedup", ".2f", TIMES),
+        "time, ms": marked(with_interval(row, "seconds", ",.2f", factor=1e3), row["disturbed"]),
+        "speed-up": marked(with_interval(row, "speedup", ".2f", TIMES), row["speedup_disturbed"]),
         "ideal (predicted)": number(row["ideal_speedup"], ".2f", TIMES),
         "share of ideal": number(row["fraction_of_ideal"], ".0f", " %", 100),
         "fit": number(row["fit_error"], "+.1f", " %", 100),

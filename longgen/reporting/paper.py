@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
+from longgen.planner import Plan, make_plan
+from longgen.shapes import model_shape
 from longgen.strict import build, load_yaml, require
 
 CLAIMS_FILE = Path(__file__).with_name("paper_claims.yaml")
@@ -55,6 +58,16 @@ class PaperClaim:
         require(self.tolerance >= 0, "tolerance", self.tolerance, "a number >= 0")
 
     @property
+    def predicted(self) -> bool:
+        """Whether the planner predicts an ideal of it."""
+        return self.measure in ("speedup", "kv_reduction")
+
+    @property
+    def nothing_gained(self) -> float:
+        """The value of a model that is no better than full attention, or than the base model."""
+        return 0.0 if self.measure == "kv_reduction" else 1.0
+
+    @property
     def goal(self) -> float:
         """``target``, else the paper's number."""
         value = self.paper if self.target is None else self.target
@@ -83,7 +96,7 @@ class PaperVariant:
 
 @dataclass(frozen=True)
 class PaperClaims:
-    """The whole file."""
+    """The whole file; ``reading`` is the variant that the paper's numbers belong to."""
 
     title: str
     model: str
@@ -91,8 +104,46 @@ class PaperClaims:
     base_length: int
     variants: dict[str, PaperVariant]
     hybrids: list[str]
+    reading: str
     claims: list[PaperClaim]
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        require(self.reading in self.variants, "reading", self.reading, f"one of {', '.join(self.variants)}")
+
+    @functools.cached_property
+    def plans(self) -> dict[str, Plan]:
+        """What the planner predicts of every variant at the paper's scale."""
+        shape = model_shape(self.model)
+        return {
+            name: make_plan(
+                shape,
+                make_layout(shape.num_layers, variant.full_layers, variant.placement),
+                variant.pattern,
+                self.length,
+            )
+            for name, variant in self.variants.items()
+        }
+
+    def ideal(self, claim: PaperClaim, variant: str) -> float | None:
+        """The value of a claim that a variant reaches at best at the paper's scale; None of claims in words."""
+        if claim.stage:
+            return float(getattr(self.plans[variant], f"ideal_{claim.stage}_speedup"))
+        if claim.measure == "kv_reduction":
+            return 100 * self.plans[variant].kv_reduction
+        return self.length / self.base_length if claim.measure == "extension" else None
+
+    def share(self, claim: PaperClaim) -> float | None:
+        """The paper's number over the ideal of `reading`; None of claims in words."""
+        return _over(claim.paper, self.ideal(claim, self.reading))
+
+    def share_from(self, claim: PaperClaim) -> float | None:
+        """What the lower end of the measured interval must be over its own ideal at other scales; None as above."""
+        return _over(claim.reproduced_from, self.ideal(claim, self.reading))
+
+
+def _over(value: float | None, ideal: float | None) -> float | None:
+    return None if value is None or ideal is None else value / ideal
 
 
 @functools.cache

@@ -11,6 +11,7 @@ import pandas as pd
 
 from longgen.errors import ArtifactError
 from longgen.reporting.contract import MEASURED
+from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.run import Run
 
 # What b is where its value is the smaller and the larger one. A smaller speed-up need not be a slower hybrid: full
@@ -187,7 +188,8 @@ def _cautions(first: Run, second: Run, kind: str) -> tuple[str, ...]:
         **_pairs(first.settings(kind), second.settings(kind), "setting "),
     }
     shown = {name: ["absent" if value is None else value for value in pair] for name, pair in differing.items()}
-    return tuple(f"{name}: {a} and {b}" for name, (a, b) in shown.items() if a != b)
+    busy = (f"{run.name}: {note}" for run in (first, second) if (note := disturbed_note(run, kind)))
+    return (*busy, *(f"{name}: {a} and {b}" for name, (a, b) in shown.items() if a != b))
 
 
 def _pairs(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:

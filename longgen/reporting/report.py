@@ -26,6 +26,7 @@ from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
 from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, REDUCTIONS, STEPS
+from longgen.reporting.disturbed import RECORDED, with_disturbed
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.inference_speed import inference_speed_markdown
@@ -106,7 +107,8 @@ def _records(kind: str, text_of: Callable[[Run], str]) -> Table:
 
     def make(run: Run) -> tuple[pd.DataFrame, str]:
         text = text_of(run)
-        return run.frame(kind), text
+        rows = run.frame(kind)
+        return with_disturbed(rows) if kind in RECORDED else rows, text
 
     return make
 

@@ -12,8 +12,9 @@ from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.reporting import GROUP_TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
-from longgen.reporting.claims_text import CAUTION, format_range, format_value, without_repeats
+from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
 from longgen.reporting.contract import KINDS, MEASURED
+from longgen.reporting.disturbed import marked
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.evidence import evidence_table
@@ -56,8 +57,10 @@ layers keep full attention, the others see only the beginning of the text (the s
 asked for. That saves time, and much of the KV cache, the memory that grows with the length of the text. A needle is a
 fact hidden in a long text, for which the model is asked."""
 _LEGEND = """Values are the lowest and the highest of the runs that measured it, with the verdict, or how many runs got
-which; {ledger} has each of them with its 95 % interval, and the rule of the verdicts. *Predicted* is what the planner
-computes from counted operations and bytes. *Not reached* means smaller, or too uncertain to tell."""
+which; {ledger} has each of them with its 95 % interval, and the rule of the verdicts. An *ideal* is what the planner
+computes from counted operations and bytes. *Share reached* compares shares of ideals, never the paper's number; *not
+reached* and *not shown* mean smaller, or too uncertain to tell. A double dagger marks what was disturbed by other work
+on the machine; runs of earlier versions did not record it."""
 
 
 def results_page(
@@ -178,10 +181,14 @@ def _claims_table(ledger: pd.DataFrame) -> str:
                     "claim": claim.claim,
                     "variant": variant_label(variant),
                     "paper": format_value(claim.paper if claim.paper_words is None else claim.paper_words, claim),
-                    "predicted at the paper's scale": _range(same["ideal"], claim),
+                    "ideal at the paper's scale": _range(same["ideal"], claim),
                 }
                 | ({"measured at the paper's scale": _measured(same, claim)} if measured_there else {})
-                | {"measured at other scales": _measured(own, claim)}
+                | {
+                    "measured at other scales": _measured(own, claim),
+                    "share of the ideal there": _share_range(own["share"]),
+                    "paper's share": format_share(_first(own["paper_share"])),
+                }
             )
     return _table(without_repeats(rows, "claim"))
 
@@ -191,13 +198,23 @@ def _range(values: pd.Series, claim: PaperClaim) -> str:
     return format_range(values.min(), values.max(), claim)
 
 
+def _share_range(shares: pd.Series) -> str:
+    """Least to most, in per cent; empty if there is none."""
+    low, high = format_share(shares.min()), format_share(shares.max())
+    return high if low == high else f"{low.removesuffix(' %')} to {high}"
+
+
+def _first(values: pd.Series) -> float | None:
+    return None if values.empty else float(values.iloc[0])
+
+
 def _measured(rows: pd.DataFrame, claim: PaperClaim) -> str:
     """Least to most of the runs that measured it, and their verdicts."""
     counts = rows.loc[rows["measured"].notna(), "verdict"].value_counts()
     found = [verdict for verdict in VERDICTS if verdict in counts]
     verdicts = ", ".join(verdict if len(found) == 1 else f"{counts[verdict]} {verdict}" for verdict in found)
     values = _range(rows["measured"], claim)
-    return f"{values}: {verdicts}" if values else "not measured"
+    return f"{marked(values, bool(rows['disturbed'].any()))}: {verdicts}" if values else "not measured"
 
 
 def _explained() -> list[str]:

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from longgen.pattern import SparsePattern
+from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.run import Run
 
 # written as escapes, since linters take the characters for x and -
@@ -42,11 +43,12 @@ def pattern_label(pattern: SparsePattern) -> str:
 
 
 def run_note(run: Run, *kinds: str) -> str:
-    """The small print of a figure: the run, its model, and the device that measured ``kinds``."""
+    """The small print of a figure: the run, its model, the device that measured ``kinds``, and how it was disturbed."""
     parts = [f"run {run.name}", f"model {run.model_name}, {run.plan.model['num_layers']} layers"]
     if kinds:
         parts.append(f"measured on {run.device(*kinds)}")
-    return SEPARATOR.join(parts)
+    parts.append(disturbed_note(run, *kinds))
+    return SEPARATOR.join(part for part in parts if part)
 
 
 def device_note(run: Run, kind: str) -> str:
@@ -54,6 +56,7 @@ def device_note(run: Run, kind: str) -> str:
     parts = [f"run {run.name}", run.device(kind), run.days(kind), str(run.settings(kind).get("dtype", ""))]
     if run.settings(kind).get("tiny"):
         parts.append("CPU, tried out: not a benchmark")
+    parts.append(disturbed_note(run, kind))
     return SEPARATOR.join(part for part in parts if part)
 
 

@@ -392,7 +392,10 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     assert {record["length"] for record in after.records if record["what"] != "longest-context"} == {64, 32}
     assert after.records[: len(before.records)] == before.records, "one file, which both go on with"
     opened = open_run("kernels-cpu", tmp_path)
-    assert set(opened.frame("inference-speed").columns) == set(KINDS["inference-speed"].columns)
+    assert set(opened.frame("inference-speed").columns) == {
+        *KINDS["inference-speed"].columns,
+        *KINDS["inference-speed"].newer,
+    }
     report = write_report(opened, tmp_path / "figures")
     assert {path.name for path in report.written} >= {"inference_by_length.png", "inference_by_length.csv"}
     text = (tmp_path / "figures" / "inference_speed.md").read_text()

@@ -53,7 +53,7 @@ def test_claims_have_the_papers_number_the_prediction_and_what_was_measured_apar
     verdict = own["verdict"].iloc[0]
     assert verdict != "not measured"
     row = cells(text, "KV cache reduction", "LongGen (sink)")
-    assert row[2:] == ["62.0 %", "65.1 %", f"{measured}: {verdict}"]
+    assert row[2:] == ["62.0 %", "65.1 %", f"{measured}: {verdict}", "100 %", "100 %"]
     (heading,) = [line for line in text.splitlines() if line.startswith("| claim")]
     assert "measured at the paper's scale" not in heading, "an empty column says less than the sentence above it"
 
@@ -64,9 +64,14 @@ def test_values_of_several_runs_are_a_range(two: tuple[Run, Run]) -> None:
     table.loc[table.index[rows], "measured"] = [1.25, 1.5]
     text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
     assert cells(text, "Training speed-up", "LongGen (sink)")[4].startswith("1.25 to 1.50\u00d7: ")
-    table.loc[table.index[rows], "verdict"] = ["not reached", "reproduced"]
+    table.loc[table.index[rows], "share"] = [0.804, 0.9]
+    table.loc[table.index[rows], "verdict"] = ["share not reached", "share reached"]
     text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
-    assert cells(text, "Training speed-up")[4] == "1.25 to 1.50\u00d7: 1 reproduced, 1 not reached"
+    found = cells(text, "Training speed-up")
+    assert found[4:] == ["1.25 to 1.50\u00d7: 1 share reached, 1 share not reached", "80 to 90 %", "86 %"]
+    table.loc[table.index[rows], "disturbed"] = [True, False]
+    text = results_page(two, table, [], Path("paper_figures"), Path("results.md"))
+    assert cells(text, "Training speed-up")[4].startswith("1.25 to 1.50\u00d7\u2021: ")
 
 
 def test_a_claim_is_named_once_for_all_its_variants_and_explained_below(two: tuple[Run, Run]) -> None:

@@ -11,6 +11,7 @@ from longgen.attention.decode import choose_decode_backend
 from longgen.foreign import first_line
 from longgen.planner.gpus import GIB
 from longgen.profiling.attention.session import Budget
+from longgen.profiling.busy import Watch
 from longgen.profiling.device import free_main_memory, free_memory, precision_on
 from longgen.profiling.inference.cases import DECODE, PREFILL, WHOLE, Case
 from longgen.profiling.inference.memory import OUT_OF_MEMORY, largest, predicted_bytes
@@ -64,14 +65,18 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
     for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do
         model.prefill(stack, min(length, 2 * first.chunk), first)
     fewest = 1 if large else FEWEST_ROUNDS
-    prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget, fewest)
+    with Watch() as watch:
+        prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), budget, fewest)
     used = {"chunk": way.chunk, "full_kernel": way.kernel, "sparse_kernel": model.sparse_kernel}
+    used |= watch.columns()
     records += [one | used for one in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
 
     free_memory(device)
     capture, note = _capture(model, fitting, length, kernel)
-    decodes = alternating_rounds(fitting, lambda stack: model.decode(stack, length, kernel, capture), budget)
+    with Watch() as watch:
+        decodes = alternating_rounds(fitting, lambda stack: model.decode(stack, length, kernel, capture), budget)
     used = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
+    used |= watch.columns()
     return records + [one | used for one in records_of(case, DECODE, precision, dtype.itemsize, decodes)]
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from longgen.profiling.attention.session import UNSUPPORTED
 from longgen.profiling.attention.workloads import FULL
+from longgen.profiling.busy import WATCHED
 from longgen.profiling.compose import composed_seconds, parts_of
 from longgen.profiling.inference.cases import CACHE, PREFILL, SLICES, STAGES, WHAT, WHOLE, Case, cost
 from longgen.profiling.inference.words import KV_CACHE, LONGEST
@@ -25,7 +26,7 @@ Record = dict[str, Any]
 FOUND = (
     *("chunk", "full_kernel", "sparse_kernel", "flops", "bytes", "n", "seconds", "seconds_low", "seconds_high"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "fit_error"),
-    *("peak_bytes", "kv_bytes", "note"),
+    *("peak_bytes", "kv_bytes", "note", "spread", "speedup_spread", *WATCHED),
 )
 
 

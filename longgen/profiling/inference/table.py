@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from longgen.profiling.attention.session import MEASURED
 from longgen.profiling.inference.records import Record
 from longgen.profiling.inference.words import LONGEST
-from longgen.profiling.text import aligned, number
+from longgen.profiling.text import aligned, disturbance_lines, number, timed_cells
 
 _COLUMNS = (
     *("what", "", "model", "tokens", "batch", "layers", "full", "pattern"),
@@ -26,15 +26,14 @@ def inference_table(records: Sequence[Record]) -> str:
                 f"{record['status']}: {record['what']} of {record['shape']}{tokens}{stack}: {record['reason']}"
             )
             continue
-        times = record["seconds"]
         origin = "composed" if record["composed"] else "fits" if record["what"] == LONGEST else "measured"
         rows.append(
             (
                 *(record["what"], origin, record["shape"], f"{record['length']:,}", str(record["batch"])),
                 *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
-                number(times and 1e3 * times, ",.2f"),
-                *(number(record[column], ".3f") for column in ("speedup", "ideal_speedup")),
+                *timed_cells(record, ",.2f"),
+                number(record["ideal_speedup"], ".3f"),
                 *(number(record[size] and record[size] / 2**30, ".2f") for size in ("kv_bytes", "peak_bytes")),
             )
         )
-    return "\n".join([*aligned(_COLUMNS, rows, keys=8, words=3), *lines])
+    return "\n".join([*aligned(_COLUMNS, rows, keys=8, words=3), *lines, *disturbance_lines(records)])

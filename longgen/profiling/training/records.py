@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from longgen.profiling.attention.workloads import FULL
+from longgen.profiling.busy import WATCHED
 from longgen.profiling.compose import REST, composed_seconds, parts_of
 from longgen.profiling.rounds import speedup_columns, time_columns
 from longgen.profiling.stacks import Stack, whole_models
@@ -31,7 +32,7 @@ Record = dict[str, Any]
 FOUND = (
     *("full_kernel", "sparse_kernel", "flops", "n", "seconds", "seconds_low", "seconds_high"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "mfu", "fit_error"),
-    *("peak_bytes", "note"),
+    *("peak_bytes", "note", "spread", "speedup_spread", *WATCHED),
 )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from longgen.profiling.attention.session import NOT_MEASURED, Budget, ResultFile, attempt, is_done, no_time_for
 from longgen.profiling.attention.workloads import PATTERNS
+from longgen.profiling.busy import Watch
 from longgen.profiling.device import free_main_memory, free_memory, least_flops, peak_flops, precision_on
 from longgen.profiling.inference.memory import why_not
 from longgen.profiling.rounds import FEWEST_ROUNDS, alternating_rounds
@@ -134,11 +135,12 @@ def _measure_parts(shape: ModelShape, length: int, budget: Budget) -> Record:
     if budget.left() < seconds:
         return {"status": NOT_MEASURED, "reason": no_time_for(seconds)}
     say(f"training of {shape.name} at {length:,} tokens", seconds)
-    pieces = alternating_rounds(PARTS, model.time, budget, fewest=1)
+    with Watch() as watch:
+        pieces = alternating_rounds(PARTS, model.time, budget, fewest=1)
     records, rounds = part_records(shape, length, precision, pieces)
     records += composed_records(shape, length, precision, rounds, None)
     used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return {"records": [record | used for record in records]}
+    return {"records": [record | used | watch.columns() for record in records]}
 
 
 def _time_slices(shape: ModelShape, num_layers: int, length: int, device: str, budget: Budget) -> list[Record]:
@@ -151,9 +153,10 @@ def _time_slices(shape: ModelShape, num_layers: int, length: int, device: str, b
     stacks = slices(num_layers)
     for stack in stacks:  # compiles, and makes the optimizer's state
         model.step(stack)
-    steps = alternating_rounds(stacks, model.step, budget)
+    with Watch() as watch:
+        steps = alternating_rounds(stacks, model.step, budget)
     seconds = {stack: [step.seconds for step in taken] for stack, taken in steps.items()}
     peaks = {stack: taken[-1].peak_bytes for stack, taken in steps.items()}
     records = records_of(shape, length, precision, seconds, peaks, peak_flops(device))
     used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | used for record in records]
+    return [record | used | watch.columns() for record in records]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from longgen.profiling.attention.session import MEASURED
-from longgen.profiling.text import aligned, number
+from longgen.profiling.text import aligned, disturbance_lines, number, timed_cells
 from longgen.profiling.training.records import Record
 
 _COLUMNS = ("what", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "MFU", "GiB")
@@ -23,11 +23,10 @@ def training_table(records: Sequence[Record]) -> str:
             (
                 *(record["what"], record["shape"], f"{record['length']:,}"),
                 *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
-                f"{1e3 * record['seconds']:,.1f}",
-                number(record["speedup"], ".3f"),
+                *timed_cells(record, ",.1f"),
                 number(record["ideal_speedup"], ".3f"),
                 number(record["mfu"], ".1%"),
                 number(record["peak_bytes"] and record["peak_bytes"] / 2**30, ".1f"),
             )
         )
-    return "\n".join([*aligned(_COLUMNS, rows, keys=6, words=2), *lines])
+    return "\n".join([*aligned(_COLUMNS, rows, keys=6, words=2), *lines, *disturbance_lines(records)])

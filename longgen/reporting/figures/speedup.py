@@ -13,12 +13,24 @@ from matplotlib.patheffects import withStroke
 
 from longgen.errors import ArtifactError
 from longgen.reporting import style, words
+from longgen.reporting.disturbed import marked, with_disturbed
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.paper import paper_claims
 from longgen.reporting.run import Run
 
-COLUMNS = ["variant", "stage", "length", "n", "speedup", "speedup_low", "speedup_high", "ideal_speedup", "paper"]
+COLUMNS = [
+    "variant",
+    "stage",
+    "length",
+    "n",
+    "speedup",
+    "speedup_low",
+    "speedup_high",
+    "ideal_speedup",
+    "paper",
+    "speedup_disturbed",
+]
 PAPER_COLOR = "#B2182B"
 
 
@@ -30,7 +42,7 @@ def speedups(run: Run) -> pd.DataFrame:
         raise ArtifactError(f"{run.missing('speed')} (it holds no variant besides full)")
     longest = speed[speed["length"] == speed.groupby("stage")["length"].transform("max")]
     paper = {claim.stage: claim.paper for claim in paper_claims().claims if claim.stage}
-    rows = with_ideal(run, longest)
+    rows = with_disturbed(with_ideal(run, longest))
     return rows.assign(paper=rows["stage"].map(paper))[COLUMNS].reset_index(drop=True)
 
 
@@ -85,11 +97,12 @@ def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> None:
     axes.axvline(1, color=style.INK, linewidth=0.9)
     ends = np.nanmax(np.vstack([ideal, rows["speedup_high"].to_numpy(), rows["paper"].to_numpy()]))
     axes.set_xlim(0, ends * 1.22)
-    for place, value, high, best in zip(places, measured, rows["speedup_high"], ideal, strict=True):
-        for end, number, height in ((high, value, 0.2), (best, best, -0.2)):
+    ends_of = zip(places, measured, rows["speedup_high"], ideal, rows["speedup_disturbed"], strict=True)
+    for place, value, high, best, disturbed in ends_of:
+        for end, number, height, mark in ((high, value, 0.2, disturbed), (best, best, -0.2, None)):
             if not math.isnan(number):
                 axes.annotate(
-                    f"{number:.2f}{words.TIMES}",
+                    marked(f"{number:.2f}{words.TIMES}", mark),
                     (end, place + height),
                     xytext=(2.5, 0),
                     textcoords="offset points",

@@ -75,6 +75,7 @@ def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
             "",
             f"Retrieval: {SCORE} of the first minus that of the second, in points, {_tasks(table)}. "
             "Training: speed-up over full attention in the same process.",
+            *group.disturbed(),
             "",
             "## Rules",
             "",

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from longgen.reporting.contract import EXPERIMENT, KINDS, REDUCTIONS
+from longgen.reporting.disturbed import disturbed_note, rule_lines
 from longgen.reporting.run import Plan, Run
 
 # Settings that say what was measured, or by which processes, and not how: (kind, section).
@@ -53,6 +54,12 @@ class Group:
         """Name of the device(s) that measured these kinds; empty if none did."""
         found = dict.fromkeys(run.device(*kinds) for run in self.runs.values())
         return ", ".join(name for name in found if name)
+
+    def disturbed(self) -> list[str]:
+        """As lines of Markdown, which runs have disturbed speed-ups, which do not count; nothing if none has."""
+        notes = {run.name: disturbed_note(run, "speed") for run in self.runs.values()}
+        found = [f"{name} ({note})" for name, note in notes.items() if note]
+        return ["", f"Left out are disturbed speed-ups of {', '.join(found)}.", *rule_lines(True)] if found else []
 
 
 def find_groups(runs: Sequence[Run]) -> list[Group]:

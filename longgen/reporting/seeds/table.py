@@ -145,6 +145,7 @@ def seeds_markdown(group: Group, table: pd.DataFrame, values: Values) -> str:
             + (f", on {speed}." if speed else "."),
             "- training loss: the last of the extension. training tokens/s: median during the extension at this "
             "length, of seeds on one device; jobs beside it may have slowed it down.",
+            *group.disturbed(),
             "",
         ]
     )

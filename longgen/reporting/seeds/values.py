@@ -88,6 +88,8 @@ class Values:
 def read_values(group: Group) -> Values:
     """Read all runs of ``group``. Speed and throughput are of the device that measured most seeds, and of no other.
 
+    Disturbed speed-ups count nowhere, as in the claims ledger.
+
     Raises:
         ArtifactError: a results file cannot be used.
     """
@@ -155,12 +157,14 @@ def _cell(run: Run, kind: str, row: dict) -> Cell:
 
 
 def _of_table(run: Run) -> dict[tuple[str, str], Interval]:
+    """What `ablation_table` has of a run, but for disturbed speed-ups."""
     found = {}
     for row in ablation_table(run).to_dict("records"):
         for column in (KV, *SPEEDUPS):
             value = row[column]
             low, high = (row.get(f"{column}_{end}", value) for end in ("low", "high"))
-            if not any(map(pd.isna, (value, low, high))):
+            disturbed = row.get(f"{column}_disturbed")
+            if not any(map(pd.isna, (value, low, high))) and (pd.isna(disturbed) or not disturbed):
                 found[row["variant"], column] = Interval(value, low, high)
         value, low, high = (row[f"perplexity{end}"] for end in INTERVAL)
         if not any(map(pd.isna, (value, low, high))):
