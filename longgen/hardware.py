@@ -1,6 +1,8 @@
-"""Whether the device that a configuration asks for is there."""
+"""Whether the device that a configuration asks for is there, and what the processor can do."""
 
 from __future__ import annotations
+
+import functools
 
 from longgen.strict import require
 
@@ -10,3 +12,14 @@ def require_gpu(name: str, device: str) -> None:
     import torch
 
     require(device != "cuda" or torch.cuda.is_available(), name, device, "cpu, as PyTorch sees no GPU")
+
+
+@functools.cache
+def computes_in_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16 (AVX512-BF16 or AMX).
+
+    Elsewhere PyTorch emulates them, slower than it computes in float32.
+    """
+    import torch
+
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

@@ -1,14 +1,20 @@
 """Sparse attention in plain PyTorch, on any device, with gradients: memory O(length x window), never a dense mask.
 
-The queries are cut into chunks (`longgen.attention.blocked_plan`). The keys that a chunk sees are slices: far ones
-(sink and strided blocks) and near ones. One matrix product with them makes its scores, of which only those at the edges
-of sight are masked. Heads are taken a few at a time, so that the scores of a chunk stay in the processor's cache. The
-backward pass makes them again, chunk by chunk, and goes on as in FlashAttention (Dao et al., arXiv 2205.14135, appendix
-B.2). All of it is computed in float32 at least. `python -m longgen.profiling.cpu` measures it against full attention.
+The queries are cut into chunks (`longgen.attention.blocked_plan`). The keys that a chunk sees are slices: near ones,
+and far ones (sink and strided blocks); only those at the edges of sight are masked. On a CPU PyTorch's flash attention
+computes a chunk. The backward pass goes on as in FlashAttention (Dao et al., arXiv 2205.14135, appendix B.2): from the
+logarithms of the softmax's sums the weights are made again, a tile of keys and queries at a time that stays in the
+processor's cache.
+
+Scores, weights and gradients are float32 at least. Where the processor multiplies bfloat16 (`computes_in_bfloat16`) the
+products of the backward pass round their factors to it, as scaled_dot_product_attention does, and add up in float32;
+queries, keys and values in bfloat16 lose nothing by that. Those in float16 would, and are multiplied in float32.
+`python -m longgen.profiling.cpu` measures all this against full attention.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,140 +22,155 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from longgen.attention.autocast import outside_autocast
-from longgen.attention.blocked_plan import Chunk, Plan, plan_chunks
+from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, Chunk, Plan, plan_chunks
 from longgen.attention.call import AttentionCall
+from longgen.hardware import computes_in_bfloat16
 
-# Scores to hold at a time: on a CPU what its caches hold (4 MiB of float32; from 1/4 to 4 MiB the time differs by 5 %),
-# elsewhere what keeps the device busy.
-SCORES_ON_CPU, SCORES_ELSEWHERE = 1 << 20, 1 << 22
+# Scores to hold at a time: on a CPU, for each thread, about what its L2 cache holds (2 MiB of float32; half of it and
+# twice as much took 5 to 10 % longer), elsewhere what keeps the device busy.
+SCORES_ON_CPU, SCORES_ELSEWHERE = 1 << 19, 1 << 22
+
+
+@contextlib.contextmanager
+def _bfloat16_products(wanted: bool) -> Iterator[None]:
+    """Let products of float32 matrices on a CPU round their factors, not their sums, to bfloat16, if ``wanted``.
+
+    The setting is the process's: products of float32 that other threads begin meanwhile are rounded too.
+    """
+    if not wanted:
+        yield
+        return
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # it appears when it is asked for
+    before, products.fp32_precision = products.fp32_precision, "bf16"
+    try:
+        yield
+    finally:
+        products.fp32_precision = before
+
+
+def _in_bfloat16(query: torch.Tensor) -> bool:
+    return query.dtype == torch.bfloat16 and query.device.type == "cpu" and computes_in_bfloat16()
 
 
 class _Tokens:
     """Keys or values of some heads, or their gradients, of which every chunk has a part.
 
     Attributes:
-        all: [heads, tokens, head_dim].
+        all: [..., tokens, head_dim].
         far: those of them that the plan calls far: a view if they are adjacent, else a copy.
     """
 
     def __init__(self, states: torch.Tensor, far: torch.Tensor | slice) -> None:
         self.all = states
-        self.far = states[:, far]
+        self.far = states[..., far, :]
         self._indices = far
 
     def of(self, chunk: Chunk) -> torch.Tensor:
-        """The chunk's part: [heads, far and near tokens, head_dim]."""
-        near = self.all[:, chunk.near]
-        return torch.cat([self.far[:, : chunk.far], near], dim=1) if chunk.far else near
-
-    def add(self, chunk: Chunk, part: torch.Tensor) -> None:
-        """Add ``part`` to the chunk's part."""
-        self.far[:, : chunk.far] += part[:, : chunk.far]
-        self.all[:, chunk.near] += part[:, chunk.far :]
+        """The chunk's part: [..., near and far tokens, head_dim]."""
+        near = self.all[..., chunk.near, :]
+        return torch.cat([near, self.far[..., : chunk.far, :]], dim=-2) if chunk.far else near
 
     def total(self) -> torch.Tensor:
         """All tokens, when the last chunk has been added."""
-        return self.all if isinstance(self._indices, slice) else self.all.index_add_(1, self._indices, self.far)
-
-    def zeros(self) -> _Tokens:
-        """As many zeros: gradients, to add to."""
-        return _Tokens(torch.zeros_like(self.all), self._indices)
+        return self.all if isinstance(self._indices, slice) else self.all.index_add_(-2, self._indices, self.far)
 
 
-class _Heads:
-    """Some heads of a call, computed together: all heads of some rows of the batch, or some heads of one row.
+def _by_kv_head(states: torch.Tensor, kv_heads: int) -> torch.Tensor:
+    """Arrange [batch, query heads, q_len, ...] as [batch, KV heads, queries, ...].
 
-    Attributes:
-        of_query: which heads, as indices [rows of the batch, query heads].
-        of_key: the KV heads that these share.
-        queries: [KV heads, queries, head_dim], scaled: the heads that share a KV head take turns at each position.
-        keys: of the KV heads.
-        values: like ``keys``.
+    The query heads that share a KV head take turns at each position: chunks of adjacent positions are slices.
     """
-
-    def __init__(
-        self,
-        of_query: tuple[slice, slice],
-        of_key: tuple[slice, slice],
-        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        far: torch.Tensor | slice,
-        scale: float,
-    ) -> None:
-        query, key, value = tensors
-        self.of_query, self.of_key = of_query, of_key
-        self._dtype = torch.promote_types(key.dtype, torch.float32)
-        self.keys, self.values = (_Tokens(states[of_key].flatten(0, 1).to(self._dtype), far) for states in (key, value))
-        self.queries = self.gather(query) * scale
-
-    def gather(self, states: torch.Tensor) -> torch.Tensor:
-        """These heads of ``states`` [batch, query heads, q_len, head_dim], arranged like ``queries``."""
-        own = states[self.of_query].to(self._dtype)
-        by_kv_head = own.reshape(len(self.keys.all), -1, *own.shape[2:])
-        return by_kv_head.transpose(1, 2).flatten(1, 2)
-
-    def scatter(self, rows: torch.Tensor, states: torch.Tensor) -> None:
-        """The inverse of `gather`."""
-        place = states[self.of_query]
-        by_position = rows.view(len(rows), place.shape[2], -1, rows.shape[2])
-        place.copy_(by_position.transpose(1, 2).reshape(place.shape))
-
-    def attend(self, chunk: Chunk, room: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The chunk's queries, its keys, and the softmax of their products [KV heads, queries, keys], in ``room``."""
-        queries, keys = self.queries[:, chunk.rows], self.keys.of(chunk)
-        scores = torch.bmm(queries, keys.transpose(1, 2), out=_if_it_fits(room, queries, keys))
-        for seen_by_some, bias in chunk.edges:
-            scores[:, :, seen_by_some].add_(bias)
-        return queries, keys, torch.softmax(scores, dim=-1, out=scores)
+    return states.unflatten(1, (kv_heads, -1)).transpose(2, 3).flatten(2, 3)
 
 
-def _if_it_fits(room: torch.Tensor | None, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor | None:
-    """The last chunk's scores as memory for this one's if they are as many, which most are; None to allocate anew."""
-    return room if room is not None and room.shape[1:] == (queries.shape[1], keys.shape[1]) else None
+def _by_query_head(states: torch.Tensor, query_heads: int) -> torch.Tensor:
+    """The inverse of `_by_kv_head`."""
+    group_size = query_heads // states.shape[1]
+    return states.unflatten(2, (-1, group_size)).transpose(2, 3).flatten(1, 2)
 
 
-def _heads_by_turns(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
-) -> Iterator[_Heads]:
-    """All heads of a call, about as many at a time as have room for their scores."""
-    batch, kv_heads = key.shape[:2]
-    group_size = query.shape[1] // kv_heads
-    most_scores = max(chunk.scores for chunk in plan.chunks)
-    at_a_time = max(1, (SCORES_ON_CPU if query.device.type == "cpu" else SCORES_ELSEWHERE) // most_scores)
+def _turns(batch: int, kv_heads: int, at_a_time: int) -> Iterator[tuple[slice, slice]]:
+    """Rows of the batch and KV heads to compute together: about ``at_a_time`` heads, of one row unless it has fewer."""
     rows = max(1, at_a_time // kv_heads)
-    turns = -(-kv_heads // at_a_time)
+    turns = -(-kv_heads // max(1, at_a_time))
     heads = -(-kv_heads // turns)  # turns of equal size, rather than a small one at the end
     for row in range(0, batch, rows):
-        of_rows = slice(row, row + rows)
         for head in range(0, kv_heads, heads):
-            of_query = slice(head * group_size, (head + heads) * group_size)
-            of_key = slice(head, head + heads)
-            yield _Heads((of_rows, of_query), (of_rows, of_key), (query, key, value), plan.far, scale)
+            yield slice(row, min(row + rows, batch)), slice(head, min(head + heads, kv_heads))
 
 
-class _BlockedAttention(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
-    ) -> torch.Tensor:
-        output = torch.empty_like(query)
-        for heads in _heads_by_turns(query, key, value, plan, scale):
-            outputs = torch.empty_like(heads.queries)
-            weights = None
-            for chunk in plan.chunks:
-                _, _, weights = heads.attend(chunk, weights)
-                outputs[:, chunk.rows] = torch.bmm(weights, heads.values.of(chunk))
-            heads.scatter(outputs, output)
-        ctx.save_for_backward(query, key, value, output)
-        ctx.plan, ctx.scale = plan, scale
-        return output
+def _most_scores(device: torch.device) -> int:
+    return SCORES_ON_CPU * torch.get_num_threads() if device.type == "cpu" else SCORES_ELSEWHERE
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
-        with outside_autocast(grad_outputs[0].device):  # a backward pass may be called inside it
-            query, key, value, output = ctx.saved_tensors
-            gradients = _gradients(query, key, value, output, grad_outputs[0], ctx.plan, ctx.scale)
-        return *gradients, None, None
+
+# ---------------------------------------------------------------- forward
+def _attend(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention of [batch, heads, queries, head_dim], and the logarithm of each softmax's sum [batch, heads, queries].
+
+    ``mask`` [queries, keys] is added to the scores.
+    """
+    if queries.device.type == "cpu":
+        if mask is not None:
+            mask = mask[None, None]
+        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            queries, keys, values, attn_mask=mask, scale=scale
+        )
+    exact = torch.promote_types(queries.dtype, torch.float32)
+    scores = (queries.to(exact) @ keys.to(exact).mT).mul_(scale)
+    if mask is not None:
+        scores += mask
+    sums = scores.logsumexp(-1)
+    return (scores.sub_(sums[..., None]).exp_() @ values.to(exact)).to(queries.dtype), sums
+
+
+def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor | None:
+    """What hides from a chunk's queries the keys that they do not see: [queries, keys]; None if they see all."""
+    if not chunk.edges:
+        return None
+    hidden = chunk.edges[0].hidden
+    mask = torch.zeros(hidden.shape[1], chunk.keys, dtype=dtype, device=hidden.device)
+    for edge in chunk.edges:
+        mask[:, edge.keys].masked_fill_(edge.hidden.mT, -torch.inf)
+    return mask
+
+
+def _forward(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention, and the logarithms of the softmax's sums, arranged like `_by_kv_head` of ``query``."""
+    batch, kv_heads = key.shape[:2]
+    queries = _by_kv_head(query, kv_heads)
+    outputs = torch.empty_like(queries)
+    sums = queries.new_empty(queries.shape[:3], dtype=torch.promote_types(query.dtype, torch.float32))
+    at_a_time = batch * kv_heads
+    if query.device.type != "cpu":  # where scores are all there at a time
+        at_a_time = max(1, SCORES_ELSEWHERE // max(chunk.scores for chunk in plan.chunks))
+    for own in _turns(batch, kv_heads, at_a_time):
+        keys, values = _Tokens(key[own], plan.far), _Tokens(value[own], plan.far)
+        mask, masked = None, None
+        for chunk in plan.chunks:
+            if masked is None or not chunk.is_masked_like(masked):  # most are, and masks take time
+                mask, masked = _mask(chunk, query.dtype), chunk
+            place = (*own, chunk.rows)
+            outputs[place], sums[place] = _attend(queries[place], keys.of(chunk), values.of(chunk), mask, scale)
+    return _by_query_head(outputs, query.shape[1]), sums
+
+
+# ---------------------------------------------------------------- backward
+class _Tile:
+    """Room for the weights of some queries and keys and for their gradients; kept from tile to tile."""
+
+    def __init__(self) -> None:
+        self._room: tuple[torch.Tensor, ...] = ()
+
+    def like(self, keys: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two tensors [..., keys, queries], contents undefined."""
+        shape = (*keys.shape[:-1], queries.shape[-2])
+        if not self._room or self._room[0].shape != shape:
+            self._room = (keys.new_empty(shape), keys.new_empty(shape))
+        return self._room[0], self._room[1]
 
 
 def _gradients(
@@ -157,32 +178,82 @@ def _gradients(
     key: torch.Tensor,
     value: torch.Tensor,
     output: torch.Tensor,
+    sums: torch.Tensor,
     grad_output: torch.Tensor,
     plan: Plan,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value, in their dtypes."""
     grad_query, grad_key, grad_value = (torch.empty_like(states) for states in (query, key, value))
-    for heads in _heads_by_turns(query, key, value, plan, scale):
-        all_grads = heads.gather(grad_output)
+    exact = torch.promote_types(query.dtype, torch.float32)
+    batch, kv_heads = key.shape[:2]
+    group_size = query.shape[1] // kv_heads
+    most = _most_scores(query.device)
+    at_a_time = most // max(chunk.scores for chunk in plan.chunks)
+    tile = _Tile()
+    for rows, heads in _turns(batch, kv_heads, at_a_time):
+        members = slice(heads.start * group_size, heads.stop * group_size)
+        one = (rows.stop - rows.start) * (heads.stop - heads.start) == 1
+        # one head is a matrix: PyTorch would copy slices of a batch of one before it multiplies them transposed
+        multiply, add_product = (torch.mm, torch.Tensor.addmm_) if one else (torch.bmm, torch.Tensor.baddbmm_)
+
+        def together(states: torch.Tensor, one: bool = one) -> torch.Tensor:
+            return states[0, 0] if one else states.flatten(0, 1)
+
+        queries, grads, outputs = (
+            together(_by_kv_head(states[rows, members].to(exact), heads.stop - heads.start))
+            for states in (query, grad_output, output)
+        )
         # The gradient of a row of scores is weights * (grad_weights - their weighted mean), and the mean is this:
-        means = (all_grads * heads.gather(output)).sum(-1, keepdim=True)
-        grad_queries = torch.empty_like(heads.queries)
-        grad_keys, grad_values = heads.keys.zeros(), heads.values.zeros()
-        weights = grad_scores = None
+        means = (grads * outputs).sum(-1)
+        lowered = -together(sums[rows, heads])
+        keys, values = (_Tokens(together(states[rows, heads].to(exact)), plan.far) for states in (key, value))
+        grad_queries = torch.zeros_like(queries)
+        grad_keys, grad_values = (_Tokens(torch.zeros_like(states.all), plan.far) for states in (keys, values))
         for chunk in plan.chunks:
-            queries, keys, weights = heads.attend(chunk, weights)
-            grads, values = all_grads[:, chunk.rows], heads.values.of(chunk)
-            grad_values.add(chunk, torch.bmm(weights.transpose(1, 2), grads))
-            room = _if_it_fits(grad_scores, queries, keys)
-            grad_scores = torch.baddbmm(means[:, chunk.rows], grads, values.transpose(1, 2), beta=-1, out=room)
-            grad_scores.mul_(weights)
-            grad_keys.add(chunk, torch.bmm(grad_scores.transpose(1, 2), queries))
-            grad_queries[:, chunk.rows] = torch.bmm(grad_scores, keys)
-        heads.scatter(grad_queries.mul_(scale), grad_query)
-        for states, gradients in ((grad_key, grad_keys), (grad_value, grad_values)):
-            states[heads.of_key] = gradients.total().view(states[heads.of_key].shape)
+            own_queries, own_grads, into_queries = (x[..., chunk.rows, :] for x in (queries, grads, grad_queries))
+            own_means, own_lowered = (x[..., None, chunk.rows] for x in (means, lowered))
+            for part in chunk.tiles(most):
+                own_keys, own_values, into_keys, into_values = (
+                    (states.far if part.is_far else states.all)[..., part.keys, :]
+                    for states in (keys, values, grad_keys, grad_values)
+                )
+                weights, grad_weights = tile.like(own_keys, own_queries)
+                multiply(own_keys, own_queries.mT, out=weights)
+                torch.add(own_lowered, weights, alpha=scale, out=weights).exp_()
+                for among, hidden in part.edges:
+                    weights[..., among, :].masked_fill_(hidden, 0)
+                add_product(into_values, weights, own_grads)
+                multiply(own_values, own_grads.mT, out=grad_weights)
+                grad_weights.sub_(own_means).mul_(weights)
+                add_product(into_keys, grad_weights, own_queries)
+                add_product(into_queries, grad_weights.mT, own_keys)
+        own = grad_query[rows, members]
+        by_kv_head = grad_queries.mul_(scale).view(*sums[rows, heads].shape, -1)
+        own.copy_(_by_query_head(by_kv_head, own.shape[1]))
+        for states, total in ((grad_key, grad_keys.total().mul_(scale)), (grad_value, grad_values.total())):
+            states[rows, heads] = total.view(states[rows, heads].shape)
     return grad_query, grad_key, grad_value
+
+
+class _BlockedAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+    ) -> torch.Tensor:
+        output, sums = _forward(query, key, value, plan, scale)
+        ctx.save_for_backward(query, key, value, output, sums)
+        ctx.plan, ctx.scale = plan, scale
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, output, sums = ctx.saved_tensors
+        # autocast: a backward pass may be called inside it
+        with outside_autocast(query.device), _bfloat16_products(_in_bfloat16(query)):
+            gradients = _gradients(query, key, value, output, sums, grad_outputs[0], ctx.plan, ctx.scale)
+        return *gradients, None, None
 
 
 def blocked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
@@ -198,5 +269,8 @@ def blocked_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tenso
         [batch, query heads, q_len, head_dim], dtype of ``query``.
     """
     group_size = query.shape[1] // key.shape[1]
-    options = (call.query_offset, call.head_offset, query.shape[2], call.pruned, group_size, str(query.device))
-    return _BlockedAttention.apply(query, key, value, plan_chunks(call.pattern, *options), call.scale)
+    most_rows = BFLOAT16_ROWS if _in_bfloat16(query) else MOST_ROWS
+    options = (call.query_offset, call.head_offset, query.shape[2], call.pruned, group_size, most_rows)
+    return _BlockedAttention.apply(
+        query, key, value, plan_chunks(call.pattern, *options, str(query.device)), call.scale
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,21 +11,24 @@ import torch
 
 from longgen.pattern import SparsePattern
 
-# Queries per chunk: about half a window, within these bounds. Fewer queries make small matrix products and many calls,
-# more see more keys in vain; on CPU the time is flat in between (within 5 % from 64 to 192 at a window of 1,024).
-FEWEST_QUERIES, MOST_QUERIES = 32, 128
+# Queries per chunk: about half a window, at least so many, and at most as many as make so many rows for the query heads
+# that share a KV head, but no fewer than 128. Fewer rows make small matrix products and many calls, more see more keys
+# in vain; on a CPU the time is flat in between (in float32 within 5 % from 64 to 192 queries at a window of 1,024). The
+# processor's units for bfloat16 need more rows: from 128 to 256 the time falls by 10 %.
+FEWEST_QUERIES, MOST_ROWS, BFLOAT16_ROWS = 32, 128, 256
+FEWEST_KEYS = 64  # of a tile; our choice
 
 
 class Edge(NamedTuple):
     """Adjacent keys of a chunk that only some of its queries see.
 
     Attributes:
-        keys: which, counted among the chunk's own: its far keys, then its near ones.
-        bias: [rows, keys] float32 to add to the scores: 0 where seen, -inf elsewhere.
+        keys: which, counted among the chunk's near ones, or those of a tile.
+        hidden: [keys, rows] bool: whether the row does not see the key.
     """
 
     keys: slice
-    bias: torch.Tensor
+    hidden: torch.Tensor
 
 
 class Chunk(NamedTuple):
@@ -43,9 +47,53 @@ class Chunk(NamedTuple):
     edges: tuple[Edge, ...]
 
     @property
+    def keys(self) -> int:
+        """How many: the near ones, then the far ones."""
+        return self.near.stop - self.near.start + self.far
+
+    @property
     def scores(self) -> int:
         """Rows times keys."""
-        return (self.rows.stop - self.rows.start) * (self.far + self.near.stop - self.near.start)
+        return (self.rows.stop - self.rows.start) * self.keys
+
+    def is_masked_like(self, other: Chunk) -> bool:
+        """Whether the same mask hides the same of both."""
+        edges = ([(edge.keys, id(edge.hidden)) for edge in chunk.edges] for chunk in (self, other))
+        return self.keys == other.keys and next(edges) == next(edges)
+
+    def tiles(self, most_scores: int) -> Iterator[Tile]:
+        """The chunk's keys in slices of about equal size, of so many scores at most where more than `FEWEST_KEYS`."""
+        most_keys = max(FEWEST_KEYS, most_scores // (self.rows.stop - self.rows.start))
+        for is_far, keys in ((False, self.near), (True, slice(0, self.far))):
+            count = -(-(keys.stop - keys.start) // most_keys)
+            size = -(-(keys.stop - keys.start) // max(1, count))
+            for start in range(keys.start, keys.stop, max(1, size)):
+                tile = slice(start, min(start + size, keys.stop))
+                yield Tile(is_far, tile, () if is_far else self._edges_of(tile))
+
+    def _edges_of(self, tile: slice) -> tuple[Edge, ...]:
+        found = []
+        for keys, hidden in self.edges:
+            first = tile.start - self.near.start
+            start, stop = max(keys.start, first), min(keys.stop, tile.stop - self.near.start)
+            if start < stop:
+                among = slice(start - first, stop - first)
+                found.append(Edge(among, hidden[start - keys.start : stop - keys.start]))
+        return tuple(found)
+
+
+class Tile(NamedTuple):
+    """Some of the keys that a chunk sees.
+
+    Attributes:
+        is_far: whether they are far keys, of which the chunk's queries see all.
+        keys: which of the plan's far keys, or of the call's keys.
+        edges: where among them not all queries see all.
+    """
+
+    is_far: bool
+    keys: slice
+    edges: tuple[Edge, ...]
 
 
 class Plan(NamedTuple):
@@ -70,6 +118,7 @@ def plan_chunks(
     q_len: int,
     pruned: bool,
     group_size: int,
+    most_rows: int,
     device: str,
 ) -> Plan:
     """The plan of one call; the same for all layers and steps, hence cached.
@@ -84,6 +133,7 @@ def plan_chunks(
         pruned: whether the keys are a pruned cache (`SparsePattern.kept_positions` of ``query_offset``, then the new
             tokens) rather than all positions from 0.
         group_size: query heads that share a KV head.
+        most_rows: `MOST_ROWS` or `BFLOAT16_ROWS`.
         device: where to put indices and masks.
     """
     end = query_offset + q_len
@@ -91,9 +141,9 @@ def plan_chunks(
     positions = np.concatenate([past, np.arange(query_offset, end)])
     key_blocks = positions // pattern.block_size
     seen_last = np.flatnonzero(pattern.visible((end - 1) // pattern.block_size, key_blocks, head_offset))
-    biases: dict[bytes, torch.Tensor] = {}
+    masks: dict[bytes, torch.Tensor] = {}
     chunks = []
-    width = _width(pattern)
+    width = _width(pattern, most_rows // group_size)
     start = query_offset
     while start < end:
         stop = min((start // width + 1) * width, end)
@@ -109,26 +159,27 @@ def plan_chunks(
         for keys in (slice(leaving[0], leaving[-1] + 1) if len(leaving) else slice(0), slice(own, near.stop)):
             seen = pattern.allowed(np.arange(start, stop)[:, None], positions[keys][None, :], head_offset)
             if not seen.all():
-                among = slice(int(far + keys.start - near.start), int(far + keys.stop - near.start))
-                edges.append(Edge(among, _shared_bias(seen.repeat(group_size, axis=0), device, biases)))
+                among = slice(int(keys.start - near.start), int(keys.stop - near.start))
+                edges.append(Edge(among, _shared_mask(~seen.repeat(group_size, axis=0).T, device, masks)))
         rows = slice((start - query_offset) * group_size, (stop - query_offset) * group_size)
         chunks.append(Chunk(rows, far, near, tuple(edges)))
         start = stop
     return Plan(_slice_or_indices(seen_last[: chunks[-1].far], device), tuple(chunks))
 
 
-def _width(pattern: SparsePattern) -> int:
+def _width(pattern: SparsePattern, most_queries: int) -> int:
     """Queries per chunk: whole blocks, at least one."""
-    tokens = min(max(pattern.block_size * pattern.local_blocks // 2, FEWEST_QUERIES), MOST_QUERIES)
+    half_window = pattern.block_size * pattern.local_blocks // 2
+    tokens = min(max(half_window, FEWEST_QUERIES), max(most_queries, MOST_ROWS))
     return pattern.block_size * max(1, tokens // pattern.block_size)
 
 
-def _shared_bias(seen: np.ndarray, device: str, biases: dict[bytes, torch.Tensor]) -> torch.Tensor:
-    """The bias that hides what is not ``seen`` [rows, keys]; made once for all chunks that see alike."""
-    content = len(seen).to_bytes(8) + seen.tobytes()
-    if content not in biases:
-        biases[content] = torch.from_numpy(np.where(seen, np.float32(0), np.float32(-np.inf))).to(device)
-    return biases[content]
+def _shared_mask(hidden: np.ndarray, device: str, masks: dict[bytes, torch.Tensor]) -> torch.Tensor:
+    """``hidden`` [keys, rows] as a tensor; one for all chunks in which it is the same."""
+    content = len(hidden).to_bytes(8) + hidden.tobytes()
+    if content not in masks:
+        masks[content] = torch.from_numpy(np.ascontiguousarray(hidden)).to(device)
+    return masks[content]
 
 
 def _slice_or_indices(indices: np.ndarray, device: str) -> torch.Tensor | slice:

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longgen.attention import blocked
-from longgen.attention.blocked import blocked_attention, plan_chunks
+from longgen.attention.blocked import blocked_attention
+from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, plan_chunks
 from longgen.attention.call import AttentionCall
 from longgen.attention.sdpa import repeat_kv_heads
 from longgen.pattern import SparsePattern
@@ -37,6 +38,7 @@ class Case:
     group_size: int
     scores: int
     seed: int
+    most_rows: int = MOST_ROWS
 
 
 cases = st.builds(
@@ -51,6 +53,7 @@ cases = st.builds(
     group_size=st.integers(1, 3),
     scores=st.sampled_from([1, 1 << 15, 1 << 17, 1 << 20]),  # from one head at a time to all
     seed=st.integers(0, 2**16),
+    most_rows=st.sampled_from([MOST_ROWS, BFLOAT16_ROWS]),
 )
 
 
@@ -90,17 +93,16 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, case: Ca
 @given(cases)
 def test_a_plan_shows_each_query_the_keys_of_the_rule(case):
     arguments = (case.pattern, case.offset, case.head_offset, case.q_len, case.evicted, case.group_size)
-    plan = plan_chunks.__wrapped__(*arguments, "cpu")
+    plan = plan_chunks.__wrapped__(*arguments, case.most_rows, "cpu")
     kv_len = len(key_positions(case))
     far = np.arange(kv_len)[plan.far]
     seen = np.zeros((case.q_len * case.group_size, kv_len), dtype=int)
     for chunk in plan.chunks:
-        keys = np.append(far[: chunk.far], np.arange(kv_len)[chunk.near])
+        keys = np.append(np.arange(kv_len)[chunk.near], far[: chunk.far])
         shown = np.ones((chunk.rows.stop - chunk.rows.start, len(keys)), dtype=int)
         assert chunk.scores == shown.size
         for edge in chunk.edges:
-            assert set(edge.bias.unique().tolist()) <= {0.0, -np.inf}
-            shown[:, edge.keys] *= edge.bias.numpy() == 0
+            shown[:, edge.keys] *= ~edge.hidden.numpy().T
         np.add.at(seen, (np.arange(len(seen))[chunk.rows, None], keys[None, :]), shown)
     # counted: no key is there twice
     np.testing.assert_array_equal(seen, np.repeat(rule(case), case.group_size, axis=0).astype(int))
@@ -138,10 +140,10 @@ def test_gradients_in_low_precision_are_as_exact_as_those_of_pytorchs_attention(
 
 @pytest.mark.parametrize(("pattern", "most"), [(SINK, 200_000), (STRIDE, 400_000)], ids=["sink", "stride"])
 def test_a_plan_of_32k_takes_little_memory_and_its_chunks_do_not_grow(pattern, most):
-    plan = plan_chunks.__wrapped__(pattern, 0, 0, 32768, False, 1, "cpu")
-    biases = {id(edge.bias): edge.bias for chunk in plan.chunks for edge in chunk.edges}
+    plan = plan_chunks.__wrapped__(pattern, 0, 0, 32768, False, 1, MOST_ROWS, "cpu")
+    masks = {id(edge.hidden): edge.hidden for chunk in plan.chunks for edge in chunk.edges}
     indices = 0 if isinstance(plan.far, slice) else plan.far.nbytes
-    assert sum(bias.nbytes for bias in biases.values()) + indices < most
+    assert sum(mask.nbytes for mask in masks.values()) + indices < most
     for chunk in plan.chunks:
         assert chunk.rows.stop - chunk.rows.start == 128
         # the window of the chunk's first block, its second block, and perhaps a sink or strided block that adjoins

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch.nn.attention.flex_attention import create_block_mask
 
 from longgen.attention import PackedDocuments, sparse_attention
-from longgen.attention.blocked import plan_chunks
+from longgen.attention.blocked_plan import plan_chunks
 from longgen.attention.flex import block_mask
 from longgen.pattern import SparsePattern
 

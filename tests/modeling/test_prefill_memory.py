@@ -5,7 +5,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig
 
-from longgen.attention.blocked import plan_chunks
+from longgen.attention.blocked_plan import plan_chunks
 from longgen.layout import Layout
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
