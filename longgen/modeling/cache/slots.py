@@ -101,9 +101,15 @@ class SlotCacheLayer(SightCacheLayer):
     def _append_one(self, key_states: torch.Tensor, value_states: torch.Tensor) -> Piece:
         position = self.seen[:, None]
         slot = self.sight.slot(position)
-        index = slot[:, None, :, None].expand_as(key_states)
-        self.keys.scatter_(2, index, key_states)
-        self.values.scatter_(2, index, value_states)
+        batch, heads = key_states.shape[:2]
+        # not scatter_, which on a CPU copies the whole buffer for one token
+        index = (
+            torch.arange(batch, device=slot.device)[:, None],
+            torch.arange(heads, device=slot.device)[None],
+            slot.expand(-1, heads),
+        )
+        self.keys.index_put_(index, key_states[:, :, 0])
+        self.values.index_put_(index, value_states[:, :, 0])
         self.positions.scatter_(1, slot, position)
         if self.sight.pattern is None:  # slots are in order: a length says it all, and spares reading empty ones
             self.seen += 1
