@@ -16,10 +16,10 @@ def require_gpu(name: str, device: str) -> None:
 
 @functools.cache
 def computes_in_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16 (AVX512-BF16 or AMX).
-
-    Elsewhere PyTorch emulates them, slower than it computes in float32.
-    """
+    """Whether this processor has instructions for products of bfloat16; without, they are slower than in float32."""
     import torch
 
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.13 tells of x86 alone
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    found = torch.cpu.get_capabilities()
+    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

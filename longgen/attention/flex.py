@@ -29,7 +29,12 @@ def why_flex_cannot(query: torch.Tensor, key: torch.Tensor, call: AttentionCall)
 
 
 def flex_attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall, mask_block: int = MASK_BLOCK
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    call: AttentionCall,
+    mask_block: int = MASK_BLOCK,
+    compiled: bool | None = None,
 ) -> torch.Tensor:
     """Attention under the call's pattern; one document per row, and all heads see the same.
 
@@ -39,6 +44,7 @@ def flex_attend(
         value: like ``key``.
         call: the rest.
         mask_block: tokens per side of the mask's blocks; a multiple of the tiles that FlexAttention chooses.
+        compiled: whether it is compiled to a fused kernel rather than spells out all scores; None: on a GPU.
 
     Returns:
         [batch, query heads, q_len, head_dim], dtype of ``query``.
@@ -46,8 +52,8 @@ def flex_attend(
     from torch.nn.attention.flex_attention import flex_attention
 
     mask = block_mask(call.pattern, call.head_offset, call.query_offset, query.shape[2], mask_block, str(query.device))
-    # compiled it is a fused kernel; by itself it spells out all scores
-    attend: Any = _compiled() if query.device.type == "cuda" else flex_attention
+    compiled = query.device.type == "cuda" if compiled is None else compiled
+    attend: Any = _compiled() if compiled else flex_attention
     grouped = query.shape[1] != key.shape[1]
     return attend(query, key, value, block_mask=mask, scale=call.scale, enable_gqa=grouped)
 

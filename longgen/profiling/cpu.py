@@ -3,27 +3,35 @@
     python -m longgen.profiling.cpu --lengths 8192 --name attention-cpu
 
 times forward and backward of the blocked path (`longgen.attention.blocked`) and of causal scaled_dot_product_attention
-on the same float32 tensors, batch 1, in one process. In every round each runs once, and ratios are taken within the
-round, so that what else the machine does at the time cancels out.
+on the same tensors, batch 1, in one process; and the forward pass of compiled FlexAttention with the same mask, which
+has no backward pass on a CPU. In every round each runs once, and ratios are taken within the round, so that what else
+the machine does at the time cancels out.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import longgen.passive  # noqa: F401
 
 # isort: split
 import torch
-import torch.nn.functional as F
 
 from longgen.attention import sparse_attention
+from longgen.attention.call import AttentionCall
+from longgen.attention.flex import flex_attend
+from longgen.attention.sdpa import scaled_dot_product
+from longgen.foreign import first_line
+from longgen.hardware import computes_in_bfloat16
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.profiling.attention.workloads import PATTERNS
+from longgen.profiling.busy import Watch, warning
 from longgen.profiling.profile import BASELINE, Records, rounds, speed_records
 from longgen.profiling.text import aligned
 from longgen.program import run_program
@@ -32,67 +40,102 @@ from longgen.provenance import provenance
 from longgen.results import RESULTS, Result, save_result
 
 SEED = 0
+BLOCKED, FLEX = "blocked", "flex"
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+class Heads(NamedTuple):
+    """Query heads, the KV heads that they share, and the size of each."""
+
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+
+    def __str__(self) -> str:
+        return f"{self.num_heads}/{self.num_kv_heads}x{self.head_dim}"
 
 
 def measure_attention(
-    patterns: dict[str, SparsePattern], lengths: Sequence[int], heads: int, head_dim: int, repeats: int
+    patterns: dict[str, SparsePattern],
+    lengths: Sequence[int],
+    heads: Heads,
+    dtype: str,
+    repeats: int,
+    flex: bool = False,
 ) -> Records:
-    """Time full and sparse attention, forward and backward, on float32 tensors [1, heads, length, head_dim].
+    """Time full and sparse attention, forward and backward, on tensors [1, heads, length, head_dim].
 
     Args:
         patterns: what to compare with full attention, by name.
         lengths: in tokens.
-        heads: query heads and KV heads.
-        head_dim: of each.
+        heads: how many, and of what size.
+        dtype: a name of PyTorch's.
         repeats: rounds that count; one more before them warms up.
+        flex: time FlexAttention's forward pass, too; compiling it needs a C++ compiler.
 
     Returns:
-        A record per length, pattern and stage (``forward``, ``backward``, ``forward+backward``): ``full_seconds`` and
-        ``seconds``, medians over the rounds; ``speedup``, the median of the ratios within rounds, with the ends of its
-        95 % bootstrap interval; ``ideal_speedup``, the pairs of tokens that full attention computes over those that the
-        pattern does; ``fraction_of_ideal``, the one over the other.
+        A record per length, pattern, implementation and stage (``forward``, ``backward``, ``forward+backward``):
+        ``full_seconds`` and ``seconds``, medians over the rounds; ``speedup``, the median of the ratios within rounds,
+        with the ends of its 95 % bootstrap interval; ``ideal_speedup``, the pairs of tokens that full attention
+        computes over those that the pattern does; ``fraction_of_ideal``, the one over the other; and how busy the
+        machine was (`longgen.profiling.busy`).
     """
-    names = [BASELINE, *patterns]
+    implementations = (BLOCKED, FLEX) if flex else (BLOCKED,)
+    cases = {f"{name} by {by}": (pattern, by) for name, pattern in patterns.items() for by in implementations}
+    names = [BASELINE, *cases]
     records: Records = []
-    with progress_bar((1 + repeats) * len(names) * len(lengths), "attention", "run") as bar:
+    with progress_bar((1 + repeats) * len(names) * len(lengths), f"{dtype} {heads}", "run") as bar:
         for length in lengths:
             generator = torch.Generator().manual_seed(SEED)
-            shape = (1, heads, length, head_dim)
-            inputs = [torch.randn(shape, generator=generator).requires_grad_() for _ in range(3)]
-            direction = torch.randn(shape, generator=generator)
+            sizes = [(1, count, length, heads.head_dim) for count in (heads.num_heads, *(heads.num_kv_heads,) * 2)]
+            numbers = [torch.randn(size, generator=generator) for size in (*sizes, sizes[0])]
+            *inputs, direction = (states.to(getattr(torch, dtype)) for states in numbers)
 
             def measure(name: str, length: int, inputs: Any = inputs, direction: Any = direction) -> dict[str, float]:
-                return _seconds(patterns.get(name), inputs, direction)
+                pattern, by = cases.get(name, (None, BLOCKED))
+                return _seconds(pattern, by, inputs, direction)
 
-            times = rounds(names, length, repeats, measure, bar.update)
+            with Watch() as watch:
+                times = rounds(names, length, repeats, measure, bar.update)
             for stage in times:
                 by_name = {record["variant"]: record for record in speed_records(stage, length, times[stage])}
                 records += [
-                    _against_ideal(by_name[name], by_name[BASELINE], pattern) for name, pattern in patterns.items()
+                    {"dtype": dtype, **heads._asdict(), "implementation": by}
+                    | _against_ideal(by_name[name], by_name[BASELINE], name.removesuffix(f" by {by}"), pattern)
+                    | watch.columns()
+                    for name, (pattern, by) in cases.items()
+                    if name in by_name
                 ]
     return records
 
 
-def _seconds(pattern: SparsePattern | None, inputs: list[torch.Tensor], direction: torch.Tensor) -> dict[str, float]:
+def _seconds(
+    pattern: SparsePattern | None, implementation: str, inputs: list[torch.Tensor], direction: torch.Tensor
+) -> dict[str, float]:
     """Seconds of one run by stage; full attention without a pattern."""
-    query, key, value = inputs
+    query, key, value = (states.detach().requires_grad_(implementation != FLEX) for states in inputs)
     start = time.perf_counter()
     if pattern is None:
-        output = F.scaled_dot_product_attention(query, key, value, is_causal=True)
+        output = scaled_dot_product(query, key, value, is_causal=True)
+    elif implementation == FLEX:
+        scale = query.shape[-1] ** -0.5
+        output = flex_attend(query, key, value, AttentionCall(pattern, scale, 0, (0,) * key.shape[1]), compiled=True)
     else:
-        output = sparse_attention(query, key, value, pattern, backend="blocked")
+        output = sparse_attention(query, key, value, pattern, backend=BLOCKED)
     middle = time.perf_counter()
-    torch.autograd.grad(output, inputs, direction)
+    if implementation == FLEX:
+        return {"forward": middle - start}
+    torch.autograd.grad(output, (query, key, value), direction)
     end = time.perf_counter()
     return {"forward": middle - start, "backward": end - middle, "forward+backward": end - start}
 
 
-def _against_ideal(record: dict[str, Any], full: dict[str, Any], pattern: SparsePattern) -> dict[str, Any]:
+def _against_ideal(record: dict[str, Any], full: dict[str, Any], name: str, pattern: SparsePattern) -> dict[str, Any]:
     length = record["length"]
     ideal = dense_pairs(length) / pattern.attended_pairs(length)
     return {
         "length": length,
-        "pattern": record["variant"],
+        "pattern": name,
         "stage": record["stage"],
         "n": record["n"],
         "full_seconds": full["seconds"],
@@ -102,21 +145,25 @@ def _against_ideal(record: dict[str, Any], full: dict[str, Any], pattern: Sparse
         "speedup_high": record["speedup_high"],
         "ideal_speedup": ideal,
         "fraction_of_ideal": record["speedup"] / ideal,
+        "spread": record["spread"],
+        "speedup_spread": record["speedup_spread"],
     }
 
 
 def table(records: Records) -> str:
     """``records`` as text."""
-    headings = ("length", "pattern", "pass", "full ms", "blocked ms", "ratio", "ideal", "fraction of ideal")
+    headings = ("dtype", "heads", "length", "pattern", "pass", "by", "full ms", "ms", "ratio", "ideal", "of ideal")
     rows = [
         (
-            *(f"{record['length']:,}", record["pattern"], record["stage"]),
+            record["dtype"],
+            str(Heads(*(record[name] for name in Heads._fields))),
+            *(f"{record['length']:,}", record["pattern"], record["stage"], record["implementation"]),
             *(f"{record[seconds] * 1e3:.1f}" for seconds in ("full_seconds", "seconds")),
             *(f"{record[ratio]:.2f}" for ratio in ("speedup", "ideal_speedup", "fraction_of_ideal")),
         )
         for record in records
     ]
-    return "\n".join(aligned(headings, rows, keys=3))
+    return "\n".join(aligned(headings, rows, keys=6))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -124,25 +171,60 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m longgen.profiling.cpu",
         description="Time sparse attention on this CPU, forward and backward, against PyTorch's full causal attention "
-        "on the same float32 tensors (batch 1), for the patterns sink + window and sink + window + stride. The ideal "
-        "is the ratio of the pairs of tokens that both compute. 32,768 tokens take about a minute per repeat.",
+        "on the same tensors (batch 1), for the patterns sink + window and sink + window + stride. The ideal is the "
+        "ratio of the pairs of tokens that both compute. 8 heads of 64 at 32,768 tokens take about a minute per repeat "
+        "in float32.",
     )
     parser.add_argument("--lengths", type=_positive, nargs="+", default=[8192], help="tokens (default: 8192)")
-    parser.add_argument("--heads", type=_positive, default=8, help="heads (default: 8)")
-    parser.add_argument("--head-dim", type=_positive, default=64, help="size of each head (default: 64)")
+    parser.add_argument(
+        "--heads",
+        type=_heads,
+        nargs="+",
+        default=[Heads(8, 8, 64)],
+        help="query heads / KV heads x size of each, such as 9/3x64 (default: 8/8x64)",
+    )
+    parser.add_argument(
+        "--dtype", choices=DTYPES, nargs="+", default=["float32"], help="of the tensors (default: float32)"
+    )
+    parser.add_argument(
+        "--flex", action="store_true", help="time FlexAttention's forward pass, too, compiled by the C++ compiler"
+    )
     parser.add_argument("--repeats", type=_positive, default=5, help="rounds, after one that warms up (default: 5)")
     parser.add_argument("--threads", type=_positive, default=1, help="CPU threads (default: 1)")
     parser.add_argument("--name", help="name of the run to write results for (default: print only)")
     parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the runs (default: %(default)s)")
     options = parser.parse_args(arguments)
+    if "bfloat16" in options.dtype and not computes_in_bfloat16():
+        print(
+            "longgen: this CPU has no instructions for bfloat16, both kinds of attention are slow in it",
+            file=sys.stderr,
+        )
     torch.set_num_threads(options.threads)
-    records = measure_attention(PATTERNS, options.lengths, options.heads, options.head_dim, options.repeats)
+    if options.flex and (problem := _why_no_compiler()):
+        parser.error(f"--flex: {problem}")
+    settings = {name: value for name, value in vars(options).items() if name not in ("name", "output")}
+    settings["heads"] = [str(heads) for heads in options.heads]
+    settings["patterns"] = {name: pattern.to_dict() for name, pattern in PATTERNS.items()}
+    records: Records = []
+    for dtype in options.dtype:
+        for heads in options.heads:
+            records += measure_attention(PATTERNS, options.lengths, heads, dtype, options.repeats, options.flex)
+            if options.name:  # what is measured is kept, whatever comes after
+                result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
+                save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
     print(table(records))
-    if options.name:
-        settings = {name: value for name, value in vars(options).items() if name not in ("name", "output")}
-        settings["patterns"] = {name: pattern.to_dict() for name, pattern in PATTERNS.items()}
-        result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
-        save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
+    if told := warning(records):
+        print(f"longgen: warning: {told}", file=sys.stderr)
+
+
+def _why_no_compiler() -> str | None:
+    """Why nothing can be compiled for this CPU, in words; None if it can."""
+    double: Callable[[torch.Tensor], torch.Tensor] = torch.compile(lambda states: states + states)
+    try:
+        double(torch.ones(2))
+    except Exception as error:  # PyTorch's compiler raises its own, and those of what it calls
+        return f"nothing can be compiled here: {first_line(error)}"
+    return None
 
 
 def _positive(text: str) -> int:
@@ -150,6 +232,13 @@ def _positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number}: allowed is a whole number >= 1")
     return number
+
+
+def _heads(text: str) -> Heads:
+    found = re.fullmatch(r"([1-9]\d*)(?:/([1-9]\d*))?x([1-9]\d*)", text)
+    if found is None or int(found[1]) % int(found[2] or found[1]):
+        raise argparse.ArgumentTypeError(f"{text}: allowed are QUERY_HEADS/KV_HEADSxHEAD_DIM, such as 9/3x64 or 8x64")
+    return Heads(int(found[1]), int(found[2] or found[1]), int(found[3]))
 
 
 if __name__ == "__main__":

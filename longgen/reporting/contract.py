@@ -190,8 +190,9 @@ KINDS: dict[str, Kind] = {
     "attention-speed": Kind(
         "kernels/attention-speed.json",
         (
+            *("dtype", "num_heads", "num_kv_heads", "head_dim", "implementation"),
             *("length", "pattern", "stage", "n", "full_seconds", "seconds", "speedup", "speedup_low", "speedup_high"),
-            *("ideal_speedup", "fraction_of_ideal"),
+            *("ideal_speedup", "fraction_of_ideal", *_BUSY),
         ),
         "python -m longgen.profiling.cpu --name {run}",
         KERNELS,

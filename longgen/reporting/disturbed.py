@@ -11,7 +11,7 @@ from longgen.profiling.busy import RULE, SIGN, is_disturbed
 from longgen.reporting.run import Run
 
 # Kinds whose records say how busy the machine was.
-RECORDED = ("speed", "training-speed", "inference-speed")
+RECORDED = ("speed", "training-speed", "inference-speed", "attention-speed")
 
 
 def time_disturbed(row: Mapping[Any, Any] | pd.Series) -> bool | None:

@@ -40,6 +40,7 @@ class Quantity:
 
 
 _KERNEL = ("stage", "shape", "num_heads", "num_kv_heads", "head_dim", "dtype", "length", "batch", "pattern")
+_ATTENTION = ("dtype", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "implementation", "stage")
 _STEP = ("what", "shape", "length", "num_layers", "full_layers", "pattern", "dtype")
 _INFERENCE = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern", "dtype")
 QUANTITIES = (
@@ -47,8 +48,8 @@ QUANTITIES = (
     Quantity("speed", "speedup", ("variant", "stage", "length"), "speed-up"),
     Quantity("memory", "kv_bytes", ("variant", "length"), "bytes", exact=True),
     Quantity("kernel-speed", "seconds", (*_KERNEL, "implementation"), "time"),
-    Quantity("attention-speed", "seconds", ("length", "pattern", "stage"), "time"),
-    Quantity("attention-speed", "speedup", ("length", "pattern", "stage"), "speed-up"),
+    Quantity("attention-speed", "seconds", _ATTENTION, "time"),
+    Quantity("attention-speed", "speedup", _ATTENTION, "speed-up"),
     Quantity("training-speed", "seconds", _STEP, "time"),
     Quantity("training-speed", "speedup", _STEP, "speed-up"),
     Quantity("training-speed", "peak_bytes", _STEP, "bytes"),

@@ -12,7 +12,7 @@ from longgen.attention import blocked
 from longgen.attention.blocked import blocked_attention
 from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, plan_chunks
 from longgen.attention.call import AttentionCall
-from longgen.attention.sdpa import repeat_kv_heads
+from longgen.attention.sdpa import repeat_kv_heads, scaled_dot_product
 from longgen.pattern import SparsePattern
 
 SINK, STRIDE = SparsePattern(64, 1, 16), SparsePattern(64, 1, 16, 16)
@@ -124,18 +124,36 @@ def test_output_and_gradients_equal_the_dense_ones(case):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("size", [1.0, 2.5], ids=["scores-of-5", "scores-of-30"])
 @pytest.mark.parametrize("pattern", [SparsePattern(16, 1, 4), SparsePattern(16, 1, 4, 8)], ids=str)
-def test_gradients_in_low_precision_are_as_exact_as_those_of_pytorchs_attention(dtype, pattern):
+def test_output_and_gradients_in_low_precision_are_as_exact_as_those_of_pytorchs_attention(dtype, size, pattern):
     case = Case(pattern, 0, 0, 700, False, 2, 2, 2, 0, 3)
-    exact, low = tensors(case, head_dim=32), tensors(case, dtype, head_dim=32)
+    low = [(size * states.detach()).to(dtype).requires_grad_() for states in tensors(case, head_dim=32)]
+    exact = [states.detach().double().requires_grad_() for states in low]
     direction = torch.randn(exact[0].shape).to(dtype)
-    truth = torch.autograd.grad(dense(*exact, case), exact, direction.double())
-    grads = torch.autograd.grad(attend(*low, case), low, direction)
+
+    def all_of(attend, inputs) -> list[torch.Tensor]:
+        output = attend(*inputs)
+        return [output, *torch.autograd.grad(output, inputs, direction.to(output.dtype))]
+
     mask = torch.from_numpy(rule(case))
-    sdpa = torch.nn.functional.scaled_dot_product_attention(*low, attn_mask=mask, enable_gqa=True)
-    for ours, theirs, true in zip(grads, torch.autograd.grad(sdpa, low, direction), truth, strict=True):
+    truth = all_of(lambda *inputs: dense(*inputs, case), exact)
+    theirs = all_of(lambda *inputs: scaled_dot_product(*inputs, mask=mask), low)
+    for ours, their, true in zip(all_of(lambda *inputs: attend(*inputs, case), low), theirs, truth, strict=True):
         assert ours.dtype == dtype
-        assert (ours.double() - true).norm() <= 1.2 * (theirs.double() - true).norm()
+        assert (ours.double() - true).norm() <= 1.2 * (their.double() - true).norm()
+
+
+def test_products_of_others_are_as_exact_as_before():
+    products = torch.backends.mkldnn.matmul
+    before = products.fp32_precision
+    case = Case(SINK, 0, 0, 200, False, 1, 1, 1, 1, 0)
+    low = tensors(case, torch.bfloat16)
+    attend(*low, case).sum().backward()
+    assert products.fp32_precision == before
+    with pytest.raises(RuntimeError):
+        torch.autograd.grad(attend(*low, case), low, torch.ones(3))
+    assert products.fp32_precision == before
 
 
 @pytest.mark.parametrize(("pattern", "most"), [(SINK, 200_000), (STRIDE, 400_000)], ids=["sink", "stride"])

@@ -138,7 +138,9 @@ def attention_speed_records() -> list[Record]:
         "ideal_speedup": 16.0,
         "fraction_of_ideal": 0.625,
     }
-    base = {"length": 32768, "pattern": "sink", "n": 3, "full_seconds": 13.0, "seconds": 1.3}
+    base = {"dtype": "float32", "num_heads": 9, "num_kv_heads": 3, "head_dim": 64, "implementation": "blocked"}
+    base |= {"length": 32768, "pattern": "sink", "n": 3, "full_seconds": 13.0, "seconds": 1.3}
+    base |= {"spread": 0.01, "speedup_spread": 0.01, "load_before": 0.0, "load_after": 0.0, "others": 0.0, "steal": 0.0}
     return [base | {"stage": stage} | ratios for stage in ("forward", "backward", "forward+backward")]
 
 
@@ -162,7 +164,7 @@ def write_kernel_run(
         "kernel-tuning": tuning_records(),
         "attention-speed": attention_speed_records(),
     }
-    sizes = {"heads": 8, "head_dim": 64, "threads": 1}
+    sizes = {"heads": ["9/3x64"], "threads": 1}
     for kind, records in kinds.items():
         result = Result(
             kind,

@@ -280,13 +280,18 @@ def test_times_alone(tmp_path: Path) -> None:
 
 def test_attention_on_a_cpu_beside_its_ideal(kernel_run: Run) -> None:
     text = attention_speed_markdown(kernel_run)
-    assert f"{GPU}; {DAY}; float32, batch 1, 8 heads of 64, 1 thread(s). Medians of 3 rounds" in text
+    assert (
+        f"{GPU}; {DAY}; batch 1, 1 thread(s); heads: query heads / KV heads x size of each. Medians of 3 rounds" in text
+    )
     (line,) = [line for line in text.split("\n") if "| backward " in line]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells == [
+        "float32",
+        "9/3x64",
         "32,768",
         "sink",
         "backward",
+        "blocked",
         "13,000.0",
         "1,300.0",
         "10.00\u00d7 (9.50\u201310.50)",

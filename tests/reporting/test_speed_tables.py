@@ -78,9 +78,12 @@ def test_prefill_and_decoding(model_run: Run) -> None:
 def test_attention_without_triton(kernel_run: Run) -> None:
     (forward, *_) = rows(attention_speed_markdown(kernel_run), "# Sparse attention without Triton")
     assert forward == {
+        "dtype": "float32",
+        "heads": "9/3x64",
         "tokens": "32,768",
         "pattern": "sink",
         "pass": "forward",
+        "by": "blocked",
         "full, ms": "13,000.0",
         "sparse, ms": "1,300.0",
         "speed-up": f"10.00{TIMES} (9.50{TO}10.50)",
