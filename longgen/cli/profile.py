@@ -103,7 +103,7 @@ def train(
     """Time the training step of a slice of a model with random weights: LongGen against full attention.
 
     A few layers of the model's true shape under its embeddings and LM head, as many as fit; from slices of different
-    layers the step of the whole model is composed.
+    layers the step of the whole model is composed. On a CPU it is composed of parts of single layers.
     """
     from longgen.profiling.attention.session import Budget
     from longgen.profiling.stacks import TINY, is_trial
@@ -136,7 +136,7 @@ def inference(
     """Time prefill and decoding of a model with random weights, and find how long a context fits.
 
     LongGen against full attention at the model's true shape: the whole model where it fits in memory, and the model
-    composed of slices of a few layers. Where full attention does not fit at the longest length, both are compared at
+    composed of slices of a few layers; on a CPU of single layers alone. Where full attention does not fit at the longest length, both are compared at
     the longest at which it does.
     """
     from longgen.profiling.attention.session import Budget
