@@ -136,8 +136,8 @@ def inference(
     """Time prefill and decoding of a model with random weights, and find how long a context fits.
 
     LongGen against full attention at the model's true shape: the whole model where it fits in memory, and the model
-    composed of slices of a few layers; on a CPU of single layers alone. Where full attention does not fit at the longest length, both are compared at
-    the longest at which it does.
+    composed of slices of a few layers; on a CPU of single layers alone. Where full attention does not fit at the
+    longest length, both are compared at the longest at which it does.
     """
     from longgen.profiling.attention.session import Budget
     from longgen.profiling.inference.cases import cases_of, check_batch

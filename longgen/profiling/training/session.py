@@ -129,9 +129,8 @@ def _measure_parts(shape: ModelShape, length: int, budget: Budget) -> Record:
         raise ValueError(f"the parts of a layer: {reason}")
     model = TrainingParts(shape, length, dtype)
     seconds = sum(model.forecast(kind, min(FORECAST_TOKENS, length)) for kind in LAYER_KINDS)
-    seconds += sum(
-        model.time(part).seconds for part in PARTS if part not in LAYER_KINDS
-    )  # and what they run is compiled
+    # they have run before, too, when they are timed
+    seconds += sum(model.time(part).seconds for part in PARTS if part not in LAYER_KINDS)
     if budget.left() < seconds:
         return {"status": NOT_MEASURED, "reason": no_time_for(seconds)}
     say(f"training of {shape.name} at {length:,} tokens", seconds)
