@@ -24,6 +24,7 @@ from torch.autograd.function import once_differentiable
 from longgen.attention.autocast import outside_autocast
 from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, Chunk, Plan, plan_chunks
 from longgen.attention.call import AttentionCall
+from longgen.attention.sdpa import flash_on_cpu
 from longgen.hardware import computes_in_bfloat16
 
 # Scores to hold at a time: on a CPU, for each thread, about what its L2 cache holds (2 MiB of float32; half of it and
@@ -112,11 +113,7 @@ def _attend(
     ``mask`` [queries, keys] is added to the scores.
     """
     if queries.device.type == "cpu":
-        if mask is not None:
-            mask = mask[None, None]
-        return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            queries, keys, values, attn_mask=mask, scale=scale
-        )
+        return flash_on_cpu(queries, keys, values, scale, mask)
     exact = torch.promote_types(queries.dtype, torch.float32)
     scores = (queries.to(exact) @ keys.to(exact).mT).mul_(scale)
     if mask is not None:

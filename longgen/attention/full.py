@@ -17,7 +17,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from longgen.attention.autocast import in_one_dtype
 from longgen.attention.call import AttentionCall, PackedDocuments
 from longgen.attention.decode import decode_attention
-from longgen.attention.sdpa import causal_in_strips, repeat_kv_heads
+from longgen.attention.sdpa import causal_attention, repeat_kv_heads
 from longgen.attention.triton_attention import triton_attention
 from longgen.attention.triton_launch import why_unsupported
 from longgen.pattern import SparsePattern
@@ -126,8 +126,8 @@ def _sdpa(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, packed: PackedDocuments | None
 ) -> torch.Tensor:
     if packed is None:
-        return causal_in_strips(query, key, value, scale)
-    parts = [causal_in_strips(query[:, :, part], key[:, :, part], value[:, :, part], scale) for part in packed.slices()]
+        return causal_attention(query, key, value, scale)
+    parts = [causal_attention(query[:, :, part], key[:, :, part], value[:, :, part], scale) for part in packed.slices()]
     return torch.cat(parts, dim=2)
 
 

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from longgen.hardware import computes_in_bfloat16
 from longgen.planner.gpus import gpu_of_device
 
 Precision = Literal["float32", "bfloat16"]
@@ -29,12 +30,6 @@ class Timed(NamedTuple):
     peak_bytes: int | None
 
 
-def cpu_knows_bfloat16() -> bool:
-    """Whether this CPU has instructions for products in bfloat16; without them these are slower than in float32."""
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "arm_bf16"))
-
-
 def precision_on(device: str, trial: bool = False) -> Precision:
     """In which models are trained and run there.
 
@@ -42,7 +37,7 @@ def precision_on(device: str, trial: bool = False) -> Precision:
         device: ``cpu`` or ``cuda``.
         trial: the code is only tried out, at tiny sizes on a CPU.
     """
-    return "float32" if device == "cpu" and (trial or not cpu_knows_bfloat16()) else "bfloat16"
+    return "float32" if device == "cpu" and (trial or not computes_in_bfloat16()) else "bfloat16"
 
 
 def free_main_memory() -> int:

@@ -8,6 +8,7 @@ import torch
 
 from longgen.attention import FULL_KERNELS, PackedDocuments, decode_attention, full_attention
 from longgen.attention.full import choose_full_kernel
+from longgen.attention.sdpa import scaled_dot_product
 
 
 def expected(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float) -> torch.Tensor:
@@ -23,6 +24,27 @@ def test_the_queries_are_the_last_and_see_no_later_key(q_len, kv_len, kernel):
     query, (key, value) = torch.randn(1, 4, q_len, 8).double(), torch.randn(2, 1, 2, kv_len, 8).double()
     actual = full_attention(query, key, value, 0.3, kernel=kernel)
     torch.testing.assert_close(actual, expected(query, key, value, 0.3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("past", [1, 63, 700])
+def test_a_chunk_after_the_past_is_as_exact_as_with_a_mask(dtype, past):
+    query, (key, value) = torch.randn(2, 6, 130, 32).to(dtype), torch.randn(2, 2, 2, 130 + past, 32).to(dtype)
+    truth = expected(query.double(), key.double(), value.double(), 0.3)
+    seen = torch.ones(130, 130 + past, dtype=torch.bool).tril(past)
+    masked = scaled_dot_product(query, key, value, 0.3, seen)
+    actual = full_attention(query, key, value, 0.3)
+    assert actual.dtype == dtype
+    assert (actual.double() - truth).norm() <= 1.5 * (masked.double() - truth).norm()
+
+
+def test_a_chunk_after_the_past_has_gradients():
+    query, (key, value) = torch.randn(1, 4, 5, 8).double(), torch.randn(2, 1, 2, 9, 8).double()
+    inputs = [states.clone().requires_grad_() for states in (query, key, value)]
+    grads = torch.autograd.grad(full_attention(*inputs, 0.3).square().sum(), inputs)
+    wanted = torch.autograd.grad(expected(*inputs, 0.3).square().sum(), inputs)
+    for grad, want in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(grad, want)
 
 
 def test_packed_documents_are_as_if_alone():
