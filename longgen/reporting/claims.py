@@ -62,7 +62,7 @@ class LedgerRow:
 
 
 def verdict(claim: PaperClaim, measurement: Measurement | None) -> str:
-    """One of `VERDICTS`, by the rule in paper_claims.yaml at the paper's scale."""
+    """One of `VERDICTS`, by the rule in paper_claims.yaml at the paper's scale, of times on a GPU."""
     if measurement is None or measurement.disturbed:
         return NOT_MEASURED if measurement is None else DISTURBED
     if claim.can_exceed and measurement.lower > claim.exceeded_above + _ROUNDING:
@@ -73,7 +73,7 @@ def verdict(claim: PaperClaim, measurement: Measurement | None) -> str:
 def verdict_elsewhere(
     claim: PaperClaim, measurement: Measurement | None, ideal: float | None, share_from: float | None
 ) -> str:
-    """One of `VERDICTS`, by the rule in paper_claims.yaml at other scales.
+    """One of `VERDICTS`, by the rule in paper_claims.yaml at other scales, and of times on a CPU.
 
     Args:
         claim: which.
@@ -195,7 +195,8 @@ def _measured_rows(
         found = measured_at_paper_scale(run, paper, claim, paper.variants[variant])
         if found is not None:
             measurement, device = found
-            rows.append(_row(paper, claim, variant, scale, ideal, measurement, run.name, device))
+            on_gpu = claim.stage is None or timed_on_gpu(run, claim)
+            rows.append(_row(paper, claim, variant, scale, ideal, measurement, run.name, device, on_gpu))
     return rows
 
 
@@ -208,10 +209,12 @@ def _row(
     measurement: Measurement | None,
     run: str | None,
     device: str | None,
+    on_gpu: bool = True,
 ) -> LedgerRow:
-    at_paper_scale = scale == scale_name(paper.model, paper.length)
+    # a CPU's times are of the paper's model, and not of what the paper measured
+    as_the_paper = on_gpu and scale == scale_name(paper.model, paper.length)
     share_from = paper.share_from(claim)
-    by_share = share_from is not None and not at_paper_scale
+    by_share = share_from is not None and not as_the_paper
     return LedgerRow(
         claim=claim.name,
         variant=variant,
@@ -227,12 +230,12 @@ def _row(
         paper_share=paper.share(claim),
         share_from=share_from if by_share else None,
         reproduced_from=None if by_share else claim.reproduced_from,
-        exceeded_above=claim.exceeded_above if claim.can_exceed and at_paper_scale else None,
+        exceeded_above=claim.exceeded_above if claim.can_exceed and as_the_paper else None,
         run=run,
         device=device,
         disturbed=measurement.disturbed if measurement else None,
         verdict=verdict(claim, measurement)
-        if at_paper_scale
+        if as_the_paper
         else verdict_elsewhere(claim, measurement, ideal, share_from),
     )
 

@@ -9,8 +9,9 @@ from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.words import TIMES
 
 CAUTION = (
-    "**Measurements at another scale do not confirm the paper's claims.** They say what the same method did with "
-    "another model or length; only those at the paper's scale can confirm or refute the paper's numbers. Elsewhere a "
+    "**Measurements at another scale, or of speed on a CPU, do not confirm the paper's claims.** They say what the "
+    "same method did with another model, length or device; only those at the paper's scale, of speed on a GPU, can "
+    "confirm or refute the paper's numbers. Elsewhere a "
     "speed-up or saving is compared with the ideal of its own scale: what share of it was reached, and what share the "
     "paper reached of its own."
 )
@@ -103,9 +104,10 @@ def _rules(paper: PaperClaims) -> list[str]:
         "Verdicts are given by rule alone. Let the ends be those of the measured value's 95 % interval, or the value "
         "itself where it is exact (bytes).",
         "",
-        "- At the paper's scale: *exceeded*, the low end is above target + tolerance; *reproduced*, else it is at "
-        "least target - tolerance; *not reached*, it is lower, or too uncertain to tell.",
-        "- At other scales, of a claim with a number: *share reached*, the low end over the ideal of its own scale is "
+        "- At the paper's scale, speed-ups on a GPU alone: *exceeded*, the low end is above target + tolerance; "
+        "*reproduced*, else it is at least target - tolerance; *not reached*, it is lower, or too uncertain to tell.",
+        "- At other scales, and of speed-ups on a CPU, of a claim with a number: *share reached*, the low end over the "
+        "ideal of its own scale is "
         "at least (target - tolerance) over the paper's ideal, which is that of "
         f"`{paper.reading}` at the paper's scale; *share not reached*, it is lower, or too uncertain to tell; "
         "*not comparable*, the ideal is unknown, or so small that a model that gains nothing would pass as well.",

@@ -163,7 +163,8 @@ def _at_paper_scale(ledger: pd.DataFrame) -> str:
     scale = f"the paper's scale ({paper_claims().model}, {paper_claims().length:,} tokens)"
     if not measured:
         return f"**At {scale} nothing was measured yet.**"
-    return f"At {scale} {measured} of {len(rows)} rows of the ledger were measured."
+    devices = "; ".join(rows[rows["measured"].notna()]["device"].dropna().unique())
+    return f"At {scale} {measured} of {len(rows)} rows of the ledger were measured{devices and f', on: {devices}'}."
 
 
 def _claims_table(ledger: pd.DataFrame) -> str:

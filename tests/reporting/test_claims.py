@@ -271,7 +271,7 @@ def test_an_interval_on_both_sides_of_the_tolerance_is_not_reached() -> None:
 def test_markdown_warns_and_states_the_rules(run: Run) -> None:
     text = claims_markdown(ledger([run]))
     assert CAUTION in text
-    assert "at another scale do not confirm" in text
+    assert "at another scale, or of speed on a CPU, do not confirm" in text
     (row,) = [line for line in text.splitlines() if "1.81\u00d7 (1.75 to 1.89)" in line]
     share = speedup(1, 0, TRAINED) / ideal(1, 0, TRAINED)
     assert [cell.strip() for cell in row.split("|")][5:9] == [
