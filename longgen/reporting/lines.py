@@ -72,6 +72,13 @@ def legend_of_variants(figure: Figure, looks: list[VariantStyle], extra: list[Li
     legend_below(figure, handles + list(extra or []))
 
 
+def draw_ideal(axes: Axes, rows: pd.DataFrame, color: str) -> None:
+    """``ideal_speedup`` by ``length``, as the planner predicts it: thin and dashed; of a single length, a dash."""
+    rows = rows.drop_duplicates("length").sort_values("length")
+    dash: dict[str, Any] = {"marker": "_", "markersize": 14} if len(rows) == 1 else {}
+    axes.plot(rows["length"], rows["ideal_speedup"], color=color, lw=0.8, ls=(0, (3, 2)), **dash)
+
+
 def ideal_entry(text: str = "ideal, predicted") -> Line2D:
     """The legend entry of the planner's thin dashed lines."""
     return Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (3, 2)), label=text)

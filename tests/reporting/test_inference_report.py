@@ -1,9 +1,12 @@
 """What is made of the times of prefill and decoding: claims, figure and table."""
 
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from longgen.profiling.inference.cases import SLICES, WHOLE
 from longgen.reporting.claims import ledger
+from longgen.reporting.lines import draw_ideal
 from longgen.reporting.report import write_report
 from longgen.reporting.run import open_run
 from tests.reporting.fake_inference import GIB, fake_records, write_gpu_run
@@ -53,6 +56,16 @@ def test_the_figure_tells_measured_from_composed_and_the_table_how_long_a_contex
     (row,) = [line.split("|") for line in text.splitlines() if "335,872" in line]
     assert row[6].strip() == "2.65\u00d7"
     assert "38.0 %" in text
+
+
+def test_the_ideal_of_a_single_length_is_seen():
+    axes = Figure().subplots()
+    rows = pd.DataFrame({"length": [4096, 8192, 8192], "ideal_speedup": [1.5, 2.0, 2.0]})
+    draw_ideal(axes, rows, "black")
+    draw_ideal(axes, rows[1:], "black")
+    line, dash = axes.lines
+    assert (line.get_xdata().tolist(), line.get_marker()) == ([4096, 8192], "None")
+    assert (dash.get_ydata().tolist(), dash.get_marker()) == ([2.0], "_")
 
 
 def test_batches_are_kept_apart(tmp_path):

@@ -14,7 +14,7 @@ from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
@@ -82,8 +82,7 @@ def draw(run: Run) -> Drawing:
 def _draw_speedups(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle]) -> None:
     for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
         of_pattern = rows[rows["pattern"] == name]
-        ideal = of_pattern.drop_duplicates("length").sort_values("length")
-        axes.plot(ideal["length"], ideal["ideal_speedup"], color=look.color, lw=0.8, ls=(0, (3, 2)))
+        draw_ideal(axes, of_pattern, look.color)
         composed = of_pattern["composed"].astype(bool)
         draw_lines(axes, of_pattern[~composed], "length", "speedup", look, shift)
         hollow = _HOLLOW | {"markeredgecolor": look.color, "linestyle": "none"}

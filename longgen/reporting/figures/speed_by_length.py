@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.run import Run
 
@@ -29,8 +29,7 @@ def draw(run: Run) -> Drawing:
         axes.axhline(1, color=looks["full"].color, linewidth=0.9)
         for name, shift in zip(names, spread(len(names)), strict=True):
             rows = of_stage[of_stage["variant"] == name]
-            ideal = rows.dropna(subset="ideal_speedup")
-            axes.plot(ideal["length"], ideal["ideal_speedup"], color=looks[name].color, lw=0.8, ls=(0, (3, 2)))
+            draw_ideal(axes, rows.dropna(subset="ideal_speedup"), looks[name].color)
             draw_lines(axes, rows, "length", "speedup", looks[name], shift)
         style.length_axis(axes, of_stage["length"].to_numpy())
         style.log_axis(axes, 0.8, 1.25)  # no outlier flattens the others

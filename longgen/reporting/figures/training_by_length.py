@@ -14,7 +14,7 @@ from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
@@ -95,6 +95,6 @@ _NAMES = {name: "full attention" if name == "full" else f"LongGen, {label}" for 
 
 def _draw_speedups(axes: Axes, models: pd.DataFrame, slices: pd.DataFrame, look: VariantStyle, shift: float) -> None:
     """Of a hybrid: whole models as a line, slices as hollow markers, the ideal thin and dashed."""
-    axes.plot(models["length"], models["ideal_speedup"], color=look.color, lw=0.8, ls=(0, (3, 2)))
+    draw_ideal(axes, models, look.color)
     draw_lines(axes, models, "length", "speedup", look, shift)
     draw_lines(axes, slices, "length", "speedup", look, 1.06 * shift, **_HOLLOW, markeredgecolor=look.color)
