@@ -170,6 +170,11 @@ class _Tile:
         return self._room[0], self._room[1]
 
 
+def _add_products(into: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """``into += left @ right``; PyTorch's `baddbmm_` goes through the heads one by one where ``into`` is a slice."""
+    into += torch.bmm(left, right)
+
+
 def _gradients(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -192,7 +197,7 @@ def _gradients(
         members = slice(heads.start * group_size, heads.stop * group_size)
         one = (rows.stop - rows.start) * (heads.stop - heads.start) == 1
         # one head is a matrix: PyTorch would copy slices of a batch of one before it multiplies them transposed
-        multiply, add_product = (torch.mm, torch.Tensor.addmm_) if one else (torch.bmm, torch.Tensor.baddbmm_)
+        multiply, add_product = (torch.mm, torch.Tensor.addmm_) if one else (torch.bmm, _add_products)
 
         def together(states: torch.Tensor, one: bool = one) -> torch.Tensor:
             return states[0, 0] if one else states.flatten(0, 1)
