@@ -32,7 +32,7 @@ def command_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     everything = ["--only", "checks", "--only", "speed", "--only", "tuning"]
     gpu.main(["--output", str(folder), "--device", "cpu", "--minutes", "1e-9", *everything])
     threads = torch.get_num_threads()
-    sizes = ["--lengths", "128", "--heads", "1", "--head-dim", "8", "--repeats", "2"]
+    sizes = ["--lengths", "128", "--heads", "1x8", "--repeats", "2"]
     cpu.main([*sizes, "--name", "kernels-cpu", "--output", str(folder)])
     torch.set_num_threads(threads)
     return open_run("kernels-cpu", folder)
