@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import functools
 
-from longgen.strict import require
+from longgen.errors import ConfigError
 
 
 def require_gpu(name: str, device: str) -> None:
     """Raise ConfigError if ``device``, which key ``name`` asks for, is cuda and PyTorch sees no GPU."""
     import torch
 
-    require(device != "cuda" or torch.cuda.is_available(), name, device, "cpu, as PyTorch sees no GPU")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"{name} is {device!r}: allowed is cpu, as PyTorch sees no GPU")
 
 
 @functools.cache

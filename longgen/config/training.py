@@ -108,6 +108,8 @@ class TrainingSettings:
             by the ``mixture`` of each phase.
         separate_documents: documents of a packed row do not see each other, positions begin anew in each, and no token
             is predicted from the document before. False: a row is one sequence. Our choice; the paper says nothing.
+        answer_weight: how much predicting a token of an answer counts in packed rows that have look-ups
+            (`longgen.data.long.lookups`); of any other token it is 1.
         dtype: of weights and activations in the layers. Weights that are updated, the sums of gradients and the
             optimizer's state are float32 always.
         lora: train adapters instead of all weights.
@@ -123,6 +125,7 @@ class TrainingSettings:
     optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
     packed: str | None = None
     separate_documents: bool = True
+    answer_weight: float = 1.0
     dtype: Dtype = "float32"
     lora: LoraSettings | None = None
     checkpoint_every: int = 100
@@ -137,6 +140,7 @@ class TrainingSettings:
         require(
             exit_layers is None or exit_layers >= 1, "early_exit_layers", exit_layers, "a whole number >= 1 or null"
         )
+        require(self.answer_weight > 0, "answer_weight", self.answer_weight, "a number > 0")
         for index, phase in enumerate(self.phases):
             allowed = "shares that add up to 1" if self.packed is None else "none with packed rows"
             require(bool(phase.mixture) == (self.packed is None), f"phases[{index}].mixture", phase.mixture, allowed)

@@ -123,7 +123,7 @@ def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> t
                 f"phases[{number}].steps is {phase.steps}: {folder} has {len(rows)} rows of {phase.length} tokens, "
                 f"allowed is {max(0, len(rows) - first) // phase.batch_size} with batches of {phase.batch_size}"
             )
-        phases.append(DocumentRows(rows, first, settings.separate_documents))
+        phases.append(DocumentRows(rows, first, settings.separate_documents, settings.answer_weight))
         used[phase.length] += count
     return phases, rows.fingerprint
 

@@ -50,6 +50,14 @@ def settle_layout(figure: Figure) -> None:
 
 
 def save_csv(data: pd.DataFrame, path: Path) -> None:
-    """Write ``data`` as CSV, atomically: missing values are empty cells, floats have all their digits."""
+    """Write ``data`` as CSV, atomically: missing values are empty cells, fractions have 12 significant digits.
+
+    Processors differ in the last of their 16 (an exponential with or without fused products): all of them would be
+    other numbers wherever a figure is redrawn.
+    """
     with atomic_file(path) as temporary:
-        data.to_csv(temporary, index=False, lineterminator="\n")
+        data.to_csv(temporary, index=False, lineterminator="\n", float_format=_in_digits)
+
+
+def _in_digits(value: float) -> str:
+    return str(value) if float(value).is_integer() else f"{value:.12g}"

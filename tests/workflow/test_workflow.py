@@ -272,7 +272,7 @@ def test_a_browser_without_a_network_shows_the_report_without_an_error(report, t
     loaded = told["answer"]["loaded"]
     assert loaded.keys() == {name for name in shown(report) if name.endswith(".png")}
     assert min(loaded.values()) > 500, "a picture is broken or empty"
-    assert "neither confirm nor refute the paper" in told["answer"]["described"]
+    assert "neither confirms nor refutes the paper" in told["answer"]["described"]
     assert (tmp_path / "screenshot.png").stat().st_size > 20_000
 
 

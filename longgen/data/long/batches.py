@@ -22,17 +22,22 @@ class DocumentRows:
         rows: of one length.
         first: row that the phase begins with.
         separate: documents do not see each other; the rows of a batch then stand end to end in one.
+        answer_weight: how much predicting a token of an answer counts; of other tokens it is 1.
     """
 
     rows: PackedRows
     first: int = 0
     separate: bool = True
+    answer_weight: float = 1.0
 
     def batch(self, start: int, size: int) -> Batch:
         """Rows ``start`` to ``start + size``: [size, length], or where documents are separate [1, size * length]."""
         first = self.first + start
         tokens, cu_seqlens = self.rows.batch(range(first, first + size))
         weights = np.ones_like(tokens, np.float32)
+        for row in range(size):
+            for begin, end in self.rows.answers(first + row).tolist():
+                weights[row, begin - 1 : end - 1] = self.answer_weight  # of the token before: it predicts the next
         weights[:, -1] = 0
         packed = None
         if self.separate:

@@ -13,7 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from longgen.data.facts import Fact
+from longgen.data.facts import Fact, make_facts
+from longgen.data.long.settings import LookupSettings
+from longgen.data.tokenization import TextEncoder
+from longgen.errors import ConfigError
 
 Encode = Callable[[str], list[int]]
 
@@ -123,3 +126,55 @@ def lookup_row(
         parts += [np.array(part, np.int64) for part in (before, answer, after)]
         filled = begin + len(answer) + len(after)
     return LookupRow(np.concatenate(parts), answers, spans[order])
+
+
+class Lookups:
+    """Scatters facts in rows, each with a random stream of its own, so that a row depends on nothing but its place.
+
+    Args:
+        settings: how many rows, and how many questions.
+        tokenizer: a Hugging Face tokenizer, that of the rows.
+        seed: of the packing.
+    """
+
+    def __init__(self, settings: LookupSettings, tokenizer: Any, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self._encode = TextEncoder(tokenizer)
+        self._ends = ends_of_sentences(token_texts(tokenizer))
+
+    def scatter(self, tokens: np.ndarray, first: int) -> tuple[np.ndarray, np.ndarray]:
+        """Change some of the rows in place.
+
+        Args:
+            tokens: [rows, length] token ids, consecutive rows of one length.
+            first: number of the first of them.
+
+        Returns:
+            [answers, 2] int32: where the answers of all rows begin and end, each in its row; and [rows] int64, how
+            many each row has.
+
+        Raises:
+            ConfigError: rows are too short for so many questions.
+        """
+        rows, length = tokens.shape
+        answers = [np.empty((0, 2), np.int32)]
+        counts = np.zeros(rows, np.int64)
+        for row in range(rows):
+            generator = np.random.default_rng([self._seed, 2, length, first + row])
+            if generator.random() >= self._settings.share:
+                continue
+            most = max(1, length // self._settings.tokens_per_question)
+            count = int(np.exp(generator.uniform(0, np.log(most + 1))))
+            quotes = int(generator.binomial(count, self._settings.quotes))
+            facts = make_facts(generator, count - quotes, self._settings.kinds)
+            try:
+                made = lookup_row(generator, tokens[row], facts, self._encode, length, self._ends, quotes)
+            except ValueError as error:
+                raise ConfigError(
+                    f"lookups.tokens_per_question is {self._settings.tokens_per_question}: {error}; allowed is more, "
+                    "or longer rows"
+                ) from None
+            tokens[row] = made.tokens
+            counts[row] = count
+            answers.append(made.answers.astype(np.int32))
+        return np.concatenate(answers), counts

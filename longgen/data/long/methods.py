@@ -56,7 +56,28 @@ def _concatenated(groups: list[_Group], table: DocumentTable, settings: PackSett
         given.append(tokens)
     order = np.random.default_rng([settings.seed, 0]).permutation(sum(len(each) for each in drawn))
     documents, stops = np.concatenate(drawn)[order], np.concatenate(given)[order]
-    return PackPlan([Stream(settings.lengths[0], documents, np.zeros_like(stops), stops)], documents)
+    return PackPlan(_split(documents, stops, settings), documents)
+
+
+def _split(documents: np.ndarray, tokens: np.ndarray, settings: PackSettings) -> list[Stream]:
+    """Documents end to end, of which each gives its first ``tokens``, as one stream for every length of rows."""
+    ends = np.cumsum(tokens)
+    begins, streams, first = ends - tokens, [], 0
+    for number, (length, count) in enumerate(settings.rows.items()):
+        last = first + length * count
+        cuts = ends[(ends > first) & (ends < last)]
+        if settings.shuffle_rows:
+            cuts = np.union1d(cuts, np.arange(first, last, length))
+        edges = np.unique(np.concatenate([[first], cuts, [last]]))
+        piece = np.searchsorted(ends, edges[:-1], side="right")
+        starts, stops = edges[:-1] - begins[piece], edges[1:] - begins[piece]
+        order = np.arange(len(piece))
+        if settings.shuffle_rows:
+            places = np.random.default_rng([settings.seed, 3, number]).permutation(count)
+            order = np.argsort(places[(edges[:-1] - first) // length], kind="stable")
+        streams.append(Stream(length, documents[piece[order]], starts[order], stops[order]))
+        first = last
+    return streams
 
 
 def cut(table: DocumentTable, settings: PackSettings) -> PackPlan:

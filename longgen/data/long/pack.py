@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.data.long.documents import read_shard_file, read_tallies, tokenise
+from longgen.data.long.lookups import Lookups
 from longgen.data.long.methods import METHODS
 from longgen.data.long.packed import MANIFEST
 from longgen.data.long.readers import READERS
@@ -68,7 +69,8 @@ def pack(settings: PackSettings, folder: Path) -> Packing:
     shards = finished_shards(documents)
     table = load_table(shards, facts.dtype)
     plan = METHODS[settings.method](table, settings)
-    write_rows(plan.streams, table, settings.shard_tokens, folder)
+    lookups = _lookups(settings, folder / "tokenizer")
+    write_rows(plan.streams, table, settings.shard_tokens, folder, lookups)
     tallies = read_tallies(shards, settings)
     seconds = time.monotonic() - started + sum(read_shard_file(shard)["seconds"] for shard in shards)
     records = packing_records(table, plan, tallies, settings, seconds)
@@ -92,6 +94,14 @@ def _start(settings: PackSettings, identity: dict[str, Any], folder: Path) -> No
             raise ConfigError(f"{folder} holds {others[0]}: allowed is a new folder, or one that `longgen pack` began")
     save_tokenizer(settings, folder / "tokenizer")
     write_json(folder / _STARTED, identity)
+
+
+def _lookups(settings: PackSettings, tokenizer: Path) -> Lookups | None:
+    if settings.lookups is None:
+        return None
+    from transformers import AutoTokenizer
+
+    return Lookups(settings.lookups, AutoTokenizer.from_pretrained(tokenizer), settings.seed)
 
 
 def _check_same(identity: dict[str, Any], folder: Path) -> None:

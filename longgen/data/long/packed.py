@@ -33,11 +33,15 @@ class RowShard:
         tokens: [rows, length] uint16 or uint32.
         cu_seqlens: int32, those of all rows one after another.
         offsets: [rows + 1] int64, where those of each row begin.
+        answers: [answers, 2] int32, where the answers of all rows begin and end, each in its row.
+        answer_offsets: [rows + 1] int64, where those of each row begin.
     """
 
     tokens: np.ndarray
     cu_seqlens: np.ndarray
     offsets: np.ndarray
+    answers: np.ndarray
+    answer_offsets: np.ndarray
 
     @classmethod
     def open(cls, folder: Path, rows: int, length: int) -> RowShard:
@@ -47,9 +51,16 @@ class RowShard:
             ArtifactError: missing, cut short, or not ``rows`` rows of ``length`` tokens.
         """
         try:
-            names = ("tokens", "cu_seqlens", "offsets")
-            shard = cls(*(np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in names))
+            names = ["tokens", "cu_seqlens", "offsets", "answers", "answer_offsets"]
+            if not any((folder / f"{name}.npy").exists() for name in names[3:]):
+                names = names[:3]  # a packing without look-ups
+            parts = {name: np.load(folder / f"{name}.npy", "r", allow_pickle=False) for name in names}
+            parts.setdefault("answers", np.empty((0, 2), np.int32))
+            parts.setdefault("answer_offsets", np.zeros(rows + 1, np.int64))
+            shard = cls(**parts)
             whole = shard.tokens.shape == (rows, length) and shard.offsets.shape == (rows + 1,)
+            whole = whole and shard.answer_offsets.shape == (rows + 1,)
+            whole = whole and shard.answers.shape == (shard.answer_offsets[-1], 2)
             if not whole or shard.offsets[-1] != len(shard.cu_seqlens):
                 raise ValueError(f"{shard.tokens.shape} instead of {(rows, length)}")
         except (OSError, ValueError, EOFError) as error:
@@ -112,6 +123,11 @@ class PackedRows:
         shard, place = self.shards[index // self.step], index % self.step
         boundaries = shard.cu_seqlens[shard.offsets[place] : shard.offsets[place + 1]]
         return shard.tokens[place].astype(np.int64), np.array(boundaries)
+
+    def answers(self, index: int) -> np.ndarray:
+        """[answers, 2] int32: where the answers of a row begin and end in it; a row of mere text has none."""
+        shard, place = self.shards[index // self.step], index % self.step
+        return np.array(shard.answers[shard.answer_offsets[place] : shard.answer_offsets[place + 1]])
 
     def batch(self, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
         """Tokens [size, length] int64 of rows, and the ``cu_seqlens`` (int32) of these rows laid end to end."""

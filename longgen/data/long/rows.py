@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from longgen.data.long.lookups import Lookups
 from longgen.data.long.methods import Stream
 from longgen.data.long.packed import RowShard, length_folder, rows_per_shard
 from longgen.data.long.shards import new_shard, shard_path
@@ -18,11 +19,14 @@ def count_rows(stream: Stream) -> int:
     return int((stream.stops - stream.starts).sum()) // stream.length
 
 
-def write_rows(streams: list[Stream], table: DocumentTable, shard_tokens: int, folder: Path) -> None:
+def write_rows(
+    streams: list[Stream], table: DocumentTable, shard_tokens: int, folder: Path, lookups: Lookups | None = None
+) -> None:
     """Write the rows of all streams below ``folder``, leaving shards that are there as they are.
 
     Raises:
         ArtifactError: a shard that is there is damaged, or the disk is full.
+        ConfigError: rows have no room for the look-ups that are wanted in them.
     """
     total = sum(count_rows(stream) * stream.length for stream in streams)
     with progress_bar(total, "packing", "token") as bar:
@@ -35,25 +39,44 @@ def write_rows(streams: list[Stream], table: DocumentTable, shard_tokens: int, f
                 if path.is_dir():
                     RowShard.open(path, count, stream.length)
                 else:
-                    _write_shard(stream, ends, table, first * stream.length, count, path)
+                    _write_shard(stream, ends, table, first, count, path, lookups)
                 bar.update(count * stream.length)
 
 
-def _write_shard(stream: Stream, ends: np.ndarray, table: DocumentTable, begin: int, rows: int, path: Path) -> None:
-    """Write tokens ``begin`` to ``begin + rows * length`` of a stream, whose pieces end at ``ends``."""
-    size = rows * stream.length
-    tokens = np.empty(size, table.dtype)
+def _write_shard(
+    stream: Stream,
+    ends: np.ndarray,
+    table: DocumentTable,
+    first: int,
+    rows: int,
+    path: Path,
+    lookups: Lookups | None,
+) -> None:
+    """Write the rows from ``first`` on of a stream, whose pieces end at ``ends``."""
+    begin, size = first * stream.length, rows * stream.length
+    flat = np.empty(size, table.dtype)
     piece = int(np.searchsorted(ends, begin, side="right"))
     edges = [0]
     while (filled := edges[-1]) < size:
         start = int(stream.stops[piece] - (ends[piece] - begin - filled))
         stop = min(int(stream.stops[piece]), start + size - filled)
-        tokens[filled : filled + stop - start] = table.tokens(int(stream.documents[piece]), start, stop)
+        flat[filled : filled + stop - start] = table.tokens(int(stream.documents[piece]), start, stop)
         edges.append(filled + stop - start)
         piece += 1
-    cu_seqlens, offsets = row_boundaries(np.array(edges), rows, stream.length)
+    tokens = flat.reshape(rows, stream.length)
+    edge = np.array(edges)
+    answers = None
+    if lookups is not None:
+        answers, counts = lookups.scatter(tokens, first)
+        # such a row is one sequence: an answer must see what it answers
+        inside = edge % stream.length > 0
+        edge = edge[~inside | (counts[np.minimum(edge // stream.length, rows - 1)] == 0)]
+    cu_seqlens, offsets = row_boundaries(edge, rows, stream.length)
     with new_shard(path) as temporary:
-        np.save(temporary / "tokens.npy", tokens.reshape(rows, stream.length))
+        if answers is not None:
+            np.save(temporary / "answers.npy", answers)
+            np.save(temporary / "answer_offsets.npy", np.concatenate([[0], np.cumsum(counts)]))
+        np.save(temporary / "tokens.npy", tokens)
         np.save(temporary / "cu_seqlens.npy", cu_seqlens)
         np.save(temporary / "offsets.npy", offsets)
 

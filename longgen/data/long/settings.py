@@ -71,6 +71,30 @@ class UpsamplingSettings:
 
 
 @dataclass(frozen=True)
+class LookupSettings:
+    """Rows in which facts are scattered and asked for (`longgen.data.long.lookups`). All of it is our choice.
+
+    Attributes:
+        share: of the rows of every length.
+        tokens_per_question: a row of n tokens has at most n over this many questions. How many it has is drawn such
+            that its logarithm is uniform: rows with few and with many occur at every length.
+        quotes: share of the questions that ask how a passage of the text goes on; the others ask for facts.
+        kinds: of facts, names in `longgen.data.facts.KINDS`; null: all.
+    """
+
+    share: float
+    tokens_per_question: int = 256
+    quotes: float = 0.125
+    kinds: list[str] | None = None
+
+    def __post_init__(self) -> None:
+        require(0 < self.share <= 1, "share", self.share, "a number within 0..1, not 0")
+        require(self.tokens_per_question >= 1, "tokens_per_question", self.tokens_per_question, "a whole number >= 1")
+        require(0 <= self.quotes <= 1, "quotes", self.quotes, "a number within 0..1")
+        require(self.kinds is None or len(self.kinds) > 0, "kinds", self.kinds, "at least one, or null")
+
+
+@dataclass(frozen=True)
 class PackSettings:
     """A whole configuration file of `longgen pack`; `load_pack_settings` reads it.
 
@@ -79,12 +103,17 @@ class PackSettings:
         sources: read in this order.
         tokenizer: ``bytes``, or a folder or hub id of a Hugging Face tokenizer.
         method: a name in `longgen.data.long.methods.METHODS`.
-        lengths: tokens per row: one, or for ``buckets`` powers of two.
-        token_budget: tokens to write, rounded down to whole rows of the shortest length.
+        lengths: tokens per row; for ``buckets`` powers of two.
+        token_budget: tokens to write, rounded down to whole rows (for ``buckets`` of the shortest length).
+        length_shares: of the budget, for each of ``lengths``; null: equal ones. For ``buckets`` they follow from the
+            documents.
         upsampling: for the methods that up-sample, which need a factor or a share, and for them only.
+        lookups: facts to look up in some of the rows; null: none.
         mixture: share of tokens by domain for ``per-source``; null keeps that of what was read (the paper).
         begin_with_bos: put the tokenizer's BOS before every document, as the released code of Fu et al. does.
         end_with_eos: put its EOS after every document (our choice, as in `longgen.data.corpus`).
+        shuffle_rows: of every length, in random order: where documents are far longer than rows, neighbouring rows are
+            otherwise of one document. Not for ``buckets``, whose rows are. Our choice.
         seed: of all random choices.
         workers: processes that tokenise; 1 tokenises in the process itself.
         shard_tokens: tokens per file, and roughly what is held in memory. Our choice.
@@ -97,10 +126,13 @@ class PackSettings:
     method: str
     lengths: list[int]
     token_budget: int
+    length_shares: list[float] | None = None
     upsampling: UpsamplingSettings = field(default_factory=UpsamplingSettings)
+    lookups: LookupSettings | None = None
     mixture: dict[str, float] | None = None
     begin_with_bos: bool = True
     end_with_eos: bool = True
+    shuffle_rows: bool = False
     seed: int = 0
     workers: int = 1
     shard_tokens: int = 1 << 25
@@ -113,8 +145,14 @@ class PackSettings:
         require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
         fits = all(2 <= length < 2**31 for length in self.lengths) and len(set(self.lengths)) == len(self.lengths)
         require(fits, "lengths", self.lengths, "whole numbers of tokens >= 2, each once")
-        shortest = min(self.lengths)
-        require(self.token_budget >= shortest, "token_budget", self.token_budget, f"a number >= {shortest}, one row")
+        shares = self.length_shares
+        fits = shares is None or (len(shares) == len(self.lengths) and min(shares) > 0 and abs(sum(shares) - 1) < 1e-3)
+        require(fits, "length_shares", shares, f"{len(self.lengths)} shares > 0 that add up to 1, or null")
+        least = min(self.lengths)
+        fits, allowed = self.token_budget >= least, f"a number >= {least}, one row"
+        if fits and self.method != "buckets":
+            fits, allowed = min(self.rows.values()) > 0, "enough for a row of every length"
+        require(fits, "token_budget", self.token_budget, allowed)
         for name in ("workers", "shard_tokens"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
         require(self.seed >= 0, "seed", self.seed, "a whole number >= 0")
@@ -124,9 +162,19 @@ class PackSettings:
             require(fits, "mixture", self.mixture, "shares > 0 that add up to 1")
 
     @property
+    def rows(self) -> dict[int, int]:
+        """Rows of every length, for all methods but ``buckets``."""
+        shares = self.length_shares or [1 / len(self.lengths)] * len(self.lengths)
+        return {
+            each: int(share * self.token_budget + 0.5) // each for each, share in zip(self.lengths, shares, strict=True)
+        }
+
+    @property
     def tokens(self) -> int:
-        """Tokens that are written: the budget without the part that is less than one row of the shortest length."""
-        return self.token_budget // min(self.lengths) * min(self.lengths)
+        """Tokens that are written: the budget without what is less than a whole row."""
+        if self.method == "buckets":
+            return self.token_budget // min(self.lengths) * min(self.lengths)
+        return sum(length * count for length, count in self.rows.items())
 
     def identity(self) -> dict[str, Any]:
         """All that determines what is written, as plain data."""
@@ -151,6 +199,7 @@ def load_pack_settings(path: Path | str) -> PackSettings:
 def check_names(settings: PackSettings) -> None:
     """Raise ConfigError where a name is in no registry, or a method gets settings of another."""
     # imported here: the registries' modules import the settings above
+    from longgen.data.facts import KINDS
     from longgen.data.long.methods import METHODS
     from longgen.data.long.readers import READERS
 
@@ -170,5 +219,8 @@ def check_names(settings: PackSettings) -> None:
     if method == "buckets":
         fits = all(length & (length - 1) == 0 for length in settings.lengths)
         require(fits, "lengths", settings.lengths, "powers of two with method buckets")
-    else:
-        require(len(settings.lengths) == 1, "lengths", settings.lengths, f"one length with method {method}")
+        shares = settings.length_shares
+        require(shares is None, "length_shares", shares, "null with method buckets: documents decide")
+        require(not settings.shuffle_rows, "shuffle_rows", True, "false with method buckets, which always does")
+    for index, kind in enumerate((settings.lookups and settings.lookups.kinds) or ()):
+        require(kind in KINDS, f"lookups.kinds[{index}]", kind, ", ".join(KINDS))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from longgen.data.facts import KINDS, make_facts
+from longgen.data.long.batches import DocumentRows
 from longgen.data.long.lookups import CUE_TOKENS, QUOTED_TOKENS, LookupRow, ends_of_sentences, lookup_row
+from longgen.data.long.packed import PackedRows
+from longgen.data.long.settings import LongSourceSettings, LookupSettings
 from longgen.data.tokenizer import encode_bytes
-from longgen.errors import ConfigError
+from longgen.errors import ArtifactError, ConfigError
+from tests.data.long.corpora import documents, packed, settings, source, write_jsonl
 
 TEXT = "The rain had stopped. Nobody came.\nA door stood open, and the lamp was lit. " * 400
 
@@ -99,3 +106,50 @@ def test_what_cannot_be_is_refused() -> None:
         make_facts(generator, 1000, ["chain"])
     with pytest.raises(ValueError, match="a row of 256 tokens has no room for 8 facts"):
         make_row(0, count=8, length=256)
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> LongSourceSettings:
+    return source(write_jsonl(tmp_path / "corpus.jsonl", documents(2500)))
+
+
+def test_packed_rows_ask_and_answers_count_more(corpus: LongSourceSettings, tmp_path: Path) -> None:
+    lookups = LookupSettings(share=0.5, tokens_per_question=1024)
+    plain = settings(corpus, lengths=[8192], token_budget=30 * 8192, shard_tokens=5 * 8192)
+    _, before = packed(plain, tmp_path / "plain")
+    _, after = packed(replace(plain, lookups=lookups), tmp_path / "asked")
+    asked = [index for index in range(30) if len(after.answers(index))]
+    assert 8 <= len(asked) <= 22
+    for index in range(30):
+        tokens, cu_seqlens = after.row(index)
+        assert len(before.answers(index)) == 0
+        if index not in asked:
+            assert (tokens == before.row(index)[0]).all(), "text stays as it was"
+            assert (cu_seqlens == before.row(index)[1]).all()
+            continue
+        assert cu_seqlens.tolist() == [0, 8192], "what answers a question is seen"
+        batch = DocumentRows(after, answer_weight=5.0).batch(index, 1)
+        heavy = (batch.weights[0] > 1).nonzero().flatten().numpy()
+        wanted = np.concatenate([np.arange(begin, end) for begin, end in after.answers(index)])
+        assert (np.sort(wanted) == heavy + 1).all(), "the token before an answer's predicts it"
+        assert set(batch.weights.unique().tolist()) == {0.0, 1.0, 5.0}
+
+
+def test_rows_with_lookups_do_not_depend_on_shards_or_interruptions(corpus: LongSourceSettings, tmp_path: Path) -> None:
+    chosen = settings(corpus, lengths=[4096], token_budget=10 * 4096, lookups=LookupSettings(0.6, 1024))
+    for name, tokens in (("one", 1 << 20), ("several", 3 * 4096)):
+        packed(replace(chosen, shard_tokens=tokens), tmp_path / name)
+    one, several = (PackedRows.open(tmp_path / name) for name in ("one", "several"))
+    assert len(one.shards) == 1 < len(several.shards)
+    for index in range(10):
+        assert (one.row(index)[0] == several.row(index)[0]).all()
+        assert (one.answers(index) == several.answers(index)).all()
+    (tmp_path / "several" / "rows" / "4096" / "00000" / "answers.npy").unlink()
+    with pytest.raises(ArtifactError, match="is damaged"):
+        PackedRows.open(tmp_path / "several")
+
+
+def test_rows_too_short_for_questions_are_refused(corpus: LongSourceSettings, tmp_path: Path) -> None:
+    chosen = settings(corpus, lengths=[256], token_budget=2560, lookups=LookupSettings(1.0, 16))
+    with pytest.raises(ConfigError, match=r"lookups.tokens_per_question is 16: a row of 256 tokens has no room"):
+        packed(chosen, tmp_path / "out")

@@ -244,3 +244,38 @@ def test_report_columns(tmp_path, corpus):
         assert record["tokens_read"] >= record["tokens_used"]
     assert total(done)["tokens_wasted"] < 600, "only the last document of a group is cut"
     assert total(done)["tokens_per_second"] > 0
+
+
+def test_several_lengths_share_the_budget_and_no_token(tmp_path):
+    written = documents(300)
+    size = sum(len(each["text"]) + 2 for each in written)
+    chosen = settings(
+        source(write_jsonl(tmp_path / "corpus.jsonl", written)),
+        lengths=[50, 400],
+        length_shares=[0.25, 0.75],
+        token_budget=size,
+    )
+    done, _ = packed(chosen, tmp_path / "out")
+    short, long = (PackedRows.open(tmp_path / "out", length) for length in (50, 400))
+    assert (len(short), len(long)) == (round(size / 4) // 50, round(size * 3 / 4) // 400)
+    assert total(done)["tokens_used"] == chosen.tokens == len(short) * 50 + len(long) * 400
+    texts = [text for rows in (short, long) for text in texts_of(rows) if text]
+    assert_whole(texts, written, cut=3)
+
+
+@pytest.mark.parametrize("lengths", [[100], [50, 400]])
+def test_shuffled_rows_are_the_same_rows_in_another_order(corpus, tmp_path, lengths):
+    plain, shuffled = settings(corpus, lengths=lengths), settings(corpus, lengths=lengths, shuffle_rows=True)
+    packed(plain, tmp_path / "plain")
+    packed(shuffled, tmp_path / "shuffled")
+    for length in lengths:
+        one, other = (PackedRows.open(tmp_path / name, length) for name in ("plain", "shuffled"))
+        before = [row_of(one, i) for i in range(len(one))]
+        after = [row_of(other, i) for i in range(len(other))]
+        assert sorted(before) == sorted(after)
+        assert before != after
+
+
+def row_of(rows, index):
+    tokens, cu_seqlens = rows.row(index)
+    return tuple(tokens.tolist()), tuple(cu_seqlens.tolist())

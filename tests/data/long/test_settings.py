@@ -53,7 +53,27 @@ def test_the_example_is_the_recipe_of_the_paper():
         ({"upsampling": {"factor": 2, "share": 0.5}}, r"upsampling.factor, share is \[2.0, 0.5\]: allowed is one"),
         ({"upsampling": {"factor": 0.5}}, "upsampling.factor is 0.5: allowed is a number >= 1"),
         ({"upsampling": {"share": 0.0}}, "upsampling.share is 0.0"),
-        ({"lengths": [128, 256]}, "lengths is .*: allowed is one length with method per-source"),
+        (
+            {"lengths": [128, 256], "token_budget": 400},
+            "token_budget is 400: allowed is enough for a row of every length",
+        ),
+        (
+            {"lengths": [128, 256], "length_shares": [1.0]},
+            "length_shares is .*: allowed is 2 shares > 0 that add up to 1",
+        ),
+        (
+            {"lengths": [128, 256], "length_shares": [0.5, 0.5], "method": "buckets", "upsampling": None},
+            "length_shares is .*: allowed is null with method buckets",
+        ),
+        (
+            {"lengths": [128], "shuffle_rows": True, "method": "buckets", "upsampling": None},
+            "shuffle_rows is True: allowed is false with method buckets",
+        ),
+        ({"lookups": {"share": 0}}, r"lookups.share is 0.*: allowed is a number within 0..1, not 0"),
+        (
+            {"lookups": {"share": 0.5, "kinds": ["needle"]}},
+            r"lookups.kinds\[0\] is 'needle': allowed is number, place",
+        ),
         ({"lengths": [96], "method": "buckets", "upsampling": None}, "powers of two with method buckets"),
         ({"lengths": []}, "lengths is .*: allowed is at least one"),
         ({"lengths": [128, 128]}, "each once"),
