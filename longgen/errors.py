@@ -37,6 +37,18 @@ class TrainingStoppedError(LongGenError):
         self.exit_code = TO_BE_CONTINUED if number == signal.SIGUSR1 else 128 + number
 
 
+class ProbeStoppedError(LongGenError):
+    """The time that a probe was given is over; the same command goes on with what is still to be measured."""
+
+    exit_code = TO_BE_CONTINUED
+
+    def __init__(self, measurements: object) -> None:
+        super().__init__(
+            f"stopped, since the time is over: what was measured is in {measurements}, and the same command goes on "
+            "from there"
+        )
+
+
 class ArtifactError(LongGenError):
     """A file that an earlier step makes is missing, incomplete or corrupt."""
 

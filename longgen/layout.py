@@ -41,6 +41,9 @@ PLACEMENTS: dict[str, Callable[[int, int], set[int] | range]] = {
 # Every layer keeps full attention in a share of its KV heads (DuoAttention, Xiao et al. 2024, arXiv 2410.10819).
 HEADS = "heads"
 
+# Those that a probe of the model chose (`longgen probe`): whole layers, or KV heads.
+PROBED, PROBED_HEADS = "probed", "probed-heads"
+
 WORDS = {True: "full", False: "sparse"}
 
 
@@ -173,7 +176,8 @@ def make_layout(
             raise ConfigError(f"placement is {HEADS!r}: allowed where the number of KV heads is known")
         return spread_over_heads(num_layers, num_kv_heads, count * num_kv_heads)
     if placement not in PLACEMENTS:
-        raise ConfigError(f"placement is {placement!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}")
+        probed = f"; {placement} needs the record of a probe (--probe)" if placement in (PROBED, PROBED_HEADS) else ""
+        raise ConfigError(f"placement is {placement!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}{probed}")
     chosen = set(PLACEMENTS[placement](num_layers, count)) if count else set()
     return Layout(tuple(layer in chosen for layer in range(num_layers)))
 

@@ -12,6 +12,7 @@ VERBS = (
     "plan",
     "prepare",
     "pack",
+    "probe",
     "convert",
     "train",
     "gates",

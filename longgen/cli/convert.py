@@ -44,10 +44,15 @@ def convert(
     layout: Annotated[
         str | None,
         typer.Option(
-            help="What stays full: PLACEMENT:SHARE (middle, ends, bottom, top, interleaved, or heads for a share of "
-            "the KV heads of every layer), all, none, or a .json file with an entry per layer.",
+            help="What stays full: PLACEMENT:SHARE (middle, ends, bottom, top, interleaved, heads for a share of the "
+            "KV heads of every layer, or with --probe probed or probed-heads), all, none, or a .json file with an "
+            "entry per layer.",
             show_default=DEFAULT_LAYOUT,
         ),
+    ] = None,
+    probe: Annotated[
+        Path | None,
+        typer.Option(help="Record of `longgen probe` on SRC, such as results/NAME/probe.json.", show_default="none"),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace DST if it exists, whatever it is.")] = False,
     pattern: PatternName = None,
@@ -155,6 +160,7 @@ def convert(
         source,
         destination,
         **request,
+        probe=probe,
         overwrite=overwrite,
         revision=revision,
         dtype=dtype,

@@ -22,12 +22,13 @@ from longgen.modeling.conversion.card import Card
 from longgen.modeling.conversion.record import Record
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
-from longgen.modeling.conversion.source import CONFIG, Source, companion_names, open_source
+from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names, open_source
 from longgen.modeling.conversion.tying import is_tied
-from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, model_tensors
+from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, fingerprint_weights, model_tensors
 from longgen.modeling.model import longgen_classes
 from longgen.modeling.qualification import check_qualifies
 from longgen.pattern import SparsePattern
+from longgen.probing.layouts import is_probed, read_probe
 from longgen.progress import progress_bar
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
@@ -62,6 +63,7 @@ def convert_checkpoint(
     dtype: str | None = None,
     drop_sliding_window: bool = False,
     check_finite: bool = True,
+    probe: Path | None = None,
 ) -> Conversion:
     """Write the hybrid of the checkpoint in ``source`` to ``destination``.
 
@@ -84,6 +86,7 @@ def convert_checkpoint(
             float32 of quantised ones.
         drop_sliding_window: remove the base model's sliding window instead of refusing it.
         check_finite: refuse weights that are NaN or infinite.
+        probe: record of a probe of this very model, for a ``layout`` such as ``probed:1/6``.
 
     Raises:
         ArtifactError: source not found, incomplete, damaged or not what its config says; a weight that is not finite;
@@ -95,9 +98,15 @@ def convert_checkpoint(
         raise ConfigError(f"dtype is {dtype!r}: allowed are {', '.join(CAST_DTYPES)}, or none, which keeps the dtype")
     origin = open_source(source, revision, CAST_DTYPES.get(dtype or ""))
     _check_destination(destination, origin)
-    base = _base_config(origin, drop_sliding_window)
+    base = base_config(origin, drop_sliding_window)
     if isinstance(layout, str):
-        layout = parse_layout(layout, base.num_hidden_layers, base.num_key_value_heads)
+        if (probe is not None) != is_probed(layout):
+            wanted = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"
+            raise ConfigError(f"layout is {layout!r}: allowed is {wanted} (`longgen probe` makes it)")
+        if probe is not None:
+            layout = _probed_layout(probe, layout, origin, base)
+        else:
+            layout = parse_layout(layout, base.num_hidden_layers, base.num_key_value_heads)
     try:
         config = longgen_config(base, layout, pattern, rope_theta, max_length, rope, drop_sliding_window)
     except LongGenError:
@@ -146,6 +155,18 @@ def convert_checkpoint(
     return Conversion(destination, True, card)
 
 
+def _probed_layout(probe: Path, text: str, origin: Source, base: PretrainedConfig) -> Layout:
+    record = read_probe(probe)
+    layout = record.layout(text, base.num_hidden_layers, base.num_key_value_heads)
+    if not isinstance(origin, FolderSource):
+        raise ConfigError(
+            f"layout is {text!r}: allowed for the folder of a checkpoint, whose weights are compared with those that "
+            f"were probed; for {origin.where} give --layout one of the files that `longgen probe` wrote"
+        )
+    record.check_weights(fingerprint_weights(origin), origin.where)
+    return layout
+
+
 def companions(folder: Path) -> list[Path]:
     """Files of ``folder`` that travel with weights: tokenizer, generation defaults, chat template, terms of use."""
     return [folder / name for name in companion_names(path.name for path in folder.iterdir() if path.is_file())]
@@ -163,8 +184,13 @@ def _check_destination(destination: Path, origin: Source) -> None:
         )
 
 
-def _base_config(origin: Source, drop_sliding_window: bool) -> PretrainedConfig:
-    """The base model's config, of our class for its family: ``auto_map`` in it is never followed."""
+def base_config(origin: Source, drop_sliding_window: bool = False) -> PretrainedConfig:
+    """The config of a base model, of transformers' class for its family: ``auto_map`` in it is never followed.
+
+    Raises:
+        ArtifactError: there is none.
+        ConfigError: the model does not qualify.
+    """
     if CONFIG not in origin.sizes():
         raise ArtifactError(f"{origin.where} has no config.json: give the folder of a Hugging Face checkpoint")
     values = origin.read_json(CONFIG)

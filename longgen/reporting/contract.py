@@ -18,6 +18,7 @@ STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
 INFERENCE = "inference"
 REDUCTIONS = "KV reductions"
+PROBE = "a probe"
 BENCHMARKS = "benchmarks"
 # Those whose records are of a variant each, with or without a plan.
 OF_VARIANTS = (EXPERIMENT, BENCHMARKS)
@@ -33,8 +34,7 @@ class Kind:
         files: where it lives below a run's folder.
         columns: those that its records must have.
         made_by: the command that makes it.
-        subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS`, `INFERENCE` or
-            `PACKING`.
+        subject: `EXPERIMENT`, `BENCHMARKS`, `REDUCTIONS`, `KERNELS`, `STEPS`, `INFERENCE`, `PACKING` or `PROBE`.
         measured: the columns that a record of status "measured" must fill.
         newer: columns that files of earlier versions lack; there they are missing in every record.
     """
@@ -207,20 +207,30 @@ KINDS: dict[str, Kind] = {
         "longgen pack CONFIG --output FOLDER --result results/{run}/packing.json",
         PACKING,
     ),
+    "probe": Kind(
+        "probe.json",  # by heads: probe-heads.json
+        ("by", "set", "full_layers", "layer", "head", "layout", "n", "answer_losses", "text_losses"),
+        "longgen probe MODEL --name {run}",
+        PROBE,
+    ),
 }
 TEXT_COLUMNS = frozenset(
     {
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
-        *("method", "budget_of", "summary", "outcomes"),
+        *("method", "budget_of", "summary", "outcomes", "by", "set", "layout"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})
 
+# A number for every one of the record's ``n`` samples.
+LIST_COLUMNS = frozenset({"answer_losses", "text_losses"})
+
 
 def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
-    """The records in ``frame`` with columns of their types: text, numbers (missing ones NaN), flags (missing ones NA).
+    """The records in ``frame`` with columns of their types: text, lists of numbers, numbers (missing ones NaN), flags
+    (missing ones NA).
 
     Columns that earlier versions did not write are added, all NaN.
 
@@ -237,6 +247,10 @@ def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
             if not all(value is None or isinstance(value, bool) for value in frame[column].tolist()):
                 raise ArtifactError(f"{path}: column {column!r} holds something that is not true, false or null")
             frame[column] = frame[column].astype("boolean")
+        elif column in LIST_COLUMNS:
+            for values, count in zip(frame[column], frame["n"], strict=True):
+                if not isinstance(values, list) or len(values) != count or not all(map(_is_finite, values)):
+                    raise ArtifactError(f"{path}: column {column!r} holds something that is no list of n numbers")
         elif column not in TEXT_COLUMNS:
             try:
                 frame[column] = pd.to_numeric(frame[column])
@@ -250,3 +264,7 @@ def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
             if frame.loc[frame["status"] == MEASURED, column].isna().any():
                 raise ArtifactError(f"{path}: column {column!r} is null in a record of status {MEASURED!r}")
     return frame
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

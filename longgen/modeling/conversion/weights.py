@@ -11,8 +11,9 @@ import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
 from longgen.errors import ArtifactError
+from longgen.files import fingerprint_files
 from longgen.modeling.conversion.safetensors_file import TensorInfo
-from longgen.modeling.conversion.source import Source
+from longgen.modeling.conversion.source import FolderSource, Source
 
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
 INDEX_SUFFIX = ".index.json"
@@ -69,6 +70,15 @@ def find_weights(source: Source) -> Weights:
         f"{source.where} has no *.safetensors that transformers would load{beside}: allowed are {SAFETENSORS}, or "
         f"shards with {index}; a .gguf file is converted by its own path"
     )
+
+
+def fingerprint_weights(source: FolderSource) -> str:
+    """Short SHA-256 of the contents of a folder's weights: the same after a conversion that keeps their dtype.
+
+    Raises:
+        ArtifactError: as `find_weights`.
+    """
+    return fingerprint_files(source.folder / name for name in find_weights(source).files)
 
 
 def _read_index(source: Source, index: str) -> dict[str, str]:

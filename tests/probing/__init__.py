@@ -1,0 +1,1 @@
+"""The probe: what making layers sparse costs."""
