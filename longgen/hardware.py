@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 
 from longgen.errors import ConfigError
 
@@ -24,3 +25,15 @@ def computes_in_bfloat16() -> bool:
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     found = torch.cpu.get_capabilities()
     return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def computed_dtype(dtype: str, device: str) -> str:
+    """The dtype that computes where a user asks for ``dtype``: on a CPU without products of bfloat16, float32.
+
+    There float32 is several times as fast (8 times on an AMD EPYC with AVX2, one thread, a linear layer of 576 to
+    1,536; our measurement) and no less exact. What it is goes into results; a line on stderr says so.
+    """
+    if dtype != "bfloat16" or device != "cpu" or computes_in_bfloat16():
+        return dtype
+    print("longgen: this processor has no instructions for bfloat16: float32 computes instead", file=sys.stderr)
+    return "float32"

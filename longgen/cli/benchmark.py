@@ -128,7 +128,7 @@ def predict(
     from longgen.evaluation.runs.model import greedy, load_model, model_identity
     from longgen.evaluation.runs.prompts import read_prompts
 
-    chosen = torch_dtype(dtype)
+    chosen = torch_dtype(dtype, device)
     files = [file for each in prompts for file in read_prompts(each)]
     loaded, tokenizer = load_model(model, chosen, device)
     identity, generate = model_identity(model, chosen), greedy(loaded)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options import Config, Threads, VariantName, use_threads
+from longgen.cli.options import Config, Threads, VariantName, on_this_machine, use_threads
 from longgen.strict import require
 
 
@@ -34,7 +34,7 @@ def evaluate(
     """Needles, variables and common words (`evaluation.tasks`), and perplexity by position."""
     from longgen.config import load_experiment, needed
 
-    experiment = load_experiment(config)
+    experiment = on_this_machine(load_experiment(config), "evaluation")
     experiment.variant(variant)
 
     if kv_budget_of is not None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options import Config, Threads, use_threads
+from longgen.cli.options import Config, Threads, on_this_machine, use_threads
 
 
 def gates(
@@ -26,7 +26,7 @@ def gates(
     """Learn which heads of a full model need all tokens, for duo-attention; the model itself does not change."""
     from longgen.config import load_experiment
 
-    experiment = load_experiment(config)
+    experiment = on_this_machine(load_experiment(config), "evaluation", "benchmarks")
 
     use_threads(threads)
     if corpus is None:

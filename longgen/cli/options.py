@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 if TYPE_CHECKING:
     import torch
 
+    from longgen.config import Experiment
     from longgen.pattern import SparsePattern
 
 Config = Annotated[Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)]
@@ -67,16 +69,17 @@ def use_threads(threads: int) -> None:
         torch.set_num_threads(threads)
 
 
-def torch_dtype(name: str) -> torch.dtype:
-    """What ``--dtype`` names. Raises ConfigError if it is none that models compute in."""
+def torch_dtype(name: str, device: str) -> torch.dtype:
+    """What computes on ``device`` with ``--dtype name``. Raises ConfigError if it is none that models compute in."""
     import torch
 
     from longgen.errors import ConfigError
+    from longgen.hardware import computed_dtype
 
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     if name not in dtypes:
         raise ConfigError(f"--dtype is {name!r}: allowed are {', '.join(dtypes)}")
-    return dtypes[name]
+    return dtypes[computed_dtype(name, device)]
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -109,3 +112,21 @@ def sparse_pattern(asked: dict[str, Any]) -> SparsePattern:
     if (stride == 0) != (name == "sink"):
         raise ConfigError(f"--stride is {stride} with --pattern {name}: allowed is 0 with sink, >= 2 with stride")
     return SparsePattern(**sizes, stride=stride)
+
+
+def on_this_machine(experiment: Experiment, *parts: str, device: str | None = None) -> Experiment:
+    """``experiment`` with the dtype that computes (`longgen.hardware.computed_dtype`) in ``parts`` that it has.
+
+    Args:
+        experiment: as configured.
+        parts: names of those with a dtype.
+        device: that computes; None: each part's own.
+    """
+    from longgen.hardware import computed_dtype
+
+    changed = {}
+    for name in parts:
+        part = getattr(experiment, name)
+        if part is not None:
+            changed[name] = replace(part, dtype=computed_dtype(part.dtype, device or part.device))
+    return replace(experiment, **changed)

@@ -50,7 +50,7 @@ def perplexity(
     from longgen.results import Result, check_run_name, save_result
 
     check_run_name(run)
-    chosen = torch_dtype(dtype)
+    chosen = torch_dtype(dtype, device)
     loaded, tokenizer = load_model(model, chosen, device)
     check_model(loaded)
     opened = open_text(text, length, seed)
@@ -69,7 +69,7 @@ def perplexity(
         "length": length,
         "bins": bins,
         "bos": tokenizer.bos_token_id is not None,
-        "dtype": dtype,
+        "dtype": identity["dtype"],
         "prefill_tokens": PREFILL_TOKENS,
     }
     inputs = {"model": identity["model"], "text": fingerprint([row_hash(row) for row in rows.tokens])}

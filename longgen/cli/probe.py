@@ -120,7 +120,7 @@ def probe(
     for each in placement or ():
         if each not in PLACEMENTS and each != HEADS:
             raise ConfigError(f"--placement is {each!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}")
-    torch_dtype(dtype)
+    computed = str(torch_dtype(dtype, device)).removeprefix("torch.")
     use_threads(threads)
 
     from longgen.hardware import require_gpu
@@ -142,7 +142,7 @@ def probe(
         candidates=candidates or None,
         by_heads=by_heads,
         placements=tuple(placement or default_placements(by_heads)),
-        dtype=dtype,
+        dtype=computed,
         device=device,
         seed=seed,
     )

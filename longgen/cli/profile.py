@@ -9,7 +9,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from longgen.cli.options import Config, use_threads
+from longgen.cli.options import Config, on_this_machine, use_threads
 from longgen.cli.profile_compare import compare_two
 from longgen.errors import ConfigError
 from longgen.shapes import ModelShape
@@ -51,7 +51,7 @@ def profile(
     """
     from longgen.config import load_experiment, needed
 
-    experiment = load_experiment(config)
+    experiment = on_this_machine(load_experiment(config), "profiling")
     variants = variant or experiment.default_variants
     for name in variants:
         experiment.variant(name)

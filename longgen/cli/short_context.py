@@ -57,7 +57,7 @@ def short_context(
     from longgen.evaluation.sources import HUB
     from longgen.provenance import provenance
 
-    chosen = torch_dtype(dtype)
+    chosen = torch_dtype(dtype, device)
     names = list(dict.fromkeys(task or DEFAULT_TASKS))
     loaded = load_tasks(names, num_fewshot, data_root)
     network, tokenizer = load_model(model, chosen, device)

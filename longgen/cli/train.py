@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options import Config, Stage, Threads, use_threads
+from longgen.cli.options import Config, Stage, Threads, on_this_machine, use_threads
 from longgen.errors import ConfigError, TrainingStoppedError
 from longgen.units import seconds_of_minutes
 
@@ -52,6 +52,7 @@ def train(
 
     experiment = load_experiment(config)
     processes = experiment.setup_named(setup)
+    experiment = on_this_machine(experiment, stage.value, device=processes.device)
     if stage is Stage.base:
         if tokenizer is None:
             raise ConfigError("--tokenizer is missing: `longgen prepare --stage corpus` makes one")

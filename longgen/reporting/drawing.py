@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -59,5 +60,5 @@ def save_csv(data: pd.DataFrame, path: Path) -> None:
         data.to_csv(temporary, index=False, lineterminator="\n", float_format=_in_digits)
 
 
-def _in_digits(value: float) -> str:
+def _in_digits(value: Any) -> str:
     return str(value) if float(value).is_integer() else f"{value:.12g}"

@@ -10,6 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
+from longgen.data.long.settings import LongSourceSettings, PackSettings
+from longgen.data.long.tokenizers import save_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.modeling import convert_checkpoint
 from longgen.pattern import SparsePattern
@@ -195,3 +197,15 @@ def test_without_the_packages_the_error_says_what_to_install(tmp_path, monkeypat
         ConfigError, match=r"tiny\.gguf needs packages that read GGUF: allowed with `pip install 'longgen"
     ):
         convert(tmp_path / "tiny.gguf", tmp_path / "new")
+
+
+def test_a_packing_takes_the_tokenizer_of_a_gguf_file(tmp_path):
+    path = tmp_path / "model.gguf"
+    write_gguf(path, gguf_base())
+    source = LongSourceSettings("text", "text", str(tmp_path))
+    save_tokenizer(PackSettings("test", [source], str(path), "cut", [64], 640), tmp_path / "tokenizer")
+    assert (tmp_path / "tokenizer" / "tokenizer.json").exists()
+    text = "what the tokenizer is"
+    saved = AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    own = AutoTokenizer.from_pretrained(tmp_path, gguf_file=path.name)
+    assert saved(text).input_ids == own(text).input_ids

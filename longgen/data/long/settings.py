@@ -101,7 +101,7 @@ class PackSettings:
     Attributes:
         name: of the run, for its results file.
         sources: read in this order.
-        tokenizer: ``bytes``, or a folder or hub id of a Hugging Face tokenizer.
+        tokenizer: ``bytes``, a folder or hub id of a Hugging Face tokenizer, or a .gguf file.
         method: a name in `longgen.data.long.methods.METHODS`.
         lengths: tokens per row; for ``buckets`` powers of two.
         token_budget: tokens to write, rounded down to whole rows (for ``buckets`` of the shortest length).

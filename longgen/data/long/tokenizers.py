@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from longgen.data.long.settings import PackSettings
 from longgen.data.tokenizer import save_byte_tokenizer
@@ -43,22 +45,31 @@ def save_tokenizer(settings: PackSettings, folder: Path) -> None:
     Raises:
         ConfigError: there is no such tokenizer, it is not a fast one, or `read_tokenizer` refuses it.
     """
-    from transformers import AutoTokenizer
-
     name = settings.tokenizer
     with atomic_directory(folder) as temporary:
         if name == BYTES:
             save_byte_tokenizer(temporary)
         else:
             try:
-                tokenizer = AutoTokenizer.from_pretrained(name)
+                tokenizer = _load(name)
             except Exception as error:  # transformers stumbles anywhere over what is no tokenizer
-                allowed = f"{BYTES}, a folder, or an id of the hub that can be reached"
+                allowed = f"{BYTES}, a folder, a .gguf file, or an id of the hub that can be reached"
                 raise ConfigError(f"tokenizer is {name!r}: allowed is {allowed} ({first_line(error)})") from error
             if not tokenizer.is_fast:
                 raise ConfigError(f"tokenizer is {name!r}: allowed is one with a tokenizer.json (a fast one)")
             tokenizer.save_pretrained(temporary)
         read_tokenizer(settings, temporary)
+
+
+def _load(name: str) -> Any:
+    from transformers import AutoTokenizer
+
+    path = Path(name)
+    if path.suffix != ".gguf":
+        return AutoTokenizer.from_pretrained(name)
+    with tempfile.TemporaryDirectory() as folder:  # alone in it: transformers takes tokenizer files beside it instead
+        (Path(folder) / path.name).symlink_to(path.absolute())
+        return AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
 
 
 def read_tokenizer(settings: PackSettings, folder: Path) -> TokenizerFacts:
