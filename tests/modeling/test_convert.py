@@ -35,6 +35,21 @@ def read(path) -> dict:
 
 # ---------------------------------------------------------------- what is written
 @pytest.mark.parametrize("family", FAMILIES)
+def test_a_hybrid_that_is_all_full_is_a_base_model(family, tmp_path):
+    base = tiny_base(family)
+    base.save_pretrained(tmp_path / "base")
+    convert(tmp_path / "base", tmp_path / "full", "all")
+    for name, source in (("one", "base"), ("two", "full")):
+        convert(tmp_path / source, tmp_path / name, rope_theta=5e5)
+    one, two = (read(tmp_path / name / "config.json") for name in ("one", "two"))
+    assert one == two
+    models = [AutoModelForCausalLM.from_pretrained(tmp_path / name) for name in ("one", "two")]
+    assert torch.equal(models[0](tokens(40)).logits, models[1](tokens(40)).logits)
+    with pytest.raises(ConfigError, match=r"a hybrid with 4 sparse layers already: .* whose layers are all full"):
+        convert(tmp_path / "one", tmp_path / "three")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_weights_stay_and_config_changes(family, tmp_path):
     base = tiny_base(family)
     base.save_pretrained(tmp_path / "base", max_shard_size="100KB")

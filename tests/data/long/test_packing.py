@@ -201,7 +201,7 @@ def test_hugging_face_tokenizers(tmp_path, vocabulary_size, dtype):
 
 def test_a_tokenizer_that_does_not_fit(tmp_path, corpus):
     chosen = settings(corpus)
-    with pytest.raises(ConfigError, match=r"tokenizer is '.*nowhere': allowed is bytes, a folder, a .gguf file, or an id"):
+    with pytest.raises(ConfigError, match=r"tokenizer is '.*nowhere': allowed is bytes, a folder, a .gguf file"):
         packed(replace(chosen, tokenizer=str(tmp_path / "nowhere")), tmp_path / "out")
     fast = save_tokenizer(tmp_path / "tokenizer", 300)
     fast.bos_token = None
