@@ -32,6 +32,26 @@ def bootstrap_interval(
     return float(low), float(high)
 
 
+# Two-sided 95 % of Student's t, by degrees of freedom from 1 on.
+_T95 = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131),
+    *(2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
+)
+
+
+def mean_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """95 % interval of the mean of ``values`` (at least two) by Student's t.
+
+    For few values, of which the bootstrap's intervals are too narrow: of paired differences mostly.
+    """
+    data = np.asarray(values, dtype=np.float64)
+    freedom = len(data) - 1
+    # beyond the table the first term of Cornish and Fisher's expansion errs by 0.2 % at most
+    quantile = _T95[freedom - 1] if freedom <= len(_T95) else Z95 + (Z95**3 + Z95) / (4 * freedom)
+    half = quantile * float(data.std(ddof=1)) / math.sqrt(len(data))
+    return float(data.mean()) - half, float(data.mean()) + half
+
+
 def score_interval(values: Sequence[float]) -> tuple[float, float]:
     """95 % interval of the mean of scores (at least one) of samples.
 

@@ -136,7 +136,8 @@ def probe_model(request: Request, measurements: Path, deadline: float) -> Findin
         "weights": fingerprint_weights(FolderSource(request.model)),
         "prompts": fingerprint([prompt.name for prompt in prompts]),
     }
-    by = fingerprint(inputs | {"pattern": pattern.to_dict(), "dtype": request.dtype, "config": _decisive(config)})
+    decisive = {"pattern": pattern.to_dict(), "dtype": request.dtype, "config": _decisive(config)}
+    by = fingerprint(decisive | {"weights": inputs["weights"]})
     with open_store(measurements, by, prompts, deadline) as store:
         session = _Session(store, SharedPasses(model, pattern), len(prompts))
         ranked, groups, sets, chosen = _search(session, units, full_layers, request)

@@ -40,6 +40,8 @@ INFERENCE_TABLE_NAMES = ("inference_speed",)
 # Those of `longgen pack`.
 PACKING_FIGURE_NAMES = ("packing",)
 PACKING_TABLE_NAMES = ("packing_table",)
+# Those of `longgen probe`.
+PROBE_FIGURE_NAMES = ("probe",)
 # Those of several runs that differ in name and seed alone.
 GROUP_FIGURE_NAMES = ("seeds_ablation", "seeds_knee", "seeds_by_length")
 GROUP_TABLE_NAMES = ("seeds", "evidence")

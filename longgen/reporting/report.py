@@ -17,6 +17,7 @@ from longgen.reporting import (
     INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
+    PROBE_FIGURE_NAMES,
     REDUCTION_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
 )
@@ -25,7 +26,7 @@ from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, REDUCTIONS, STEPS
+from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
 from longgen.reporting.disturbed import RECORDED, with_disturbed
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.figures import FIGURES
@@ -164,6 +165,7 @@ _BY_SUBJECT: dict[str, dict[str, _Writer]] = {
         **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),
         "packing_table": write_table,
     },
+    PROBE: dict.fromkeys(PROBE_FIGURE_NAMES, write_figure),
 }
 PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in parts.items()}
 

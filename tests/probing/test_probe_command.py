@@ -198,6 +198,20 @@ def test_measurements_of_another_pattern_or_model_are_not_taken_for_its_own(plac
     assert outcome(tmp_path / "tiny/probe.json")[0] == first
 
 
+def test_more_prompts_go_on_from_fewer(place, tmp_path):
+    given = words(place, tmp_path, "--full-layers", "1")
+    call(*given)
+    measurements = tmp_path / "tiny/probe.measurements.jsonl"
+    first, known = outcome(tmp_path / "tiny/probe.json")[0], len(measurements.read_text().splitlines())
+    call(*given, "--prompts", "3")
+    more = outcome(tmp_path / "tiny/probe.json")[0]
+    alone = [each["answer_losses"] for each in more if each["set"] == "alone"]
+    assert [losses[:2] for losses in alone] == [each["answer_losses"] for each in first if each["set"] == "alone"]
+    lines = [json.loads(line) for line in measurements.read_text().splitlines()]
+    assert len({(line["prompt"], line["layout"]) for line in lines}) == len(lines)
+    assert len({line["prompt"] for line in lines[:known]}) == 2
+
+
 def test_two_at_once_are_refused(place, tmp_path):
     from longgen.evaluation.runs.line_files import append_to
 

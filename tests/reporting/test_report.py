@@ -24,6 +24,7 @@ from longgen.reporting import (
     KERNEL_TABLE_NAMES,
     PACKING_FIGURE_NAMES,
     PACKING_TABLE_NAMES,
+    PROBE_FIGURE_NAMES,
     REDUCTION_FIGURE_NAMES,
     REDUCTION_TABLE_NAMES,
     STEP_FIGURE_NAMES,
@@ -50,7 +51,13 @@ KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
 
 
 def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    others = [*KERNEL_FIGURE_NAMES, *STEP_FIGURE_NAMES, *INFERENCE_FIGURE_NAMES, *PACKING_FIGURE_NAMES]
+    others = [
+        *KERNEL_FIGURE_NAMES,
+        *STEP_FIGURE_NAMES,
+        *INFERENCE_FIGURE_NAMES,
+        *PACKING_FIGURE_NAMES,
+        *PROBE_FIGURE_NAMES,
+    ]
     assert list(FIGURES) == [*FIGURE_NAMES, *REDUCTION_FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
     benchmarks = [*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES]
     kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
@@ -65,6 +72,7 @@ def test_the_workflow_knows_the_names_of_all_parts() -> None:
         *kernels,
         *inference,
         *packing,
+        *PROBE_FIGURE_NAMES,
     ]
 
 

@@ -11,6 +11,7 @@ from longgen.reporting import (
     INFERENCE_FIGURE_NAMES,
     KERNEL_FIGURE_NAMES,
     PACKING_FIGURE_NAMES,
+    PROBE_FIGURE_NAMES,
     REDUCTION_FIGURE_NAMES,
     STEP_FIGURE_NAMES,
 )
@@ -28,5 +29,6 @@ FIGURES: dict[str, Callable[[Run], Drawing]] = {
         *STEP_FIGURE_NAMES,
         *INFERENCE_FIGURE_NAMES,
         *PACKING_FIGURE_NAMES,
+        *PROBE_FIGURE_NAMES,
     )
 }
