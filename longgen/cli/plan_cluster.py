@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,11 +22,19 @@ def cluster(
         str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
     ] = None,
     select: Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")] = "default",
+    this_machine: Annotated[
+        bool,
+        typer.Option(
+            "--this-machine", help="For the processors of this machine, whose rates are measured first: seconds."
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of tables.")] = False,
 ) -> None:
     """Predict what a run of the workflow takes: jobs, GPU-hours and CPU-hours by rule, and storage.
 
     All of it is predicted, and nothing measured: longgen/cluster/assumptions.py says from what.
+    With --this-machine the processors' rates are: a third of what a matrix product reaches, in the dtype that computes
+    here. Expect a factor of two.
     """
     from longgen.cluster import selected_variants
     from longgen.cluster.costs import run_costs, run_storage
@@ -34,6 +42,12 @@ def cluster(
     from longgen.errors import ConfigError
 
     experiment = load_experiment(config)
+    if this_machine:
+        from longgen.profiling.device import processor_rates
+
+        flops, bandwidth = processor_rates()
+        measured = replace(experiment.cluster, cpu_flops=flops, cpu_bandwidth=bandwidth)
+        experiment = replace(experiment, cluster=measured)
     chosen, variants = experiment.setup_named(setup), selected_variants(experiment, select)
     setup = setup or experiment.setup
     try:
@@ -46,9 +60,14 @@ def cluster(
         totals |= {name: sum(rule[name] for rule in rules) for name in ("gpu_hours", "cpu_hours")}
         print(json.dumps({"predicted": True, "rules": rules, "totals": totals, "storage_bytes": storage}))
         return
-    gpu = experiment.cluster.gpu
+    known = experiment.cluster
+    gpu = known.gpu
     title = f"{config}, set-up {setup}: {', '.join(variants)}"
-    assumed = f"predicted, not measured; {gpu}, {100 * experiment.cluster.utilization:.0f} % of its rates assumed"
+    assumed = f"predicted, not measured; {gpu}, {100 * known.utilization:.0f} % of its rates assumed"
+    if not any(cost.gpus for cost in costs):
+        where = "a processor of this machine" if this_machine else "a processor"
+        rates = f"{known.cpu_flops / 1e9:,.1f} GFLOP/s and {known.cpu_bandwidth / 1e9:,.1f} GB/s"
+        assumed = f"predicted, not measured; {rates} assumed of {where}"
     _print_costs(costs, title, assumed)
     _print_storage(storage, assumed)
     for cost in costs:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from longgen.cluster.assumptions import CPU_BANDWIDTH, CPU_FLOPS, CPUS, FILE_RATE, START_SECONDS
+from longgen.cluster.assumptions import CPUS, FILE_RATE, START_SECONDS
 from longgen.config import ClusterSettings, Experiment, SetupSettings, Variant
 from longgen.planner import experiment_shape
 from longgen.planner.costs import VALUE_BYTES
@@ -68,7 +68,7 @@ class Asked:
         if device == "cuda":
             return gpu_named(self.cluster.gpu)
         count = cpus or self.cpus(device)
-        flops, bandwidth = count * CPU_FLOPS, count * CPU_BANDWIDTH
+        flops, bandwidth = count * self.cluster.cpu_flops, count * self.cluster.cpu_bandwidth
         return Gpu("cpu", flops, flops, 0, bandwidth, bandwidth, bandwidth)
 
     def efficiency(self, device: str) -> float:

@@ -24,8 +24,6 @@ PACK_CPUS = 16  # of `longgen pack`, a process each
 
 # ---------------------------------------------------------------- rates per second
 FILE_RATE = 500e6  # bytes that a node reads or writes on the shared file system
-CPU_FLOPS = 1e10  # of a CPU in small models; the extensions of results/published/smoke-cpu trained at 3.4e10 to 5.4e10
-CPU_BANDWIDTH = 5e9  # bytes that a CPU reads from main memory
 TOKENIZER_RATE = 2e5  # tokens that a process makes of text
 PROMPT_RATE = 5e4  # tokens of prompts, which are tokenised several times until they have their length
 

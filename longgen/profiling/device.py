@@ -105,6 +105,19 @@ def least_flops(device: str) -> float:
     return LEAST_EFFICIENCY * (peak_flops(device) or product_flops(device, precision_on(device, trial=True)))
 
 
+def processor_rates() -> tuple[float, float]:
+    """Of one processor of this machine, measured with all that PyTorch uses: FLOP/s at least, bytes read per second.
+
+    The first is `LEAST_EFFICIENCY` of a matrix product's in the dtype that computes here, the second that of a sum over
+    256 MiB.
+    """
+    processors = torch.get_num_threads()
+    values = torch.ones(2**26)
+    seconds = min(timed(values.sum, "cpu").seconds for _ in range(5))
+    flops = LEAST_EFFICIENCY * product_flops("cpu", precision_on("cpu"))
+    return flops / processors, values.nbytes / seconds / processors
+
+
 def free_memory(device: str) -> None:
     """Give back the GPU memory that nothing refers to any more."""
     if device != "cpu":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,17 @@ def test_what_cannot_be_asked_for_without_importing_torch_is_the_same() -> None:
     from longgen.training.export import FILE_BYTES
 
     assert EXPORT_BYTES == FILE_BYTES
+
+
+def test_processors_of_a_configuration_and_of_this_machine(monkeypatch) -> None:
+    monkeypatch.setattr("longgen.profiling.device.processor_rates", lambda: (8e10, 1e10))
+    smoke = load_experiment(ROOT / "config/smoke.yaml")
+    quick = replace(smoke, cluster=replace(smoke.cluster, cpu_flops=8e10, cpu_bandwidth=1e10))
+    slow, fast = (run_costs(each, each.setup_named(None), ["full"]) for each in (smoke, quick))
+    before, after = (next(cost.hours for cost in costs if cost.rule == "extend") for costs in (slow, fast))
+    assert after < before
+    output = printed("--config", str(ROOT / "config/smoke.yaml"), "--this-machine", "--json", "--select", "full")
+    rules = {rule["rule"]: rule for rule in json.loads(output)["rules"]}
+    assert rules["extend"]["hours"] == pytest.approx(after)
+    output = printed("--config", str(ROOT / "config/smoke.yaml"), "--this-machine")
+    assert "predicted, not measured; 80.0 GFLOP/s and 10.0 GB/s assumed of a processor of this machine" in output
