@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection
 
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import (
@@ -47,7 +48,7 @@ def answer(asked: Asked) -> JobRequest:
 def answer_reduced(asked: Asked) -> JobRequest:
     """The same for the full model with a reduced KV cache, of which all is there while a prompt is read."""
     settings = _settings(asked)
-    counts = all_prompts(asked.experiment)
+    counts = all_prompts(asked.experiment, settings.reduced_suites)
     seconds = REDUCTION_FACTOR * answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
     return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
 
@@ -80,11 +81,12 @@ def short_context(asked: Asked) -> JobRequest:
     return generation_request(asked, seconds, length, settings.device, settings.dtype, rows)
 
 
-def all_prompts(experiment: Experiment) -> Counter[int]:
-    """How many prompts of each length, in tokens, the benchmarks of an experiment have."""
+def all_prompts(experiment: Experiment, suites: Collection[str] | None = None) -> Counter[int]:
+    """How many prompts of each length, in tokens, some ``suites`` of an experiment have; None: all of them."""
     counts: Counter[int] = Counter()
     for name, suite in needed(experiment.benchmarks, "benchmarks").suites.items():
-        counts += suite_prompts(name, suite, experiment)
+        if suites is None or name in suites:
+            counts += suite_prompts(name, suite, experiment)
     return counts
 
 

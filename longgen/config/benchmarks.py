@@ -38,16 +38,18 @@ class SuiteSettings:
 
 @dataclass(frozen=True)
 class ReducedSettings:
-    """The full model with its KV cache reduced at inference, answering the same prompts.
+    """The full model with its KV cache reduced at inference, answering the prompts of some suites.
 
     Attributes:
         methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
         budgets_of: variants; as many bytes as each keeps.
+        suites: whose prompts are answered, names in ``suites`` of the benchmarks; null: all of them.
         duo_attention: for the method of that name.
     """
 
     methods: list[str]
     budgets_of: list[str]
+    suites: list[str] | None = None
     duo_attention: DuoAttentionSettings = field(default_factory=DuoAttentionSettings)
 
     def __post_init__(self) -> None:
@@ -123,3 +125,12 @@ class BenchmarksSettings:
         require(bool(some), "suites", self.suites, "at least one, unless long_text or short_context is given")
         reduced = self.kv_reduction is None or bool(self.suites)
         require(reduced, "kv_reduction", self.kv_reduction, "null without suites")
+        if self.kv_reduction is not None and self.kv_reduction.suites is not None:
+            check_choice("kv_reduction.suites", self.kv_reduction.suites, self.suites)
+
+    @property
+    def reduced_suites(self) -> list[str]:
+        """Those whose prompts the full model answers with its KV cache reduced."""
+        if self.kv_reduction is None:
+            return []
+        return list(self.suites) if self.kv_reduction.suites is None else self.kv_reduction.suites

@@ -129,6 +129,19 @@ def test_prompts_are_counted_by_length() -> None:
     }
 
 
+def test_reductions_may_be_asked_some_suites_alone() -> None:
+    reduction = dataclasses.replace(SEVEN.benchmarks.kv_reduction, suites=["needle"])
+    fewer = dataclasses.replace(SEVEN, benchmarks=dataclasses.replace(SEVEN.benchmarks, kv_reduction=reduction))
+    assert fewer.benchmarks.reduced_suites == ["needle"]
+    assert SEVEN.benchmarks.reduced_suites == list(SEVEN.benchmarks.suites)
+    assert all_prompts(fewer, ["needle"]) == dict.fromkeys((4096, 8192, 16384, 32768, 65536, 131072), 220)
+    wildcards = {"method": "snapkv", "budget": "longgen-sink"}
+    all_suites, needles = (request("answer_reduced", each, **wildcards).seconds for each in (SEVEN, fewer))
+    assert needles < all_suites / 2
+    with pytest.raises(ConfigError, match=r"kv_reduction.suites is \['squad'\]: allowed is at least one of needle"):
+        dataclasses.replace(SEVEN.benchmarks, kv_reduction=dataclasses.replace(reduction, suites=["squad"]))
+
+
 def test_packing_reads_all_that_it_is_told_to() -> None:
     found = request("pack")
     assert found.seconds == pytest.approx(60 + 40e9 / (16 * 2e5))

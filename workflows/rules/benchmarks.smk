@@ -19,6 +19,10 @@ REDUCED = (
     else []
 )
 INDEXES = expand(f"{ARTIFACTS}/prompts/{{suite}}.json", suite=SUITES)
+REDUCED_INDEXES = expand(
+    f"{ARTIFACTS}/prompts/{{suite}}.json",
+    suite=BENCHMARKS.reduced_suites if BENCHMARKS else [],
+)
 
 
 # What is there, made from the same, is kept: another length makes prompts of that length alone.
@@ -111,7 +115,7 @@ rule answer_reduced:
     input:
         model=f"{ARTIFACTS}/models/full",
         hybrid=f"{ARTIFACTS}/models/{{budget}}",
-        prompts=INDEXES,
+        prompts=REDUCED_INDEXES,
         gates=lambda wildcards: (
             rules.passkey_gates.output if wildcards.method == DUO_ATTENTION else []
         ),
@@ -173,7 +177,7 @@ use rule score as score_reduced with:
             shard=SHARDS,
             allow_missing=True,
         ),
-        prompts=INDEXES,
+        prompts=REDUCED_INDEXES,
     output:
         scores=f"{RESULTS}/benchmarks/full/{{reduced}}/scores.json",
         summary=f"{RESULTS}/benchmarks/full/{{reduced}}/summary.json",
