@@ -13,6 +13,7 @@ from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
 from longgen.reporting.contract import EXPERIMENT, KINDS, OF_VARIANTS, check_columns
+from longgen.reporting.from_benchmarks import with_benchmarks
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 
 
@@ -198,7 +199,7 @@ def open_run(name: str, results: Path | str = RESULTS) -> Run:
         ArtifactError: there are no results of that name, or one cannot be read.
     """
     folder = Path(results) / run_folder(name).relative_to(RESULTS)
-    return Run(name, folder, load_results(folder))
+    return Run(name, folder, with_benchmarks(load_results(folder)))
 
 
 def published_runs(results: Path | str = RESULTS) -> list[str]:

@@ -175,7 +175,7 @@ def test_csv_is_what_is_drawn(command: Path, tmp_path: Path) -> None:
     call("figures", "packed", "--only", "packing", "--results", str(command), "--output", str(tmp_path))
     data = FIGURES["packing"](open_run("packed", command)).data
     read = pd.read_csv(tmp_path / "packed/packing.csv", keep_default_na=False, na_values=[""])
-    pd.testing.assert_frame_equal(read, data, check_dtype=False, check_exact=True)
+    pd.testing.assert_frame_equal(read, data, check_dtype=False, rtol=1e-11, atol=0)
 
 
 def test_a_packing_beside_an_experiment(tmp_path: Path) -> None:

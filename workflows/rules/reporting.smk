@@ -28,7 +28,14 @@ RUN_RESULTS = [
     if part
 ]
 # The figures of an experiment compare what was trained, evaluated and measured; those of benchmarks stand by themselves.
-COMPLETE = EXPERIMENT.base and EXPERIMENT.evaluation and EXPERIMENT.profiling
+# Where there is no evaluation, needles and perplexity of benchmarks' own data are one.
+ASKED = (
+    "needle" in SUITES and SUITES["needle"].data_root and LONG_TEXT and LONG_TEXT.text
+)
+COMPLETE = (EXPERIMENT.evaluation or ASKED) and EXPERIMENT.profiling
+ASKED_REDUCED = (
+    not EXPERIMENT.evaluation and REDUCED and "needle" in BENCHMARKS.reduced_suites
+)
 # Benchmarks whose own averages there are: those of some tasks alone would be none.
 AVERAGED = [name for name in SUITES if name == "needle" or SUITES[name].tasks is None]
 OF_BENCHMARKS = {
@@ -43,12 +50,12 @@ TABLES_OF_BENCHMARKS = {
 }
 FIGURES_MADE = [
     *(FIGURE_NAMES if COMPLETE else ()),
-    *(REDUCTION_FIGURE_NAMES if COMPLETE and BUDGETS else ()),
+    *(REDUCTION_FIGURE_NAMES if COMPLETE and (BUDGETS or ASKED_REDUCED) else ()),
     *(name for name, part in OF_BENCHMARKS.items() if part),
 ]
 TABLES_MADE = [
     *(TABLE_NAMES if COMPLETE else ()),
-    *(REDUCTION_TABLE_NAMES if COMPLETE and BUDGETS else ()),
+    *(REDUCTION_TABLE_NAMES if COMPLETE and (BUDGETS or ASKED_REDUCED) else ()),
     *(name for name, part in TABLES_OF_BENCHMARKS.items() if part),
 ]
 
