@@ -176,7 +176,7 @@ def _experiment_request(config: Path, variant: str) -> dict[str, Any]:
     experiment = load_experiment(config)
     chosen, extension = experiment.variant(variant), experiment.extension
     return {
-        "layout": chosen.layout,
+        "layout": chosen.probed or chosen.layout,
         "pattern": chosen.pattern,
         "rope": extension.rope,
         "rope_theta": extension.rope_theta if extension.rope == "abf" else None,

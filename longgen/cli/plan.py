@@ -103,6 +103,10 @@ def plan(
         Path | None, typer.Option(help="Plan all variants of this experiment instead, in its own dtype.")
     ] = None,
     output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None,
+    probe: Annotated[
+        list[Path] | None,
+        typer.Option(help="With --output: record of `longgen probe`, for variants that it places; repeat for several."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object per line instead of a table.")] = False,
 ) -> None:
     """Predict KV cache, FLOPs and ideal speed-ups over full attention; `plan train`: memory and time of training;
@@ -139,13 +143,15 @@ def plan(
             names = option_names(asked) or "--config"
             raise ConfigError(f"{names} given before {context.invoked_subcommand}: allowed are options after it")
         return
+    if probe and not output:
+        raise ConfigError(f"--probe is {', '.join(map(str, probe))}: allowed is one with --output, which has layouts")
     if output and not config:
         raise ConfigError(f"--output is '{output}': allowed is a path with --config only")
     if kv_budget is not None and not config:
         rows = budget_rows(asked)
         tables: tuple[Callable[[list[dict[str, Any]], str], None], ...] = (print_budget,)
     else:
-        rows = _plan_experiment(config, output, asked) if config else _plan_model(asked)
+        rows = _plan_experiment(config, output, probe or [], asked) if config else _plan_model(asked)
         tables = (print_plans, print_inference, print_expected)
     if as_json:
         for row in rows:
@@ -181,17 +187,21 @@ def _plan_model(asked: dict[str, Any]) -> list[dict[str, Any]]:
     return more_columns(asked, shape, layout, pattern, rows)
 
 
-def _plan_experiment(config: Path, output: Path | None, asked: dict[str, Any]) -> list[dict[str, Any]]:
+def _plan_experiment(
+    config: Path, output: Path | None, probes: list[Path], asked: dict[str, Any]
+) -> list[dict[str, Any]]:
     """One row per variant and length of an experiment; written to ``output`` as a results file of kind ``plan``."""
     from longgen.config import load_experiment
     from longgen.planner import experiment_records, experiment_settings
+    from longgen.probing.layouts import read_probe
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 
     refuse_beside_config(asked)
     experiment = load_experiment(config)
-    settings, records = experiment_settings(experiment), experiment_records(experiment)
+    records = experiment_records(experiment)
     if output:
+        settings = experiment_settings(experiment, [read_probe(path) for path in probes])
         lengths = sorted({record["length"] for record in records})
         origin = provenance({"settings": settings, "lengths": lengths}, experiment.seed)
         save_result(output, Result("plan", experiment.name, records, origin, settings=settings))

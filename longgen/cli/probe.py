@@ -19,18 +19,20 @@ from longgen.cli.options import (
     Stride,
     Threads,
     given,
+    option_names,
     sparse_pattern,
     torch_dtype,
     use_threads,
 )
 from longgen.errors import ConfigError
-from longgen.layout import HEADS, PLACEMENTS
+from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
 from longgen.units import seconds_of_minutes
 
 if TYPE_CHECKING:
-    from longgen.probing.session import Findings
+    from longgen.probing.session import Findings, Request
 
 _PROMPTS, _SEARCH = "Prompts", "Search"
+_BESIDE_CONFIG = ("model", "config", "output", "layouts", "by", "threads", "minutes")
 
 
 class By(StrEnum):
@@ -41,6 +43,7 @@ class By(StrEnum):
 
 
 def probe(
+    context: typer.Context,
     model: Annotated[
         Path,
         typer.Argument(metavar="MODEL", help="Folder of a checkpoint, converted or not.", show_default=False),
@@ -49,6 +52,10 @@ def probe(
         str, typer.Option(help="Of the run: the record is OUTPUT/NAME/probe.json, by heads probe-heads.json.")
     ] = "probe",
     output: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = Path("results"),
+    config: Annotated[
+        Path | None,
+        typer.Option(help="Take name, prompts, pattern and the rest from this configuration's `probe`."),
+    ] = None,
     layouts: Annotated[
         Path | None, typer.Option(help="Folder for layout files.", show_default="artifacts/NAME/layouts")
     ] = None,
@@ -120,36 +127,78 @@ def probe(
     for each in placement or ():
         if each not in PLACEMENTS and each != HEADS:
             raise ConfigError(f"--placement is {each!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}")
-    computed = str(torch_dtype(dtype, device)).removeprefix("torch.")
     use_threads(threads)
 
     from longgen.hardware import require_gpu
-    from longgen.probing.records import probe_result, record_name, write_layouts
+    from longgen.probing.layouts import record_name
+    from longgen.probing.records import probe_result, write_layouts
     from longgen.probing.search import default_placements
     from longgen.probing.session import Request, probe_model
     from longgen.results import check_run_name, save_result
 
-    require_gpu("--device", device)
-    path = output / check_run_name(name) / record_name(by_heads)
-    request = Request(
-        model=model,
-        pattern=sparse_pattern(asked) if asked else None,
-        text=text,
-        length=length,
-        prompts=prompts,
-        facts=facts,
-        full_layers=full_layers,
-        candidates=candidates or None,
-        by_heads=by_heads,
-        placements=tuple(placement or default_placements(by_heads)),
-        dtype=computed,
-        device=device,
-        seed=seed,
-    )
+    if config is not None:
+        _refuse_beside_config(context)
+        name, request = _experiment_request(config, model, by_heads)
+    else:
+        request = Request(
+            model=model,
+            pattern=sparse_pattern(asked) if asked else None,
+            text=text,
+            length=length,
+            prompts=prompts,
+            facts=facts,
+            full_layers=full_layers,
+            candidates=candidates or None,
+            by_heads=by_heads,
+            placements=tuple(placement or default_placements(by_heads)),
+            dtype=_dtype_name(dtype, device),
+            device=device,
+            seed=seed,
+        )
+    require_gpu("--device", request.device)
+    path = output / check_run_name(name) / record_name(PROBED_HEADS if by_heads else PROBED)
     found = probe_model(request, path.with_suffix(".measurements.jsonl"), deadline)
     save_result(path, probe_result(name, request, found))
     written = write_layouts(layouts or Path("artifacts") / name / "layouts", found)
     _print_summary(path, written, found)
+
+
+def _dtype_name(dtype: str, device: str) -> str:
+    return str(torch_dtype(dtype, device)).removeprefix("torch.")
+
+
+def _refuse_beside_config(context: typer.Context) -> None:
+    sources = {name: context.get_parameter_source(name) for name in context.params if name not in _BESIDE_CONFIG}
+    beside = {name: True for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    if beside:
+        raise ConfigError(
+            f"{option_names(beside)} given with --config: allowed is one or the other, since the file says it all"
+        )
+
+
+def _experiment_request(config: Path, model: Path, by_heads: bool) -> tuple[str, Request]:
+    """Name of the run, and what its configuration asks of the base model in ``model``."""
+    from longgen.config import load_experiment, needed
+    from longgen.probing.search import default_placements
+    from longgen.probing.session import Request
+
+    experiment = load_experiment(config)
+    settings = needed(experiment.probe, "probe")
+    return experiment.name, Request(
+        model=model,
+        pattern=experiment.probe_pattern,
+        text=settings.text,
+        length=settings.length,
+        prompts=settings.prompts,
+        facts=settings.facts,
+        full_layers=str(settings.full_layers),
+        candidates=settings.candidates,
+        by_heads=by_heads,
+        placements=default_placements(by_heads),
+        dtype=_dtype_name(settings.dtype, settings.device),
+        device=settings.device,
+        seed=experiment.seed,
+    )
 
 
 def _print_summary(path: Path, written: list[Path], found: Findings) -> None:

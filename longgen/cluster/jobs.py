@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from longgen.cluster import benchmarks, data, evaluation, training
+from longgen.cluster import benchmarks, data, evaluation, probing, training
 from longgen.cluster.asked import Asked
 from longgen.cluster.request import JobRequest
 from longgen.config import Experiment, SetupSettings
 from longgen.errors import ConfigError
 from longgen.evaluation.names import DUO_ATTENTION
+from longgen.layout import PROBED
 
 # rule -> what its job asks for; all rules of the workflow but those in `LOCAL_RULES`, in the order of a run
 REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
@@ -17,6 +18,7 @@ REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
     "pack": data.pack,
     "rows": data.rows,
     "base": training.base,
+    "probe": probing.probe,
     "convert": data.convert,
     "extend": training.extend,
     "evaluate": evaluation.evaluate,
@@ -94,6 +96,7 @@ def submitted_jobs(experiment: Experiment, variants: Sequence[str]) -> dict[str,
     jobs["base"] = [{}] if experiment.base else []
     generated = {"base": experiment.base is not None, "extension": experiment.extension.packed is None}
     jobs["rows"] = [{"stage": stage} for stage, made in generated.items() if made]
+    jobs["probe"] = [{"heads": name.removeprefix(PROBED)} for name in experiment.probed_placements]
     jobs["convert"] = jobs["extend"] = each
     jobs["profile"] = [{}] if experiment.profiling else []
     _add_evaluation(jobs, experiment, each)

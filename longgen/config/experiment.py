@@ -14,13 +14,14 @@ from longgen.config.parts import (
     DataSettings,
     EvaluationSettings,
     ModelSettings,
+    ProbeSettings,
     ProfilingSettings,
     VariantSettings,
     check_choice,
 )
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
-from longgen.layout import Layout, make_layout
+from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.results import check_run_name
 from longgen.strict import build, load_configuration, require
@@ -30,7 +31,18 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True)
 class Variant:
-    """A variant resolved for a model: what conversion, planner and profiler need."""
+    """A variant resolved for a model: what conversion, planner and profiler need.
+
+    Attributes:
+        name: under ``variants``.
+        layout: what stays full; where that is ``probed``, another layout with as many full layers, or heads: costs
+            depend on their number alone.
+        pattern: of sparse layers.
+        placement: as configured.
+        pattern_name: under ``patterns``, or ``none``.
+        training_attention: as configured.
+        probed: what to ask of the record of a probe, such as ``probed:1/6``; None where the layout is known.
+    """
 
     name: str
     layout: Layout
@@ -38,6 +50,7 @@ class Variant:
     placement: str
     pattern_name: str
     training_attention: str = "full"
+    probed: str | None = field(default=None, repr=False)  # placement and layout say it, and are in fingerprints already
 
 
 @dataclass(frozen=True)
@@ -53,6 +66,7 @@ class Experiment:
         default_variants: those of a run that selects none.
         data: the text of the base model, of generated rows and of evaluation.
         base: how the base model is trained, unless it is a checkpoint.
+        probe: which layers of the base model need full attention; null: not asked.
         evaluation: null: not evaluated.
         profiling: null: not measured.
         benchmarks: null: none is asked.
@@ -70,6 +84,7 @@ class Experiment:
     default_variants: list[str]
     data: DataSettings | None = None
     base: TrainingSettings | None = None
+    probe: ProbeSettings | None = None
     evaluation: EvaluationSettings | None = None
     profiling: ProfilingSettings | None = None
     benchmarks: BenchmarksSettings | None = None
@@ -86,6 +101,7 @@ class Experiment:
             self._check_pattern(name)
         for name in self.variants:
             self.variant(name)
+        self._check_probe()
         self._check_lengths()
         self._check_stages()
 
@@ -93,6 +109,22 @@ class Experiment:
     def base_length(self) -> int:
         """Length at which the base model was trained, in tokens."""
         return self.base.max_length if self.base else self.model.max_position_embeddings or 0
+
+    @property
+    def probed_placements(self) -> tuple[str, ...]:
+        """What a probe has to choose: ``probed`` and ``probed-heads``, as variants ask; with no such variant the first,
+        if there is a ``probe`` at all.
+        """
+        if self.probe is None:
+            return ()
+        asked = {settings.placement for settings in self.variants.values()}
+        return tuple(name for name in (PROBED, PROBED_HEADS) if name in asked) or (PROBED,)
+
+    @property
+    def probe_pattern(self) -> SparsePattern:
+        """The pattern with which the base model is probed."""
+        name = needed(self.probe, "probe").pattern or next(iter(self.patterns))
+        return self.patterns[name]
 
     @property
     def stages(self) -> dict[str, TrainingSettings]:
@@ -155,6 +187,24 @@ class Experiment:
                 f"allowed is 0, or a number with a multiple within {first}..{last}"
             )
 
+    def _check_probe(self) -> None:
+        for name, settings in self.variants.items():
+            fits = settings.placement not in (PROBED, PROBED_HEADS) or self.probe is not None
+            require(fits, f"variants.{name}.placement", settings.placement, "one without a probe, or give a `probe`")
+            # which heads they are would change what staggered ones cost
+            fits = settings.placement != PROBED_HEADS or not self.variant(name).pattern.staggered
+            require(fits, f"variants.{name}.pattern", settings.pattern, "one that is not staggered with probed-heads")
+        if self.probe is not None:
+            names = ", ".join(self.patterns)
+            require(self.probe.pattern in (None, *self.patterns), "probe.pattern", self.probe.pattern, f"null, {names}")
+            longest = self.base_length
+            allowed = f"at most {longest}, the length of the base model"
+            require(self.probe.length <= longest, "probe.length", self.probe.length, allowed)
+            try:
+                count_full_layers(self.model.num_hidden_layers, self.probe.full_layers)
+            except ConfigError as error:
+                raise ConfigError(f"probe.{error}") from None
+
     def _check_lengths(self) -> None:
         sizes = {name: pattern.block_size for name, pattern in self.patterns.items()}
         checked = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
@@ -182,7 +232,8 @@ class Experiment:
         key = f"variants.{name}"
         try:
             layers, kv_heads = self.model.num_hidden_layers, self.model.num_key_value_heads
-            layout = make_layout(layers, settings.full_layers, settings.placement, kv_heads)
+            known = {PROBED: "middle", PROBED_HEADS: HEADS}.get(settings.placement, settings.placement)
+            layout = make_layout(layers, settings.full_layers, known, kv_heads)
         except ConfigError as error:
             raise ConfigError(f"{key}.{error}") from None
         pattern_name = settings.pattern
@@ -193,7 +244,8 @@ class Experiment:
         require(fits, f"{key}.training_attention", trained, "full unless all layers are")
         # a full model has no sparse layer, but its config carries a pattern all the same
         pattern = next(iter(self.patterns.values())) if pattern_name is None else self.patterns[pattern_name]
-        return Variant(name, layout, pattern, settings.placement, pattern_name or "none", trained)
+        probed = f"{settings.placement}:{settings.full_layers}" if known != settings.placement else None
+        return Variant(name, layout, pattern, settings.placement, pattern_name or "none", trained, probed)
 
     def setup_named(self, name: str | None) -> SetupSettings:
         """The set-up called ``name``, or the configuration's own choice. Raises ConfigError if unknown."""

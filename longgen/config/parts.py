@@ -8,7 +8,7 @@ from typing import Literal
 
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.names import KV_REDUCTIONS
-from longgen.layout import HEADS, PLACEMENTS
+from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
 from longgen.strict import require
 
 # What trains, evaluates and measures.
@@ -98,7 +98,8 @@ class VariantSettings:
     """A hybrid: how many layers stay full, where, and the pattern of the others (a name under ``patterns``).
 
     ``training_attention: shifted`` trains full layers with LongLoRA's shifted groups of tokens instead
-    (`longgen.modeling.shifted`); what is evaluated has full attention.
+    (`longgen.modeling.shifted`); what is evaluated has full attention. Placements ``probed`` and ``probed-heads`` are
+    the choice of `longgen probe` on the base model, as ``probe`` of the experiment sets it.
     """
 
     full_layers: int | float | str
@@ -107,8 +108,41 @@ class VariantSettings:
     training_attention: Literal["full", "shifted"] = "full"
 
     def __post_init__(self) -> None:
-        placements = (*PLACEMENTS, HEADS)
+        placements = (*PLACEMENTS, HEADS, PROBED, PROBED_HEADS)
         require(self.placement in placements, "placement", self.placement, ", ".join(placements))
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """How `longgen probe` asks the base model which of its layers need full attention; its defaults.
+
+    Attributes:
+        length: tokens of a prompt.
+        prompts: how many.
+        facts: in each.
+        text: a .txt file or a folder of them; null: Python's standard library and manual.
+        pattern: of the sparse layers, a name under ``patterns``; null: the first.
+        full_layers: how many are chosen greedily.
+        candidates: the highest ranked layers among which they are chosen; null: all.
+        device: that computes.
+        dtype: of weights and activations.
+    """
+
+    length: int = 2048
+    prompts: int = 8
+    facts: int = 8
+    text: str | None = None
+    pattern: str | None = None
+    full_layers: int | float | str = "1/3"
+    candidates: int | None = 12
+    device: Device = "cpu"
+    dtype: Dtype = "float32"
+
+    def __post_init__(self) -> None:
+        for name, least in (("length", 1), ("prompts", 2), ("facts", 1)):
+            require(getattr(self, name) >= least, name, getattr(self, name), f"a whole number >= {least}")
+        fits = self.candidates is None or self.candidates >= 1
+        require(fits, "candidates", self.candidates, "a whole number >= 1, or null for all")
 
 
 @dataclass(frozen=True)

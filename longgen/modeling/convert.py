@@ -99,10 +99,12 @@ def convert_checkpoint(
     origin = open_source(source, revision, CAST_DTYPES.get(dtype or ""))
     _check_destination(destination, origin)
     base = base_config(origin, drop_sliding_window)
+    wants_probe = isinstance(layout, str) and is_probed(layout)
+    if (probe is not None) != wants_probe:
+        wanted = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"
+        shown = layout.kinds() if isinstance(layout, Layout) else layout
+        raise ConfigError(f"layout is {shown!r}: allowed is {wanted} (`longgen probe` makes it)")
     if isinstance(layout, str):
-        if (probe is not None) != is_probed(layout):
-            wanted = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"
-            raise ConfigError(f"layout is {layout!r}: allowed is {wanted} (`longgen probe` makes it)")
         if probe is not None:
             layout = _probed_layout(probe, layout, origin, base)
         else:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.predictions import make_plan
+from longgen.probing.layouts import ProbeRecord, probed_layout
 from longgen.shapes import ModelShape
 
 if TYPE_CHECKING:
@@ -34,16 +36,29 @@ def experiment_lengths(experiment: Experiment) -> list[int]:
     return sorted(lengths)
 
 
-def experiment_settings(experiment: Experiment) -> dict[str, Any]:
-    """What a results file of kind ``plan`` says about the experiment besides the predictions, as plain data."""
+def experiment_settings(experiment: Experiment, probes: Sequence[ProbeRecord] = ()) -> dict[str, Any]:
+    """What a results file of kind ``plan`` says about the experiment besides the predictions, as plain data.
+
+    Args:
+        experiment: the configuration.
+        probes: records of probes of its base model, for variants whose layouts these say.
+
+    Raises:
+        ConfigError: such a record is missing, or of another model.
+    """
     variants = {name: experiment.variant(name) for name in experiment.variants}
+    size = (experiment.model.num_hidden_layers, experiment.model.num_key_value_heads)
+    layouts = {
+        name: probed_layout(variant.probed, probes, *size) if variant.probed else variant.layout
+        for name, variant in variants.items()
+    }
     return {
         "model": asdict(experiment_shape(experiment)),
         "trained_length": experiment.extension.max_length,
         "base_length": experiment.base_length,
         "variants": {
             name: {
-                "layout": variant.layout.kinds(),
+                "layout": layouts[name].kinds(),
                 "pattern": variant.pattern.to_dict(),
                 "pattern_name": variant.pattern_name,
                 "placement": variant.placement,

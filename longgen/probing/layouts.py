@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +32,12 @@ def layout_key(layout: Layout) -> str:
         return WORDS[flags][0] if isinstance(flags, bool) else f"[{''.join(WORDS[flag][0] for flag in flags)}]"
 
     return "".join(letters(flags) for flags in flags_of(layout))
+
+
+def layer_evaluations(layouts: Sequence[Layout]) -> int:
+    """How many layers of one prompt `SharedPasses.run` computes for ``layouts``: distinct beginnings of them."""
+    rows = [flags_of(layout) for layout in layouts]
+    return len({row[:depth] for row in rows for depth in range(1, len(row) + 1)})
 
 
 class Unit(NamedTuple):
@@ -82,6 +88,25 @@ class Units:
             return Layout(tuple(Unit(layer) in chosen for layer in range(self.num_layers)))
         heads = range(self.num_kv_heads)
         return Layout(tuple(tuple(Unit(layer, head) in chosen for head in heads) for layer in range(self.num_layers)))
+
+
+def record_name(placement: str) -> str:
+    """Name of the results file that says where ``probed`` or ``probed-heads`` are: a run may hold both."""
+    return f"probe{placement.removeprefix(PROBED)}.json"
+
+
+def probed_layout(text: str, records: Sequence[ProbeRecord], num_layers: int, num_kv_heads: int) -> Layout:
+    """The layout that ``text`` asks for of the one of ``records`` that is by layers, or by heads, as it is.
+
+    Raises:
+        ConfigError: there is none, or as `ProbeRecord.layout`.
+    """
+    by_heads = text.partition(":")[0] == PROBED_HEADS
+    for record in records:
+        if record.units.by_heads == by_heads:
+            return record.layout(text, num_layers, num_kv_heads)
+    by = BY[PROBED_HEADS if by_heads else PROBED]
+    raise ConfigError(f"layout is {text!r}: allowed is that with --probe, the record of a probe by {by} (`{MADE_BY}`)")
 
 
 def is_probed(text: str) -> bool:

@@ -27,12 +27,6 @@ class Losses(NamedTuple):
     text: float
 
 
-def layer_evaluations(layouts: Sequence[Layout]) -> int:
-    """How many layers of one prompt `SharedPasses.run` computes for ``layouts``: distinct beginnings of them."""
-    rows = [flags_of(layout) for layout in layouts]
-    return len({row[:depth] for row in rows for depth in range(1, len(row) + 1)})
-
-
 class _Arrived(Exception):  # noqa: N818 - no error: it ends a forward pass before its first layer
     pass
 

@@ -16,11 +16,6 @@ from longgen.provenance import provenance
 from longgen.results import Result
 
 
-def record_name(by_heads: bool) -> str:
-    """Name of the results file: a run may hold a probe by layers and one by heads."""
-    return f"probe{'-heads' if by_heads else ''}.json"
-
-
 def probe_result(run: str, request: Request, found: Findings) -> Result:
     """The results file of a probe: a record for every set of full layers, with the losses of every prompt."""
     settings = {

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from longgen.layout import HEADS, Layout, count_full_layers, make_layout
-from longgen.probing.layouts import Unit, Units
+from longgen.probing.layouts import Unit, Units, layer_evaluations
 
 # Measures layouts and returns [layouts, prompts] float64: the loss of the answers, in nats per token.
 Measure = Callable[[Sequence[Layout]], np.ndarray]
@@ -118,6 +118,22 @@ def most_evaluations_of_greedy(units: Units, groups: Sequence[Group], steps: int
         left = depths[step:]
         total += max(left) + sum(units.num_layers - depth for depth in left)
     return total
+
+
+def candidate_count(units: Units, full_layers: int, candidates: int | None) -> int:
+    """How many groups are candidates: at least as many as are chosen, and all where ``candidates`` is None."""
+    return units.num_layers if candidates is None else min(max(candidates, full_layers), units.num_layers)
+
+
+def most_forward_passes(
+    units: Units, placements: Sequence[str], full_layers: int, candidates: int | None = None
+) -> int:
+    """How many forward passes of a prompt a whole probe takes at most, as layers may be chosen."""
+    groups = grouped(units.all, units.per_layer, candidate_count(units, full_layers, candidates))
+    curves = curve_sets(units, units.all, placements, full_layers)
+    ranking = layer_evaluations([each.layout for each in single_sets(units)])
+    choice = most_evaluations_of_greedy(units, groups, full_layers)
+    return -(-(ranking + choice) // units.num_layers) + len(curves)
 
 
 def share_name(share: str) -> str:

@@ -167,8 +167,7 @@ def _search(
     session: _Session, units: Units, full_layers: int, request: Request
 ) -> tuple[list[Unit], list[Group], list[MeasuredSet], list[Unit]]:
     """The ranking, the candidates, all sets, and the units that the greedy choice has."""
-    count = units.num_layers if request.candidates is None else max(request.candidates, full_layers)
-    count = min(count, units.num_layers)
+    count = search.candidate_count(units, full_layers, request.candidates)
     single = search.single_sets(units)
     session.announce(units, [each.layout for each in single], request.placements, full_layers, count)
     ranked = search.rank(units, session.stage("ranking"))

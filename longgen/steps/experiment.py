@@ -34,8 +34,8 @@ def experiment_steps(
         discard_models: a model is deleted when it is evaluated.
 
     Raises:
-        ConfigError: what only the workflow does is asked for: packed rows, checkpoints of others, benchmarks, several
-            processes.
+        ConfigError: what only the workflow does is asked for: packed rows, checkpoints of others, benchmarks, a probe,
+            several processes.
     """
     _check(experiment, setup)
     made = _Steps(experiment, str(config), variants, setup, results, artifacts, str(threads), discard_models)
@@ -53,6 +53,7 @@ def _check(experiment: Experiment, setup: str) -> None:
     for name, stage in experiment.stages.items():
         require(stage.packed is None, f"{name}.packed", stage.packed, f"null: {elsewhere}")
     require(experiment.benchmarks is None, "benchmarks", "given", f"null: {elsewhere}")
+    require(experiment.probe is None, "probe", "given", f"null: {elsewhere}")
     processes = experiment.setup_named(setup).processes
     require(processes in (None, 1), f"setups.{setup}.processes", processes, f"1 or null: {elsewhere}")
 

@@ -13,8 +13,8 @@ from longgen.errors import ArtifactError
 from longgen.layout import Layout, make_layout
 from longgen.modeling.configuration import head_groups_of
 from longgen.pattern import SparsePattern
-from longgen.probing.layouts import Units
-from longgen.probing.passes import Losses, SharedPasses, layer_evaluations
+from longgen.probing.layouts import Units, layer_evaluations
+from longgen.probing.passes import Losses, SharedPasses
 from longgen.probing.prompts import Prompt
 from longgen.probing.search import single_sets
 from tests.modeling.models import tiny_hybrid, tokens

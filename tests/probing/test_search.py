@@ -14,8 +14,8 @@ from longgen.layout import Layout, make_layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.probing import search
-from longgen.probing.layouts import Unit, Units, layout_key
-from longgen.probing.passes import SharedPasses, layer_evaluations
+from longgen.probing.layouts import Unit, Units, layer_evaluations, layout_key
+from longgen.probing.passes import SharedPasses
 from longgen.probing.prompts import Prompt
 from longgen.probing.store import open_store
 from tests.modeling.models import tokens

@@ -20,6 +20,7 @@ from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
     BENCHMARK_TABLE_NAMES,
     FIGURE_NAMES,
+    PROBE_FIGURE_NAMES,
     REDUCTION_FIGURE_NAMES,
     REDUCTION_TABLE_NAMES,
     TABLE_NAMES,
@@ -278,7 +279,7 @@ def test_a_browser_without_a_network_shows_the_report_without_an_error(report, t
 
 def test_every_figure_and_table_of_the_pipeline_has_a_caption():
     names = {*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_FIGURE_NAMES, *REDUCTION_TABLE_NAMES}
-    names |= {*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES}
+    names |= {*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES, *PROBE_FIGURE_NAMES}
     assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*names, "workflow"}
 
 

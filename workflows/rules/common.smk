@@ -11,7 +11,9 @@ from longgen.cluster import RESOURCES, deciding, job_request, selected_variants
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.evaluation.names import DUO_ATTENTION
+from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
+from longgen.probing.layouts import BY, record_name
 from longgen.provenance import fingerprint
 
 for key in config:
@@ -118,6 +120,11 @@ REDUCTION = EXPERIMENT.evaluation and EXPERIMENT.evaluation.kv_reduction
 BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_of]
 
 
+# Records of the base model's probes: what variants need, or the configuration asks for.
+PROBES = [f"{RESULTS}/{record_name(name)}" for name in EXPERIMENT.probed_placements]
+
+
 wildcard_constraints:
+    heads="|-heads",
     variant="|".join(EXPERIMENT.variants),
     stage="base|extension",

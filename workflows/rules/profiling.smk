@@ -1,4 +1,6 @@
 rule plan:
+    input:
+        PROBES,
     output:
         f"{RESULTS}/plan.json",
     log:
@@ -7,8 +9,9 @@ rule plan:
         config=CONFIG,
         settings=settings("model", "patterns", "variants", "evaluation", "profiling"),
         lengths=(EXPERIMENT.base_length, EXPERIMENT.extension.max_length),
+        probes=options(probe=PROBES),
     shell:
-        "longgen plan --config {params.config} --output {output} 2> >(tee {log} >&2)"
+        "longgen plan --config {params.config} --output {output} {params.probes} 2> >(tee {log} >&2)"
 
 
 # Reserves every core of this invocation, and on Slurm the node, so that nothing runs beside it; measures on those of `profiling.threads`.

@@ -1,5 +1,6 @@
 from longgen.reporting import (
     FIGURE_NAMES,
+    PROBE_FIGURE_NAMES,
     REDUCTION_FIGURE_NAMES,
     REDUCTION_TABLE_NAMES,
     TABLE_NAMES,
@@ -26,7 +27,7 @@ RUN_RESULTS = [
     expand(pattern, variant=VARIANTS, budget=BUDGETS, reduced=REDUCED)
     for pattern, part in WANTED.items()
     if part
-]
+] + [PROBES]
 # The figures of an experiment compare what was trained, evaluated and measured; those of benchmarks stand by themselves.
 # Where there is no evaluation, needles and perplexity of benchmarks' own data are one.
 ASKED = (
@@ -52,6 +53,7 @@ FIGURES_MADE = [
     *(FIGURE_NAMES if COMPLETE else ()),
     *(REDUCTION_FIGURE_NAMES if COMPLETE and (BUDGETS or ASKED_REDUCED) else ()),
     *(name for name, part in OF_BENCHMARKS.items() if part),
+    *(PROBE_FIGURE_NAMES if PROBES else ()),
 ]
 TABLES_MADE = [
     *(TABLE_NAMES if COMPLETE else ()),

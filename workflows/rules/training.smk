@@ -28,9 +28,39 @@ rule base:
 CHECKPOINT = EXPERIMENT.model.checkpoint
 
 
-rule convert:
+# Which layers of the base model need full attention; an interrupted one goes on where it was.
+rule probe:
     input:
         [] if CHECKPOINT else rules.base.output.model,
+    output:
+        f"{RESULTS}/probe{{heads}}.json",
+    log:
+        f"{ARTIFACTS}/logs/probe{{heads}}.log",
+    threads: 2
+    resources:
+        **requested("probe"),
+    params:
+        config=CONFIG,
+        settings=settings("model", "probe", "patterns", "seed"),
+        source=lambda wildcards, input: CHECKPOINT or input[0],
+        by=lambda wildcards: BY[PROBED + wildcards.heads],
+        layouts=f"{ARTIFACTS}/layouts",
+        results=Path(RESULTS).parent,
+    shell:
+        "longgen probe {params.source} --config {params.config} --by {params.by} --output {params.results}"
+        " --layouts {params.layouts} --threads {resources.cpus} 2> >(tee {log} >&2)"
+
+
+def probe_of(wildcards):
+    """The record that says which layers of a variant are full, where a probe chooses them."""
+    placement = EXPERIMENT.variant(wildcards.variant).placement
+    return f"{RESULTS}/{record_name(placement)}" if placement in BY else []
+
+
+rule convert:
+    input:
+        model=[] if CHECKPOINT else rules.base.output.model,
+        probe=probe_of,
     output:
         temp(directory(f"{ARTIFACTS}/converted/{{variant}}")),
     log:
@@ -46,12 +76,13 @@ rule convert:
             EXPERIMENT.extension.max_length,
         ),
         variant=lambda wildcards: variant_settings(wildcards.variant),
-        source=lambda wildcards, input: CHECKPOINT or input[0],
+        source=lambda wildcards, input: CHECKPOINT or input.model,
+        probe=lambda wildcards, input: options(probe=input.probe or None),
         # of a checkpoint the weights are kept in the dtype that computes
         dtype=f"--dtype {EXPERIMENT.extension.dtype}" if CHECKPOINT else "",
     shell:
         "longgen convert {params.source} {output} --config {params.config}"
-        " --variant {wildcards.variant} {params.dtype} --overwrite 2> >(tee {log} >&2)"
+        " --variant {wildcards.variant} {params.dtype} {params.probe} --overwrite 2> >(tee {log} >&2)"
 
 
 # One thread each: two variants side by side use two cores better than one after the other with two threads.
