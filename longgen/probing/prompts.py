@@ -19,7 +19,7 @@ from longgen.pattern import SparsePattern
 # Our choices. Facts of one statement: where it stands decides whether a sparse layer sees it.
 KINDS = ("number", "place", "words", "setting")
 TEXT_TOKENS = 256  # of a prompt, whose loss is that on plain text
-MOST_DOCUMENTS = 256  # that are read
+MOST_DOCUMENTS = 64  # that are read
 _MOST_DRAWS = 200  # of places for the statements
 
 

@@ -187,6 +187,17 @@ def test_time_that_is_over_ends_it_with_75_and_it_goes_on(place, record, tmp_pat
     assert outcome(tmp_path / "tiny/probe.json")[0] == outcome(record)[0]
 
 
+def test_without_text_it_reads_what_every_machine_has(place, tmp_path):
+    given = words(place, tmp_path, "--full-layers", "0", "--placement", "middle")
+    at = given.index("--text")
+    said = call(*given[:at], *given[at + 2 :])
+    settings = load_result(tmp_path / "tiny/probe.json").settings
+    assert settings["text"] == "stand-in: python-stdlib and pydoc-topics"
+    assert settings["stand_in"]
+    assert "all full: " in said
+    assert "all sparse: " in said
+
+
 def test_measurements_of_another_pattern_or_model_are_not_taken_for_its_own(place, record, tmp_path):
     given = words(place, tmp_path, "--full-layers", "1")
     call(*given)
