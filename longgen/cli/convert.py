@@ -175,6 +175,8 @@ def _experiment_request(config: Path, variant: str) -> dict[str, Any]:
 
     experiment = load_experiment(config)
     chosen, extension = experiment.variant(variant), experiment.extension
+    if not chosen.trained:
+        return {"layout": chosen.probed or chosen.layout, "pattern": chosen.pattern}
     return {
         "layout": chosen.probed or chosen.layout,
         "pattern": chosen.pattern,

@@ -94,12 +94,13 @@ def run_storage(experiment: Experiment, setup: SetupSettings, variants: Sequence
     generated = [stage for stage, settings in experiment.stages.items() if settings.packed is None]
     stored["generated rows"] = GENERATED_TOKEN_BYTES * sum(stage_tokens(experiment, stage) for stage in generated)
     models = len(variants) + (experiment.base is not None)
-    stored["converted models, until they are trained"] = len(variants) * first.model_bytes
+    trained = sum(experiment.variant(name).trained for name in variants)
+    stored["converted models, until they are trained"] = trained * first.model_bytes
     stored["models"] = models * first.model_bytes
     # while a checkpoint is written those before it are kept
     kept = 1 + experiment.extension.keep_checkpoints
     checkpoint = checkpoint_bytes(training_plans(first, "extension")[0])
-    stored["checkpoints, until they are trained"] = len(variants) * kept * checkpoint
+    stored["checkpoints, until they are trained"] = trained * kept * checkpoint
     if experiment.benchmarks is not None:
         prompts = all_prompts(experiment)
         stored["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())

@@ -20,6 +20,7 @@ REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
     "base": training.base,
     "probe": probing.probe,
     "convert": data.convert,
+    "untrained": data.convert,
     "extend": training.extend,
     "evaluate": evaluation.evaluate,
     "gates": evaluation.gates,
@@ -97,7 +98,8 @@ def submitted_jobs(experiment: Experiment, variants: Sequence[str]) -> dict[str,
     generated = {"base": experiment.base is not None, "extension": experiment.extension.packed is None}
     jobs["rows"] = [{"stage": stage} for stage, made in generated.items() if made]
     jobs["probe"] = [{"heads": name.removeprefix(PROBED)} for name in experiment.probed_placements]
-    jobs["convert"] = jobs["extend"] = each
+    jobs["convert"] = jobs["extend"] = [job for job in each if experiment.variant(job["variant"]).trained]
+    jobs["untrained"] = [job for job in each if job not in jobs["extend"]]
     jobs["profile"] = [{}] if experiment.profiling else []
     _add_evaluation(jobs, experiment, each)
     _add_benchmarks(jobs, experiment, each)

@@ -41,6 +41,7 @@ class Variant:
         placement: as configured.
         pattern_name: under ``patterns``, or ``none``.
         training_attention: as configured.
+        trained: as configured.
         probed: what to ask of the record of a probe, such as ``probed:1/6``; None where the layout is known.
     """
 
@@ -50,6 +51,7 @@ class Variant:
     placement: str
     pattern_name: str
     training_attention: str = "full"
+    trained: bool = field(default=True, repr=False)  # untrained variants have no fingerprint but their conversion's
     probed: str | None = field(default=None, repr=False)  # placement and layout say it, and are in fingerprints already
 
 
@@ -99,8 +101,10 @@ class Experiment:
         self._check_names()
         for name in self.patterns:
             self._check_pattern(name)
-        for name in self.variants:
+        for name, settings in self.variants.items():
             self.variant(name)
+            fits = settings.trained or self.model.checkpoint is not None
+            require(fits, f"variants.{name}.trained", False, "true without a model.checkpoint")
         self._check_probe()
         self._check_lengths()
         self._check_stages()
@@ -169,6 +173,7 @@ class Experiment:
         require(len(set(defaults)) == len(defaults), "default_variants", defaults, "each name once")
         full = self.variant("full")
         require(full.layout.num_sparse == 0, "variants.full.full_layers", self.variants["full"].full_layers, "all")
+        require(self.variants["full"].trained, "variants.full.trained", False, "true: it is the baseline")
         trained = full.training_attention
         require(trained == "full", "variants.full.training_attention", trained, "full: it is the baseline")
 
@@ -245,7 +250,8 @@ class Experiment:
         # a full model has no sparse layer, but its config carries a pattern all the same
         pattern = next(iter(self.patterns.values())) if pattern_name is None else self.patterns[pattern_name]
         probed = f"{settings.placement}:{settings.full_layers}" if known != settings.placement else None
-        return Variant(name, layout, pattern, settings.placement, pattern_name or "none", trained, probed)
+        names = settings.placement, pattern_name or "none"
+        return Variant(name, layout, pattern, *names, trained, settings.trained, probed)
 
     def setup_named(self, name: str | None) -> SetupSettings:
         """The set-up called ``name``, or the configuration's own choice. Raises ConfigError if unknown."""

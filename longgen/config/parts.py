@@ -99,13 +99,15 @@ class VariantSettings:
 
     ``training_attention: shifted`` trains full layers with LongLoRA's shifted groups of tokens instead
     (`longgen.modeling.shifted`); what is evaluated has full attention. Placements ``probed`` and ``probed-heads`` are
-    the choice of `longgen probe` on the base model, as ``probe`` of the experiment sets it.
+    the choice of `longgen probe` on the base model, as ``probe`` of the experiment sets it. ``trained: false`` leaves a
+    checkpoint as it is, positions included: what a layout costs without any training (our choice of a baseline).
     """
 
     full_layers: int | float | str
     placement: str = "middle"
     pattern: str | None = None
     training_attention: Literal["full", "shifted"] = "full"
+    trained: bool = True
 
     def __post_init__(self) -> None:
         placements = (*PLACEMENTS, HEADS, PROBED, PROBED_HEADS)

@@ -164,6 +164,16 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
     assert "--dtype bfloat16" in output
 
 
+def test_the_pretrained_experiment_is_planned_whole(clone):
+    jobs = planned(snakemake(clone, "--dry-run", "--config", "experiment=config/smollm2.yaml", "select=all"))
+    assert submitted(jobs) == submitted_by("config/smollm2.yaml", "all")
+    assert len(jobs["untrained"]) == 4
+    assert len(jobs["probe"]) == 1
+    assert (
+        len(jobs["convert"]) == len(jobs["extend"]) == len(load_experiment(ROOT / "config/smollm2.yaml").variants) - 4
+    )
+
+
 def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_not_train_again(tmp_path):
     folder = prepared(working_copy(tmp_path))
     shutil.rmtree(folder / "rows")
@@ -171,14 +181,26 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_no
     given = extension_settings()
     given["setups"] = {"one": {}, "two": {"processes": 2, "sequence_parallel": 2, "recompute": True}}
     given["setup"] = "two"
+    given["variants"]["untrained"] = given["variants"]["middle"] | {"trained": False}
     (folder / "extension.yaml").write_text(yaml.safe_dump(given))
-    snakemake(folder, "--config", "experiment=extension.yaml")
+    chosen = ["--config", "experiment=extension.yaml", "select=full,middle,untrained"]
+    snakemake(folder, *chosen)
     results = folder / "results" / "tiny"
     made = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
     assert made == {"plan.json", "packing.json", "training/full.json", "training/middle.json"}
     assert (folder / "artifacts" / "tiny" / "models" / "middle" / "model.safetensors").exists()
     assert not list((folder / "artifacts" / "tiny" / "converted").glob("*/*")), "a converted model is temporary"
-    assert "Nothing to be done" in snakemake(folder, "--config", "experiment=extension.yaml", "setup=one")
+    assert "Nothing to be done" in snakemake(folder, *chosen, "setup=one")
+    # what is not trained is as it was, positions included; nothing asks for it in a run without benchmarks
+    snakemake(folder, *chosen, "--", "artifacts/tiny/models/untrained")
+    places = {"base": folder / "base"} | {
+        name: results.parents[1] / f"artifacts/tiny/models/{name}" for name in ("middle", "untrained")
+    }
+    weights = {name: (place / "model.safetensors").read_bytes() for name, place in places.items()}
+    assert weights["untrained"] == weights["base"] != weights["middle"]
+    read = {name: json.loads((place / "config.json").read_text()) for name, place in places.items()}
+    assert read["untrained"]["longgen"] == read["middle"]["longgen"]
+    assert read["untrained"]["rope_parameters"] == read["base"]["rope_parameters"] != read["middle"]["rope_parameters"]
 
 
 def test_jobs_with_a_gpu_go_to_the_partition_that_the_environment_names(clone, monkeypatch):

@@ -123,6 +123,8 @@ BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_
 # Records of the base model's probes: what variants need, or the configuration asks for.
 PROBES = [f"{RESULTS}/{record_name(name)}" for name in EXPERIMENT.probed_placements]
 
+TRAINED = [name for name in EXPERIMENT.variants if EXPERIMENT.variant(name).trained]
+
 
 wildcard_constraints:
     heads="|-heads",

@@ -12,7 +12,7 @@ WANTED = {
     f"{RESULTS}/corpus.json": EXPERIMENT.data,
     f"{RESULTS}/packing.json": EXPERIMENT.extension.packed,
     f"{RESULTS}/training/base.json": EXPERIMENT.base,
-    f"{RESULTS}/training/{{variant}}.json": True,
+    f"{RESULTS}/training/{{trained}}.json": True,
     f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
     f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
     f"{RESULTS}/kv-reduction/{{budget}}.json": BUDGETS,
@@ -24,7 +24,13 @@ WANTED = {
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
 }
 RUN_RESULTS = [
-    expand(pattern, variant=VARIANTS, budget=BUDGETS, reduced=REDUCED)
+    expand(
+        pattern,
+        variant=VARIANTS,
+        trained=[name for name in VARIANTS if name in TRAINED],
+        budget=BUDGETS,
+        reduced=REDUCED,
+    )
     for pattern, part in WANTED.items()
     if part
 ] + [PROBES]

@@ -85,6 +85,19 @@ rule convert:
         " --variant {wildcards.variant} {params.dtype} {params.probe} --overwrite 2> >(tee {log} >&2)"
 
 
+# What a layout costs without any training.
+use rule convert as untrained with:
+    output:
+        directory(f"{ARTIFACTS}/models/{{variant}}"),
+    log:
+        f"{ARTIFACTS}/logs/untrained-{{variant}}.log",
+    wildcard_constraints:
+        variant="|".join(name for name in EXPERIMENT.variants if name not in TRAINED)
+        or "none",
+    resources:
+        **requested("untrained"),
+
+
 # One thread each: two variants side by side use two cores better than one after the other with two threads.
 rule extend:
     input:
@@ -99,6 +112,8 @@ rule extend:
         result=f"{RESULTS}/training/{{variant}}.json",
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
+    wildcard_constraints:
+        variant="|".join(TRAINED),
     # before evaluations that could run: the last one to be extended would keep one core waiting
     priority: 1
     threads: 1
