@@ -60,9 +60,10 @@ def test_curves_go_from_all_sparse_to_all_full_with_the_losses_of_every_set(run:
     joined = [line for line in lines if line.get_linestyle() == "-"]
     for (name, rows), line in zip(values.items(), joined, strict=True):
         assert line.get_color() == LOOKS[name][0]
-        expected = [ends["sparse"], *rows.sort_values("full_layers")["value"], ends["full"]]
+        last = [] if name == "greedy" else [ends["full"]]  # it is not known how the greedy choice would go on
+        expected = [ends["sparse"], *rows.sort_values("full_layers")["value"], *last]
         np.testing.assert_allclose(line.get_ydata(), expected)
-        np.testing.assert_allclose(line.get_xdata()[1:-1], sorted(rows["full_layers"]), atol=0.3)
+        np.testing.assert_allclose(line.get_xdata()[1 : len(rows) + 1], sorted(rows["full_layers"]), atol=0.3)
     base = 1.2 + 0.3 * np.arange(4)
     middle = values["middle"].set_index("full_layers").loc[10]
     left_out = sum(cost for layer, cost in NEEDED.items() if not 10 <= layer < 20) + 0.002 * 20

@@ -136,7 +136,9 @@ def _draw_curves(axes: Axes, rows: pd.DataFrame, layers: int, by: str) -> None:
         axes.axhline(float(end["value"].iloc[0]), color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
     names = [name for name in LOOKS if name in set(rows["set"])]
     for name, shift in zip(names, _shifts(len(names), layers), strict=True):
-        own = pd.concat([ends["sparse"], rows[rows["set"] == name], ends["full"]]).sort_values("full_layers")
+        # the greedy choice ends early: what lies between its end and all full is not known
+        last = [] if name == "greedy" else [ends["full"]]
+        own = pd.concat([ends["sparse"], rows[rows["set"] == name], *last]).sort_values("full_layers")
         color, marker, _ = LOOKS[name]
         inner = own[~own["set"].isin(ENDS)]
         axes.plot(own["full_layers"] + shift, own["value"], color=color, linewidth=1.2)
