@@ -9,7 +9,7 @@ SELECT ?= default
 REPORT ?= report.html
 MINI ?= config/mini.yaml
 MINUTES ?= 9
-SMOLLM2 := artifacts/smollm2/base
+SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
