@@ -123,6 +123,13 @@ BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_
 # Records of the base model's probes: what variants need, or the configuration asks for.
 PROBES = [f"{RESULTS}/{record_name(name)}" for name in EXPERIMENT.probed_placements]
 
+
+def probe_of(wildcards):
+    """The record that says which layers of a variant are full, where a probe chooses them."""
+    placement = EXPERIMENT.variant(wildcards.variant).placement
+    return f"{RESULTS}/{record_name(placement)}" if placement in BY else []
+
+
 TRAINED = [name for name in EXPERIMENT.variants if EXPERIMENT.variant(name).trained]
 
 

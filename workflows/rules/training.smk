@@ -51,12 +51,6 @@ rule probe:
         " --layouts {params.layouts} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
-def probe_of(wildcards):
-    """The record that says which layers of a variant are full, where a probe chooses them."""
-    placement = EXPERIMENT.variant(wildcards.variant).placement
-    return f"{RESULTS}/{record_name(placement)}" if placement in BY else []
-
-
 rule convert:
     input:
         model=[] if CHECKPOINT else rules.base.output.model,
