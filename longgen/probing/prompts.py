@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -80,16 +81,16 @@ def make_prompts(
         generator = np.random.default_rng([seed, 1, number])
         stated = make_facts(generator, facts, KINDS)
         asked = sum(len(encode(part)) for fact in stated for part in (fact.question, fact.answer, fact.end))
-        sight = _Sight(pattern, num_kv_heads, length, length - asked, len(start))
-        row = _draw(generator, body, stated, encode, ends, sight)
+        places = _Places(pattern, num_kv_heads, length, length - asked, len(start))
+        row = _draw(generator, body, stated, encode, ends, places)
         answers = np.concatenate([np.arange(first, last) for first, last in np.sort(row.answers, axis=0)]) + len(start)
         tokens = np.concatenate([start, row.tokens])
-        prompts.append(Prompt(tokens, answers, _plain(generator, row, sight)))
+        prompts.append(Prompt(tokens, answers, _plain(generator, row, places)))
     return prompts
 
 
 @dataclass(frozen=True)
-class _Sight:
+class _Places:
     """Where in a prompt statements may stand: positions count from its first token, the tokenizer's BOS included."""
 
     pattern: SparsePattern
@@ -98,20 +99,34 @@ class _Sight:
     asked_from: int  # the first token of the first question
     start: int  # tokens before the row
 
-    def room(self) -> tuple[int, int]:
-        """First position behind the sink, and the last end before what is in the window when questions begin."""
-        size = self.pattern.block_size
-        window = (self.asked_from // size - self.pattern.local_blocks + 1) * size
-        return max(self.pattern.sink_blocks * size, self.start), window
-
-    def sees(self, spans: np.ndarray) -> bool:
-        """Whether some sparse head sees a token of ``spans`` ([facts, 2]) when the first question begins, or later.
+    @cached_property
+    def hidden(self) -> np.ndarray:
+        """[asked_from] bool: tokens of the row that no sparse head sees when the first question begins.
 
         What is out of sight then never comes back.
         """
-        tokens = np.concatenate([np.arange(first, last) for first, last in spans]) + self.start
-        offsets = set(self.pattern.head_offsets(self.num_kv_heads))
-        return any(bool(self.pattern.allowed(self.asked_from, tokens, offset).any()) for offset in offsets)
+        tokens = np.arange(self.asked_from)
+        seen = [self.pattern.allowed(self.asked_from, tokens, offset) for offset in self._offsets]
+        return ~np.any(seen, axis=0) & (tokens >= self.start)
+
+    def room(self) -> tuple[int, int]:
+        """The first hidden position, and where the last one ends; both 0 if there is none."""
+        places = np.flatnonzero(self.hidden)
+        return (int(places[0]), int(places[-1]) + 1) if len(places) else (0, 0)
+
+    def hides(self, spans: np.ndarray) -> bool:
+        """Whether all tokens of ``spans`` ([facts, 2], in the row) are hidden."""
+        return all(bool(self.hidden[first:last].all()) for first, last in (spans + self.start).tolist())
+
+    def first_with_less(self) -> int:
+        """The first position at which some sparse head sees less than all tokens before it; ``asked_from`` if none."""
+        positions = range(self.asked_from)
+        less = (each for each in positions if any(self.pattern.kept_count(each, o) < each for o in self._offsets))
+        return next(less, self.asked_from)
+
+    @property
+    def _offsets(self) -> set[int]:
+        return set(self.pattern.head_offsets(self.num_kv_heads))
 
 
 def _draw(
@@ -120,25 +135,25 @@ def _draw(
     facts: Sequence[Fact],
     encode: TextEncoder,
     ends: np.ndarray,
-    sight: _Sight,
+    places: _Places,
 ) -> LookupRow:
     """A row with ``facts`` where no sparse head sees them; strided blocks are avoided by drawing again."""
-    first, last = sight.room()
-    length = sight.length - sight.start
+    first, last = places.room()
+    length = places.length - places.start
     stated = sum(len(encode(f" {text}")) for fact in facts for text in fact.statements)
-    room = sight.asked_from - sight.start - stated
-    low, high = first - sight.start, last - sight.start - stated
+    room = places.asked_from - places.start - stated
+    low, high = first - places.start, last - places.start - stated
     if 0 <= low < high <= room:
         for _ in range(_MOST_DRAWS):
             try:
                 row = lookup_row(generator, body, facts, encode, length, ends, within=(low / room, high / room))
             except ValueError:
                 break
-            if not sight.sees(row.statements):
+            if places.hides(row.statements):
                 return row
-    asked, seen = sight.length - sight.asked_from, _in_words(sight.pattern)
+    asked, seen = places.length - places.asked_from, _in_words(places.pattern)
     raise ConfigError(
-        f"--length is {sight.length}: {len(facts)} facts need {stated} tokens that no sparse layer sees ({seen}) from "
+        f"--length is {places.length}: {len(facts)} facts need {stated} tokens that no sparse layer sees ({seen}) from "
         f"the questions, the last {asked} tokens; allowed is a longer one, fewer --facts, or a pattern that sees less"
     )
 
@@ -149,15 +164,14 @@ def _in_words(pattern: SparsePattern) -> str:
     return words + (f", one block of {size} in {pattern.stride}" if pattern.stride else "")
 
 
-def _plain(generator: np.random.Generator, row: LookupRow, sight: _Sight) -> np.ndarray:
+def _plain(generator: np.random.Generator, row: LookupRow, places: _Places) -> np.ndarray:
     """Positions of plain text to take the loss at: beyond sink and window, where sparse layers see less than full."""
-    places = np.arange(1, sight.asked_from)
-    inside = np.zeros(sight.length, bool)
-    for first, last in row.statements + sight.start:
-        inside[first:last] = True
-    beyond = (sight.pattern.sink_blocks + sight.pattern.local_blocks) * sight.pattern.block_size
-    places = places[~inside[places] & (places >= min(beyond, sight.asked_from // 2))]
-    return np.sort(generator.choice(places, size=min(TEXT_TOKENS, len(places)), replace=False))
+    stated = np.zeros(places.asked_from, bool)
+    for first, last in row.statements + places.start:
+        stated[first:last] = True
+    first = min(places.first_with_less(), places.asked_from // 2)
+    plain = first + np.flatnonzero(~stated[first:])
+    return np.sort(generator.choice(plain, size=min(TEXT_TOKENS, len(plain)), replace=False))
 
 
 def _passages(

@@ -8,9 +8,9 @@ from typing import Any
 from longgen.evaluation.runs.model import attention_kernels
 from longgen.files import write_json
 from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
-from longgen.probing.layouts import BY, Unit, layout_key
+from longgen.probing.layouts import BY, layout_key
 from longgen.probing.prompts import KINDS, TEXT_TOKENS
-from longgen.probing.search import LAYOUT_SHARES, MeasuredSet, share_name
+from longgen.probing.search import LAYOUT_SHARES, MeasuredSet
 from longgen.probing.session import Findings, Request
 from longgen.provenance import provenance
 from longgen.results import Result
@@ -50,14 +50,13 @@ def probe_result(run: str, request: Request, found: Findings) -> Result:
 
 
 def _record(measured: MeasuredSet, found: Findings) -> dict[str, Any]:
-    losses = found.store.losses(measured.layout)
-    unit = measured.unit or Unit(-1)
+    losses, unit = found.store.losses(measured.layout), measured.unit
     return {
         "by": BY[PROBED_HEADS if found.units.by_heads else PROBED],
         "set": measured.name,
         "full_layers": measured.layout.num_full,
-        "layer": unit.layer if measured.unit else None,
-        "head": unit.head,
+        "layer": unit and unit.layer,
+        "head": unit and unit.head,
         "layout": layout_key(measured.layout),
         "n": len(losses),
         "answer_losses": [each.answers for each in losses],
@@ -71,7 +70,7 @@ def write_layouts(folder: Path, found: Findings) -> list[Path]:
     paths = []
     for share in LAYOUT_SHARES:
         count = count_full_layers(found.units.num_layers, share)
-        path = folder / f"{word}-{share_name(share)}.json"
+        path = folder / f"{word}-{share.replace('/', '-')}.json"
         write_json(path, found.units.layout(found.order[: count * found.units.per_layer]).kinds())
         paths.append(path)
     return paths

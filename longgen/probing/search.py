@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 
@@ -134,9 +133,3 @@ def most_forward_passes(
     ranking = layer_evaluations([each.layout for each in single_sets(units)])
     choice = most_evaluations_of_greedy(units, groups, full_layers)
     return -(-(ranking + choice) // units.num_layers) + len(curves)
-
-
-def share_name(share: str) -> str:
-    """``1/6`` as part of a file's name."""
-    fraction = Fraction(share)
-    return f"{fraction.numerator}-{fraction.denominator}"
