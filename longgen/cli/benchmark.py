@@ -11,7 +11,7 @@ import typer
 from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
+from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS, NONE
 from longgen.foreign import first_line
 from longgen.strict import require
 
@@ -178,7 +178,7 @@ def score(
         scores += score_records(chosen, scored)
         summaries += summary_records(chosen, scored)
     answered_by = _answered_by(files, answers)
-    reduction = answered_by.get("kv_reduction", {"method": "none", "budget_of": "none"})
+    reduction = answered_by.get("kv_reduction", {"method": NONE, "budget_of": NONE})
     who = {key: reduction[key] for key in ("method", "budget_of")}
     settings = {"answers": answered_by}
     origin = provenance(settings, 0, inputs={f"{file.benchmark}/{file.path.stem}": file.fingerprint for file in files})

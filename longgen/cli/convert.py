@@ -15,7 +15,7 @@ from longgen.cli.options import (
     Staggered,
     Stride,
     given,
-    option_names,
+    refuse_beside_config,
     sparse_pattern,
 )
 from longgen.errors import ConfigError
@@ -141,10 +141,7 @@ def convert(
     if (config is None) != (variant is None):
         raise ConfigError("--config and --variant belong together: give both or neither")
     if config is not None and variant is not None:
-        if asked:
-            raise ConfigError(
-                f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
-            )
+        refuse_beside_config(asked)
         request = _experiment_request(config, variant)
     else:
         request = {

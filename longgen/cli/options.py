@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -74,12 +75,11 @@ def torch_dtype(name: str, device: str) -> torch.dtype:
     import torch
 
     from longgen.errors import ConfigError
-    from longgen.hardware import computed_dtype
 
     dtypes = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
     if name not in dtypes:
         raise ConfigError(f"--dtype is {name!r}: allowed are {', '.join(dtypes)}")
-    return dtypes[computed_dtype(name, device)]
+    return dtypes[_computed(name, device)]
 
 
 def given(options: dict[str, Any]) -> dict[str, Any]:
@@ -90,6 +90,16 @@ def given(options: dict[str, Any]) -> dict[str, Any]:
 def option_names(asked: dict[str, Any]) -> str:
     """``--full-layers, --batch`` for an error message."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in asked)
+
+
+def refuse_beside_config(asked: dict[str, Any]) -> None:
+    """Raise ConfigError if options that the configuration file decides were given."""
+    from longgen.errors import ConfigError
+
+    if asked:
+        raise ConfigError(
+            f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
+        )
 
 
 def sparse_pattern(asked: dict[str, Any]) -> SparsePattern:
@@ -122,11 +132,18 @@ def on_this_machine(experiment: Experiment, *parts: str, device: str | None = No
         parts: names of those with a dtype.
         device: that computes; None: each part's own.
     """
-    from longgen.hardware import computed_dtype
-
     changed = {}
     for name in parts:
         part = getattr(experiment, name)
         if part is not None:
-            changed[name] = replace(part, dtype=computed_dtype(part.dtype, device or part.device))
+            changed[name] = replace(part, dtype=_computed(part.dtype, device or part.device))
     return replace(experiment, **changed)
+
+
+def _computed(dtype: str, device: str) -> str:
+    from longgen.hardware import computed_dtype
+
+    computed = computed_dtype(dtype, device)
+    if computed != dtype:
+        print(f"longgen: this processor has no instructions for {dtype}: {computed} computes instead", file=sys.stderr)
+    return computed

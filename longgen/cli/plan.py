@@ -19,6 +19,7 @@ from longgen.cli.options import (
     Stride,
     given,
     option_names,
+    refuse_beside_config,
     sparse_pattern,
 )
 from longgen.cli.plan_budget import budget_rows, print_budget
@@ -31,7 +32,6 @@ from longgen.cli.plan_options import (
     Model,
     Placement,
     model_and_layout,
-    refuse_beside_config,
     whole_numbers,
 )
 from longgen.cli.plan_tables import print_plans

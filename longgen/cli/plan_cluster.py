@@ -34,7 +34,7 @@ def cluster(
 
     All of it is predicted, and nothing measured: longgen/cluster/assumptions.py says from what.
     With --this-machine the processors' rates are: a third of what a matrix product reaches, in the dtype that computes
-    here. Expect a factor of two.
+    here. A rough guide.
     """
     from longgen.cluster import selected_variants
     from longgen.cluster.costs import run_costs, run_storage

@@ -63,14 +63,3 @@ def whole_numbers(asked: dict[str, Any], name: str, default: str) -> list[int]:
         if not word.isdecimal() or int(word) < 1:
             raise ConfigError(f"--{name} is {word!r}: allowed are whole numbers >= 1, such as 4096 or 4096,131072")
     return [int(word) for word in words]
-
-
-def refuse_beside_config(asked: dict[str, Any]) -> None:
-    """Raise ConfigError if options that the configuration file decides were given."""
-    from longgen.cli.options import option_names
-    from longgen.errors import ConfigError
-
-    if asked:
-        raise ConfigError(
-            f"{option_names(asked)} given with --config: allowed is one or the other, since the file says it all"
-        )

@@ -16,6 +16,7 @@ from longgen.cli.options import (
     Staggered,
     Stride,
     given,
+    refuse_beside_config,
     sparse_pattern,
 )
 from longgen.cli.plan_options import (
@@ -24,7 +25,6 @@ from longgen.cli.plan_options import (
     Model,
     Placement,
     model_and_layout,
-    refuse_beside_config,
 )
 from longgen.cli.plan_train_tables import as_record, print_tables
 

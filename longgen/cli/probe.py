@@ -19,7 +19,7 @@ from longgen.cli.options import (
     Stride,
     Threads,
     given,
-    option_names,
+    refuse_beside_config,
     sparse_pattern,
     torch_dtype,
     use_threads,
@@ -137,7 +137,8 @@ def probe(
     from longgen.results import check_run_name, save_result
 
     if config is not None:
-        _refuse_beside_config(context)
+        sources = {key: context.get_parameter_source(key) for key in context.params if key not in _BESIDE_CONFIG}
+        refuse_beside_config({key: True for key, source in sources.items() if source and source.name == "COMMANDLINE"})
         name, request = _experiment_request(config, model, by_heads)
     else:
         request = Request(
@@ -165,15 +166,6 @@ def probe(
 
 def _dtype_name(dtype: str, device: str) -> str:
     return str(torch_dtype(dtype, device)).removeprefix("torch.")
-
-
-def _refuse_beside_config(context: typer.Context) -> None:
-    sources = {name: context.get_parameter_source(name) for name in context.params if name not in _BESIDE_CONFIG}
-    beside = {name: True for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    if beside:
-        raise ConfigError(
-            f"{option_names(beside)} given with --config: allowed is one or the other, since the file says it all"
-        )
 
 
 def _experiment_request(config: Path, model: Path, by_heads: bool) -> tuple[str, Request]:

@@ -4,3 +4,4 @@
 DUO_ATTENTION = "duo-attention"
 # All of them; a test compares.
 KV_REDUCTIONS = ("sink-window", "lm-infinite", "streaming-llm", "snapkv", "pyramidkv", "tova", "h2o", DUO_ATTENTION)
+NONE = "none"  # where no method reduces the KV cache, and to no other model's budget

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import torch
 
-from longgen.hardware import computes_in_bfloat16
+from longgen.hardware import computed_dtype
 from longgen.planner.gpus import gpu_of_device
 
 Precision = Literal["float32", "bfloat16"]
@@ -37,7 +37,8 @@ def precision_on(device: str, trial: bool = False) -> Precision:
         device: ``cpu`` or ``cuda``.
         trial: the code is only tried out, at tiny sizes on a CPU.
     """
-    return "float32" if device == "cpu" and (trial or not computes_in_bfloat16()) else "bfloat16"
+    narrow = computed_dtype("bfloat16", device) == "bfloat16" and not (trial and device == "cpu")
+    return "bfloat16" if narrow else "float32"
 
 
 def free_main_memory() -> int:

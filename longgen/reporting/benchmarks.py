@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
+from longgen.evaluation.names import NONE
 from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR, variant_label
 from longgen.statistics import wilson_interval
 
 STAND_IN = "stand-in data: no scores of the benchmark"
-NONE = "none"  # the method of a model whose KV cache is not reduced
 # Together they say which model answered: a variant, and how its KV cache was reduced at inference.
 MODEL = ["variant", "method", "budget_of"]
 SCORE_COLUMNS = [

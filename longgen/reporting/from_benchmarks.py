@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from longgen.evaluation.names import NONE
 from longgen.results import Result
 
-NEEDLE, NONE = "needle", "none"
+NEEDLE = "needle"
 # Of the benchmark's two needles the one that is another in every sample, where it was asked.
 NEEDLES = ("keys", "fu")
 EXACT = "exact"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 
 import torch
-from torch.optim import _muon as torch_muon
 
 from longgen.config import OptimizerSettings, PhaseSettings
 from longgen.hardware import computes_in_bfloat16
@@ -39,7 +39,7 @@ def _orthogonal_in_float32(
 ) -> torch.Tensor:
     """Muon's Newton-Schulz iteration (Jordan 2024) in float32, for processors without products of bfloat16.
 
-    PyTorch's is in bfloat16 whatever the processor: there it took two thirds of a training step of the smoke run.
+    PyTorch's is in bfloat16 whatever the processor, which for small matrices is most of a training step there.
     """
     a, b, c = ns_coefficients
     wide = grad.shape[0] <= grad.shape[1]
@@ -56,7 +56,8 @@ def _muon(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.opt
     matrices, rest = _split_parameters(model)
     betas = (settings.betas[0], settings.betas[1])
     if matrices[0].device.type == "cpu" and not computes_in_bfloat16():
-        torch_muon._zeropower_via_newtonschulz = _orthogonal_in_float32
+        # PyTorch offers no choice; where a version of it calls this otherwise, its own goes on
+        vars(sys.modules[torch.optim.Muon.__module__])["_zeropower_via_newtonschulz"] = _orthogonal_in_float32
     return [
         torch.optim.Muon(matrices, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, betas=betas, weight_decay=0.0, fused=True),

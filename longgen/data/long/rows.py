@@ -69,8 +69,7 @@ def _write_shard(
     if lookups is not None:
         answers, counts = lookups.scatter(tokens, first)
         # such a row is one sequence: an answer must see what it answers
-        inside = edge % stream.length > 0
-        edge = edge[~inside | (counts[np.minimum(edge // stream.length, rows - 1)] == 0)]
+        edge = edge[(edge % stream.length == 0) | (counts[np.minimum(edge // stream.length, rows - 1)] == 0)]
     cu_seqlens, offsets = row_boundaries(edge, rows, stream.length)
     with new_shard(path) as temporary:
         if answers is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,12 +63,12 @@ def save_tokenizer(settings: PackSettings, folder: Path) -> None:
 def _load(name: str) -> Any:
     from transformers import AutoTokenizer
 
-    path = Path(name)
-    if path.suffix != ".gguf":
+    if Path(name).suffix != ".gguf":
         return AutoTokenizer.from_pretrained(name)
-    with tempfile.TemporaryDirectory() as folder:  # alone in it: transformers takes tokenizer files beside it instead
-        (Path(folder) / path.name).symlink_to(path.absolute())
-        return AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
+    from longgen.modeling.conversion.gguf_file import GgufSource
+
+    source = GgufSource(Path(name))
+    return AutoTokenizer.from_pretrained(source.file("tokenizer.json", Path()).parent)
 
 
 def read_tokenizer(settings: PackSettings, folder: Path) -> TokenizerFacts:
