@@ -8,12 +8,11 @@ EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 REPORT ?= report.html
 MINI ?= config/mini.yaml
-MINUTES ?= 9
 SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test peer-tests gate lint figures mini-dry gpu-mini smollm2 clean
+.PHONY: help setup run report test peer-tests gate lint figures gpu-mini smollm2 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,15 +55,10 @@ lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
 figures: setup  ## redraw every published figure and table from the tracked results
 	snakemake --cores $(CORES) figures
 
-mini-dry: setup  ## the steps of the mini experiment at toy size, on a CPU
-	python -m longgen.steps config/mini-dry.yaml --minutes 120 --discard-models --pieces artifacts/pieces/mini-dry
-	longgen figures mini-dry
-
-# Without `setup`: what is installed does, and Snakemake is not needed.
-gpu-mini:  ## the mini experiment on one GPU, in calls of under ten minutes; MINI="a.yaml b.yaml", SELECT=all
+# Without `setup`: what is installed on a GPU's machine does. Without Snakemake there: `longgen commands` (docs/mini.md).
+gpu-mini:  ## the mini experiment on one GPU; MINI="a.yaml b.yaml", SELECT=all
 	for config in $(MINI); do \
-	  until python -m longgen.steps $$config --select $(SELECT) --minutes $(MINUTES) --discard-models \
-	    --pieces artifacts/pieces/$$(basename $$config .yaml); do test $$? -eq 75 || exit 1; done; \
+	  snakemake --cores 1 --config experiment=$$config select=$(SELECT) || exit 1; \
 	done
 
 # The checkpoint comes in a Python package, as a GGUF file; SELECT=full,longgen-sink for some of the variants.

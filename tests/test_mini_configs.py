@@ -6,12 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from longgen.cluster import job_request, selected_variants, submitted_jobs
+from longgen.cluster import REQUESTS, job_request
 from longgen.cluster.assumptions import START_SECONDS
 from longgen.config import load_experiment
-from longgen.planner import experiment_shape
-from longgen.steps.experiment import experiment_steps
-from longgen.steps.pieces import MOST_BYTES, MOST_FILES, PIECE_BYTES
+from longgen.workflow import selected_variants
+from tests.planned import planned_jobs
 
 CONFIG = Path(__file__).parents[1] / "config"
 MINI, DRY, CPU = (load_experiment(CONFIG / f"{name}.yaml") for name in ("mini", "mini-dry", "mini-cpu"))
@@ -61,17 +60,8 @@ def test_the_dry_run_has_the_same_variants_and_measures_the_same():
     assert MINI.evaluation.kv_reduction.methods == DRY.evaluation.kv_reduction.methods
     kinds = [{kind for phase in stage.phases for kind in phase.mixture} for stage in (MINI.extension, DRY.extension)]
     assert kinds[0] == kinds[1]
-    steps = [
-        [step.name for step in experiment_steps(each, Path("c"), list(each.variants), each.setup, Path("r"), Path("a"))]
-        for each in (MINI, DRY)
-    ]
-    assert steps[0] == steps[1]
-
-
-def test_the_base_model_fits_in_the_pieces_beside_results_and_corpus():
-    size = 4 * experiment_shape(MINI).parameters
-    assert -(-size // PIECE_BYTES) <= MOST_FILES - 3
-    assert size + 2 * PIECE_BYTES > MOST_BYTES > size + PIECE_BYTES
+    jobs = [[job.name for job in planned_jobs(f"config/{each.name}.yaml", "all")] for each in (MINI, DRY)]
+    assert jobs[0] == jobs[1]
 
 
 def test_the_comment_says_what_is_predicted():
@@ -80,6 +70,8 @@ def test_the_comment_says_what_is_predicted():
     setup = MINI.setup_named(None)
     for select, minutes in zip(("default", "all"), said.groups(), strict=True):
         variants = selected_variants(MINI, select)
-        jobs = [(rule, job) for rule, found in submitted_jobs(MINI, variants).items() for job in found]
-        seconds = sum(job_request(rule, MINI, setup, variants, job).seconds - START_SECONDS for rule, job in jobs)
+        jobs = [job for job in planned_jobs("config/mini.yaml", select) if job.rule in REQUESTS]
+        seconds = sum(
+            job_request(job.rule, MINI, setup, variants, job.wildcards).seconds - START_SECONDS for job in jobs
+        )
         assert float(minutes) == pytest.approx(seconds / 60, abs=0.5)

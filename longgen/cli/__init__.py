@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import longgen.passive
-from longgen.cli.commands import register_commands
+from longgen.cli.verbs import register_commands
 from longgen.program import DEBUG, run_program
 from longgen.scratch import use_scratch
 

@@ -32,14 +32,16 @@ def cluster(
 ) -> None:
     """Predict what a run of the workflow takes: jobs, GPU-hours and CPU-hours by rule, and storage.
 
+    Which jobs there are, Snakemake says, in a clone of the project.
+
     All of it is predicted, and nothing measured: longgen/cluster/assumptions.py says from what.
     With --this-machine the processors' rates are: a third of what a matrix product reaches, in the dtype that computes
     here. A rough guide.
     """
-    from longgen.cluster import selected_variants
     from longgen.cluster.costs import run_costs, run_storage
     from longgen.config import load_experiment
     from longgen.errors import ConfigError
+    from longgen.workflow import selected_variants, workflow_jobs
 
     experiment = load_experiment(config)
     if this_machine:
@@ -50,8 +52,10 @@ def cluster(
         experiment = replace(experiment, cluster=measured)
     chosen, variants = experiment.setup_named(setup), selected_variants(experiment, select)
     setup = setup or experiment.setup
+    jobs = workflow_jobs(config, select, setup)
     try:
-        costs, storage = run_costs(experiment, chosen, variants), run_storage(experiment, chosen, variants)
+        given = (experiment, chosen, variants, jobs)
+        costs, storage = run_costs(*given), run_storage(*given)
     except ConfigError as error:
         raise ConfigError(f"{config}, set-up {setup}: {error}") from None
     if as_json:

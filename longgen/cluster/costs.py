@@ -9,11 +9,12 @@ from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, TEXT_BYTES
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.data import pack_settings, read_tokens, stage_tokens
-from longgen.cluster.jobs import Pairs, deciding, job_request, submitted_jobs
+from longgen.cluster.jobs import REQUESTS, Pairs, deciding, job_request
 from longgen.cluster.request import JobRequest
 from longgen.cluster.training import checkpoint_bytes, training_plans
 from longgen.config import Experiment, SetupSettings
 from longgen.planner.gpus import gpu_named
+from longgen.workflow.graph import Job
 
 # Of a tokenizer with less than 65,536 tokens: docs/long-data.md.
 PACKED_TOKEN_BYTES = 2
@@ -56,28 +57,34 @@ class RuleCost:
         return self.jobs * self.cpus * self.hours
 
 
-def run_costs(experiment: Experiment, setup: SetupSettings, variants: Sequence[str]) -> list[RuleCost]:
+def run_costs(
+    experiment: Experiment, setup: SetupSettings, variants: Sequence[str], jobs: Sequence[Job]
+) -> list[RuleCost]:
     """The jobs that a run submits, by rule, in the order in which rules run.
 
     Args:
         experiment: the configuration.
         setup: the processes that train.
         variants: of the run.
+        jobs: of the run (`longgen.workflow.workflow_jobs`); what runs where Snakemake does is not counted.
 
     Raises:
         ConfigError: the set-up cannot share out a stage's work.
     """
-    costs = []
-    for rule, jobs in submitted_jobs(experiment, variants).items():
-        requests: dict[Pairs, JobRequest] = {}
-        for wildcards in map(deciding, jobs):
-            if wildcards not in requests:
-                requests[wildcards] = job_request(rule, experiment, setup, variants, dict(wildcards))
-        costs.append(_rule_cost(rule, [requests[deciding(wildcards)] for wildcards in jobs], experiment))
-    return costs
+    requests: dict[tuple[str, Pairs], JobRequest] = {}
+    by_rule: dict[str, list[JobRequest]] = {rule: [] for rule in REQUESTS}
+    for job in jobs:
+        if job.rule in by_rule:
+            key = (job.rule, deciding(job.wildcards))
+            if key not in requests:
+                requests[key] = job_request(job.rule, experiment, setup, variants, dict(key[1]))
+            by_rule[job.rule].append(requests[key])
+    return [_rule_cost(rule, found, experiment) for rule, found in by_rule.items() if found]
 
 
-def run_storage(experiment: Experiment, setup: SetupSettings, variants: Sequence[str]) -> dict[str, int]:
+def run_storage(
+    experiment: Experiment, setup: SetupSettings, variants: Sequence[str], jobs: Sequence[Job]
+) -> dict[str, int]:
     """Bytes that a run stores at most, by what they are; results and figures are not worth counting.
 
     As if all variants were trained at the same time: when one is done, its converted model and checkpoints are deleted.
@@ -104,8 +111,7 @@ def run_storage(experiment: Experiment, setup: SetupSettings, variants: Sequence
     if experiment.benchmarks is not None:
         prompts = all_prompts(experiment)
         stored["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
-        jobs, shards = submitted_jobs(experiment, variants), experiment.benchmarks.shards
-        models_asked = sum(len(jobs.get(rule, ())) for rule in ("answer", "answer_reduced")) // shards
+        models_asked = sum(job.rule in ("answer", "answer_reduced") for job in jobs) // experiment.benchmarks.shards
         stored["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
     return {name: count for name, count in stored.items() if count}
 

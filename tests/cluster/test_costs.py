@@ -18,6 +18,7 @@ from longgen.config import load_experiment
 from longgen.errors import ConfigError
 from longgen.planner import experiment_shape
 from tests.experiments import experiment_file, tiny_settings
+from tests.planned import planned_jobs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = str(ROOT / "config/llama2-7b.yaml")
@@ -37,7 +38,8 @@ def printed(*words: str) -> str:
 
 
 def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
-    costs = {cost.rule: cost for cost in run_costs(SEVEN, SEVEN.setup_named("32-gpus"), VARIANTS)}
+    jobs = planned_jobs("config/llama2-7b.yaml")
+    costs = {cost.rule: cost for cost in run_costs(SEVEN, SEVEN.setup_named("32-gpus"), VARIANTS, jobs)}
     extend = costs["extend"]
     assert (extend.jobs, extend.nodes, extend.gpus, extend.cpus) == (3, 4, 32, 256)
     assert extend.gpu_hours == pytest.approx(3 * 32 * extend.hours)
@@ -50,14 +52,14 @@ def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
 
 def test_what_is_stored() -> None:
     weights = experiment_shape(SEVEN).parameters
-    stored = run_storage(SEVEN, SEVEN.setup_named(None), VARIANTS)
+    stored = run_storage(SEVEN, SEVEN.setup_named(None), VARIANTS, planned_jobs("config/llama2-7b.yaml"))
     assert stored["packed rows"] == 2 * 38146 * 131072
     assert stored["models"] == 3 * 2 * weights
     # two are kept and a third is written: weights and two moments, for each of the three variants
     assert stored["checkpoints, until they are trained"] == pytest.approx(3 * 3 * 12 * weights, rel=1e-6)
     assert "generated rows" not in stored
     smoke = load_experiment(ROOT / "config/smoke.yaml")
-    stored = run_storage(smoke, smoke.setup_named(None), ["full"])
+    stored = run_storage(smoke, smoke.setup_named(None), ["full"], planned_jobs("config/smoke.yaml", "full"))
     assert stored["models"] == 2 * 4 * experiment_shape(smoke).parameters  # the base model, and in float32
     assert stored["generated rows"] == 4 * (2_560_000 + 696_320)
     assert not {"packed rows", "prompts", "answers"} & stored.keys()
@@ -119,7 +121,8 @@ def test_processors_of_a_configuration_and_of_this_machine(monkeypatch) -> None:
     monkeypatch.setattr("longgen.profiling.device.processor_rates", lambda: (8e10, 1e10))
     smoke = load_experiment(ROOT / "config/smoke.yaml")
     quick = replace(smoke, cluster=replace(smoke.cluster, cpu_flops=8e10, cpu_bandwidth=1e10))
-    slow, fast = (run_costs(each, each.setup_named(None), ["full"]) for each in (smoke, quick))
+    jobs = planned_jobs("config/smoke.yaml", "full")
+    slow, fast = (run_costs(each, each.setup_named(None), ["full"], jobs) for each in (smoke, quick))
     before, after = (next(cost.hours for cost in costs if cost.rule == "extend") for costs in (slow, fast))
     assert after < before
     output = printed("--config", str(ROOT / "config/smoke.yaml"), "--this-machine", "--json", "--select", "full")

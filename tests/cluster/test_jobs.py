@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from longgen.cluster import LOCAL_RULES, REQUESTS, deciding, job_request, selected_variants, submitted_jobs
+from longgen.cluster import REQUESTS, deciding, job_request
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.request import JobRequest
 from longgen.config import ClusterSettings, Experiment, SetupSettings, load_experiment
@@ -17,7 +17,9 @@ from longgen.errors import ConfigError
 from longgen.planner import experiment_shape, training_flops
 from longgen.planner.gpus import GIB
 from longgen.strict import build
+from longgen.workflow import selected_variants
 from tests.experiments import tiny_settings
+from tests.planned import planned_jobs
 
 ROOT = Path(__file__).parents[2]
 SMOKE, SEVEN, SEVENTY = (load_experiment(ROOT / f"config/{n}.yaml") for n in ("smoke", "llama2-7b", "llama2-70b"))
@@ -34,20 +36,19 @@ def with_part(experiment: Experiment, part: str, **changes: Any) -> Experiment:
 def test_every_rule_of_the_workflow_is_local_or_has_a_request() -> None:
     texts = [path.read_text("utf-8") for path in (ROOT / "Snakefile", *(ROOT / "workflows/rules").glob("*.smk"))]
     rules = {name for text in texts for name in re.findall(r"^(?:rule|use rule \w+ as) (\w+)", text, re.MULTILINE)}
-    assert rules == REQUESTS.keys() | set(LOCAL_RULES)
     listed = re.search(r"^localrules:\n((?: +\w+,\n)+)", (ROOT / "Snakefile").read_text("utf-8"), re.MULTILINE)
-    assert listed and set(re.findall(r"\w+", listed[1])) == set(LOCAL_RULES)
+    assert listed and rules - set(re.findall(r"\w+", listed[1])) == REQUESTS.keys()
     requested = {name for text in texts for name in re.findall(r'\*\*requested\("(\w+)"\)', text)}
     assert requested == REQUESTS.keys()
 
 
 @pytest.mark.parametrize("experiment", [SMOKE, SEVEN, SEVENTY], ids=lambda e: e.name)
 def test_every_job_of_the_configurations_has_a_request(experiment) -> None:
-    for rule, jobs in submitted_jobs(experiment, list(experiment.variants)).items():
-        for wildcards in set(map(deciding, jobs)):
-            found = request(rule, experiment, **dict(wildcards))
-            assert found.seconds >= 60 and found.memory >= 3 * GIB and found.cpus >= 1
-            assert (found.gpus > 0) == (found.gpu_memory > 0), rule
+    jobs = planned_jobs(f"config/{experiment.name}.yaml", "all")
+    for rule, wildcards in {(job.rule, deciding(job.wildcards)) for job in jobs if job.rule in REQUESTS}:
+        found = request(rule, experiment, **dict(wildcards))
+        assert found.seconds >= 60 and found.memory >= 3 * GIB and found.cpus >= 1
+        assert (found.gpus > 0) == (found.gpu_memory > 0), rule
 
 
 def test_extension_of_the_7b_on_a_node() -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from longgen.cluster import LOCAL_RULES, selected_variants, submitted_jobs
 from longgen.config import load_experiment
 from longgen.reporting import (
     BENCHMARK_FIGURE_NAMES,
@@ -33,10 +32,18 @@ ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "workflows" / "report"
 
 
+ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def longgen(folder: Path, *words: str) -> str:
+    """What `longgen` prints."""
+    command = [Path(sys.executable).with_name("longgen"), *words]
+    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+
+
 def snakemake(folder: Path, *words: str, check: bool = True) -> str:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
-    outcome = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    outcome = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
     output = outcome.stdout + outcome.stderr
     assert (outcome.returncode == 0) == check, output
     return output
@@ -51,18 +58,6 @@ def planned(output: str) -> dict[str, list[str]]:
             wildcards = re.search(r"wildcards: (.*)", block)
             jobs.setdefault(found[1], []).append(wildcards[1] if wildcards else "")
     return jobs
-
-
-def submitted(jobs: dict[str, list[str]]) -> dict[str, int]:
-    """Rule -> how many of the planned jobs a cluster would get."""
-    return {rule: len(wildcards) for rule, wildcards in jobs.items() if rule not in LOCAL_RULES}
-
-
-def submitted_by(config: str, select: str) -> dict[str, int]:
-    """The same as tables of costs count them."""
-    experiment = load_experiment(ROOT / config)
-    jobs = submitted_jobs(experiment, selected_variants(experiment, select))
-    return {rule: len(wildcards) for rule, wildcards in jobs.items()}
 
 
 def working_copy(folder: Path) -> Path:
@@ -130,7 +125,6 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "all": 1,
     }
     everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
-    assert submitted(everything) == submitted_by("config/smoke.yaml", "all")
     assert len(everything["extend"]) == 11
     assert len(everything["base"]) == len(everything["gates"]) == 1
     assert sorted(everything["reduce_kv"]) == ["variant=longgen-sink", "variant=middle-1-2", "variant=middle-1-6"]
@@ -150,7 +144,6 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
     asked = {"prompts": 4, "answer": 24, "answer_reduced": 64, "score": 3, "score_reduced": 8, "passkey_gates": 1}
     asked |= {"long_text": 3, "short_context": 3, "run_figures": 1}
     assert jobs == trained | (asked if name == "llama2-7b" else {})
-    assert submitted(planned(output)) == submitted_by(f"config/{name}.yaml", "default")
     assert output.count("python -m longgen.training.launch --cpus-per-task 8 ") >= 3
     assert output.count(" --threads 8 ") >= 3
     extending = re.findall(r"rule extend:.*?resources: (.*?)\n", output, re.DOTALL)
@@ -166,7 +159,6 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
 
 def test_the_pretrained_experiment_is_planned_whole(clone):
     jobs = planned(snakemake(clone, "--dry-run", "--config", "experiment=config/smollm2.yaml", "select=all"))
-    assert submitted(jobs) == submitted_by("config/smollm2.yaml", "all")
     assert len(jobs["untrained"]) == 4
     assert len(jobs["probe"]) == 1
     assert (
@@ -174,7 +166,7 @@ def test_the_pretrained_experiment_is_planned_whole(clone):
     )
 
 
-def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_not_train_again(tmp_path):
+def test_an_experiment_on_packed_rows_runs_to_its_end_without_snakemake_too(tmp_path):
     folder = prepared(working_copy(tmp_path))
     shutil.rmtree(folder / "rows")
     (folder / "pack.yaml").write_text(yaml.safe_dump(packing(folder)))
@@ -184,14 +176,18 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_and_another_set_up_does_no
     given["variants"]["untrained"] = given["variants"]["middle"] | {"trained": False}
     (folder / "extension.yaml").write_text(yaml.safe_dump(given))
     chosen = ["--config", "experiment=extension.yaml", "select=full,middle,untrained"]
-    # in a run without benchmarks nothing asks for a model that is not trained
-    snakemake(folder, *chosen, "--", "all", "artifacts/tiny/models/untrained")
+    # by the script for machines without Snakemake, in calls that are too short
+    script = longgen(folder, "commands", "extension.yaml", "--select", "full,middle,untrained", "--cpus", "1")
+    (folder / "run.sh").write_text(script)
+    subprocess.run(["bash", "run.sh"], cwd=folder, env=ENVIRONMENT, check=True)
     results = folder / "results" / "tiny"
     made = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
     assert made == {"plan.json", "packing.json", "training/full.json", "training/middle.json"}
     assert (folder / "artifacts" / "tiny" / "models" / "middle" / "model.safetensors").exists()
     assert not list((folder / "artifacts" / "tiny" / "converted").glob("*/*")), "a converted model is temporary"
-    assert "Nothing to be done" in snakemake(folder, *chosen, "setup=one")
+    assert "Nothing to be done" in snakemake(folder, *chosen)
+    # in a run without benchmarks nothing asks for a model that is not trained
+    snakemake(folder, *chosen, "--", "artifacts/tiny/models/untrained")
     # what is not trained is as it was, positions included
     places = {"base": folder / "base"} | {
         name: results.parents[1] / f"artifacts/tiny/models/{name}" for name in ("middle", "untrained")
@@ -330,6 +326,8 @@ def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
 def test_editing_the_evaluation_trains_nothing(finished):
     jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))  # and learns no gates
     assert jobs.keys() == {"plan", "evaluate", "reduce_kv", "run_figures", "all"}
+    one = {"default": {}, "another": {"processes": 2, "sequence_parallel": 2, "recompute": True}}
+    assert changed(finished, lambda s: s.update(setups=one, setup="another")) == {}
     assert changed(finished, lambda s: s.update(cluster={"gpu": "h200", "max_runtime": 60})) == {}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from longgen.cluster import RESOURCES, deciding, job_request, selected_variants
+from longgen.cluster import RESOURCES, deciding, job_request
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.evaluation.names import DUO_ATTENTION
@@ -15,6 +15,7 @@ from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name
 from longgen.provenance import fingerprint
+from longgen.workflow.select import selected_variants
 
 for key in config:
     if key not in ("experiment", "select", "setup"):

@@ -1,0 +1,146 @@
+"""All jobs of a run, as Snakemake plans them from the Snakefile.
+
+Snakemake plans in a process of its own (``python -m longgen.workflow.graph``): it sets up logging, signals and the
+environment as if it were the program.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from longgen.cluster.jobs import REQUESTS
+from longgen.errors import ConfigError
+from longgen.provenance import fingerprint
+
+SNAKEFILE = Path("Snakefile")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of the workflow.
+
+    Attributes:
+        identity: fingerprint of what determines what it makes: its rule, wildcards and params, the contents of the
+            files that it reads and no job makes, and all this of the jobs before it. The number of processors is no
+            part of it.
+        rule: its rule.
+        wildcards: of the job, by name.
+        command: that it runs; empty if it runs none.
+        outputs: files and folders that it makes.
+        touched: those outputs that Snakemake itself makes, empty, when the command has succeeded.
+        temporary: those that are deleted when no job is left that needs them.
+        needs: identities of the jobs that make what it reads.
+    """
+
+    identity: str
+    rule: str
+    wildcards: dict[str, str]
+    command: str
+    outputs: list[str]
+    touched: list[str]
+    temporary: list[str]
+    needs: list[str]
+
+    @property
+    def name(self) -> str:
+        """The rule with its wildcards."""
+        return " ".join([self.rule, *(f"{key}={value}" for key, value in self.wildcards.items())])
+
+
+def workflow_jobs(config: Path, select: str = "default", setup: str | None = None, cpus: int = 1) -> list[Job]:
+    """All jobs of ``snakemake --config experiment=CONFIG select=SELECT setup=SETUP``, done or not.
+
+    Args:
+        config: of an experiment that was read without an error.
+        select: variants, as `longgen.workflow.selected_variants` takes them.
+        setup: one of the experiment's set-ups of processes; None: its own choice.
+        cpus: processors that every job uses.
+
+    Returns:
+        them, each after those that it needs.
+
+    Raises:
+        ConfigError: there is no Snakemake or no Snakefile here, or Snakemake cannot plan the run.
+    """
+    if importlib.util.find_spec("snakemake") is None:
+        raise ConfigError(
+            "the jobs of a run are planned by Snakemake, which is not installed: pip install 'longgen[pipeline]'"
+        )
+    if not SNAKEFILE.exists():
+        raise ConfigError(
+            f"there is no {SNAKEFILE} in {Path.cwd()}: allowed is a clone of the project as working directory"
+        )
+    given = {"experiment": str(config), "select": select} | ({"setup": setup} if setup else {})
+    words = [sys.executable, "-m", "longgen.workflow.graph", json.dumps({"cpus": cpus, "config": given})]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode:
+        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        raise ConfigError(f"{config}: Snakemake cannot plan this run: {message}")
+    return [Job(**job) for job in json.loads(done.stdout.splitlines()[-1])]
+
+
+def _planned(cpus: int, config: Mapping[str, str]) -> list[Job]:
+    """`workflow_jobs`, in this process."""
+    from snakemake.api import SnakemakeApi
+    from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
+
+    with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
+        workflow = api.workflow(
+            resource_settings=ResourceSettings(cores=cpus, overwrite_threads=dict.fromkeys(REQUESTS, cpus)),
+            config_settings=ConfigSettings(config=dict(config)),
+            snakefile=SNAKEFILE,
+        )
+        workflow.dag(DAGSettings(forceall=True)).execute_workflow(executor="dryrun")
+        # the API prints graphs and does not give them
+        dag = workflow._workflow.dag
+        made: dict[Any, Job] = {}
+        rules = {name: place for place, name in enumerate(dict.fromkeys(job.rule.name for job in dag.jobs))}
+
+        def visit(job: Any) -> Job:
+            """A job after those that it needs, in the order in which the workflow's files name rules and variants."""
+            if job not in made:
+                before = sorted(dag.dependencies[job], key=lambda other: (rules[other.rule.name], other.jobid))
+                made[job] = _job(job, [visit(other) for other in before])
+            return made[job]
+
+        for job in dag.targetjobs:
+            visit(job)
+        return [job for job in made.values() if job.command]
+
+
+def _job(job: Any, before: list[Job]) -> Job:
+    """One of Snakemake's jobs, after those that it needs."""
+
+    def flagged(name: str) -> list[str]:
+        return [str(path) for path in job.output if getattr(path, "flags", {}).get(name)]
+
+    wildcards = {key: str(value) for key, value in job.wildcards_dict.items()}
+    made = {path for other in before for path in other.outputs}
+    read = {str(path): _checksum(Path(path)) for path in job.input if str(path) not in made and Path(path).is_file()}
+    params = {key: str(value) for key, value in job.params.items()}
+    return Job(
+        identity=fingerprint([job.rule.name, wildcards, params, job.rule.shellcmd, read, [b.identity for b in before]]),
+        rule=job.rule.name,
+        wildcards=wildcards,
+        command=job.shellcmd or "",
+        outputs=[str(path) for path in job.output],
+        touched=flagged("touch"),
+        temporary=flagged("temp"),
+        needs=[other.identity for other in before],
+    )
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+if __name__ == "__main__":
+    print(json.dumps([asdict(job) for job in _planned(**json.loads(sys.argv[1]))]))
