@@ -128,7 +128,7 @@ def background(slurm, tmp_path_factory):
     }
     targets = ["here", "unlucky", "slow", "hopeless"]
     pipeline = working_copy(tmp_path_factory.mktemp("pipeline"))
-    settings = tiny_settings() | {"default_variants": ["full", "middle"], "setup": "nodes"}
+    settings = tiny_settings() | {"default_variants": ["full"], "setup": "nodes"}
     needle = {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]}
     settings["benchmarks"] = {"suites": {"needle": needle}, "shards": 2}
     settings["setups"] = {"nodes": {"processes": 2, "nodes": 2, "sequence_parallel": 2}}
@@ -267,14 +267,14 @@ def test_the_pipeline_runs_to_its_end_on_two_nodes_and_a_second_run_does_nothing
     assert Counter(map(rule_of, jobs)) == Counter(rule for local, rule in ran if not local)
     assert {"corpus", "base", "extend", "evaluate", "answer"} <= set(map(rule_of, jobs))
     assert {"plan", "score"} <= {rule for local, rule in ran if local}
-    assert len(pipeline.jobs("answer")) == 4, "two shards of two variants"
+    assert len(pipeline.jobs("answer")) == 2, "two shards"
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     assert (pipeline.jobs("corpus")[0]["NodeList"], pipeline.jobs("evaluate")[0]["NodeList"]) == ("n1", "n2")
-    assert [job["NodeList"] for job in (*pipeline.jobs("base"), *pipeline.jobs("extend"))] == ["n[1-2]"] * 3
-    assert [job["TresPerJob"] for job in pipeline.jobs("evaluate")] == ["gres:gpu:1"] * 2
+    assert [job["NodeList"] for job in (*pipeline.jobs("base"), *pipeline.jobs("extend"))] == ["n[1-2]"] * 2
+    assert [job["TresPerJob"] for job in pipeline.jobs("evaluate")] == ["gres:gpu:1"]
     results = pipeline.folder / "results" / "tiny"
-    assert {path.parent.name for path in results.rglob("retrieval.json")} == {"full", "middle"}
-    assert {path.parent.name for path in results.rglob("scores.json")} == {"full", "middle"}
+    assert {path.parent.name for path in results.rglob("retrieval.json")} == {"full"}
+    assert {path.parent.name for path in results.rglob("scores.json")} == {"full"}
     with snakemake(slurm, pipeline.folder, *PIPELINE) as again:
         assert "Nothing to be done" in again.end()
 
