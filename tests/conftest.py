@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -24,6 +25,15 @@ def alone():
     torch = sys.modules.get("torch")  # most tests of files and tables never import it
     if torch is not None and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
+
+
+@pytest.fixture
+def undrawn(monkeypatch):
+    """Figures are made, and no picture of them, which takes most of the time: for tests of what files there are."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr("longgen.reporting.drawing.settle_layout", lambda figure: None)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **options: Path(path).touch())
 
 
 def pytest_collection_modifyitems(items):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import socket
 import sys
 import warnings
 from collections.abc import Callable
@@ -100,11 +99,10 @@ def ranks(function: Callable[..., object], world: int, *arguments: Any) -> list[
 
 
 def _ranks(function: Callable[..., object], world: int, *arguments: Any) -> list[Any]:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    # here, and not in the first of them: a port that was found free can be another one's by then
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     reports = FORKSERVER.SimpleQueue()
-    given = (world, port, reports, function, arguments)
+    given = (world, store.port, reports, function, arguments)
     torch.multiprocessing.start_processes(_as_rank, given, world, start_method="forkserver")
     found = []
     while not reports.empty():
@@ -116,6 +114,7 @@ def _as_rank(
     rank: int, world: int, port: int, reports: Any, function: Callable[..., object], arguments: tuple[Any, ...]
 ) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "RANK": str(rank), "WORLD_SIZE": str(world)}
+    os.environ |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "TORCHELASTIC_RESTART_COUNT": "0"}
     _on_one_thread(function, rank, reports.put, *arguments)
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-import sys
 from collections.abc import Callable
 
 import torch
@@ -56,8 +56,9 @@ def _muon(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.opt
     matrices, rest = _split_parameters(model)
     betas = (settings.betas[0], settings.betas[1])
     if matrices[0].device.type == "cpu" and not computes_in_bfloat16():
-        # PyTorch offers no choice; where a version of it calls this otherwise, its own goes on
-        vars(sys.modules[torch.optim.Muon.__module__])["_zeropower_via_newtonschulz"] = _orthogonal_in_float32
+        # PyTorch offers no choice. What a class says of its module is where it is to be imported from: the function
+        # knows where it looks names up. Where a version of PyTorch calls this otherwise, its own goes on.
+        inspect.unwrap(torch.optim.Muon.step).__globals__["_zeropower_via_newtonschulz"] = _orthogonal_in_float32
     return [
         torch.optim.Muon(matrices, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(rest, betas=betas, weight_decay=0.0, fused=True),

@@ -1,5 +1,8 @@
 """Tiny models of every supported family."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import torch
 from transformers import (
     LlamaConfig,
@@ -32,6 +35,16 @@ PATTERNS = [
     SparsePattern(4, 1, 2, 5, staggered=True),
 ]
 LAYOUTS = ["middle:1/3", "heads:1/3", "none"]
+
+
+def combined(*axes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Cases in which every two values of the first two axes meet, and every value of the others with each of these."""
+    first, second, *rest = axes
+    return [
+        (one, two, *(axis[(i + j) % len(axis)] for axis in rest))
+        for i, one in enumerate(first)
+        for j, two in enumerate(second)
+    ]
 
 
 def tiny_base(family: str = "llama", **changes) -> PreTrainedModel:

@@ -10,7 +10,7 @@ from longgen.modeling import LongGenCache, hybrid_of
 from longgen.pattern import SparsePattern
 from longgen.planner import kv_cache_bytes
 from longgen.shapes import ModelShape
-from tests.modeling.models import LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
+from tests.modeling.models import LAYOUTS, PATTERNS, combined, tiny_base, tiny_hybrid, tokens
 
 SHAPE = ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128, True)
 
@@ -75,9 +75,7 @@ def test_a_cache_of_ours_is_the_default_and_a_plain_cache_is_right_too():
     torch.testing.assert_close(torch.cat(parts, 1), output.logits, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-@pytest.mark.parametrize("max_length", [None, 120])
+@pytest.mark.parametrize(("layout", "pattern", "max_length"), combined(LAYOUTS, PATTERNS, [None, 120]), ids=str)
 def test_tokens_in_slots_are_as_good_as_tokens_in_order(layout, pattern, max_length):
     hybrid, x = tiny_hybrid(layout=layout, pattern=pattern).double(), tokens(120)
     expected = feed(hybrid, x, LongGenCache(hybrid.config))
@@ -110,9 +108,7 @@ def make(hybrid, kind: str) -> LongGenCache:
     return cache
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("layout", LAYOUTS[:2])
-@pytest.mark.parametrize("length", [1, 130])
+@pytest.mark.parametrize(("kind", "layout", "length"), combined(list(KINDS), LAYOUTS[:2], [1, 130]), ids=str)
 def test_a_saved_prompt_continues_to_the_bit(kind, layout, length, tmp_path):
     hybrid, x = tiny_hybrid(layout=layout, pattern=PATTERNS[-1]), tokens(200)
     cache = make(hybrid, kind)

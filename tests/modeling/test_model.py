@@ -25,8 +25,8 @@ def test_all_full_layout_equals_the_base_model_to_the_bit(family):
 
 
 CASES = [
-    *((family, "middle:1/3", pattern) for family in FAMILIES for pattern in PATTERNS),
-    *(("llama", layout, pattern) for layout in LAYOUTS[1:] for pattern in PATTERNS),
+    *(("llama", layout, pattern) for layout in LAYOUTS for pattern in PATTERNS),
+    *((family, "heads:1/3", PATTERNS[-1]) for family in list(FAMILIES)[1:]),
 ]
 
 
@@ -69,7 +69,7 @@ def test_a_head_level_hybrid_sees_per_head_what_its_layout_says(pattern):
         torch.testing.assert_close(hybrid(x).logits, base(x).logits, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_generate_greedy_chunked_sampled_and_beams_equal_generation_without_a_cache(family):
     hybrid, x = tiny_hybrid(family), tokens(61)
     options = {"max_new_tokens": 40, "do_sample": False, "eos_token_id": None}

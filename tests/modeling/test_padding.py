@@ -6,7 +6,7 @@ from transformers import DynamicCache
 
 from longgen.errors import ConfigError
 from longgen.modeling import LongGenCache
-from tests.modeling.models import FAMILIES, LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
+from tests.modeling.models import LAYOUTS, PATTERNS, combined, tiny_base, tiny_hybrid, tokens
 
 LENGTHS = [61, 7, 40, 1]
 WIDTH = 61
@@ -26,10 +26,8 @@ def real(logits: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
     return [row[own.bool()] for row, own in zip(logits, mask, strict=True)]
 
 
-@pytest.mark.parametrize("side", ["left", "right"])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("pattern", PATTERNS, ids=str)
-def test_every_row_computes_what_it_computes_alone_with_and_without_a_cache(side, layout, pattern):
+@pytest.mark.parametrize(("layout", "pattern", "side"), combined(LAYOUTS, PATTERNS, ["left", "right"]), ids=str)
+def test_every_row_computes_what_it_computes_alone_with_and_without_a_cache(layout, pattern, side):
     hybrid = tiny_hybrid(layout=layout, pattern=pattern).double()
     rows, batch, mask = padded(side)
     following = tokens(30, batch=len(rows), seed=11)
@@ -65,10 +63,10 @@ def test_equal_to_the_base_model_where_all_is_full():
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize(
-    "options", [{}, {"num_beams": 3}, {"prefill_chunk_size": 16}, {"cache_implementation": "static"}]
-)
+OPTIONS = [{}, {"num_beams": 3}, {"prefill_chunk_size": 16}, {"cache_implementation": "static"}]
+
+
+@pytest.mark.parametrize(("family", "options"), [("llama", each) for each in OPTIONS] + [("qwen3", OPTIONS[3])])
 def test_generation_of_a_left_padded_batch_equals_that_of_its_rows(family, options):
     hybrid = tiny_hybrid(family, "heads:1/3", PATTERNS[-1])
     rows, batch, mask = padded("left")

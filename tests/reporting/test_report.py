@@ -115,17 +115,6 @@ def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path,
     assert_frame_equal(read, data, check_dtype=False, rtol=1e-11, atol=0)
 
 
-def test_same_results_same_bytes(run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path, tmp_path: Path) -> None:
-    write_report(run, tmp_path)
-    write_report(kernel_run, tmp_path / "kernels")
-    for path in kernels_drawn.iterdir():
-        assert path.read_bytes() == (tmp_path / "kernels" / path.name).read_bytes(), path.name
-    for path in drawn.iterdir():
-        assert path.read_bytes() == (tmp_path / path.name).read_bytes(), path.name
-    for path in drawn.glob("*.pdf"):
-        assert b"CreationDate" not in path.read_bytes()
-
-
 def test_a_users_matplotlib_settings_change_nothing(run: Run, drawn: Path, tmp_path: Path) -> None:
     import matplotlib as mpl
 
@@ -206,6 +195,7 @@ def test_kernels_have_no_ablation_and_no_claims(kernel_run: Run, run: Run, resul
         write_report(run, tmp_path, ["kernels"])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_kernels_among_published_runs(run: Run, tmp_path: Path) -> None:
     results, output = tmp_path / "results", tmp_path / "out"
     write_run(results / "published/first")
@@ -234,6 +224,7 @@ def call(*arguments: str) -> None:
         raise result.exception
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_any_subset_of_variants(tmp_path: Path) -> None:
     for path in [*write_run(tmp_path / "smoke").glob("evaluation/*"), *(tmp_path / "smoke/training").iterdir()]:
         if "longgen-stride" not in path.name:
@@ -253,7 +244,9 @@ def test_claims_of_several_runs(run: Run, ablation_run: Run, tmp_path: Path) -> 
     assert "run whole-ablation:" in text
 
 
-def test_no_torch_and_no_pyplot(results: Path, tmp_path: Path) -> None:
+def test_same_results_same_bytes_without_torch_and_pyplot(
+    results: Path, drawn: Path, kernels_drawn: Path, tmp_path: Path
+) -> None:
     code = (
         "import sys\n"
         "from longgen.cli import app\n"
@@ -266,7 +259,11 @@ def test_no_torch_and_no_pyplot(results: Path, tmp_path: Path) -> None:
         "assert not found, found\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert (tmp_path / "smoke/claims.md").exists()
+    for run, folder in (("smoke", drawn), ("kernels-gpu", kernels_drawn)):
+        for path in folder.iterdir():
+            assert path.read_bytes() == (tmp_path / run / path.name).read_bytes(), path.name
+    for path in drawn.glob("*.pdf"):
+        assert b"CreationDate" not in path.read_bytes()
 
 
 def test_tables_do_not_wait_for_matplotlib(results: Path) -> None:

@@ -210,6 +210,7 @@ def run_figures(folder: Path, output: Path, *words: str) -> tuple[int, str]:
     return result.exit_code, result.output + (str(result.exception) if result.exception else "")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_runs_that_are_given_together_are_drawn_together(seed_group_folder: Path, tmp_path: Path) -> None:
     only = [word for name in (*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES) for word in ("--only", name)]
     names = ["mini", "mini-seed-1", "mini-seed-2"]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from longgen.training.optimizer import _orthogonal_in_float32
+from longgen.config import OptimizerSettings
+from longgen.training.optimizer import _orthogonal_in_float32, make_optimizers
 
 COEFFICIENTS = (3.4445, -4.775, 2.0315)  # PyTorch's
 
@@ -31,3 +35,28 @@ def _reference(grad: torch.Tensor) -> torch.Tensor:
     for _ in range(5):
         values = a * values + b * values**3 + c * values**5
     return left @ torch.diag(values) @ right
+
+
+def test_a_step_has_no_product_of_bfloat16_where_the_processor_has_none(monkeypatch):
+    monkeypatch.setattr("longgen.training.optimizer.computes_in_bfloat16", lambda: False)
+    there = inspect.unwrap(torch.optim.Muon.step).__globals__
+    monkeypatch.setitem(there, "_zeropower_via_newtonschulz", there["_zeropower_via_newtonschulz"])  # to be put back
+    model = torch.nn.Sequential(torch.nn.Linear(12, 8, bias=False), torch.nn.LayerNorm(8))
+    muon, _ = make_optimizers(model, OptimizerSettings(name="muon"))
+    model(torch.randn(4, 12)).pow(3).sum().backward()
+    with Dtypes() as seen:
+        muon.step()
+    assert torch.float32 in seen.dtypes and torch.bfloat16 not in seen.dtypes
+
+
+class Dtypes(TorchDispatchMode):
+    """Takes note of what every operation computes in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dtypes = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **kwargs or {})
+        self.dtypes |= {each.dtype for each in (result, *args) if isinstance(each, torch.Tensor)}
+        return result

@@ -87,7 +87,7 @@ def work(rank: int, report, world: int, sequence: int) -> None:
     dist.destroy_process_group()
 
 
-@pytest.mark.parametrize(("world", "sequence"), [(2, 2), (2, 1), (4, 4), (4, 2)])
+@pytest.mark.parametrize(("world", "sequence"), [(2, 2), (2, 1), (4, 2)])
 def test_loss_and_gradients_equal_those_of_one_process(world, sequence):
     found = ranks(work, world, world, sequence)
     assert len(found) == world * len(CASES)
