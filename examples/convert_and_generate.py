@@ -20,10 +20,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 import longgen  # noqa: F401 - registers the model classes with transformers
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.hybrid import Hybrid
 from longgen.layout import parse_layout
 from longgen.modeling import LongGenCache, convert_checkpoint, hybrid_of
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 
 PATTERN = SparsePattern(block_size=16, sink_blocks=1, local_blocks=8)
@@ -51,8 +52,8 @@ def show_cache_sizes(folder: Path, model: torch.nn.Module, tokenizer: PreTrained
         with torch.inference_mode():
             for chunk in ids.split(512, dim=1):
                 model(chunk, past_key_values=cache, logits_to_keep=1)
-        planned = kv_cache_bytes(shape, hybrid.layout, hybrid.pattern, length, width, full_chunk=GROWTH_TOKENS)
-        dense = kv_cache_bytes(shape, full, hybrid.pattern, length, width)
+        planned = Model(shape, hybrid).kv_cache_bytes(length, width, full_chunk=GROWTH_TOKENS)
+        dense = Model(shape, Hybrid(full, hybrid.pattern)).kv_cache_bytes(length, width)
         assert cache.nbytes() == planned, "the planner knows the cache to the byte"
         sizes = "".join(f"{size / 2**20:>8.2f} MiB" for size in (cache.nbytes(), planned, dense))
         print(f"{length:>8,}{sizes}{1 - cache.nbytes() / dense:>9.1%}")

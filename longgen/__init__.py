@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # what `_HOMES` says, for editors and type checkers
         hybrid_of as hybrid_of,
     )
     from longgen.pattern import SparsePattern as SparsePattern
-    from longgen.planner import kv_cache_bytes as kv_cache_bytes
+    from longgen.planner import Model as Model
     from longgen.results import load_result as load_result
     from longgen.shapes import ModelShape as ModelShape
     from longgen.shapes import model_shape as model_shape
@@ -39,11 +39,11 @@ _HOMES = {
     "Hybrid": "longgen.hybrid",
     "Layout": "longgen.layout",
     "LongGenCache": "longgen.modeling",
+    "Model": "longgen.planner",
     "ModelShape": "longgen.shapes",
     "SparsePattern": "longgen.pattern",
     "convert_checkpoint": "longgen.modeling",
     "hybrid_of": "longgen.modeling",
-    "kv_cache_bytes": "longgen.planner",
     "load_experiment": "longgen.config",
     "load_result": "longgen.results",
     "make_layout": "longgen.layout",

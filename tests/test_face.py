@@ -9,7 +9,7 @@ import longgen
 
 CODE = """
 import sys
-from longgen import Hybrid, Layout, ModelShape, SparsePattern, kv_cache_bytes, load_experiment, load_result, make_layout
+from longgen import Hybrid, Layout, Model, ModelShape, SparsePattern, load_experiment, load_result, make_layout
 assert not {"torch", "transformers"} & set(sys.modules), "these take seconds"
 import longgen
 assert set(longgen.__all__) <= set(dir(longgen))

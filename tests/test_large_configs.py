@@ -9,6 +9,7 @@ from longgen.config import load_experiment
 from longgen.data.long.settings import load_pack_settings
 from longgen.planner import experiment_shape, make_plan
 from longgen.planner.gpus import GIB, GPUS
+from longgen.planner.model import Model
 from longgen.planner.training import plan_training
 from longgen.shapes import MODEL_SHAPES
 
@@ -18,9 +19,9 @@ NAMES = ("llama2-7b", "llama2-70b")
 
 def planned(experiment, setup: str, variant: str):
     phase, chosen = experiment.extension.phases[0], experiment.setups[setup]
-    hybrid = experiment.variant(variant)
+    hybrid = experiment.variant(variant).hybrid
     asked = (phase.length, phase.batch_size, experiment.extension, chosen, chosen.processes)
-    return plan_training(experiment_shape(experiment), hybrid.layout, hybrid.pattern, *asked)
+    return plan_training(Model(experiment_shape(experiment), hybrid), *asked)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -55,8 +56,8 @@ def test_models_and_data_are_those_of_the_paper(name):
     assert phase.steps * phase.batch_size * phase.length == pytest.approx(5e9, rel=1e-3)
     reductions = {}
     for variant in ("longgen-sink", "longgen-stride"):
-        hybrid = experiment.variant(variant)
-        reductions[variant] = round(make_plan(shape, hybrid.layout, hybrid.pattern, phase.length).kv_reduction, 3)
+        hybrid = experiment.variant(variant).hybrid
+        reductions[variant] = round(make_plan(Model(shape, hybrid), phase.length).kv_reduction, 3)
     if name == "llama2-7b":
         assert reductions["longgen-sink"] == 0.62
         assert reductions["longgen-stride"] == 0.61

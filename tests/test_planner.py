@@ -15,20 +15,11 @@ from hypothesis import strategies as st
 from longgen.config import load_experiment
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
-from longgen.planner import (
-    attention_flops,
-    decode_bytes,
-    decode_flops,
-    experiment_lengths,
-    experiment_records,
-    experiment_settings,
-    kv_cache_bytes,
-    make_plan,
-    prefill_flops,
-    training_flops,
-)
+from longgen.planner import experiment_lengths, experiment_records, experiment_settings, make_plan
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape, model_shape
 from tests.experiments import experiment_file, tiny_settings
 from tests.test_pattern import dense_mask, lengths, patterns
@@ -65,14 +56,14 @@ def test_kv_cache_bytes(pattern: SparsePattern, layout: Layout, length: int, ful
         for full, mask in head_masks(pattern, layout, length + future)
     )
     expected = 2 * tokens * batch * TINY.head_dim * 4
-    assert kv_cache_bytes(TINY, layout, pattern, length, 4, batch, full_chunk) == expected
+    assert Model(TINY, Hybrid(layout, pattern)).kv_cache_bytes(length, 4, batch, full_chunk) == expected
 
 
 @given(patterns | staggered, layouts, lengths, st.integers(1, 3))
 def test_attention_flops(pattern: SparsePattern, layout: Layout, length: int, batch: int) -> None:
     groups = TINY.num_heads // TINY.num_kv_heads
     pairs = sum(groups * int(mask.sum()) for _, mask in head_masks(pattern, layout, length))
-    assert attention_flops(TINY, layout, pattern, length, batch) == batch * pairs * 4 * TINY.head_dim
+    assert Model(TINY, Hybrid(layout, pattern)).attention_flops(length, batch) == batch * pairs * 4 * TINY.head_dim
 
 
 @given(patterns | staggered, layouts, lengths, st.integers(1, 3))
@@ -80,7 +71,9 @@ def test_decode_flops(pattern: SparsePattern, layout: Layout, length: int, batch
     groups = TINY.num_heads // TINY.num_kv_heads
     keys = sum(groups * int(mask[length].sum()) for _, mask in head_masks(pattern, layout, length + 1))
     weights = matrix_flops_per_token(TINY) + 2 * TINY.hidden_size * TINY.vocab_size
-    assert decode_flops(TINY, layout, pattern, length, batch) == batch * (keys * 4 * TINY.head_dim + weights)
+    assert Model(TINY, Hybrid(layout, pattern)).decode_flops(length, batch) == batch * (
+        keys * 4 * TINY.head_dim + weights
+    )
 
 
 def matrix_flops_per_token(shape: ModelShape) -> int:
@@ -100,22 +93,22 @@ def matrix_flops_per_token(shape: ModelShape) -> int:
 
 @given(patterns, layouts, lengths, st.integers(1, 3))
 def test_flops(pattern: SparsePattern, layout: Layout, length: int, batch: int) -> None:
-    attention = attention_flops(TINY, layout, pattern, length, batch)
+    attention = Model(TINY, Hybrid(layout, pattern)).attention_flops(length, batch)
     layers = batch * length * matrix_flops_per_token(TINY)
     head = 2 * TINY.hidden_size * TINY.vocab_size
-    assert prefill_flops(TINY, layout, pattern, length, batch) == attention + layers + batch * head
+    assert Model(TINY, Hybrid(layout, pattern)).prefill_flops(length, batch) == attention + layers + batch * head
     forward = attention + layers + batch * length * head
-    assert training_flops(TINY, layout, pattern, length, batch) == 3 * forward
-    assert training_flops(TINY, layout, pattern, length, batch, recompute=True) == 4 * forward
+    assert Model(TINY, Hybrid(layout, pattern)).training_flops(length, batch) == 3 * forward
+    assert Model(TINY, Hybrid(layout, pattern)).training_flops(length, batch, recompute=True) == 4 * forward
 
 
 def test_decode_reads_the_weights_once_and_every_cache() -> None:
     layout = make_layout(5, 2)
     for batch in (1, 3):
-        cache = kv_cache_bytes(TINY, layout, SINK, 200, 2, batch)
-        assert decode_bytes(TINY, layout, SINK, 200, batch) == 2 * TINY.parameters + cache
+        cache = Model(TINY, Hybrid(layout, SINK)).kv_cache_bytes(200, 2, batch)
+        assert Model(TINY, Hybrid(layout, SINK)).decode_bytes(200, batch) == 2 * TINY.parameters + cache
     tied = dataclasses.replace(TINY, tie_word_embeddings=True)
-    saved = decode_bytes(TINY, layout, SINK, 200) - decode_bytes(tied, layout, SINK, 200)
+    saved = Model(TINY, Hybrid(layout, SINK)).decode_bytes(200) - Model(tied, Hybrid(layout, SINK)).decode_bytes(200)
     assert saved == 2 * TINY.vocab_size * TINY.hidden_size
 
 
@@ -131,7 +124,7 @@ def test_decode_reads_the_weights_once_and_every_cache() -> None:
 def test_llama2_7b_at_128k(
     full_layers: int, pattern: SparsePattern, reduction: float, prefill: float, decode: float
 ) -> None:
-    plan = make_plan(model_shape("llama2-7b"), make_layout(32, full_layers), pattern, LONG)
+    plan = make_plan(Model(model_shape("llama2-7b"), Hybrid(make_layout(32, full_layers), pattern)), LONG)
     assert round(100 * plan.kv_reduction, 1) == reduction
     assert round(plan.ideal_prefill_speedup, 2) == prefill
     assert round(plan.ideal_decode_speedup, 2) == decode
@@ -140,15 +133,15 @@ def test_llama2_7b_at_128k(
 def test_exactly_one_third_with_stride_16_saves_62_percent_too() -> None:
     # 32 layers have no third, so the ratio is that of three layers
     shape = dataclasses.replace(model_shape("llama2-7b"), num_layers=3)
-    assert round(100 * make_plan(shape, make_layout(3, 1), STRIDE, LONG).kv_reduction, 1) == 62.0
+    assert round(100 * make_plan(Model(shape, Hybrid(make_layout(3, 1), STRIDE)), LONG).kv_reduction, 1) == 62.0
 
 
 def test_llama2_70b_at_128k() -> None:
     shape = model_shape("llama2-70b")
-    third = make_plan(shape, make_layout(80, "1/3"), SINK, LONG)
+    third = make_plan(Model(shape, Hybrid(make_layout(80, "1/3"), SINK)), LONG)
     assert round(third.ideal_decode_speedup, 2) == 1.18
     for full_layers, pattern in (("1/3", SINK), (30, SINK), ("1/3", STRIDE)):
-        plan = make_plan(shape, make_layout(80, full_layers), pattern, LONG)
+        plan = make_plan(Model(shape, Hybrid(make_layout(80, full_layers), pattern)), LONG)
         assert 1.5 < plan.ideal_prefill_speedup < 1.6
 
 
@@ -159,7 +152,7 @@ def test_attention_of_one_sparse_layer_at_128k() -> None:
 
 def test_ideals_of_the_paper() -> None:
     # "1.67x / 1.41x are 92 % / 68 % of that ideal", 12 of 32 layers
-    plan = make_plan(model_shape("llama2-7b"), make_layout(32, 12), SINK, LONG)
+    plan = make_plan(Model(model_shape("llama2-7b"), Hybrid(make_layout(32, 12), SINK)), LONG)
     assert round(100 * 1.67 / plan.ideal_prefill_speedup) == 92
     assert round(100 * 1.41 / plan.ideal_decode_speedup) == 68
 
@@ -167,14 +160,14 @@ def test_ideals_of_the_paper() -> None:
 # ---------------------------------------------------------------- properties of a plan
 @given(patterns, layouts, lengths)
 def test_a_hybrid_never_costs_more_than_full_attention(pattern: SparsePattern, layout: Layout, length: int) -> None:
-    plan = make_plan(TINY, layout, pattern, length)
+    plan = make_plan(Model(TINY, Hybrid(layout, pattern)), length)
     assert 0 <= plan.kv_fraction <= 1
     assert plan.kv_reduction == 1 - plan.kv_bytes / plan.kv_bytes_full
     assert min(plan.ideal_prefill_speedup, plan.ideal_decode_speedup, plan.ideal_training_speedup) >= 1
 
 
 def test_full_attention_is_its_own_baseline() -> None:
-    plan = make_plan(TINY, make_layout(5, "all"), SINK, 1000)
+    plan = make_plan(Model(TINY, Hybrid(make_layout(5, "all"), SINK)), 1000)
     assert plan.kv_bytes == plan.kv_bytes_full
     assert (plan.kv_fraction, plan.ideal_prefill_speedup, plan.ideal_decode_speedup) == (1, 1, 1)
     assert plan.ideal_training_speedup == 1
@@ -183,8 +176,10 @@ def test_full_attention_is_its_own_baseline() -> None:
 def test_longer_and_sparser_gain_more() -> None:
     shape = model_shape("llama2-7b")
     for pattern in (SINK, STRIDE):
-        by_length = [make_plan(shape, make_layout(32, 11), pattern, 2**power) for power in range(12, 21)]
-        by_count = [make_plan(shape, make_layout(32, count), pattern, LONG) for count in range(32, -1, -1)]
+        by_length = [make_plan(Model(shape, Hybrid(make_layout(32, 11), pattern)), 2**power) for power in range(12, 21)]
+        by_count = [
+            make_plan(Model(shape, Hybrid(make_layout(32, count), pattern)), LONG) for count in range(32, -1, -1)
+        ]
         for plans in (by_length, by_count):
             for name in ("kv_reduction", "ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"):
                 values = [getattr(plan, name) for plan in plans]
@@ -193,7 +188,7 @@ def test_longer_and_sparser_gain_more() -> None:
 
 def test_batch_scales_caches_and_flops_but_not_weights() -> None:
     layout = make_layout(5, 2)
-    one, four = (make_plan(TINY, layout, SINK, 3000, batch) for batch in (1, 4))
+    one, four = (make_plan(Model(TINY, Hybrid(layout, SINK)), 3000, batch) for batch in (1, 4))
     assert four.kv_bytes == 4 * one.kv_bytes
     assert four.prefill_flops == 4 * one.prefill_flops
     assert four.training_flops == 4 * one.training_flops
@@ -212,15 +207,15 @@ def test_batch_scales_caches_and_flops_but_not_weights() -> None:
     ],
 )
 def test_impossible_arguments_are_refused(changed: dict[str, Any], message: str) -> None:
-    arguments = {"shape": TINY, "layout": make_layout(5, 2), "pattern": SINK, "length": 100} | changed
+    arguments = {"layout": make_layout(5, 2), "length": 100} | changed
     with pytest.raises(ConfigError) as error:
-        make_plan(**arguments)
+        make_plan(Model(TINY, Hybrid(arguments.pop("layout"), SINK)), **arguments)
     assert str(error.value) == message
 
 
 def test_impossible_chunk_is_refused() -> None:
     with pytest.raises(ConfigError, match="full_chunk is 0: allowed is a whole number >= 1"):
-        kv_cache_bytes(TINY, make_layout(5, 2), SINK, 100, full_chunk=0)
+        Model(TINY, Hybrid(make_layout(5, 2), SINK)).kv_cache_bytes(100, full_chunk=0)
 
 
 # ---------------------------------------------------------------- experiments
@@ -255,7 +250,7 @@ def test_experiment(tmp_path: Path) -> None:
     record = next(record for record in records if (record["variant"], record["length"]) == ("middle", 256))
     variant = experiment.variant("middle")
     shape = ModelShape(**settings["model"])
-    plan = make_plan(shape, variant.layout, variant.pattern, 256, bytes_per_value=4)
+    plan = make_plan(Model(shape, variant.hybrid), 256, bytes_per_value=4)
     assert record == {
         "variant": "middle",
         "placement": "middle",

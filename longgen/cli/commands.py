@@ -29,6 +29,7 @@ def commands(
     It takes longgen to run, and not Snakemake. Run it again after an interruption: what is done is left out.
     `bash run.sh 9` ends after nine minutes, training with a checkpoint, and with exit code 75 if something is left.
     """
+    from longgen.cluster import REQUESTS
     from longgen.config import load_experiment
     from longgen.workflow import selected_variants, workflow_jobs
     from longgen.workflow.script import shell_script
@@ -36,6 +37,7 @@ def commands(
     experiment = load_experiment(config)
     selected_variants(experiment, select)
     experiment.setup_named(setup)
-    jobs = workflow_jobs(config, select, setup, cpus or len(os.sched_getaffinity(0)))
+    threads = dict.fromkeys(REQUESTS, cpus or len(os.sched_getaffinity(0)))
+    jobs = workflow_jobs(config, select, setup, threads)
     jobs = [job for job in jobs if figures or job.rule != "run_figures"]
     print(shell_script(jobs, experiment.name, f"artifacts/{experiment.name}/done"), end="")

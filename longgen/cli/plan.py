@@ -167,10 +167,12 @@ def _plan_model(asked: dict[str, Any]) -> list[dict[str, Any]]:
     """One row per length and batch, for a model and the pattern that the options describe."""
     from dataclasses import asdict
 
-    from longgen.planner import make_plan
+    from longgen.hybrid import Hybrid
+    from longgen.planner import Model, make_plan
 
     shape, layout = model_and_layout(asked)
     pattern = sparse_pattern(asked)
+    model = Model(shape, Hybrid(layout, pattern))
     described = {
         "model": shape.name,
         "placement": asked.get("placement", DEFAULT_PLACEMENT),
@@ -181,10 +183,9 @@ def _plan_model(asked: dict[str, Any]) -> list[dict[str, Any]]:
     value_bytes = asked.get("bytes_per_value", 2)
     cases = product(whole_numbers(asked, "length", DEFAULT_LENGTH), whole_numbers(asked, "batch", "1"))
     rows = [
-        described | {"batch": batch} | asdict(make_plan(shape, layout, pattern, length, batch, value_bytes))
-        for length, batch in cases
+        described | {"batch": batch} | asdict(make_plan(model, length, batch, value_bytes)) for length, batch in cases
     ]
-    return more_columns(asked, shape, layout, pattern, rows)
+    return more_columns(asked, model, rows)
 
 
 def _plan_experiment(

@@ -9,24 +9,18 @@ from typing import TYPE_CHECKING, Any
 from longgen.tables import Table
 
 if TYPE_CHECKING:
-    from longgen.layout import Layout
-    from longgen.pattern import SparsePattern
-    from longgen.shapes import ModelShape
+    from longgen.planner import Model
 
 GIB = 2**30
 STAGES = ("prefill", "decode")
 
 
-def more_columns(
-    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern, rows: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def more_columns(asked: dict[str, Any], model: Model, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``rows`` of costs with what the options ask for besides: inference on a GPU, and expected times.
 
     Args:
         asked: the options that were given.
-        shape: the model.
-        layout: its full and sparse layers.
-        pattern: of the sparse layers.
+        model: whose costs they are.
         rows: each with its length, batch and ideal speed-ups.
 
     Raises:
@@ -39,7 +33,7 @@ def more_columns(
     for stage, seconds in dense.items():
         require(math.isfinite(seconds) and seconds > 0, f"--dense-{stage}", seconds, "a number of seconds > 0")
         require(len(rows) == 1, f"--dense-{stage}", seconds, "a time at one --length and one --batch")
-    on_gpu = _on_gpu(asked, shape, layout, pattern)
+    on_gpu = _on_gpu(asked, model)
     return [
         row
         | on_gpu(row["length"], row["batch"])
@@ -49,16 +43,13 @@ def more_columns(
     ]
 
 
-def _on_gpu(
-    asked: dict[str, Any], shape: ModelShape, layout: Layout, pattern: SparsePattern
-) -> Callable[[int, int], dict[str, Any]]:
+def _on_gpu(asked: dict[str, Any], model: Model) -> Callable[[int, int], dict[str, Any]]:
     """Memory and least time with these layers and with full attention; nothing where no GPU is named."""
     from longgen.strict import require
 
     if "gpu" not in asked and "ceilings" not in asked:
         require("prefill_chunk" not in asked, "--prefill-chunk", asked.get("prefill_chunk"), "with --gpu or --ceilings")
         return lambda length, batch: {}
-    from longgen.layout import make_layout
     from longgen.planner import inference
     from longgen.planner.rates import device_rates
 
@@ -67,20 +58,19 @@ def _on_gpu(
     value_bytes = asked.get("bytes_per_value", inference.VALUE_BYTES)
     require(value_bytes == inference.VALUE_BYTES, "--bytes-per-value", value_bytes, "2 (bfloat16) with a GPU")
     gpu, rates = device_rates(asked.get("gpu"), asked.get("ceilings"))
-    layouts = {"": layout, "_full_attention": make_layout(shape.num_layers, "all")}
+    models = {"": model, "_full_attention": model.full}
 
     def columns(length: int, batch: int) -> dict[str, Any]:
         row = {"gpu": gpu.name, "rates": rates.source, "prefill_chunk": chunk, "available_bytes": gpu.memory}
-        for name, split in layouts.items():
-            model = (shape, split, pattern)
-            memory = inference.inference_memory(*model, length, batch, chunk)
+        for name, each in models.items():
+            memory = inference.inference_memory(each, length, batch, chunk)
             row |= {
                 f"memory{name}": memory,
                 f"memory_bytes{name}": sum(memory.values()),
                 f"fits{name}": sum(memory.values()) <= gpu.memory,
-                f"longest_context{name}": inference.longest_context(*model, gpu.memory, batch, chunk),
-                f"least_prefill_seconds{name}": inference.prefill_seconds(*model, length, rates, batch, chunk),
-                f"least_decode_seconds{name}": inference.decode_seconds(*model, length, rates, batch),
+                f"longest_context{name}": inference.longest_context(each, gpu.memory, batch, chunk),
+                f"least_prefill_seconds{name}": inference.prefill_seconds(each, length, rates, batch, chunk),
+                f"least_decode_seconds{name}": inference.decode_seconds(each, length, rates, batch),
             }
         return row
 

@@ -171,7 +171,9 @@ def train(
 
 def _plan_model(asked: dict[str, Any], gpus: int | None, machine: Any) -> Plans:
     """The one set-up that the options describe."""
+    from longgen import planner
     from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
+    from longgen.hybrid import Hybrid
     from longgen.planner.training import plan_training
     from longgen.strict import require
 
@@ -196,16 +198,17 @@ def _plan_model(asked: dict[str, Any], gpus: int | None, machine: Any) -> Plans:
         offload_parameters="offload_parameters" in asked,
         device="cuda",
     )
-    pattern = sparse_pattern(asked)
-    plan = plan_training(shape, layout, pattern, length, batch, training, setup, processes, machine)
+    plan = plan_training(
+        planner.Model(shape, Hybrid(layout, sparse_pattern(asked))), length, batch, training, setup, processes, machine
+    )
     return {f"{shape.name} on {processes} GPUs": plan}
 
 
 def _plan_experiment(config: Path, name: str | None, asked: dict[str, Any], gpus: int | None, machine: Any) -> Plans:
     """Every default variant of an experiment on each of its set-ups, at its longest phase of extension."""
+    from longgen import planner
     from longgen.config import load_experiment
     from longgen.errors import ConfigError
-    from longgen.planner import experiment_shape
     from longgen.planner.training import plan_training
 
     refuse_beside_config(asked)
@@ -215,16 +218,14 @@ def _plan_experiment(config: Path, name: str | None, asked: dict[str, Any], gpus
     setups = {key: setup for key, setup in experiment.setups.items() if setup.device == "cuda" and name in (None, key)}
     if not setups:
         raise ConfigError(f"{config}: no set-up has device cuda: allowed are set-ups for GPUs")
-    training, shape = experiment.extension, experiment_shape(experiment)
+    training, shape = experiment.extension, planner.experiment_shape(experiment)
     longest = max(training.phases, key=lambda phase: phase.length)
     plans = {}
     for key, setup in setups.items():
         for variant in map(experiment.variant, experiment.default_variants):
             phase, processes = (longest.length, longest.batch_size), setup.processes or gpus or DEFAULT_GPUS
             try:
-                plan = plan_training(
-                    shape, variant.layout, variant.pattern, *phase, training, setup, processes, machine
-                )
+                plan = plan_training(planner.Model(shape, variant.hybrid), *phase, training, setup, processes, machine)
             except ConfigError as error:
                 raise ConfigError(f"{config}: setups.{key}: {error}") from None
             plans[f"{key}, {variant.name}"] = plan

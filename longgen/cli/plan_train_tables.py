@@ -23,7 +23,7 @@ def as_record(name: str, plan: TrainingPlan) -> dict[str, Any]:
         "model": job.shape.name,
         "full_layers": job.layout.num_full,
         "num_layers": job.layout.num_layers,
-        "pattern": job.pattern.to_dict(),
+        "pattern": job.model.hybrid.pattern.to_dict(),
         "length": job.length,
         "batch_size": job.batch_size,
         "gpu": job.machine.gpu.name,

@@ -9,9 +9,8 @@ from longgen.cluster.assumptions import GPU_PROCESS_BYTES, PROCESS_BYTES, REDUCT
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
 from longgen.config import DuoAttentionSettings, SetupSettings, needed
-from longgen.planner import training_flops
-from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.inference import decode_seconds, prefill_seconds
+from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.training import plan_training
 from longgen.planner.training_memory import state_bytes
 
@@ -59,14 +58,14 @@ def profile(asked: Asked) -> JobRequest:
     seconds, memory = 0.0, 0
     for name in asked.variants:
         variant = asked.experiment.variant(name)
-        model = (shape, variant.layout, variant.pattern)
+        model = Model(shape, variant.hybrid)
         memory += VALUE_BYTES[dtype] * shape.parameters
         for length in settings.lengths:
-            decoding = settings.decode_tokens * decode_seconds(*model, length, rates)
-            seconds += prefill_seconds(*model, length, rates) + decoding
-        seconds += sum(training_flops(*model, length) / rates.flops for length in settings.training_lengths)
+            decoding = settings.decode_tokens * decode_seconds(model, length, rates)
+            seconds += prefill_seconds(model, length, rates) + decoding
+        seconds += sum(model.training_flops(length) / rates.flops for length in settings.training_lengths)
     full, longest = asked.experiment.variant("full"), max(settings.training_lengths)
-    step = plan_training(shape, full.layout, full.pattern, longest, 1, asked.experiment.extension, SetupSettings(), 1)
+    step = plan_training(Model(shape, full.hybrid), longest, 1, asked.experiment.extension, SetupSettings(), 1)
     rounds = 1 + settings.repeats  # one warms up
     return JobRequest(
         seconds=START_SECONDS + rounds * seconds,
@@ -81,7 +80,7 @@ def profile(asked: Asked) -> JobRequest:
 def forward_seconds(asked: Asked, length: int, device: str, dtype: str) -> float:
     """Seconds of reading a row with the logits of all its tokens."""
     variant, rates = asked.variant, asked.rates(device, dtype)
-    return training_flops(asked.shape, variant.layout, variant.pattern, length) / 3 / rates.flops
+    return Model(asked.shape, variant.hybrid).training_flops(length) / 3 / rates.flops
 
 
 def gates_request(asked: Asked, settings: DuoAttentionSettings, device: str, dtype: str) -> JobRequest:
@@ -91,10 +90,10 @@ def gates_request(asked: Asked, settings: DuoAttentionSettings, device: str, dty
     """
     full, rates, extension = asked.experiment.variant("full"), asked.rates(device, dtype), asked.experiment.extension
     length, rows = settings.length or extension.max_length, settings.batch_size
-    model = (asked.shape, full.layout, full.pattern)
-    seconds = settings.steps * training_flops(*model, length, rows, recompute=True) / rates.flops
+    model = Model(asked.shape, full.hybrid)
+    seconds = settings.steps * model.training_flops(length, rows, recompute=True) / rates.flops
     request = generation_request(asked, seconds, length, device, dtype, rows)
-    step = plan_training(*model, length, rows, extension, SetupSettings(), 1)
+    step = plan_training(model, length, rows, extension, SetupSettings(), 1)
     saved = step.memory_bytes - sum(state_bytes(step.job).values())
     part = "gpu_memory" if device == "cuda" else "memory"
     return replace(request, **{part: getattr(request, part) + saved})

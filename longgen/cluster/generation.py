@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
 from longgen.cluster.request import JobRequest
-from longgen.planner.costs import VALUE_BYTES
 from longgen.planner.inference import RESERVE, decode_seconds, inference_memory, prefill_seconds
+from longgen.planner.model import VALUE_BYTES, Model
 
 # `inference_memory` counts bytes of 16-bit values.
 HALF_BYTES = 2
@@ -32,14 +32,14 @@ def answers_seconds(
         answer_tokens: of every answer.
         batch: prompts at a time, which share the time to start kernels and, to be careful, nothing else.
     """
-    model = (asked.shape, asked.variant.layout, asked.variant.pattern)
+    model = Model(asked.shape, asked.variant.hybrid)
     rates, start = asked.rates(device, dtype), LAYER_SECONDS * asked.shape.num_layers / batch
     return sum(
         count
         * (
             start
-            + prefill_seconds(*model, length, rates)
-            + answer_tokens * (start + decode_seconds(*model, length, rates))
+            + prefill_seconds(model, length, rates)
+            + answer_tokens * (start + decode_seconds(model, length, rates))
         )
         for length, count in prompts.items()
     )
@@ -58,9 +58,9 @@ def generation_request(
         dtype: of weights, activations and KV cache.
         batch: rows at a time.
     """
-    model = (asked.shape, asked.variant.layout, asked.variant.pattern)
+    model = Model(asked.shape, asked.variant.hybrid)
     on_gpu = device == "cuda"
-    parts = inference_memory(*model, length, batch)
+    parts = inference_memory(model, length, batch)
     reserve = parts.pop(RESERVE)  # of a GPU
     # float16 is not a training dtype, and as long as bfloat16
     needed = sum(parts.values()) * VALUE_BYTES.get(dtype, HALF_BYTES) // HALF_BYTES + reserve * on_gpu

@@ -6,6 +6,7 @@ from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import FILE_RATE, GPU_PROCESS_BYTES, PROCESS_BYTES
 from longgen.cluster.request import JobRequest
 from longgen.planner.job import Machine
+from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training
 from longgen.planner.training_memory import STATES, state_bytes
 
@@ -42,9 +43,9 @@ def training_plans(asked: Asked, stage: str) -> list[TrainingPlan]:
     machine = Machine(
         asked.processor(device), gpus_per_node=processes // setup.nodes, efficiency=asked.efficiency(device)
     )
-    model = (asked.shape, variant.layout, variant.pattern)
+    model = Model(asked.shape, variant.hybrid)
     return [
-        plan_training(*model, phase.length, phase.batch_size, training, setup, processes, machine)
+        plan_training(model, phase.length, phase.batch_size, training, setup, processes, machine)
         for phase in training.phases
     ]
 

@@ -21,6 +21,7 @@ from longgen.config.parts import (
 )
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.results import check_run_name
@@ -53,6 +54,11 @@ class Variant:
     training_attention: str = "full"
     trained: bool = field(default=True, repr=False)  # untrained variants have no fingerprint but their conversion's
     probed: str | None = field(default=None, repr=False)  # placement and layout say it, and are in fingerprints already
+
+    @property
+    def hybrid(self) -> Hybrid:
+        """Layout and pattern together."""
+        return Hybrid(self.layout, self.pattern)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from longgen.evaluation.greedy import end_tokens
 from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
-from longgen.planner import experiment_shape, kv_cache_bytes
+from longgen.planner import experiment_shape
+from longgen.planner.model import Model
 
 
 def evaluate_reductions(
@@ -69,7 +70,7 @@ class _Answers:
         prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64))
         length, count = prompts.shape[1], len(samples[0].answer)
         shape, variants = experiment_shape(self.experiment), map(self.experiment.variant, (self.budget_of, "full"))
-        budget = Fraction(*(kv_cache_bytes(shape, v.layout, v.pattern, length) for v in variants))
+        budget = Fraction(*(Model(shape, v.hybrid).kv_cache_bytes(length) for v in variants))
         chosen = method_for_budget(self.method, budget, length, self.model, **self.fields)
         self.kept[length + count] = chosen.kept_bytes / chosen.full_bytes
         # as `greedy_answers` does: end-of-text tokens are none of an answer's

@@ -13,9 +13,10 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from longgen.errors import require
-from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
+from longgen.hybrid import Hybrid
+from longgen.layout import HEADS, make_layout, spread_over_heads
 from longgen.pattern import SparsePattern
-from longgen.planner.costs import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.planner.predictions import Plan, make_plan
 from longgen.shapes import ModelShape
 
@@ -25,17 +26,15 @@ SPARSEST_STRIDE = 256
 
 @dataclass(frozen=True)
 class Choice:
-    """A layout with its pattern, and what they cost.
+    """A hybrid, and what it costs.
 
     Attributes:
-        layout: full and sparse layers, or heads.
-        pattern: of the sparse ones.
+        hybrid: layout, and pattern of what is sparse.
         plan: predictions.
         within_budget: whether the KV cache is.
     """
 
-    layout: Layout
-    pattern: SparsePattern
+    hybrid: Hybrid
     plan: Plan
     within_budget: bool
 
@@ -66,19 +65,22 @@ def layouts_for_budget(
         those within the budget first; then by most full layers, and by fewest bytes.
 
     Raises:
-        ConfigError: a budget outside of 0..1, or which no pattern meets, or as `kv_cache_bytes` and `make_layout`.
+        ConfigError: a budget outside of 0..1, or which no pattern meets, or as `Model` and `make_layout`.
     """
     require(0 < budget < 1, "kv_budget", budget, "a number > 0 and < 1, the share of full attention's KV cache")
     units = shape.num_layers * (shape.num_kv_heads if placement == HEADS else 1)
-    allowed = budget * kv_cache_bytes(shape, make_layout(shape.num_layers, "all"), patterns[0], length)
 
-    def layout_with(full: int) -> Layout:
+    def model_with(full: int, pattern: SparsePattern) -> Model:
         if placement == HEADS:
-            return spread_over_heads(shape.num_layers, shape.num_kv_heads, full)
-        return make_layout(shape.num_layers, full, placement)
+            layout = spread_over_heads(shape.num_layers, shape.num_kv_heads, full)
+        else:
+            layout = make_layout(shape.num_layers, full, placement)
+        return Model(shape, Hybrid(layout, pattern))
 
     def size(full: int, pattern: SparsePattern) -> int:
-        return kv_cache_bytes(shape, layout_with(full), pattern, length)
+        return model_with(full, pattern).kv_cache_bytes(length)
+
+    allowed = budget * model_with(0, patterns[0]).full.kv_cache_bytes(length)
 
     found: list[tuple[int, SparsePattern]] = []
     for pattern in patterns:
@@ -89,9 +91,8 @@ def layouts_for_budget(
             found += islice(((above, other) for other in others if size(above, other) <= allowed), 1)
     choices = [
         Choice(
-            layout_with(full),
-            pattern,
-            make_plan(shape, layout_with(full), pattern, length, batch, bytes_per_value),
+            model_with(full, pattern).hybrid,
+            make_plan(model_with(full, pattern), length, batch, bytes_per_value),
             size(full, pattern) <= allowed,
         )
         for full, pattern in found
@@ -99,4 +100,6 @@ def layouts_for_budget(
     least = math.ceil(1e4 * min(choice.plan.kv_fraction for choice in choices)) / 1e4
     met = any(choice.within_budget for choice in choices)
     require(met, "kv_budget", budget, f"at least {least} here, which is left without any full layer")
-    return sorted(choices, key=lambda choice: (not choice.within_budget, -choice.layout.num_full, choice.plan.kv_bytes))
+    return sorted(
+        choices, key=lambda choice: (not choice.within_budget, -choice.hybrid.layout.num_full, choice.plan.kv_bytes)
+    )

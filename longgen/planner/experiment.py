@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from longgen.planner.costs import VALUE_BYTES
+from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.predictions import make_plan
 from longgen.probing.layouts import ProbeRecord, probed_layout
 from longgen.shapes import ModelShape
@@ -88,6 +88,6 @@ def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
             "num_layers": variant.layout.num_layers,
         }
         for length in experiment_lengths(experiment):
-            plan = asdict(make_plan(shape, variant.layout, variant.pattern, length, bytes_per_value=bytes_per_value))
+            plan = asdict(make_plan(Model(shape, variant.hybrid), length, bytes_per_value=bytes_per_value))
             records.append(described | {column: plan[column] for column in RECORDED})
     return records

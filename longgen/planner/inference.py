@@ -5,12 +5,9 @@ from __future__ import annotations
 import bisect
 
 from longgen.cache_layout import GROWTH_TOKENS, chunked
-from longgen.layout import Layout
-from longgen.pattern import SparsePattern
-from longgen.planner.costs import decode_bytes, decode_flops, kv_cache_bytes, prefill_flops, working_bytes
+from longgen.planner.model import Model
 from longgen.planner.rates import Rates
 from longgen.planner.training_memory import CONTEXT_BYTES, FRAGMENTATION
-from longgen.shapes import ModelShape
 
 # Of weights, activations and cached values: bfloat16.
 VALUE_BYTES = 2
@@ -23,9 +20,7 @@ STEP, LONGEST = 1024, 2**22
 WEIGHTS, KV_CACHE, WORK, RESERVE = "weights", "KV cache", "layer in work", "reserve"
 
 
-def inference_memory(
-    shape: ModelShape, layout: Layout, pattern: SparsePattern, length: int, batch: int = 1, chunk: int = PREFILL_CHUNK
-) -> dict[str, int]:
+def inference_memory(model: Model, length: int, batch: int = 1, chunk: int = PREFILL_CHUNK) -> dict[str, int]:
     """Bytes on the GPU at the widest point of a context of ``length`` tokens, by component.
 
     In bfloat16, rows of the same length, in `LongGenCache` as it grows. How much of the context is the prompt is left
@@ -35,31 +30,27 @@ def inference_memory(
     allocated once.
 
     Args:
-        shape: the model.
-        layout: its full and sparse layers.
-        pattern: of the sparse layers.
+        model: whose.
         length: tokens per sequence, prompt and answer together.
         batch: sequences.
         chunk: tokens per forward pass over the prompt.
 
     Raises:
-        ConfigError: as `kv_cache_bytes`.
+        ConfigError: as `Model`'s counts.
     """
     memory = {
-        WEIGHTS: shape.parameters * VALUE_BYTES,
-        KV_CACHE: kv_cache_bytes(shape, layout, pattern, length, VALUE_BYTES, batch, GROWTH_TOKENS),
+        WEIGHTS: model.shape.parameters * VALUE_BYTES,
+        KV_CACHE: model.kv_cache_bytes(length, VALUE_BYTES, batch, GROWTH_TOKENS),
         WORK: max(
-            working_bytes(shape, layout, pattern, length, chunk, batch, VALUE_BYTES),
-            _growth(shape, layout, length) * batch,
+            model.working_bytes(length, chunk, batch, VALUE_BYTES),
+            _growth(model, length) * batch,
         ),
     }
     return memory | {RESERVE: CONTEXT_BYTES + int(FRAGMENTATION * (memory[KV_CACHE] + memory[WORK]))}
 
 
 def longest_context(
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
+    model: Model,
     available: int,
     batch: int = 1,
     chunk: int = PREFILL_CHUNK,
@@ -70,15 +61,13 @@ def longest_context(
     """
 
     def needed(length: int) -> int:
-        return sum(inference_memory(shape, layout, pattern, length, batch, chunk).values())
+        return sum(inference_memory(model, length, batch, chunk).values())
 
     return STEP * bisect.bisect_right(range(STEP, LONGEST + 1, STEP), available, key=needed)
 
 
 def prefill_seconds(
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
+    model: Model,
     length: int,
     rates: Rates,
     batch: int = 1,
@@ -89,27 +78,26 @@ def prefill_seconds(
     In bfloat16. Not counted: reading what is cached once more for every chunk, activations, start-up of kernels.
 
     Raises:
-        ConfigError: as `kv_cache_bytes`.
+        ConfigError: as `Model`'s counts.
     """
-    weights = -(-length // chunk) * shape.parameters * VALUE_BYTES
-    return max(prefill_flops(shape, layout, pattern, length, batch) / rates.flops, weights / rates.bandwidth)
+    weights = -(-length // chunk) * model.shape.parameters * VALUE_BYTES
+    return max(model.prefill_flops(length, batch) / rates.flops, weights / rates.bandwidth)
 
 
-def decode_seconds(
-    shape: ModelShape, layout: Layout, pattern: SparsePattern, length: int, rates: Rates, batch: int = 1
-) -> float:
+def decode_seconds(model: Model, length: int, rates: Rates, batch: int = 1) -> float:
     """Seconds of a decode step after ``length`` cached tokens at best: the longer of its FLOPs and of what it reads.
 
     In bfloat16; a step gives one token for every sequence. Activations and start-up of kernels are not counted.
 
     Raises:
-        ConfigError: as `kv_cache_bytes`.
+        ConfigError: as `Model`'s counts.
     """
-    flops = decode_flops(shape, layout, pattern, length, batch) / rates.flops
-    return max(flops, decode_bytes(shape, layout, pattern, length, batch, VALUE_BYTES) / rates.bandwidth)
+    flops = model.decode_flops(length, batch) / rates.flops
+    return max(flops, model.decode_bytes(length, batch, VALUE_BYTES) / rates.bandwidth)
 
 
-def _growth(shape: ModelShape, layout: Layout, length: int) -> int:
+def _growth(model: Model, length: int) -> int:
     """Bytes of the keys of the layer with most full heads before the last growth, for one sequence."""
+    shape, layout = model.shape, model.hybrid.layout
     heads = max(sum(layout.full_heads(layer, shape.num_kv_heads)) for layer in range(layout.num_layers))
     return heads * (chunked(length) - GROWTH_TOKENS) * shape.head_dim * VALUE_BYTES

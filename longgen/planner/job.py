@@ -8,9 +8,8 @@ from functools import cached_property
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
 from longgen.layout import Layout
-from longgen.pattern import SparsePattern
-from longgen.planner.costs import VALUE_BYTES, check_sizes
 from longgen.planner.gpus import GPUS, Gpu
+from longgen.planner.model import VALUE_BYTES, Model, check_sizes
 from longgen.shapes import ModelShape
 
 # Bytes of a number of what is float32 always: updated weights, summed gradients, optimizer state.
@@ -54,9 +53,7 @@ class Job:
         ConfigError: rows, tokens or heads cannot be shared out evenly.
     """
 
-    shape: ModelShape
-    layout: Layout
-    pattern: SparsePattern
+    model: Model
     length: int
     batch_size: int
     training: TrainingSettings
@@ -65,7 +62,7 @@ class Job:
     machine: Machine = DEFAULT_MACHINE
 
     def __post_init__(self) -> None:
-        check_sizes(self.shape, self.layout, length=self.length, batch_size=self.batch_size, processes=self.processes)
+        check_sizes(length=self.length, batch_size=self.batch_size, processes=self.processes)
         sequence, heads, kv_heads = self.sequence, self.shape.num_heads, self.shape.num_kv_heads
         if self.processes % sequence:
             raise ConfigError(
@@ -85,6 +82,16 @@ class Job:
         share = self.batch_size // self.groups
         if share % self.rows:
             raise ConfigError(f"micro_batch_size is {self.rows}: allowed are divisors of {share}, a group's rows")
+
+    @property
+    def shape(self) -> ModelShape:
+        """Sizes of the model."""
+        return self.model.shape
+
+    @property
+    def layout(self) -> Layout:
+        """Its full and sparse layers."""
+        return self.model.hybrid.layout
 
     @property
     def sequence(self) -> int:

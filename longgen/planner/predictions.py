@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longgen.layout import Layout
-from longgen.pattern import SparsePattern
-from longgen.planner.costs import decode_bytes, kv_cache_bytes, prefill_flops, training_flops
-from longgen.shapes import ModelShape
+from longgen.planner.model import Model
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Predictions for one model, layout, pattern and length; the ideals compare with full attention.
+    """Predictions for one model and length; the ideals compare with full attention.
 
     Attributes:
         length: tokens per sequence.
@@ -24,9 +21,9 @@ class Plan:
         kv_bytes_full: bytes with full attention in all layers.
         kv_fraction: ``kv_bytes / kv_bytes_full``.
         kv_reduction: ``1 - kv_fraction``.
-        prefill_flops: see `prefill_flops`.
-        training_flops: see `training_flops`; without recomputation.
-        decode_bytes: see `decode_bytes`.
+        prefill_flops: see `Model.prefill_flops`.
+        training_flops: see `Model.training_flops`; without recomputation.
+        decode_bytes: see `Model.decode_bytes`.
         ideal_prefill_speedup: by FLOPs.
         ideal_decode_speedup: by bytes.
         ideal_training_speedup: by FLOPs; the same with and without recomputation.
@@ -45,24 +42,17 @@ class Plan:
     ideal_training_speedup: float
 
 
-def make_plan(
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
-    length: int,
-    batch: int = 1,
-    bytes_per_value: int = 2,
-) -> Plan:
-    """The predictions for one length; arguments as in `decode_bytes`.
+def make_plan(model: Model, length: int, batch: int = 1, bytes_per_value: int = 2) -> Plan:
+    """The predictions for one length; arguments as in `Model.decode_bytes`.
 
     Raises:
-        ConfigError: as `kv_cache_bytes`.
+        ConfigError: as `Model`'s counts.
     """
-    full = Layout((True,) * shape.num_layers)
-    kv, kv_full = (kv_cache_bytes(shape, x, pattern, length, bytes_per_value, batch) for x in (layout, full))
-    prefill, prefill_full = (prefill_flops(shape, x, pattern, length, batch) for x in (layout, full))
-    training, training_full = (training_flops(shape, x, pattern, length, batch) for x in (layout, full))
-    decode, decode_full = (decode_bytes(shape, x, pattern, length, batch, bytes_per_value) for x in (layout, full))
+    both = (model, model.full)
+    kv, kv_full = (each.kv_cache_bytes(length, bytes_per_value, batch) for each in both)
+    prefill, prefill_full = (each.prefill_flops(length, batch) for each in both)
+    training, training_full = (each.training_flops(length, batch) for each in both)
+    decode, decode_full = (each.decode_bytes(length, batch, bytes_per_value) for each in both)
     return Plan(
         length=length,
         kv_bytes=kv,

@@ -10,13 +10,11 @@ from typing import Any
 
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
-from longgen.layout import Layout
-from longgen.pattern import SparsePattern
 from longgen.planner.gpus import GIB
 from longgen.planner.job import DEFAULT_MACHINE, Job, Machine
+from longgen.planner.model import Model
 from longgen.planner.training_memory import host_memory, training_memory
 from longgen.planner.training_time import StepTime, step_flops, step_time
-from longgen.shapes import ModelShape
 
 # How many remedies are named, and of how many changes each may consist.
 REMEDIES, CHANGES = 4, 3
@@ -73,9 +71,7 @@ class TrainingPlan:
 
 
 def plan_training(
-    shape: ModelShape,
-    layout: Layout,
-    pattern: SparsePattern,
+    model: Model,
     phase_length: int,
     batch_size: int,
     training: TrainingSettings,
@@ -86,9 +82,7 @@ def plan_training(
     """Predict memory and time of training.
 
     Args:
-        shape: the model.
-        layout: its full and sparse layers.
-        pattern: of the sparse layers.
+        model: that is trained.
         phase_length: tokens per row.
         batch_size: rows per optimizer step, over all processes.
         training: dtype, optimizer and adapters; all of its phases for `TrainingPlan.days`.
@@ -99,7 +93,7 @@ def plan_training(
     Raises:
         ConfigError: rows, tokens or heads cannot be shared out evenly, or a number is not a whole number >= 1.
     """
-    return _plan(Job(shape, layout, pattern, phase_length, batch_size, training, setup, processes, machine))
+    return _plan(Job(model, phase_length, batch_size, training, setup, processes, machine))
 
 
 def _plan(job: Job) -> TrainingPlan:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longgen.planner.costs import training_flops
 from longgen.planner.job import MASTER_BYTES, Job
 from longgen.planner.training_memory import offloaded_bytes
 
@@ -62,7 +61,7 @@ def step_time(job: Job) -> StepTime:
 
 def step_flops(job: Job, recompute: bool = False) -> int:
     """FLOPs of one optimizer step over all processes; without recomputation, those that count for MFU."""
-    return training_flops(job.shape, job.layout, job.pattern, job.length, job.batch_size, recompute)
+    return job.model.training_flops(job.length, job.batch_size, recompute)
 
 
 def gathered_bytes(job: Job) -> int:

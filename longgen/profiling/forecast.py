@@ -7,7 +7,6 @@ import functools
 import torch
 
 from longgen.attention import full_attention, sparse_attention
-from longgen.planner.costs import attention_flops, prefill_flops
 from longgen.profiling.attention.workloads import FULL, PATTERNS
 from longgen.profiling.device import Precision, product_flops, timed
 from longgen.profiling.stacks import Stack
@@ -24,15 +23,14 @@ def prefill_seconds(shape: ModelShape, stack: Stack, length: int, batch: int, pr
     if not stack.num_layers:
         return 0.0
     flops = {kind: count * batch * layer_flops(shape, kind, length) for kind, count in stack.layers.items() if count}
-    everything = prefill_flops(stack.cut(shape), stack.layout, stack.hybrid.pattern, length, batch)
+    everything = stack.model(shape).prefill_flops(length, batch)
     rest = (everything - sum(flops.values())) / (LAYER_EFFICIENCY * product_flops("cpu", precision))
     return rest + sum(work / attention_rate(shape, kind, precision) for kind, work in flops.items())
 
 
 def layer_flops(shape: ModelShape, kind: str, length: int) -> int:
     """Floating-point operations of the attention of a layer, ``full`` or of a pattern, over ``length`` tokens."""
-    layer = Stack(kind, 1, int(kind == FULL))
-    return attention_flops(layer.cut(shape), layer.layout, layer.hybrid.pattern, length)
+    return Stack(kind, 1, int(kind == FULL)).model(shape).attention_flops(length)
 
 
 @functools.cache

@@ -14,7 +14,8 @@ import numpy as np
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment, needed
 from longgen.hardware import require_gpu
-from longgen.planner import experiment_shape, kv_cache_bytes
+from longgen.planner import experiment_shape
+from longgen.planner.model import Model
 from longgen.profiling.busy import Watch, spread
 from longgen.profiling.measure import decode, prefill, random_tokens, training_step
 from longgen.profiling.models import random_variant
@@ -135,8 +136,8 @@ def _memory_records(experiment: Experiment, kv_bytes: dict[tuple[str, int], int]
     records = []
     for (name, length), measured in sorted(kv_bytes.items()):
         variant = experiment.variant(name)
-        planned = kv_cache_bytes(
-            shape, variant.layout, variant.pattern, length, bytes_per_value=value_bytes, full_chunk=GROWTH_TOKENS
+        planned = Model(shape, variant.hybrid).kv_cache_bytes(
+            length, bytes_per_value=value_bytes, full_chunk=GROWTH_TOKENS
         )
         fraction = measured / kv_bytes[BASELINE, length]
         record = {"variant": name, "length": length, "kv_bytes": measured}

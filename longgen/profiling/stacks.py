@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
+from longgen.planner.model import Model
 from longgen.profiling.attention.workloads import FULL, PATTERNS
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
@@ -65,8 +66,12 @@ class Stack:
         return Hybrid(self.layout, PATTERNS.get(self.pattern, PATTERNS[SINK]))
 
     def cut(self, shape: ModelShape) -> ModelShape:
-        """A model of ``shape`` with as many layers."""
+        """``shape`` with as many layers."""
         return replace(shape, num_layers=self.num_layers)
+
+    def model(self, shape: ModelShape) -> Model:
+        """A model of ``shape`` with these layers."""
+        return Model(self.cut(shape), self.hybrid)
 
 
 def slices(num_layers: int) -> list[Stack]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import Plan, make_plan
+from longgen.planner.model import Model
 from longgen.shapes import model_shape
 from longgen.strict import build, load_yaml, require
 
@@ -117,9 +119,10 @@ class PaperClaims:
         shape = model_shape(self.model)
         return {
             name: make_plan(
-                shape,
-                make_layout(shape.num_layers, variant.full_layers, variant.placement),
-                variant.pattern,
+                Model(
+                    shape,
+                    Hybrid(make_layout(shape.num_layers, variant.full_layers, variant.placement), variant.pattern),
+                ),
                 self.length,
             )
             for name, variant in self.variants.items()

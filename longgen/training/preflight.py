@@ -12,8 +12,8 @@ from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.modeling.shifted import attended_pairs
 from longgen.pattern import dense_pairs
-from longgen.planner import training_flops
 from longgen.planner.gpus import gpu_of_device
+from longgen.planner.model import Model
 from longgen.planner.training import plan_training, require_fit
 from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
@@ -40,7 +40,7 @@ def check_memory(
     for number, phase in enumerate(training.phases):
         asked = (phase.length, phase.batch_size, training, setup, processes.world)
         try:
-            require_fit(plan_training(shape, hybrid.layout, hybrid.pattern, *asked), available, what)
+            require_fit(plan_training(Model(shape, hybrid), *asked), available, what)
         except ConfigError as error:
             raise ConfigError(f"phases[{number}]: {error}") from None
 
@@ -66,7 +66,7 @@ def utilization(
     def share(phase: PhaseSettings, seconds: float) -> float | None:
         if gpu is None:
             return None
-        flops = training_flops(shape, hybrid.layout, hybrid.pattern, phase.length, phase.batch_size)
+        flops = Model(shape, hybrid).training_flops(phase.length, phase.batch_size)
         if shifted:
             unseen = shape.num_kv_heads * dense_pairs(phase.length) - attended_pairs(phase.length, shape.num_kv_heads)
             per_pair = 3 * 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads)

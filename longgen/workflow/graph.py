@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from longgen.cluster.jobs import REQUESTS
 from longgen.errors import ConfigError
 from longgen.provenance import fingerprint
 
@@ -55,14 +54,16 @@ class Job:
         return " ".join([self.rule, *(f"{key}={value}" for key, value in self.wildcards.items())])
 
 
-def workflow_jobs(config: Path, select: str = "default", setup: str | None = None, cpus: int = 1) -> list[Job]:
+def workflow_jobs(
+    config: Path, select: str = "default", setup: str | None = None, threads: Mapping[str, int] | None = None
+) -> list[Job]:
     """All jobs of ``snakemake --config experiment=CONFIG select=SELECT setup=SETUP``, done or not.
 
     Args:
         config: of an experiment that was read without an error.
         select: variants, as `longgen.workflow.selected_variants` takes them.
         setup: one of the experiment's set-ups of processes; None: its own choice.
-        cpus: processors that every job uses.
+        threads: of the jobs of some rules, in place of what the rules say.
 
     Returns:
         them, each after those that it needs.
@@ -79,7 +80,7 @@ def workflow_jobs(config: Path, select: str = "default", setup: str | None = Non
             f"there is no {SNAKEFILE} in {Path.cwd()}: allowed is a clone of the project as working directory"
         )
     given = {"experiment": str(config), "select": select} | ({"setup": setup} if setup else {})
-    words = [sys.executable, "-m", "longgen.workflow.graph", json.dumps({"cpus": cpus, "config": given})]
+    words = [sys.executable, "-m", "longgen.workflow.graph", json.dumps({"threads": threads or {}, "config": given})]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
@@ -87,14 +88,14 @@ def workflow_jobs(config: Path, select: str = "default", setup: str | None = Non
     return [Job(**job) for job in json.loads(done.stdout.splitlines()[-1])]
 
 
-def _planned(cpus: int, config: Mapping[str, str]) -> list[Job]:
+def _planned(threads: Mapping[str, int], config: Mapping[str, str]) -> list[Job]:
     """`workflow_jobs`, in this process."""
     from snakemake.api import SnakemakeApi
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 
     with SnakemakeApi(OutputSettings(dryrun=True, quiet={Quietness.ALL})) as api:
         workflow = api.workflow(
-            resource_settings=ResourceSettings(cores=cpus, overwrite_threads=dict.fromkeys(REQUESTS, cpus)),
+            resource_settings=ResourceSettings(cores=max(threads.values(), default=1), overwrite_threads=dict(threads)),
             config_settings=ConfigSettings(config=dict(config)),
             snakefile=SNAKEFILE,
         )

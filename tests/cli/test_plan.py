@@ -16,9 +16,11 @@ from typer.testing import CliRunner
 from longgen.cli import app, main
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_records, experiment_settings, make_plan
+from longgen.planner.model import Model
 from longgen.results import load_result
 from longgen.shapes import model_shape
 from tests.experiments import experiment_file
@@ -40,7 +42,7 @@ def rows(*arguments: str) -> list[dict[str, Any]]:
 
 def test_the_papers_setting() -> None:
     (row,) = rows(*PAPER.split())
-    plan = asdict(make_plan(model_shape("llama2-7b"), make_layout(32, 12), SparsePattern(), 131072))
+    plan = asdict(make_plan(Model(model_shape("llama2-7b"), Hybrid(make_layout(32, 12), SparsePattern())), 131072))
     assert row["kv_reduction"] == 0.62
     assert plan["kv_reduction"] != 0.62  # rounded for the comparison, and it alone
     assert {key: row[key] for key in plan if key != "kv_reduction"} == {
@@ -64,7 +66,9 @@ def test_every_option_reaches_the_plan() -> None:
     )
     (row,) = rows(*options.split())
     pattern = SparsePattern(32, 2, 8, 4)
-    plan = make_plan(model_shape("qwen3-8b"), make_layout(36, 9, "ends"), pattern, 5000, batch=3, bytes_per_value=1)
+    plan = make_plan(
+        Model(model_shape("qwen3-8b"), Hybrid(make_layout(36, 9, "ends"), pattern)), 5000, batch=3, bytes_per_value=1
+    )
     assert row["kv_bytes"] == plan.kv_bytes
     assert row["decode_bytes"] == plan.decode_bytes
     assert row["prefill_flops"] == plan.prefill_flops

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout, parse_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import make_plan
 from longgen.planner.gpus import GPUS
 from longgen.planner.inference import decode_seconds, inference_memory, longest_context, prefill_seconds
+from longgen.planner.model import Model
 from longgen.planner.rates import device_rates
 from longgen.shapes import model_shape
 from tests.cli.test_plan import longgen, rows
@@ -52,7 +54,7 @@ def test_budget_rows(tmp_path: Path) -> None:
     assert [row["within_budget"] for row in found] == [True, True, True, False, False]
     assert (
         found[0]["kv_bytes"]
-        == make_plan(model_shape("llama2-7b"), make_layout(32, 12), SparsePattern(), 131072).kv_bytes
+        == make_plan(Model(model_shape("llama2-7b"), Hybrid(make_layout(32, 12), SparsePattern())), 131072).kv_bytes
     )
     layout = tmp_path / "layout.json"
     layout.write_text(json.dumps(found[0]["layout"]))
@@ -82,14 +84,14 @@ def test_gpu_rows() -> None:
     gpu, rates = device_rates("a100-40gb", None)
     for row in found:
         for name, full in (("", 11), ("_full_attention", 32)):
-            model, batch = (SHAPE, make_layout(32, full), SparsePattern()), row["batch"]
-            memory = inference_memory(*model, 131072, batch, 1024)
+            model, batch = Model(SHAPE, Hybrid(make_layout(32, full), SparsePattern())), row["batch"]
+            memory = inference_memory(model, 131072, batch, 1024)
             assert row[f"memory{name}"] == memory
             assert row[f"memory_bytes{name}"] == sum(memory.values())
             assert row[f"fits{name}"] == (sum(memory.values()) <= gpu.memory)
-            assert row[f"longest_context{name}"] == longest_context(*model, gpu.memory, batch, 1024)
-            assert row[f"least_prefill_seconds{name}"] == prefill_seconds(*model, 131072, rates, batch, 1024)
-            assert row[f"least_decode_seconds{name}"] == decode_seconds(*model, 131072, rates, batch)
+            assert row[f"longest_context{name}"] == longest_context(model, gpu.memory, batch, 1024)
+            assert row[f"least_prefill_seconds{name}"] == prefill_seconds(model, 131072, rates, batch, 1024)
+            assert row[f"least_decode_seconds{name}"] == decode_seconds(model, 131072, rates, batch)
     assert [row["fits"] for row in found] == [True, False]
 
 
@@ -113,7 +115,7 @@ def test_contexts_beyond_the_largest_tried_are_marked() -> None:
 # ---------------------------------------------------------------- a measurement
 def test_expected_times_are_the_measured_ones_over_the_ideal() -> None:
     (row,) = rows(*MODEL.split(), *["--dense-prefill", "12", "--dense-decode", "0.04", "--batch", "8"])
-    plan = make_plan(SHAPE, make_layout(32, 11), SparsePattern(), 131072, 8)
+    plan = make_plan(Model(SHAPE, Hybrid(make_layout(32, 11), SparsePattern())), 131072, 8)
     assert row["expected_prefill_seconds"] == 12 / plan.ideal_prefill_speedup
     assert row["expected_decode_seconds"] == 0.04 / plan.ideal_decode_speedup
     assert (row["dense_prefill_seconds"], row["dense_decode_seconds"]) == (12, 0.04)

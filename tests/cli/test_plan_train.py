@@ -16,11 +16,13 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings, load_experiment
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_shape
 from longgen.planner.gpus import GPUS
 from longgen.planner.job import Machine
+from longgen.planner.model import Model
 from longgen.planner.training import plan_training
 from longgen.shapes import model_shape
 from tests.experiments import experiment_file, tiny_settings
@@ -62,7 +64,7 @@ def test_every_option_reaches_the_plan() -> None:
     setup = SetupSettings(8, sequence_parallel=2, micro_batch_size=2, offload_parameters=True, device="cuda")
     layout, pattern = make_layout(36, 9, "ends"), SparsePattern(32, stride=4)
     machine = Machine(GPUS["a100-80gb"], 4, 25e9, 0.5)
-    plan = plan_training(model_shape("qwen3-8b"), layout, pattern, 5120, 16, training, setup, 8, machine)
+    plan = plan_training(Model(model_shape("qwen3-8b"), Hybrid(layout, pattern)), 5120, 16, training, setup, 8, machine)
     assert row["memory"] == plan.memory
     assert row["host_memory"] == plan.host_memory != {}
     assert row["step_seconds"] == plan.step.total
@@ -131,10 +133,9 @@ def test_experiment(tmp_path: Path) -> None:
     assert found["one, full"]["setup"]["processes"] == 1
     assert found["open, full"]["setup"]["processes"] == 4
     variant, phase = experiment.variant("middle"), max(experiment.extension.phases, key=lambda phase: phase.length)
-    plan = plan_training(
-        experiment_shape(experiment), variant.layout, variant.pattern, phase.length, phase.batch_size,
-        experiment.extension, experiment.setups["one"], 1,
-    )  # fmt: skip
+    model = Model(experiment_shape(experiment), variant.hybrid)
+    asked = (phase.length, phase.batch_size, experiment.extension, experiment.setups["one"], 1)
+    plan = plan_training(model, *asked)
     assert found["one, middle"]["memory"] == plan.memory
     assert found["one, middle"]["days"] == plan.days
     text = longgen("--config", str(config), "--setup", "one")

@@ -14,8 +14,9 @@ from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.request import JobRequest
 from longgen.config import ClusterSettings, Experiment, SetupSettings, load_experiment
 from longgen.errors import ConfigError
-from longgen.planner import experiment_shape, training_flops
+from longgen.planner import experiment_shape
 from longgen.planner.gpus import GIB
+from longgen.planner.model import Model
 from longgen.strict import build
 from longgen.workflow import selected_variants
 from tests.experiments import tiny_settings
@@ -55,9 +56,7 @@ def test_extension_of_the_7b_on_a_node() -> None:
     found = request("extend", variant="full")
     assert (found.gpus, found.nodes, found.tasks, found.cpus) == (8, 1, 8, 8)
     shape, full = experiment_shape(SEVEN), SEVEN.variant("full")
-    computing = (
-        1192 * training_flops(shape, full.layout, full.pattern, 131072, 32, recompute=True) / (8 * 0.4 * 989.4e12)
-    )
+    computing = 1192 * Model(shape, full.hybrid).training_flops(131072, 32, recompute=True) / (8 * 0.4 * 989.4e12)
     # weights and two moments of 4 bytes, 23 times while training and once when it goes on; 13 GB are read thrice
     checkpoint = 12 * shape.parameters / 500e6
     files = 2 * 60 + 3 * 2 * shape.parameters / 500e6

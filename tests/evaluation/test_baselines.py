@@ -27,11 +27,12 @@ from longgen.evaluation.baselines.sink_window import SinkWindow
 from longgen.evaluation.baselines.snapkv import SnapKV
 from longgen.evaluation.baselines.streaming_llm import StreamingLLM
 from longgen.evaluation.baselines.tova import TOVA
+from longgen.hybrid import Hybrid
 from longgen.layout import Layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.models import tiny_base, tiny_hybrid, tokens
 
@@ -366,9 +367,9 @@ def test_a_full_budget_generates_what_the_full_model_does(name, family):
 def test_budgets_are_met_to_the_byte(name, length, fraction):
     model, x = tiny_hybrid(layout="all").double(), tokens(length)
     method, kept, full = budgeted(name, fraction, length, model)
-    assert full == kv_cache_bytes(
-        ModelShape("tiny", LAYERS, 64, 96, 4, KV_HEADS, HEAD_DIM, 128), Layout((True,) * LAYERS), SMALL, length, 8
-    )
+    assert full == Model(
+        ModelShape("tiny", LAYERS, 64, 96, 4, KV_HEADS, HEAD_DIM, 128), Hybrid(Layout((True,) * LAYERS), SMALL)
+    ).kv_cache_bytes(length, 8)
     assert kept <= fraction * full
     # tokens per KV head, on average, by which the method can be made larger
     step = {"sink-window": 8, "duo-attention": length / (LAYERS * KV_HEADS)}.get(name, 1)

@@ -21,10 +21,12 @@ from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.recall_gates import learn_gates, needle_row
 from longgen.evaluation.reduction import evaluate_reductions
 from longgen.files import write_json
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import experiment_shape, kv_cache_bytes
+from longgen.planner import experiment_shape
+from longgen.planner.model import Model
 from longgen.statistics import wilson_interval
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base
@@ -96,7 +98,7 @@ def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment
     ]
     shape, ends, full = experiment_shape(experiment), experiment.variant("ends"), experiment.variant("full")
     for name, fraction, length, fields in seen:
-        kept, whole = (kv_cache_bytes(shape, v.layout, v.pattern, length) for v in (ends, full))
+        kept, whole = (Model(shape, v.hybrid).kv_cache_bytes(length) for v in (ends, full))
         assert fraction == Fraction(kept, whole)
         assert fields == (LEARNED._asdict() if name == "duo-attention" else {})
     for record in records:
@@ -112,11 +114,11 @@ def test_a_model_answers_within_the_budget_of_the_hybrid(experiment):
     gates = Gates(((0.5, 1.0),) * 6, SparsePattern(8, 1, 4))
     records = evaluate_reductions(full_model(), TEXT, experiment, "middle", gates)
     assert len(records) == 24
-    hybrid = experiment.variant("middle")
+    hybrid = experiment.variant("middle").hybrid
     for record in records:
-        kept = kv_cache_bytes(experiment_shape(experiment), hybrid.layout, hybrid.pattern, record["length"] - 5)
-        whole = kv_cache_bytes(
-            experiment_shape(experiment), make_layout(6, "all"), hybrid.pattern, record["length"] - 5
+        kept = Model(experiment_shape(experiment), hybrid).kv_cache_bytes(record["length"] - 5)
+        whole = Model(experiment_shape(experiment), Hybrid(make_layout(6, "all"), hybrid.pattern)).kv_cache_bytes(
+            record["length"] - 5
         )
         assert 0.9 * kept / whole < record["kv_fraction"] <= kept / whole
 

@@ -8,7 +8,7 @@ from longgen.cache_layout import GROWTH_TOKENS
 from longgen.errors import ArtifactError, ConfigError
 from longgen.modeling import LongGenCache, hybrid_of
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.models import LAYOUTS, PATTERNS, combined, tiny_base, tiny_hybrid, tokens
 
@@ -16,8 +16,7 @@ SHAPE = ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128, True)
 
 
 def planned_bytes(hybrid, length: int, **options) -> int:
-    split = hybrid_of(hybrid.config)
-    return kv_cache_bytes(SHAPE, split.layout, split.pattern, length, 4, 2, GROWTH_TOKENS, **options)
+    return Model(SHAPE, hybrid_of(hybrid.config)).kv_cache_bytes(length, 4, 2, GROWTH_TOKENS, **options)
 
 
 def feed(hybrid, x: torch.Tensor, cache: LongGenCache, *sizes: int) -> torch.Tensor:

@@ -12,12 +12,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import parse_layout
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.conversion.card import draw_layout, pattern_in_words
 from longgen.modeling.conversion.source import companion_names
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
 from tests.modeling.models import FAMILIES, tiny_base, tokens
@@ -138,7 +139,9 @@ def test_card_tells_what_the_model_is_and_what_its_cache_costs(base, tmp_path):
     rows = [line for line in text.splitlines() if line.startswith("| ") and line[2].isdigit()]
     assert [row.split(" | ")[0] for row in rows] == ["| 64", "| 128", "| 256", "| 512", "| 1,024", "| 2,048"]
     for row, length in zip(rows, (64, 128, 256, 512, 1024, 2048), strict=True):
-        sizes = [kv_cache_bytes(shape, layout, PATTERN, length, bytes_per_value=2) for layout in (full, mixed)]
+        sizes = [
+            Model(shape, Hybrid(layout, PATTERN)).kv_cache_bytes(length, bytes_per_value=2) for layout in (full, mixed)
+        ]
         saved = f"{100 * (1 - sizes[1] / sizes[0]):.1f} %"
         assert row == f"| {length:,} | {binary_size(sizes[0])} | {binary_size(sizes[1])} | {saved} |"
     assert done.card.plan(2048).kv_bytes == sizes[1]

@@ -6,11 +6,12 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import LlamaConfig
 
 from longgen.attention.blocked_plan import plan_chunks
+from longgen.hybrid import Hybrid
 from longgen.layout import Layout
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import prefill_peak_bytes
 from longgen.planner.inference import KV_CACHE, WEIGHTS, WORK, inference_memory
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.memory_tracker import MemoryTracker
 
@@ -70,7 +71,7 @@ def prefill(
 def test_peak_of_a_prefill_is_within_a_tenth_of_the_planners(layout, pattern, length, chunk, kv_heads):
     shape = ModelShape("7b layers", layout.num_layers, 4096, 11008, 32, kv_heads, 128, 32000)
     tracker = prefill(layout, pattern, length, chunk, kv_heads)
-    planned = prefill_peak_bytes(shape, layout, pattern, length, chunk)
+    planned = Model(shape, Hybrid(layout, pattern)).prefill_peak_bytes(length, chunk)
     assert tracker.peak == pytest.approx(planned, rel=0.1)
     # what is not weights, too: they are not to hide an error; masks that are kept for other layers come on top
     weights = shape.parameters * 2
@@ -82,7 +83,7 @@ def test_peak_of_decoding_is_within_a_tenth_of_the_planners(layout):
     # in the second step a block goes out of sight of sparse layers, and the third grows the buffers of full ones
     shape = ModelShape("7b layers", layout.num_layers, 4096, 11008, 32, 32, 128, 32000)
     tracker = prefill(layout, STRIDE, 4094, 4094, 32, steps=3)
-    planned = inference_memory(shape, layout, STRIDE, 4097, chunk=1)
+    planned = inference_memory(Model(shape, Hybrid(layout, STRIDE)), 4097, chunk=1)
     assert tracker.peak - planned[WEIGHTS] == pytest.approx(planned[KV_CACHE] + planned[WORK], rel=0.1)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from longgen.config import LoraSettings, OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
+from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner.job import Job
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 
 
@@ -32,7 +34,8 @@ def job(
     phase = PhaseSettings(length, batch, steps=100, learning_rate=1e-5)
     training = TrainingSettings([phase], OptimizerSettings(optimizer), packed="rows.yaml", dtype=dtype)
     layout = layout or make_layout(shape.num_layers, 1)
-    return Job(shape, layout, SparsePattern(64, 1, 16), length, batch, training, settings, processes)
+    model = Model(shape, Hybrid(layout, SparsePattern(64, 1, 16)))
+    return Job(model, length, batch, training, settings, processes)
 
 
 def lora(job: Job, **settings) -> Job:

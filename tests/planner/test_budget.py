@@ -10,10 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import Choice, kv_cache_bytes, layouts_for_budget
+from longgen.planner import Choice, layouts_for_budget
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape, model_shape
 from tests.modeling.models import tiny_base, tokens
 from tests.test_pattern import patterns
@@ -24,7 +26,12 @@ LONG = 131072
 
 
 def words(choice: Choice) -> tuple[float, int, float, bool]:
-    return choice.layout.num_full, choice.pattern.stride, round(choice.plan.kv_reduction, 3), choice.within_budget
+    return (
+        choice.hybrid.layout.num_full,
+        choice.hybrid.pattern.stride,
+        round(choice.plan.kv_reduction, 3),
+        choice.within_budget,
+    )
 
 
 def test_the_papers_62_percent() -> None:
@@ -41,7 +48,7 @@ def test_the_papers_62_percent() -> None:
 def test_by_heads_the_budget_is_used_up() -> None:
     found = layouts_for_budget(model_shape("llama2-7b"), [STRIDE], LONG, 0.38, HEADS, other_strides=False)
     assert [words(choice)[2:] for choice in found] == [(0.62, True), (0.62, False)]
-    within, above = (round(choice.layout.num_full * 32) for choice in found)
+    within, above = (round(choice.hybrid.layout.num_full * 32) for choice in found)
     assert above == within + 1 == 342  # a third of 1,024 heads is 341.3
 
 
@@ -79,7 +86,7 @@ def test_most_full_layers_within_the_budget(pattern: SparsePattern, length: int,
 def test_smallest_stride_for_a_full_layer_more(sink_blocks: int, stride: int, budget: float) -> None:
     pattern = SparsePattern(4, sink_blocks, 2, stride)
     found = layouts_for_budget(TINY, [pattern], 200, budget)
-    other = next(choice for choice in found if choice.pattern != pattern)
+    other = next(choice for choice in found if choice.hybrid.pattern != pattern)
     above = next(choice for choice in found if not choice.within_budget)
     assert other.within_budget
     assert other.layout == above.layout
@@ -103,9 +110,9 @@ def test_real_caches_keep_within_the_budget_and_the_next_layout_does_not(placeme
 
     pattern = SparsePattern(8, 1, 3, 5)
     full = measured(make_layout(6, "all"), pattern)
-    assert full == kv_cache_bytes(shape, make_layout(6, "all"), pattern, length, 4)
+    assert full == Model(shape, Hybrid(make_layout(6, "all"), pattern)).kv_cache_bytes(length, 4)
     for choice in layouts_for_budget(shape, [pattern], length, budget, placement, bytes_per_value=4):
-        assert measured(choice.layout, choice.pattern) == choice.plan.kv_bytes
+        assert measured(choice.hybrid.layout, choice.hybrid.pattern) == choice.plan.kv_bytes
         assert (choice.plan.kv_bytes / full <= budget) == choice.within_budget
 
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from longgen.errors import ArtifactError, ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout, parse_layout
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import decode_bytes, prefill_flops
 from longgen.planner import rates as rates_module
 from longgen.planner.gpus import GIB, GPUS
 from longgen.planner.inference import (
@@ -24,6 +24,7 @@ from longgen.planner.inference import (
     longest_context,
     prefill_seconds,
 )
+from longgen.planner.model import Model
 from longgen.planner.rates import Rates, device_rates
 from longgen.profiling.attention import limits
 from longgen.results import Result, save_result
@@ -31,7 +32,7 @@ from longgen.shapes import ModelShape, model_shape
 from tests.modeling.models import tiny_base, tokens
 
 SINK = SparsePattern(64, 1, 16)
-MODEL = model_shape("llama2-7b"), make_layout(32, 12), SINK
+MODEL = Model(model_shape("llama2-7b"), Hybrid(make_layout(32, 12), SINK))
 
 
 # ---------------------------------------------------------------- memory
@@ -44,34 +45,36 @@ def test_cache_and_weights_are_what_a_real_model_holds(layout: str, batch: int) 
     cache = LongGenCache(model.config)
     with torch.no_grad():
         model(tokens(length, batch), past_key_values=cache, use_cache=True)
-    memory = inference_memory(ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128), split, pattern, length, batch)
+    memory = inference_memory(
+        Model(ModelShape("tiny", 6, 64, 96, 4, 2, 16, 128), Hybrid(split, pattern)), length, batch
+    )
     assert memory["KV cache"] == cache.nbytes()
     assert memory["weights"] == sum(weight.nbytes for weight in model.parameters())
 
 
 def test_llama2_7b_by_hand() -> None:
     # 130,000 tokens take 508 chunks of 256; a sparse layer keeps 1 + 15 blocks of 64 and the 16 tokens of its own block
-    memory = inference_memory(*MODEL, 130000)
+    memory = inference_memory(MODEL, 130000)
     token = 2 * 4096 * 2
     assert memory["weights"] == 2 * 6_738_415_616
     assert memory["KV cache"] == (12 * 508 * 256 + 20 * (1024 + 16)) * token
     assert memory["layer in work"] == 507 * 256 * token // 2  # the keys of a full layer before they last grew
     assert memory["reserve"] == GIB + int(0.05 * (memory["KV cache"] + memory["layer in work"]))
     # in larger chunks it is the MLP of the prompt, of every row
-    large = inference_memory(*MODEL, 130000, batch=2, chunk=65536)
+    large = inference_memory(MODEL, 130000, batch=2, chunk=65536)
     assert large["layer in work"] == 2 * 65536 * (3 * 11008 + 4 * 4096) * 2
 
 
 @pytest.mark.parametrize("layout", ["none", "middle:12", "all"])
 @pytest.mark.parametrize("batch", [1, 8, 64])
 def test_longest_context_fits_and_a_step_more_does_not(layout: str, batch: int) -> None:
-    shape, available = MODEL[0], GPUS["a100-40gb"].memory
+    shape, available = MODEL.shape, GPUS["a100-40gb"].memory
     split = parse_layout(layout, 32)
 
     def needed(length: int) -> int:
-        return sum(inference_memory(shape, split, SINK, length, batch).values())
+        return sum(inference_memory(Model(shape, Hybrid(split, SINK)), length, batch).values())
 
-    longest = longest_context(shape, split, SINK, available, batch)
+    longest = longest_context(Model(shape, Hybrid(split, SINK)), available, batch)
     if longest:
         assert needed(longest) <= available
     assert longest == LONGEST or needed(longest + STEP) > available
@@ -79,21 +82,24 @@ def test_longest_context_fits_and_a_step_more_does_not(layout: str, batch: int) 
 
 
 def test_nothing_fits_where_the_weights_do_not() -> None:
-    assert longest_context(model_shape("llama2-70b"), make_layout(80, 27), SINK, GPUS["h100-80gb"].memory) == 0
+    assert (
+        longest_context(Model(model_shape("llama2-70b"), Hybrid(make_layout(80, 27), SINK)), GPUS["h100-80gb"].memory)
+        == 0
+    )
 
 
 # ---------------------------------------------------------------- time
 def test_the_longer_of_computation_and_memory_counts() -> None:
-    flops, weights = prefill_flops(*MODEL, 10000), 2 * MODEL[0].parameters
-    assert prefill_seconds(*MODEL, 10000, Rates(1e14, 1e15, "")) == flops / 1e14
-    assert prefill_seconds(*MODEL, 10000, Rates(1e20, 1e12, ""), chunk=4096) == 3 * weights / 1e12
-    assert decode_seconds(*MODEL, 10000, Rates(1e20, 1e12, ""), 4) == decode_bytes(*MODEL, 10000, 4) / 1e12
+    flops, weights = MODEL.prefill_flops(10000), 2 * MODEL.shape.parameters
+    assert prefill_seconds(MODEL, 10000, Rates(1e14, 1e15, "")) == flops / 1e14
+    assert prefill_seconds(MODEL, 10000, Rates(1e20, 1e12, ""), chunk=4096) == 3 * weights / 1e12
+    assert decode_seconds(MODEL, 10000, Rates(1e20, 1e12, ""), 4) == MODEL.decode_bytes(10000, 4) / 1e12
     # each sequence multiplies every weight once, and attends to 10,001 tokens in 12 layers, else to 1 + 15 blocks, to
     # the 16 tokens before it in its own, and to itself
     keys = 12 * 10001 + 20 * (1024 + 17)
-    multiplied = MODEL[0].num_layers * MODEL[0].layer_weights + MODEL[0].head_weights
+    multiplied = MODEL.shape.num_layers * MODEL.shape.layer_weights + MODEL.shape.head_weights
     expected = 4 * (2 * multiplied + 4 * 4096 * keys)
-    assert decode_seconds(*MODEL, 10000, Rates(1e9, 1e20, ""), 4) == pytest.approx(expected / 1e9)
+    assert decode_seconds(MODEL, 10000, Rates(1e9, 1e20, ""), 4) == pytest.approx(expected / 1e9)
 
 
 # ---------------------------------------------------------------- rates

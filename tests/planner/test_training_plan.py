@@ -8,10 +8,12 @@ import pytest
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner.gpus import GIB, GPUS, gpu_named
 from longgen.planner.job import Job, Machine
+from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training, remedies, require_fit
 from longgen.planner.training_time import HOST_MEMORY_BANDWIDTH, step_time
 from longgen.shapes import ModelShape, model_shape
@@ -28,7 +30,7 @@ def plan(model: str, gpus: int, length: int = 131072, batch: int = 32, **setup) 
     phase = PhaseSettings(length, batch, steps=1000, learning_rate=1e-5)
     training = TrainingSettings([phase], packed="rows.yaml", dtype="bfloat16")
     settings = SetupSettings(**{"recompute": True, "micro_batch_size": 1, "device": "cuda"} | setup)
-    return plan_training(named, layout, SparsePattern(), length, batch, training, settings, gpus)
+    return plan_training(Model(named, Hybrid(layout, SparsePattern())), length, batch, training, settings, gpus)
 
 
 def tiny(processes: int, gpus_per_node: int, **how) -> Job:

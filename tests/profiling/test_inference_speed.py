@@ -10,10 +10,10 @@ from typer.testing import CliRunner
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.cli import app
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.modeling import LongGenCache
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
-from longgen.planner.costs import decode_bytes, prefill_flops
+from longgen.planner.model import Model
 from longgen.profiling import forecast, gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.device import precision_on
@@ -61,9 +61,7 @@ def test_the_whole_model_is_composed_of_slices_and_says_so():
     found = by_stack(fake_records(SLICES))
     whole = found["model-prefill", 32, 12, "sink", True]
     assert whole["speedup"] == pytest.approx((0.01 + 32 * 0.5) / (0.01 + 12 * 0.5 + 20 * 0.1))
-    ideal = [
-        prefill_flops(LLAMA, s.layout, s.hybrid.pattern, 131072) for s in (Stack("full", 32, 32), Stack("sink", 32, 12))
-    ]
+    ideal = [Model(LLAMA, s.hybrid).prefill_flops(131072) for s in (Stack("full", 32, 32), Stack("sink", 32, 12))]
     assert (whole["flops"], whole["bytes"]) == (ideal[1], None)
     assert whole["ideal_speedup"] == pytest.approx(ideal[0] / ideal[1])
     assert whole["fraction_of_ideal"] == pytest.approx(whole["speedup"] / whole["ideal_speedup"])
@@ -72,12 +70,14 @@ def test_the_whole_model_is_composed_of_slices_and_says_so():
         found["model-prefill", 32, full, pattern, True]["kv_bytes"] for full, pattern in ((32, "full"), (12, "sink"))
     ]
     assert sizes[0] == 64 * GIB
-    assert sizes[1] == kv_cache_bytes(LLAMA, Stack("sink", 32, 12).layout, SparsePattern(64, 1, 16), 131072)
+    assert sizes[1] == Model(LLAMA, Hybrid(Stack("sink", 32, 12).layout, SparsePattern(64, 1, 16))).kv_cache_bytes(
+        131072
+    )
     assert 1 - sizes[1] / sizes[0] == pytest.approx(0.620, abs=5e-4)
     decode = found["model-decode", 32, 12, "stride-16", True]
     assert decode["seconds"] == pytest.approx(1.01 * (1e-4 + 12 * 7e-4 + 20 * 1.5e-4))
     layout = Stack("stride-16", 32, 12)
-    assert decode["bytes"] == decode_bytes(LLAMA, layout.layout, layout.hybrid.pattern, 131072)
+    assert decode["bytes"] == Model(LLAMA, layout.hybrid).decode_bytes(131072)
     assert decode["flops"] is None
     assert (whole["peak_bytes"], found["slice-prefill", 8, 3, "sink", False]["peak_bytes"]) == (None, 7 * GIB)
     assert all(abs(r["fit_error"]) < 1e-9 for r in found.values() if r["what"].startswith("slice"))
@@ -129,8 +129,7 @@ def test_the_bytes_of_a_cache_counted_layer_by_layer_are_the_planned_ones(name):
         sizes = {}
         for stack in (Stack("full", 32, 32), Stack(name, 32, 12 if name == "sink" else 11)):
             counted = storage_bytes(LLAMA, stack, length, 1, "meta", torch.bfloat16)
-            asked = (LLAMA, stack.layout, stack.hybrid.pattern, length)
-            assert counted == kv_cache_bytes(*asked, full_chunk=GROWTH_TOKENS)
+            assert counted == stack.model(LLAMA).kv_cache_bytes(length, full_chunk=GROWTH_TOKENS)
             sizes[stack.pattern] = counted
         if length == 131072:
             assert 1 - sizes[name] / sizes["full"] == pytest.approx({"sink": 0.620, "stride-16": 0.610}[name], abs=5e-4)
@@ -143,9 +142,7 @@ def test_single_layers_and_none_are_read_and_decoded(dtype, small_patterns):
     for stack in slices(1):
         found = tiny.prefill(stack, 100, Way("sdpa", 64))
         size = dtype.itemsize
-        planned = stack.num_layers and kv_cache_bytes(
-            stack.cut(SMALLEST), stack.layout, stack.hybrid.pattern, 100, size, full_chunk=GROWTH_TOKENS
-        )
+        planned = stack.num_layers and stack.model(SMALLEST).kv_cache_bytes(100, size, full_chunk=GROWTH_TOKENS)
         assert found.kv_bytes == planned
         assert tiny.decode(stack, 100, "sdpa", capture=False).timed.seconds > 0
 
@@ -154,7 +151,7 @@ def test_prefill_in_chunks_and_decoding_compute_what_the_model_does(small_patter
     """Chunks and the cache of fixed shapes give the tokens of one pass over all; and the cache has the planned size."""
     tiny, stack = InferenceStack(SMALLEST, 3, "cpu", torch.float32), Stack("stride-16", 3, 1)
     found = tiny.prefill(stack, 256, Way("sdpa", 100))
-    assert found.kv_bytes == kv_cache_bytes(SMALLEST, stack.layout, stack.hybrid.pattern, 256, 4)
+    assert found.kv_bytes == Model(SMALLEST, stack.hybrid).kv_cache_bytes(256, 4)
     assert found.timed.seconds > 0
     tokens = torch.randint(256, (1, 256))
     with torch.no_grad():

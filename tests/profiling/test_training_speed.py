@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.cli.profile import DEFAULT_VERB
 from longgen.errors import ConfigError
+from longgen.hybrid import Hybrid
 from longgen.modeling import longgen_config
 from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
-from longgen.planner import training_flops
+from longgen.planner.model import Model
 from longgen.profiling import device, gpu, rounds, stacks
 from longgen.profiling.attention.session import Budget
 from longgen.profiling.compose import REST, composed_seconds, parts_of
@@ -83,7 +84,7 @@ def test_speedups_are_of_rounds_and_composed_ones_labelled():
     assert by_stack["composed layer", 1, 0, "sink"]["seconds"] == pytest.approx(0.4)
     assert by_stack["composed rest", 0, 0, "full"]["seconds"] == pytest.approx(0.7)
     assert by_stack["slice", 4, 0, "sink"]["speedup"] is None, "there is no full attention of that depth"
-    flops = training_flops(LLAMA, Stack("full", 32, 32).layout, SMALL, 131072)
+    flops = Model(LLAMA, Hybrid(Stack("full", 32, 32).layout, SMALL)).training_flops(131072)
     full = by_stack["composed model", 32, 32, "full"]
     assert full["mfu"] == pytest.approx(flops / (0.7 + 32 * 1.5) / 989e12)
     assert all(abs(r["fit_error"]) < 1e-9 for r in records if r["what"] == "slice")

@@ -1,7 +1,6 @@
 """Records of kind ``inference-speed`` as a GPU might have given them, of layers whose times are known."""
 
 from longgen.pattern import SparsePattern
-from longgen.planner import kv_cache_bytes
 from longgen.profiling.compose import REST, composed_seconds
 from longgen.profiling.device import Timed
 from longgen.profiling.inference.cases import SLICES, Case
@@ -22,7 +21,7 @@ def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list
     """Three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
 
     def size(stack: Stack) -> int:
-        return kv_cache_bytes(stack.cut(LLAMA), stack.layout, stack.hybrid.pattern, length)
+        return stack.model(LLAMA).kv_cache_bytes(length)
 
     return {
         stack: [

@@ -12,9 +12,11 @@ import pandas as pd
 import pytest
 
 from longgen.errors import ArtifactError, ConfigError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import make_plan
+from longgen.planner.model import Model
 from longgen.profiling.inference.cases import SLICES
 from longgen.reporting.claim_measures import Measurement
 from longgen.reporting.claims import VERDICTS, ledger, verdict, verdict_elsewhere
@@ -309,7 +311,9 @@ def at_own_scale(folder: Path, change: Callable[[dict], dict]) -> pd.DataFrame:
 def test_the_papers_share_is_of_what_the_planner_predicts_for_its_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     paper = paper_claims()
     claims = {each.name: each for each in paper.claims}
-    plan = make_plan(MODEL_SHAPES["llama2-7b"], make_layout(32, 12, "middle"), SparsePattern(64, 1, 16), 131072)
+    plan = make_plan(
+        Model(MODEL_SHAPES["llama2-7b"], Hybrid(make_layout(32, 12, "middle"), SparsePattern(64, 1, 16))), 131072
+    )
     ideals = {stage: getattr(plan, f"ideal_{stage}_speedup") for stage in ("training", "prefill", "decode")}
     for stage, number in (("training", 1.55), ("prefill", 1.67), ("decode", 1.41)):
         assert paper.share(claims[f"{stage}-speedup"]) == pytest.approx(number / ideals[stage])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from longgen.planner import kv_cache_bytes, training_flops
+from longgen.hybrid import Hybrid
+from longgen.planner.model import Model
 from longgen.profiling.busy import SIGN
 from longgen.profiling.stacks import Stack
 from longgen.reporting.attention_speed import attention_speed_markdown
@@ -43,9 +44,9 @@ def test_training_steps(model_run: Run) -> None:
     assert row["ideal (predicted)"] == f"1.80{TIMES}"
     assert row["share of ideal"] == f"{100 * full / hybrid / 1.80:.0f} %"
     assert row["memory, GiB"] == "", "nothing ran"
-    flops = training_flops(
-        fake_training.LLAMA, Stack("full", 32, 32).layout, Stack("sink", 32, 12).hybrid.pattern, 131072
-    )
+    flops = Model(
+        fake_training.LLAMA, Hybrid(Stack("full", 32, 32).layout, Stack("sink", 32, 12).hybrid.pattern)
+    ).training_flops(131072)
     assert of_model["32/32", "full"]["MFU"] == f"{100 * flops / (1.02 * full) / 989e12:.1f} %"
     slices = [row for row in table if row["what"] == "slice, measured"]
     assert {row["full layers"].split("/")[1] for row in slices} >= {"8", "4"}
@@ -71,7 +72,7 @@ def test_prefill_and_decoding(model_run: Run) -> None:
             assert row["speed-up"].startswith(f"{full / hybrid:.2f}{TIMES} (")
             if stage == "prefill" and length == "131,072":
                 stack = Stack("sink", 32, 12)
-                kept = kv_cache_bytes(fake_inference.LLAMA, stack.layout, stack.hybrid.pattern, 131072)
+                kept = Model(fake_inference.LLAMA, stack.hybrid).kv_cache_bytes(131072)
                 assert (row["KV of full"], row["KV, GiB"]) == ("38.0 %", f"{kept / 2**30:.2f}")
 
 

@@ -17,7 +17,7 @@ from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import read_json
 from longgen.foreign import reading
 from longgen.modeling.configuration import hybrid_of
-from longgen.planner import kv_cache_bytes
+from longgen.planner.model import Model
 from longgen.provenance import fingerprint
 from longgen.shapes import ModelShape
 
@@ -72,7 +72,7 @@ class KvBudget:
         with reading(self.hybrid, "`longgen convert --overwrite` makes the hybrid anew"):
             config = AutoConfig.from_pretrained(self.hybrid)
         hybrid = hybrid_of(config)
-        kept = kv_cache_bytes(shape, hybrid.layout, hybrid.pattern, length)
+        kept = Model(shape, hybrid).kv_cache_bytes(length)
         tokens = shape.num_layers * shape.num_kv_heads * length
         return Fraction(kept, tokens * 2 * shape.head_dim * 2)
 

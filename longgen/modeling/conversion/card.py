@@ -11,6 +11,7 @@ from longgen.layout import Layout
 from longgen.modeling.rope import describe_rope
 from longgen.pattern import SparsePattern
 from longgen.planner import Plan, make_plan
+from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
 
@@ -46,9 +47,7 @@ class Card:
 
     def plan(self, length: int) -> Plan:
         """The planner's predictions at ``length``, for one sequence."""
-        return make_plan(
-            self.shape, self.hybrid.layout, self.hybrid.pattern, length, bytes_per_value=self.bytes_per_value
-        )
+        return make_plan(Model(self.shape, self.hybrid), length, bytes_per_value=self.bytes_per_value)
 
     def text(self) -> str:
         """The card, as Markdown with the hub's metadata at its head."""

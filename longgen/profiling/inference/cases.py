@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longgen.planner.costs import decode_bytes, prefill_flops
 from longgen.profiling.inference.words import (
     KV_CACHE,
     LONGEST,
@@ -63,10 +62,10 @@ class Case:
 def cost(stage: str, stack: Stack, case: Case, bytes_per_value: int) -> int:
     """What a stage of a case needs at least: floating-point operations to prefill, bytes read in a step of decoding."""
     assert case.length is not None
-    arguments = (stack.cut(case.shape), stack.layout, stack.hybrid.pattern, case.length, case.batch)
+    model = stack.model(case.shape)
     if stage == PREFILL:
-        return prefill_flops(*arguments)
-    return decode_bytes(*arguments, bytes_per_value=bytes_per_value)
+        return model.prefill_flops(case.length, case.batch)
+    return model.decode_bytes(case.length, case.batch, bytes_per_value)
 
 
 def check_batch(batch: int) -> str | None:

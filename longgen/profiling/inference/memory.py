@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.planner.costs import kv_cache_bytes, prefill_peak_bytes
 from longgen.planner.gpus import GIB
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
@@ -20,10 +19,10 @@ def predicted_bytes(
 
     Workspaces of attention and of the CUDA context are not counted: what is predicted to fit may still not.
     """
-    cut, layout, pattern = stack.cut(shape), stack.layout, stack.hybrid.pattern
-    prefill = prefill_peak_bytes(cut, layout, pattern, length, chunk, batch, bytes_per_value)
-    cache = kv_cache_bytes(cut, layout, pattern, length, bytes_per_value, batch, full_chunk=GROWTH_TOKENS, slots=True)
-    return max(prefill, cut.parameters * bytes_per_value + cache)
+    model = stack.model(shape)
+    prefill = model.prefill_peak_bytes(length, chunk, batch, bytes_per_value)
+    cache = model.kv_cache_bytes(length, bytes_per_value, batch, full_chunk=GROWTH_TOKENS, slots=True)
+    return max(prefill, model.shape.parameters * bytes_per_value + cache)
 
 
 def why_not(needed: int, available: int, what: str) -> str | None:

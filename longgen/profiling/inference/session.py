@@ -9,8 +9,6 @@ from pathlib import Path
 
 import torch
 
-from longgen.layout import make_layout
-from longgen.planner.costs import kv_cache_bytes
 from longgen.profiling.attention.session import (
     NOT_MEASURED,
     UNSUPPORTED,
@@ -31,7 +29,6 @@ from longgen.profiling.rounds import FEWEST_ROUNDS
 from longgen.profiling.stacks import (
     FEWEST_LAYERS,
     MOST_LAYERS,
-    SINK,
     Stack,
     is_large_for,
     is_trial,
@@ -183,9 +180,7 @@ def _measure_cache(case: Case, device: str, budget: Budget, most_layers: int) ->
 
     assert case.length is not None
     stacks, size = whole_models(case.shape), _bytes_per_value(case, device)
-    layer = kv_cache_bytes(
-        replace(case.shape, num_layers=1), make_layout(1, "all"), PATTERNS[SINK], case.length, size, case.batch
-    )
+    layer = Stack(FULL, 1, 1).model(case.shape).kv_cache_bytes(case.length, size, case.batch)
     if reason := why_not(layer, *bytes_at_hand(device)):
         raise ValueError(f"the cache of one layer: {reason}")
     return {"records": count_caches(case, stacks, device)}

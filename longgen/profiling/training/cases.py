@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from longgen.planner.costs import training_flops
 from longgen.profiling.stacks import TINY, Stack
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
 
 def step_flops(stack: Stack, shape: ModelShape, length: int, recompute: bool = False) -> int:
-    """Floating-point operations of a step of ``stack`` on one row of ``length`` tokens (`training_flops`)."""
-    return training_flops(stack.cut(shape), stack.layout, stack.hybrid.pattern, length, recompute=recompute)
+    """Floating-point operations of a step of ``stack`` on one row of ``length`` tokens (`Model.training_flops`)."""
+    return stack.model(shape).training_flops(length, recompute=recompute)
 
 
 def first_cases(tiny: bool) -> Iterator[tuple[ModelShape, int]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 
 import torch
@@ -12,14 +11,13 @@ from longgen.attention import FULL_KERNELS, full_attention
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.config.parts import Device
 from longgen.data.batch import Batch
-from longgen.layout import make_layout
 from longgen.planner.gpus import GIB
 from longgen.planner.training import plan_training
 from longgen.profiling.attention.timing import time_workload
-from longgen.profiling.attention.workloads import FULL, PATTERNS, HeadShape, Workload
+from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
 from longgen.profiling.device import Precision, Timed, timed
 from longgen.profiling.models import become, random_stack
-from longgen.profiling.stacks import FEWEST_LAYERS, SINK, Stack
+from longgen.profiling.stacks import FEWEST_LAYERS, Stack
 from longgen.shapes import ModelShape
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
@@ -69,14 +67,7 @@ def layers_that_fit(shape: ModelShape, length: int, device: str, precision: Prec
     available, what = available_memory(Processes(device=torch.device(device)))
     needed = {
         count: plan_training(
-            replace(shape, num_layers=count),
-            make_layout(count, "all"),
-            PATTERNS[SINK],
-            length,
-            batch_size=1,
-            training=settings,
-            setup=setup,
-            processes=1,
+            Stack(FULL, count, count).model(shape), length, batch_size=1, training=settings, setup=setup, processes=1
         ).memory_bytes
         for count in range(most_layers, FEWEST_LAYERS - 1, -1)
     }
