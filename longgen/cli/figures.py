@@ -33,6 +33,14 @@ def figures(
     page: Annotated[
         Path | None, typer.Option(help="With --all-published: also a page in Markdown on all of them together.")
     ] = None,
+    tables_in: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="With --all-published: a page of your own in Markdown whose tables, between `<!-- ablation of RUN: "
+            "COLUMNS -->` and `<!-- end -->`, are written anew; repeat for several.",
+            show_default=False,
+        ),
+    ] = None,
     html: Annotated[bool, typer.Option("--html", help="Tables as web pages too.")] = False,
     results: Results = Path("results"),
     output: Output = FIGURES_FOLDER,
@@ -44,8 +52,10 @@ def figures(
     """
     if page and (only or not all_published):
         raise ConfigError(f"--page is {page}: allowed is it with --all-published and without --only")
+    if tables_in and not all_published:
+        raise ConfigError(f"--tables-in is {tables_in[0]}: allowed is it with --all-published")
     need_report_packages()
-    from longgen.reporting.report import parts_of, write_claims, write_report, write_results_page
+    from longgen.reporting.report import parts_of, write_claims, write_report, write_results_page, write_tables_in
     from longgen.reporting.run import open_run, published_runs
     from longgen.reporting.seeds.report import GROUP_PARTS
 
@@ -70,6 +80,9 @@ def figures(
     if published and page:
         write_results_page([runs[name] for name in published], tables, output, page)
         print(page)
+    for own in tables_in or []:
+        write_tables_in(own, {name: runs[name] for name in published})
+        print(own)
 
 
 def _draw_groups(runs: list[Run], named: bool, only: list[str], output: Path, html: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +29,7 @@ from longgen.reporting.claims_text import claims_markdown
 from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
 from longgen.reporting.disturbed import RECORDED, with_disturbed
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
+from longgen.reporting.excerpts import with_tables
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.inference_speed import inference_speed_markdown
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
@@ -86,6 +87,11 @@ def write_results_page(runs: Sequence[Run], tables: Collection[Path], figures: P
     """
     discussions = {path.stem: path.read_text("utf-8") for path in (page.parent / "discussion").glob("*.md")}
     _write_text(page, results_page(runs, ledger(runs), tables, figures, page, discussions))
+
+
+def write_tables_in(page: Path, runs: Mapping[str, Run]) -> None:
+    """Write the tables of a page anew that people write (`longgen.reporting.excerpts`). Raises as `with_tables`."""
+    _write_text(page, with_tables(page.read_text("utf-8"), runs, str(page)))
 
 
 def _measured_ablation(run: Run) -> pd.DataFrame:

@@ -218,10 +218,13 @@ def test_published_figures_are_redrawn_from_tracked_results_alone(clone, undrawn
     (command,) = re.findall(r"longgen (figures .*) 2> ", output)
     published = [*(clone / "paper_figures" / "published").rglob("*.csv"), clone / "docs" / "results.md"]
     assert len(published) > 10
-    texts = [*published, *(clone / "paper_figures").rglob("*.md"), *(clone / "docs").rglob("*.md")]
+    readme = clone / "README.md"
+    texts = [*published, *(clone / "paper_figures").rglob("*.md"), *(clone / "docs").rglob("*.md"), readme]
     before = {path: path.read_bytes() for path in texts}
     for path in published:
         path.unlink()
+    readme.write_text(re.sub(r"\| LongGen .*\n", "", readme.read_text("utf-8")), "utf-8")
+    assert readme.read_bytes() != before[readme]
     monkeypatch.chdir(clone)
     assert CliRunner().invoke(app, command.split(), catch_exceptions=False).exit_code == 0
     assert {path: path.read_bytes() for path in texts} == before

@@ -86,9 +86,9 @@ rule run_figures:
         "longgen figures {params.run} --html 2> >(tee {log} >&2)"
 
 
-# No output files: always redraws everything below paper_figures/published, and docs/results.md, from results/published.
+# No output files: always redraws everything below paper_figures/published, docs/results.md and README.md's tables.
 rule figures:
     log:
         "artifacts/logs/published-figures.log",
     shell:
-        "longgen figures --all-published --page docs/results.md 2> >(tee {log} >&2)"
+        "longgen figures --all-published --page docs/results.md --tables-in README.md 2> >(tee {log} >&2)"

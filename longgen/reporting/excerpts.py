@@ -1,0 +1,56 @@
+"""Tables within pages that people write, such as README.md: of published runs, and written anew with their figures.
+
+    <!-- ablation of published/smoke-cpu: needle, training, prefill -->
+    ...
+    <!-- end -->
+
+What stands between the two comments is the table: `longgen.reporting.ablation`, with those columns of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from longgen.errors import ConfigError
+from longgen.reporting.ablation import READABLE, ablation_table, readable_table
+from longgen.reporting.run import Run
+from longgen.reporting.words import variant_label
+from longgen.strict import require
+
+_BEGIN = re.compile(r"<!-- ablation of (\S+): ([^>]*?) -->\n")
+_END = "<!-- end -->"
+_ALWAYS = ["variant", "full layers", "KV cache"]
+
+
+def with_tables(text: str, runs: Mapping[str, Run], page: str) -> str:
+    """``text`` with every table written anew.
+
+    Args:
+        text: of the page, in Markdown.
+        runs: by name.
+        page: its name, for errors.
+
+    Raises:
+        ConfigError: a run or a column is unknown, or a table has no end.
+        ArtifactError: results of the run are missing.
+    """
+    parts, place = [], 0
+    for begin in _BEGIN.finditer(text):
+        end = text.find(_END, begin.end())
+        following = _BEGIN.search(text, begin.end())
+        if end < 0 or (following and following.start() < end):
+            raise ConfigError(f"{page}: {begin[0].strip()} has no end: allowed is one, {_END}, before the next table")
+        parts += [text[place : begin.end()], _table(begin[1], begin[2], runs, page)]
+        place = end
+    return "".join([*parts, text[place:]])
+
+
+def _table(name: str, columns: str, runs: Mapping[str, Run], page: str) -> str:
+    require(name in runs, f"{page}: ablation of", name, ", ".join(runs))
+    chosen = [column.strip() for column in columns.split(",")]
+    for column in chosen:
+        require(column in READABLE, f"{page}: ablation of {name}, column", column, ", ".join(READABLE))
+    table = readable_table(ablation_table(runs[name])).reindex(columns=[*_ALWAYS, *chosen]).fillna("")
+    table["variant"] = table["variant"].map(variant_label)
+    return f"{table.to_markdown(index=False, disable_numparse=True)}\n"
