@@ -116,7 +116,9 @@ def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Fi
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
-    """One legend for the whole figure below its panels, in as many columns as its width holds."""
+    """One legend for the whole figure below its panels, in as many columns as its width holds; none without entries."""
+    if not handles:
+        return
     lengths = [len(str(handle.get_label())) for handle in handles]
     for rows in range(1, len(handles) + 1):
         columns = -(-len(handles) // rows)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.errors import ConfigError
+from longgen.program import run_program
 from longgen.provenance import fingerprint
 
 SNAKEFILE = Path("Snakefile")
@@ -143,5 +144,15 @@ def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def _main() -> None:
+    from snakemake.exceptions import WorkflowError
+
+    try:
+        jobs = _planned(**json.loads(sys.argv[1]))
+    except WorkflowError as error:
+        raise ConfigError(str(error)) from None
+    print(json.dumps([asdict(job) for job in jobs]))
+
+
 if __name__ == "__main__":
-    print(json.dumps([asdict(job) for job in _planned(**json.loads(sys.argv[1]))]))
+    run_program(_main, "snakemake")

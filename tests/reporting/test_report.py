@@ -225,14 +225,17 @@ def call(*arguments: str) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_any_subset_of_variants(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kept", "profiled"), [("longgen-stride", True), ("full", False)])
+def test_any_subset_of_variants(kept: str, profiled: bool, tmp_path: Path) -> None:
     for path in [*write_run(tmp_path / "smoke").glob("evaluation/*"), *(tmp_path / "smoke/training").iterdir()]:
-        if "longgen-stride" not in path.name:
+        if kept not in path.name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not profiled:
+        shutil.rmtree(tmp_path / "smoke/profile")
     report = write_report(open_run("smoke", tmp_path), tmp_path / "out")
-    assert not report.skipped
+    assert bool(report.skipped) == (not profiled)
     needle = pd.read_csv(tmp_path / "out/needle.csv")
-    assert set(needle["variant"]) == {"longgen-stride"}
+    assert set(needle["variant"]) == {kept}
 
 
 def test_claims_of_several_runs(run: Run, ablation_run: Run, tmp_path: Path) -> None:

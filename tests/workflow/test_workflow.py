@@ -34,18 +34,20 @@ ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "workflows" / "report"
 
 
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+def environment() -> dict[str, str]:
+    """This one, with the programs of this Python first on the PATH."""
+    return os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 def longgen(folder: Path, *words: str) -> str:
     """What `longgen` prints."""
     command = [Path(sys.executable).with_name("longgen"), *words]
-    return subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, check=True).stdout
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=True).stdout
 
 
 def snakemake(folder: Path, *words: str, check: bool = True) -> str:
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *words]
-    outcome = subprocess.run(command, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True)
+    outcome = subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
     output = outcome.stdout + outcome.stderr
     assert (outcome.returncode == 0) == check, output
     return output
@@ -182,7 +184,7 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_without_snakemake_too(tmp_
     # by the script for machines without Snakemake, in calls that are too short
     script = longgen(folder, "commands", "extension.yaml", "--select", "full,middle,untrained", "--cpus", "1")
     (folder / "run.sh").write_text(script)
-    subprocess.run(["bash", "run.sh"], cwd=folder, env=ENVIRONMENT, check=True)
+    subprocess.run(["bash", "run.sh"], cwd=folder, env=environment(), check=True)
     results = folder / "results" / "tiny"
     made = {path.relative_to(results).as_posix() for path in results.rglob("*.json")}
     assert made == {"plan.json", "packing.json", "training/full.json", "training/middle.json"}
