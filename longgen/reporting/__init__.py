@@ -6,45 +6,52 @@ import importlib.util
 
 from longgen.errors import ConfigError
 
-# Known without importing matplotlib. Those of an experiment: the workflow makes all of them.
-FIGURE_NAMES = (
-    "pattern",
-    "layouts",
-    "needle",
-    "retrieval",
-    "perplexity",
-    "training",
-    "ratio_placement_pattern",
-    "pareto",
-    "speedup",
-    "speed_by_length",
-    "time_by_length",
-    "kv",
-)
-TABLE_NAMES = ("ablation", "claims")
-# Those of an experiment whose full model was evaluated with its KV cache reduced at inference.
-REDUCTION_FIGURE_NAMES = ("needle_reductions",)
-REDUCTION_TABLE_NAMES = ("kv_reductions",)
-# Those of benchmarks: needle, RULER, BABILong, LongBench, long text and short contexts.
-BENCHMARK_FIGURE_NAMES = ("benchmark_needle", "ruler_by_length", "long_text")
-BENCHMARK_TABLE_NAMES = ("benchmark_scores", "benchmark_summary", "short_context")
-# Those of kernels, which `python -m longgen.profiling.gpu` measured: no experiment has them.
-KERNEL_FIGURE_NAMES = ("kernels",)
-KERNEL_TABLE_NAMES = ("kernel_table", "attention_speed")
-# Those of training steps, which `longgen profile train` timed.
-STEP_FIGURE_NAMES = ("training_by_length",)
-STEP_TABLE_NAMES = ("training_speed",)
-# Those of prefill and decoding, which `longgen profile inference` timed.
-INFERENCE_FIGURE_NAMES = ("inference_by_length",)
-INFERENCE_TABLE_NAMES = ("inference_speed",)
-# Those of `longgen pack`.
-PACKING_FIGURE_NAMES = ("packing",)
-PACKING_TABLE_NAMES = ("packing_table",)
-# Those of `longgen probe`.
-PROBE_FIGURE_NAMES = ("probe",)
-# Those of several runs that differ in name and seed alone.
-GROUP_FIGURE_NAMES = ("seeds_ablation", "seeds_knee", "seeds_by_length")
-GROUP_TABLE_NAMES = ("seeds", "evidence")
+# What results, and the figures and tables of them, are about: only an experiment has a plan and a part in the claims.
+EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
+INFERENCE = "inference"
+REDUCTIONS = "KV reductions"  # the full model of an experiment, with its KV cache reduced at inference
+PROBE = "a probe"
+BENCHMARKS = "benchmarks"
+SEEDS = "seeds"  # several runs that differ in name and seed alone
+
+# The figures by subject, known without importing matplotlib: a figure is an entry here, and a module of its name in
+# `longgen.reporting.figures` (of seeds: `longgen.reporting.seeds.report`). The workflow makes all of an experiment's.
+FIGURE_NAMES: dict[str, tuple[str, ...]] = {
+    EXPERIMENT: (
+        "pattern",
+        "layouts",
+        "needle",
+        "retrieval",
+        "perplexity",
+        "training",
+        "ratio_placement_pattern",
+        "pareto",
+        "speedup",
+        "speed_by_length",
+        "time_by_length",
+        "kv",
+    ),
+    REDUCTIONS: ("needle_reductions",),
+    BENCHMARKS: ("benchmark_needle", "ruler_by_length", "long_text"),
+    KERNELS: ("kernels",),
+    STEPS: ("training_by_length",),
+    INFERENCE: ("inference_by_length",),
+    PACKING: ("packing",),
+    PROBE: ("probe",),
+    SEEDS: ("seeds_ablation", "seeds_knee", "seeds_by_length"),
+}
+# The tables by subject; what makes each is in `longgen.reporting.report.TABLES`.
+TABLE_NAMES: dict[str, tuple[str, ...]] = {
+    EXPERIMENT: ("ablation", "claims"),
+    REDUCTIONS: ("kv_reductions",),
+    BENCHMARKS: ("benchmark_scores", "benchmark_summary", "short_context"),
+    KERNELS: ("kernel_table", "attention_speed"),
+    STEPS: ("training_speed",),
+    INFERENCE: ("inference_speed",),
+    PACKING: ("packing_table",),
+    PROBE: (),
+    SEEDS: ("seeds", "evidence"),
+}
 
 
 def need_report_packages() -> None:

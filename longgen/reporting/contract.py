@@ -11,15 +11,10 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 from longgen.profiling.busy import WATCHED
+from longgen.reporting import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
-# What a kind of result is about: only an experiment has a plan and a part in the claims.
-EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
-INFERENCE = "inference"
-REDUCTIONS = "KV reductions"
-PROBE = "a probe"
-BENCHMARKS = "benchmarks"
 # Those whose records are of a variant each, with or without a plan.
 OF_VARIANTS = (EXPERIMENT, BENCHMARKS)
 _BY_WORKFLOW = "snakemake --cores all --config experiment=config/{run}.yaml"

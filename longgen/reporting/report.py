@@ -10,23 +10,12 @@ import pandas as pd
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import (
-    BENCHMARK_FIGURE_NAMES,
-    BENCHMARK_TABLE_NAMES,
-    FIGURE_NAMES,
-    INFERENCE_FIGURE_NAMES,
-    KERNEL_FIGURE_NAMES,
-    PACKING_FIGURE_NAMES,
-    PROBE_FIGURE_NAMES,
-    REDUCTION_FIGURE_NAMES,
-    STEP_FIGURE_NAMES,
-)
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
 from longgen.reporting.disturbed import RECORDED, with_disturbed
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.excerpts import with_tables
@@ -140,39 +129,15 @@ def _write_own_claims(run: Run, folder: Path, name: str) -> list[Path]:
 
 
 _Writer = Callable[[Run, Path, str], list[Path]]
-_BY_SUBJECT: dict[str, dict[str, _Writer]] = {
-    EXPERIMENT: {
-        **dict.fromkeys(FIGURE_NAMES, write_figure),
-        "ablation": write_table,
-        "claims": _write_own_claims,
-    },
-    REDUCTIONS: {
-        **dict.fromkeys(REDUCTION_FIGURE_NAMES, write_figure),
-        "kv_reductions": write_table,
-    },
-    BENCHMARKS: {
-        **dict.fromkeys(BENCHMARK_FIGURE_NAMES, write_figure),
-        **dict.fromkeys(BENCHMARK_TABLE_NAMES, write_table),
-    },
-    KERNELS: {
-        **dict.fromkeys(KERNEL_FIGURE_NAMES, write_figure),
-        "kernel_table": write_table,
-        "attention_speed": write_table,
-    },
-    STEPS: {
-        **dict.fromkeys(STEP_FIGURE_NAMES, write_figure),
-        "training_speed": write_table,
-    },
-    INFERENCE: {
-        **dict.fromkeys(INFERENCE_FIGURE_NAMES, write_figure),
-        "inference_speed": write_table,
-    },
-    PACKING: {
-        **dict.fromkeys(PACKING_FIGURE_NAMES, write_figure),
-        "packing_table": write_table,
-    },
-    PROBE: dict.fromkeys(PROBE_FIGURE_NAMES, write_figure),
-}
+
+
+def _writers(subject: str) -> dict[str, _Writer]:
+    """What makes each part of a subject, by name."""
+    parts: dict[str, _Writer] = dict.fromkeys(FIGURE_NAMES[subject], write_figure)
+    return parts | {name: _write_own_claims if name == "claims" else write_table for name in TABLE_NAMES[subject]}
+
+
+_BY_SUBJECT = {subject: _writers(subject) for subject in FIGURE_NAMES if subject != SEEDS}
 PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in parts.items()}
 
 

@@ -12,7 +12,8 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-from longgen.reporting.contract import EXPERIMENT, KINDS, OF_VARIANTS, check_columns
+from longgen.reporting import EXPERIMENT
+from longgen.reporting.contract import KINDS, OF_VARIANTS, check_columns
 from longgen.reporting.from_benchmarks import with_benchmarks
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 

@@ -17,7 +17,7 @@ from longgen.cli import app
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import METHODS
 from longgen.evaluation.benchmarks import benchmark
-from longgen.reporting import BENCHMARK_FIGURE_NAMES, BENCHMARK_TABLE_NAMES
+from longgen.reporting import BENCHMARKS, FIGURE_NAMES, TABLE_NAMES
 from longgen.reporting import report as report_module
 from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
 from longgen.reporting.benchmarks import STAND_IN, in_order, is_stand_in, over_depths, short_labels, with_model
@@ -49,8 +49,8 @@ from tests.reporting.fake_benchmarks import (
 from tests.reporting.fake_run import BASE, DEFAULTS, DEVICE, TRAINED, write_run
 from tests.reporting.test_figures import draw, ends, errorbars, legend, panels, vertical_lines
 
-FILES = {f"{name}.{suffix}" for name in BENCHMARK_FIGURE_NAMES for suffix in FORMATS} | {
-    f"{name}.{suffix}" for name in BENCHMARK_TABLE_NAMES for suffix in ("csv", "md")
+FILES = {f"{name}.{suffix}" for name in FIGURE_NAMES[BENCHMARKS] for suffix in FORMATS} | {
+    f"{name}.{suffix}" for name in TABLE_NAMES[BENCHMARKS] for suffix in ("csv", "md")
 }
 MARKED = f"({STAND_IN})"
 
@@ -202,13 +202,13 @@ def test_what_one_model_lacks_is_an_empty_cell(benchmark_run: Run) -> None:
 
 
 # ---------------------------------------------------------------- stand-in data
-@pytest.mark.parametrize("name", BENCHMARK_FIGURE_NAMES)
+@pytest.mark.parametrize("name", FIGURE_NAMES[BENCHMARKS])
 def test_figures_of_stand_in_data_say_so(name: str, benchmark_run: Run, planned: Run) -> None:
     assert draw(name, benchmark_run).figure.get_suptitle().endswith(MARKED)
     assert STAND_IN not in draw(name, planned).figure.get_suptitle()
 
 
-@pytest.mark.parametrize("name", BENCHMARK_TABLE_NAMES)
+@pytest.mark.parametrize("name", TABLE_NAMES[BENCHMARKS])
 def test_tables_of_stand_in_data_say_so(name: str, benchmark_run: Run, planned: Run) -> None:
     table, text = BENCHMARK_TABLES[name](benchmark_run)
     tables = sum(line.startswith("|:-") for line in text.splitlines())
@@ -343,7 +343,7 @@ def test_a_run_of_benchmarks_alone(benchmark_run: Run, tmp_path: Path) -> None:
     report = write_report(benchmark_run, tmp_path)
     assert not report.skipped
     assert {path.name for path in tmp_path.iterdir()} == FILES
-    for name in BENCHMARK_FIGURE_NAMES:
+    for name in FIGURE_NAMES[BENCHMARKS]:
         read = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""])
         assert_frame_equal(read, FIGURES[name](benchmark_run).data, check_dtype=False, rtol=1e-11, atol=0)
     scores = pd.read_csv(tmp_path / "benchmark_scores.csv", dtype=str, keep_default_na=False)

@@ -14,7 +14,8 @@ from longgen.errors import ArtifactError
 from longgen.profiling import cpu, gpu
 from longgen.profiling.attention import session
 from longgen.profiling.attention.limits import COPY
-from longgen.reporting.contract import KERNELS, KINDS, STATUSES
+from longgen.reporting import KERNELS
+from longgen.reporting.contract import KINDS, STATUSES
 from longgen.reporting.kernel_measures import FLEX, OURS, copy_bandwidth, is_try
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run

@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
-from longgen.reporting import (
-    BENCHMARK_FIGURE_NAMES,
-    FIGURE_NAMES,
-    INFERENCE_FIGURE_NAMES,
-    KERNEL_FIGURE_NAMES,
-    REDUCTION_FIGURE_NAMES,
-    STEP_FIGURE_NAMES,
-)
+from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, INFERENCE, KERNELS, REDUCTIONS, STEPS
 from longgen.reporting.drawing import settle_layout
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.run import Run
@@ -64,11 +57,11 @@ def assert_words_are_inside_and_apart(figure: Figure, monkeypatch: pytest.Monkey
         assert across <= 2 or along <= 4, f"{words!r} covers {others!r}"
 
 
-EXPERIMENTS = [(name, which) for name in FIGURE_NAMES for which in ("run", "ablation_run")]
-KERNELS = [(name, "kernel_run") for name in KERNEL_FIGURE_NAMES]
-BENCHMARKS = [(name, "benchmark_run") for name in BENCHMARK_FIGURE_NAMES]
-REDUCTIONS = [(name, "reduced_run") for name in (*REDUCTION_FIGURE_NAMES, "pareto")]
-MODELS = [(name, "model_run") for name in (*STEP_FIGURE_NAMES, *INFERENCE_FIGURE_NAMES)]
+EXPERIMENTS = [(name, which) for name in FIGURE_NAMES[EXPERIMENT] for which in ("run", "ablation_run")]
+KERNELS = [(name, "kernel_run") for name in FIGURE_NAMES[KERNELS]]
+BENCHMARKS = [(name, "benchmark_run") for name in FIGURE_NAMES[BENCHMARKS]]
+REDUCTIONS = [(name, "reduced_run") for name in (*FIGURE_NAMES[REDUCTIONS], "pareto")]
+MODELS = [(name, "model_run") for name in (*FIGURE_NAMES[STEPS], *FIGURE_NAMES[INFERENCE])]
 
 
 @pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
@@ -82,7 +75,7 @@ def test_words_are_inside_and_apart(
     assert_words_are_inside_and_apart(figure, monkeypatch)
 
 
-@pytest.mark.parametrize("name", FIGURE_NAMES)
+@pytest.mark.parametrize("name", FIGURE_NAMES[EXPERIMENT])
 def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     with paper_style():
         figure = FIGURES[name](run).figure

@@ -15,27 +15,17 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
 from longgen.reporting import (
-    BENCHMARK_FIGURE_NAMES,
-    BENCHMARK_TABLE_NAMES,
+    EXPERIMENT,
     FIGURE_NAMES,
-    INFERENCE_FIGURE_NAMES,
-    INFERENCE_TABLE_NAMES,
-    KERNEL_FIGURE_NAMES,
-    KERNEL_TABLE_NAMES,
-    PACKING_FIGURE_NAMES,
-    PACKING_TABLE_NAMES,
-    PROBE_FIGURE_NAMES,
-    REDUCTION_FIGURE_NAMES,
-    REDUCTION_TABLE_NAMES,
-    STEP_FIGURE_NAMES,
-    STEP_TABLE_NAMES,
+    KERNELS,
     TABLE_NAMES,
 )
 from longgen.reporting import report as report_module
 from longgen.reporting.drawing import FORMATS
 from longgen.reporting.figures import FIGURES
-from longgen.reporting.report import PARTS, write_claims, write_report
+from longgen.reporting.report import PARTS, TABLES, write_claims, write_report
 from longgen.reporting.run import Run, open_run
+from longgen.reporting.seeds.report import GROUP_PARTS
 from longgen.reporting.style import paper_style
 from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import write_run
@@ -46,34 +36,15 @@ def files(figures: tuple[str, ...], tables: tuple[str, ...]) -> set[str]:
     return pictures | {f"{name}.{extension}" for name in tables for extension in ("csv", "md")}
 
 
-ALL_FILES = files(FIGURE_NAMES, TABLE_NAMES)
-KERNEL_FILES = files(KERNEL_FIGURE_NAMES, KERNEL_TABLE_NAMES)
+ALL_FILES = files(FIGURE_NAMES[EXPERIMENT], TABLE_NAMES[EXPERIMENT])
+KERNEL_FILES = files(FIGURE_NAMES[KERNELS], TABLE_NAMES[KERNELS])
 
 
-def test_the_workflow_knows_the_names_of_all_parts() -> None:
-    others = [
-        *KERNEL_FIGURE_NAMES,
-        *STEP_FIGURE_NAMES,
-        *INFERENCE_FIGURE_NAMES,
-        *PACKING_FIGURE_NAMES,
-        *PROBE_FIGURE_NAMES,
-    ]
-    assert list(FIGURES) == [*FIGURE_NAMES, *REDUCTION_FIGURE_NAMES, *BENCHMARK_FIGURE_NAMES, *others]
-    benchmarks = [*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES]
-    kernels = [*KERNEL_FIGURE_NAMES, *KERNEL_TABLE_NAMES, *STEP_FIGURE_NAMES, *STEP_TABLE_NAMES]
-    inference = [*INFERENCE_FIGURE_NAMES, *INFERENCE_TABLE_NAMES]
-    packing = [*PACKING_FIGURE_NAMES, *PACKING_TABLE_NAMES]
-    assert list(PARTS) == [
-        *FIGURE_NAMES,
-        *TABLE_NAMES,
-        *REDUCTION_FIGURE_NAMES,
-        *REDUCTION_TABLE_NAMES,
-        *benchmarks,
-        *kernels,
-        *inference,
-        *packing,
-        *PROBE_FIGURE_NAMES,
-    ]
+def test_every_name_is_of_one_part_that_can_be_made() -> None:
+    names = [name for by_subject in (FIGURE_NAMES, TABLE_NAMES) for part in by_subject.values() for name in part]
+    assert len(names) == len(set(names))
+    assert {*PARTS, *GROUP_PARTS} == set(names)
+    assert {*TABLES, "claims"} == {name for subject in TABLE_NAMES for name in TABLE_NAMES[subject]} - {*GROUP_PARTS}
 
 
 @pytest.fixture(scope="module")
@@ -102,9 +73,9 @@ def test_all_files_and_no_others(drawn: Path) -> None:
         assert path.read_bytes().startswith(b"%PDF")
 
 
-@pytest.mark.parametrize("name", [*FIGURE_NAMES, *KERNEL_FIGURE_NAMES])
+@pytest.mark.parametrize("name", [*FIGURE_NAMES[EXPERIMENT], *FIGURE_NAMES[KERNELS]])
 def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path) -> None:
-    of_kernels = name in KERNEL_FIGURE_NAMES
+    of_kernels = name in FIGURE_NAMES[KERNELS]
     with paper_style():
         data = FIGURES[name](kernel_run if of_kernels else run).data
     folder = kernels_drawn if of_kernels else drawn

@@ -12,7 +12,8 @@ import yaml
 from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
 from longgen.planner import experiment_records, experiment_settings
-from longgen.reporting.contract import BENCHMARKS, EXPERIMENT, KERNELS, KINDS
+from longgen.reporting import BENCHMARKS, EXPERIMENT, KERNELS
+from longgen.reporting.contract import KINDS
 from longgen.reporting.run import Run, open_run, published_runs
 from longgen.results import Result, save_result
 from tests.experiments import tiny_settings

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.reporting import GROUP_FIGURE_NAMES, GROUP_TABLE_NAMES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
 from longgen.reporting.claims import ledger
 from longgen.reporting.drawing import Drawing, settle_layout
 from longgen.reporting.results_page import results_page
@@ -20,7 +20,6 @@ from longgen.reporting.run import open_run
 from longgen.reporting.seeds.by_length import draw_by_length
 from longgen.reporting.seeds.figures import draw_ablation, draw_knee
 from longgen.reporting.seeds.groups import Group, find_groups
-from longgen.reporting.seeds.report import GROUP_PARTS
 from longgen.reporting.seeds.table import readable_seeds, seeds_markdown, seeds_table
 from longgen.reporting.seeds.values import Values, read_values
 from longgen.reporting.style import paper_style
@@ -212,17 +211,16 @@ def run_figures(folder: Path, output: Path, *words: str) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_runs_that_are_given_together_are_drawn_together(seed_group_folder: Path, tmp_path: Path) -> None:
-    only = [word for name in (*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES) for word in ("--only", name)]
+    only = [word for name in (*FIGURE_NAMES[SEEDS], *TABLE_NAMES[SEEDS]) for word in ("--only", name)]
     names = ["mini", "mini-seed-1", "mini-seed-2"]
     code, output = run_figures(seed_group_folder, tmp_path, *names, *only)
     assert code == 0, output
     made = {path.name for path in (tmp_path / "mini-seeds").iterdir()}
-    figures = {f"{name}.{end}" for name in GROUP_FIGURE_NAMES for end in ("png", "pdf", "csv")}
-    assert made == figures | {f"{name}.{end}" for name in GROUP_TABLE_NAMES for end in ("md", "csv")}
+    figures = {f"{name}.{end}" for name in FIGURE_NAMES[SEEDS] for end in ("png", "pdf", "csv")}
+    assert made == figures | {f"{name}.{end}" for name in TABLE_NAMES[SEEDS] for end in ("md", "csv")}
     assert [path.name for path in tmp_path.iterdir()] == ["mini-seeds"], "the runs' own parts were not asked for"
     table = pd.read_csv(tmp_path / "mini-seeds/evidence.csv")
     assert set(table["verdict"]) <= {"holds", "does not hold", "not shown", "not measured"}
-    assert list(GROUP_PARTS) == [*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES]
     again = tmp_path / "again"
     assert run_figures(seed_group_folder, again, *reversed(names), "--only", "evidence")[0] == 0
     for name in ("evidence.csv", "evidence.md"):
@@ -273,8 +271,8 @@ def test_published_groups_have_a_section_on_the_page(tmp_path: Path) -> None:
     assert (claim.rpartition(": ")[2], comparison, verdict) == ("**holds**", "LongGen (sink) against ends 1/3", "holds")
     assert "several seeds: no runs" not in text
     images = [line for line in text.splitlines() if line.startswith("![")]
-    assert len(images) == len(GROUP_FIGURE_NAMES)
-    for name, line in zip(GROUP_FIGURE_NAMES, images, strict=True):
+    assert len(images) == len(FIGURE_NAMES[SEEDS])
+    for name, line in zip(FIGURE_NAMES[SEEDS], images, strict=True):
         assert line.endswith(f"](../paper_figures/published/mini-gpu-seeds/{name}.png)")
     assert "by hand" not in text.partition("## Over several seeds")[2]
     said = {"mini-gpu-seeds": "It is so.\n", "others-seeds": "It is not.\n"}

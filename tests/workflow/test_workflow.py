@@ -17,15 +17,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.config import load_experiment
-from longgen.reporting import (
-    BENCHMARK_FIGURE_NAMES,
-    BENCHMARK_TABLE_NAMES,
-    FIGURE_NAMES,
-    PROBE_FIGURE_NAMES,
-    REDUCTION_FIGURE_NAMES,
-    REDUCTION_TABLE_NAMES,
-    TABLE_NAMES,
-)
+from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, PROBE, REDUCTIONS, TABLE_NAMES
 from tests.experiments import tiny_settings
 from tests.training.extensions import extension_settings, packing, prepared
 from tests.workflow.browser import NAMES, browser, opened
@@ -308,8 +300,8 @@ def test_a_browser_without_a_network_shows_the_report_without_an_error(report, t
 
 
 def test_every_figure_and_table_of_the_pipeline_has_a_caption():
-    names = {*FIGURE_NAMES, *TABLE_NAMES, *REDUCTION_FIGURE_NAMES, *REDUCTION_TABLE_NAMES}
-    names |= {*BENCHMARK_FIGURE_NAMES, *BENCHMARK_TABLE_NAMES, *PROBE_FIGURE_NAMES}
+    names = {*FIGURE_NAMES[EXPERIMENT], *TABLE_NAMES[EXPERIMENT], *FIGURE_NAMES[REDUCTIONS], *TABLE_NAMES[REDUCTIONS]}
+    names |= {*FIGURE_NAMES[BENCHMARKS], *TABLE_NAMES[BENCHMARKS], *FIGURE_NAMES[PROBE]}
     assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*names, "workflow"}
 
 

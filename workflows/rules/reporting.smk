@@ -1,10 +1,4 @@
-from longgen.reporting import (
-    FIGURE_NAMES,
-    PROBE_FIGURE_NAMES,
-    REDUCTION_FIGURE_NAMES,
-    REDUCTION_TABLE_NAMES,
-    TABLE_NAMES,
-)
+from longgen import reporting
 
 # What a configuration has no part for is not made.
 WANTED = {
@@ -56,14 +50,22 @@ TABLES_OF_BENCHMARKS = {
     "short_context": SHORT_CONTEXT,
 }
 FIGURES_MADE = [
-    *(FIGURE_NAMES if COMPLETE else ()),
-    *(REDUCTION_FIGURE_NAMES if COMPLETE and (BUDGETS or ASKED_REDUCED) else ()),
+    *(reporting.FIGURE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
+    *(
+        reporting.FIGURE_NAMES[reporting.REDUCTIONS]
+        if COMPLETE and (BUDGETS or ASKED_REDUCED)
+        else ()
+    ),
     *(name for name, part in OF_BENCHMARKS.items() if part),
-    *(PROBE_FIGURE_NAMES if PROBES else ()),
+    *(reporting.FIGURE_NAMES[reporting.PROBE] if PROBES else ()),
 ]
 TABLES_MADE = [
-    *(TABLE_NAMES if COMPLETE else ()),
-    *(REDUCTION_TABLE_NAMES if COMPLETE and (BUDGETS or ASKED_REDUCED) else ()),
+    *(reporting.TABLE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
+    *(
+        reporting.TABLE_NAMES[reporting.REDUCTIONS]
+        if COMPLETE and (BUDGETS or ASKED_REDUCED)
+        else ()
+    ),
     *(name for name, part in TABLES_OF_BENCHMARKS.items() if part),
 ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from longgen.errors import ArtifactError
-from longgen.reporting import GROUP_FIGURE_NAMES, GROUP_TABLE_NAMES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
 from longgen.reporting.drawing import Drawing, save_drawing
 from longgen.reporting.page import write_page
 from longgen.reporting.report import Report, remove_part, save_table
@@ -42,7 +42,7 @@ def _write_evidence(group: Group, values: Values, folder: Path, name: str) -> li
 
 _DRAWN = (draw_ablation, draw_knee, draw_by_length)
 _WRITERS: tuple[_Writer, ...] = (*map(_figure, _DRAWN), _write_seeds, _write_evidence)
-GROUP_PARTS = dict(zip((*GROUP_FIGURE_NAMES, *GROUP_TABLE_NAMES), _WRITERS, strict=True))
+GROUP_PARTS = dict(zip((*FIGURE_NAMES[SEEDS], *TABLE_NAMES[SEEDS]), _WRITERS, strict=True))
 
 
 def write_group_report(group: Group, folder: Path, only: Collection[str] = (), pages: bool = False) -> Report:
