@@ -142,7 +142,7 @@ def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypa
     outcome = subprocess.run([sys.executable, "-c", script, str(config), "--help"], capture_output=True, text=True)
     assert outcome.returncode == code
     assert ("requeue 20012" in (in_a_job / "scontrol.log").read_text()) == asked
-    assert ("is in the queue again" in outcome.stderr) == asked
+    assert ("goes back into the queue" in outcome.stderr) == asked
 
 
 @pytest.mark.parametrize(("ended", "code"), [(75, 75), (2, 2), (-9, 137)])
