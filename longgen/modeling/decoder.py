@@ -11,8 +11,8 @@ from transformers.cache_utils import Cache
 from longgen.hybrid import HeadGroup
 from longgen.modeling.attention import assign_heads
 from longgen.modeling.cache import LongGenCache
-from longgen.modeling.cache.foreign import check_cache
-from longgen.modeling.configuration import head_groups_of
+from longgen.modeling.cache.foreign import check_cache, check_traced_cache
+from longgen.modeling.configuration import head_groups_of, made_for
 from longgen.modeling.mixin import LongGenMixin
 from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
 from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, positions_in_rows, real_tokens
@@ -33,6 +33,7 @@ class LongGenDecoder(LongGenMixin):
 
     def prepare_attention(self) -> None:
         """Tell every layer what its heads see; once, when the modules are there."""
+        self.made_for = made_for(self.config)
         for layer, own in zip(self.layers, head_groups_of(self.config), strict=True):
             assign_heads(layer.self_attn, own)
             layer.self_attn.full_kernel = "auto"
@@ -89,7 +90,9 @@ class LongGenDecoder(LongGenMixin):
             else:
                 if use_cache and past_key_values is None:
                     past_key_values = LongGenCache(self.config)
-                if past_key_values is not None and not torch.compiler.is_compiling():
+                if past_key_values is not None and torch.compiler.is_compiling():
+                    check_traced_cache(past_key_values, self.made_for)
+                elif past_key_values is not None:
                     check_cache(past_key_values, self._head_groups(), self.config)
                 position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
         return super().forward(  # type: ignore[misc]
@@ -218,7 +221,7 @@ def _checked_mask(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.
 def _check_positions(position_ids: torch.Tensor, new: torch.Tensor | None) -> None:
     steps = position_ids.diff(dim=-1) != 1
     if new is not None:  # padding may have any position, and takes none
-        expected = positions_in_rows(position_ids, new, 0, position_ids)
+        expected = positions_in_rows(new, new, 0, position_ids)  # one row of positions may be for all rows
         steps = (position_ids != expected) & new
     if bool(steps.any()):
         raise ValueError(POSITIONS_DO_NOT_RISE)

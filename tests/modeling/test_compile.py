@@ -3,6 +3,8 @@
 import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
+from transformers import DynamicCache, StaticCache
+from transformers.cache_utils import DynamicSlidingWindowLayer
 
 from longgen.modeling import LongGenCache
 from longgen.modeling.traced import document_numbers
@@ -130,3 +132,27 @@ def test_a_graph_refuses_when_it_runs_what_the_model_refuses():
         torch.testing.assert_close(actual[hole.bool()], expected[hole.bool()])
         with pytest.raises(ValueError, match="position_ids do not rise by one"):
             compiled(x, attention_mask=torch.ones_like(x), use_cache=False, **options)
+
+
+def test_a_graph_takes_the_caches_that_the_model_takes():
+    hybrid, x = tiny_hybrid(pattern=PATTERNS[1]), tokens(40, batch=2)
+    compiled, other = torch.compile(hybrid, backend="eager"), tiny_hybrid(pattern=PATTERNS[0])
+    sliding = DynamicCache()
+    sliding.layers = [DynamicSlidingWindowLayer(sliding_window=8) for _ in range(6)]
+    scaled = tiny_hybrid(pattern=PATTERNS[1]).config
+    scaled.rope_parameters = scaled.rope_parameters | {"rope_theta": 5.0}
+    refused = {
+        "StaticCache|other layers than plain ones": StaticCache(config=hybrid.config, max_cache_len=64),
+        "sliding|Sliding|other layers than plain ones": sliding,
+        "another layout or pattern|of another model": LongGenCache(other.config, max_length=64),
+        "RoPE|of another model:": LongGenCache(scaled, max_length=64),
+    }
+    with torch.no_grad():
+        expected = hybrid(x).logits
+        for cache in (DynamicCache(), LongGenCache(hybrid.config, max_length=64)):
+            parts = [compiled(part, past_key_values=cache).logits for part in x.split([20, 19, 1], dim=1)]
+            torch.testing.assert_close(torch.cat(parts, 1), expected, rtol=1e-5, atol=1e-5)
+        for words, cache in refused.items():
+            torch._dynamo.reset()
+            with pytest.raises(ValueError, match=f"past_key_values is .*({words})"):
+                compiled(x, past_key_values=cache)

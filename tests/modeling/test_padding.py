@@ -124,3 +124,13 @@ def test_what_cannot_be_right_is_refused():
         hybrid(batch, attention_mask=mask, past_key_values=cache)
         with pytest.raises(ValueError, match="hides other tokens than it did"):
             hybrid(batch[:, :1], attention_mask=torch.ones(4, WIDTH + 1), past_key_values=cache)
+
+
+def test_one_row_of_positions_stands_for_all_rows():
+    hybrid, x, mask = tiny_hybrid(), tokens(45, batch=2), torch.ones(2, 45, dtype=torch.long)
+    with torch.no_grad():
+        expected = hybrid(x).logits
+        torch.testing.assert_close(hybrid(x, position_ids=torch.arange(45)[None], attention_mask=mask).logits, expected)
+    two = torch.cat([torch.arange(20), torch.arange(25)])[None]
+    with pytest.raises(ValueError, match="position_ids do not rise by one"):
+        hybrid(x, position_ids=two, attention_mask=mask)

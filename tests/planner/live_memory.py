@@ -153,7 +153,7 @@ def measure(job: Job, monkeypatch: pytest.MonkeyPatch) -> Measured:
             monkeypatch.setattr(sharding, "init_device_mesh", lambda *_: everyone)
         processes = Processes(0, job.processes, job.sequence, mesh)
         with torch.device("meta"):
-            model = longgen_classes("llama")[1](longgen_config(base, job.layout, job.pattern)).train()
+            model = longgen_classes("llama")[1](longgen_config(base, job.layout, job.model.hybrid.pattern)).train()
             if job.training.lora:
                 add_adapters(model, job.training.lora)
         with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:

@@ -77,8 +77,8 @@ def test_most_full_layers_within_the_budget(pattern: SparsePattern, length: int,
             layouts_for_budget(TINY, [pattern], length, budget, placement, other_strides=False)
         return
     within, above = layouts_for_budget(TINY, [pattern], length, budget, placement, other_strides=False)
-    assert (within.within_budget, within.layout) == (True, fitting[-1])
-    assert (above.within_budget, above.layout) == (False, layouts[len(fitting)])
+    assert (within.within_budget, within.hybrid.layout) == (True, fitting[-1])
+    assert (above.within_budget, above.hybrid.layout) == (False, layouts[len(fitting)])
     assert within.plan.kv_fraction == pytest.approx(shares[len(fitting) - 1])
 
 
@@ -89,9 +89,9 @@ def test_smallest_stride_for_a_full_layer_more(sink_blocks: int, stride: int, bu
     other = next(choice for choice in found if choice.hybrid.pattern != pattern)
     above = next(choice for choice in found if not choice.within_budget)
     assert other.within_budget
-    assert other.layout == above.layout
-    strides = [dataclasses.replace(pattern, stride=smaller) for smaller in range(2, other.pattern.stride + 1)]
-    shares = [dense_share(above.layout, smaller, 200) for smaller in strides]
+    assert other.hybrid.layout == above.hybrid.layout
+    strides = [dataclasses.replace(pattern, stride=smaller) for smaller in range(2, other.hybrid.pattern.stride + 1)]
+    shares = [dense_share(above.hybrid.layout, smaller, 200) for smaller in strides]
     assert shares[-1] <= budget < min(shares[:-1])
 
 
@@ -128,4 +128,4 @@ def test_a_budget_below_any_pattern_says_what_is_least() -> None:
         layouts_for_budget(model_shape("llama2-7b"), [SINK, STRIDE], LONG, 0.005)
     message = "kv_budget is 0.005: allowed is at least 0.0079 here, which is left without any full layer"
     assert str(error.value) == message
-    assert layouts_for_budget(model_shape("llama2-7b"), [SINK], LONG, 0.0079)[0].layout.num_full == 0
+    assert layouts_for_budget(model_shape("llama2-7b"), [SINK], LONG, 0.0079)[0].hybrid.layout.num_full == 0

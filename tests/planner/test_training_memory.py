@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from longgen.config.training import LORA_TARGETS
+from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.planner import training_memory as model
 from longgen.planner.gpus import GIB
 from longgen.planner.job import Job
+from longgen.planner.model import Model
 from longgen.planner.training_memory import RESERVE, STATES, host_memory, offloaded_bytes, training_memory
 from longgen.planner.training_time import exchanged_bytes, gathered_bytes, reduced_bytes
 from longgen.shapes import ModelShape
@@ -119,4 +121,5 @@ def test_reserve_is_for_gpus() -> None:
 @pytest.mark.parametrize("layout", ["all", 0])
 def test_sparse_layers_keep_as_much_as_full_ones(layout: str | int) -> None:
     planned = job(shape(), recompute=True)
-    assert training_memory(replace(planned, layout=make_layout(3, layout))) == training_memory(planned)
+    other = Model(planned.shape, Hybrid(make_layout(3, layout), planned.model.hybrid.pattern))
+    assert training_memory(replace(planned, model=other)) == training_memory(planned)

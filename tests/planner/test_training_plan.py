@@ -43,7 +43,7 @@ def test_compute() -> None:
     planned = job(shape(), processes=8, recompute=True)
     # layer by layer: 2 FLOPs for a weight and token, 4 x 32 heads x 128 for a pair; four forward passes' worth
     matrices = 2 * 32768 * (3 * (4 * 4096 * 4096 + 3 * 4096 * 11008) + 32000 * 4096)
-    sparse, full = planned.pattern.attended_pairs(32768), 32768 * 32769 // 2
+    sparse, full = planned.model.hybrid.pattern.attended_pairs(32768), 32768 * 32769 // 2
     flops = 4 * 16 * (matrices + 4 * 4096 * (2 * sparse + full))
     assert step_time(planned).compute == pytest.approx(flops / (8 * 989.4e12 * 0.4))
     kept = replace(planned, setup=replace(planned.setup, recompute=False))

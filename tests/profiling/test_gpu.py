@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from longgen.errors import ArtifactError
+from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.planner.model import Model
 from longgen.profiling import gpu
 from longgen.profiling.attention import plan
 from longgen.profiling.attention.derived import derive
@@ -139,7 +141,7 @@ def test_work_is_what_the_planner_counts(length):
         model = MODEL_SHAPES[shape.name]
         sparse = make_layout(model.num_layers, 0, "middle", model.num_kv_heads)
         for pattern in ("sink", "stride-16"):
-            counted = model, sparse, PATTERNS[pattern].attention_flops(length) / model.num_layers
+            counted = Model(model, Hybrid(sparse, PATTERNS[pattern])).attention_flops(length) / model.num_layers
             assert Workload("forward", shape, length, pattern).flops() == counted
             assert Workload("forward+backward", shape, length, pattern).flops() == 3.5 * counted
         # to decode: the keys and values of the cache, one query, one output
