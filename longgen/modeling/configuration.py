@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from typing import Any
 
 from transformers import PretrainedConfig
@@ -37,12 +36,6 @@ class HybridConfig(GuardedConfig):
     @_attn_implementation.setter
     def _attn_implementation(self, name: str | dict[str, str] | None) -> None:
         self._attn_implementation_internal = check_implementation(name.get("") if isinstance(name, dict) else name)
-
-
-def made_for(config: PretrainedConfig) -> str:
-    """As text, what a model has in common with the caches of ours that it takes: layout, pattern, KV heads and RoPE."""
-    entry: Any = getattr(config, "longgen", None)
-    return json.dumps([entry, config.num_key_value_heads, config.rope_parameters], sort_keys=True, default=str)
 
 
 def hybrid_of(config: PretrainedConfig) -> Hybrid:

@@ -11,8 +11,8 @@ from transformers.cache_utils import Cache
 from longgen.hybrid import HeadGroup
 from longgen.modeling.attention import assign_heads
 from longgen.modeling.cache import LongGenCache
-from longgen.modeling.cache.foreign import check_cache, check_traced_cache
-from longgen.modeling.configuration import head_groups_of, made_for
+from longgen.modeling.cache.foreign import check_cache
+from longgen.modeling.configuration import head_groups_of
 from longgen.modeling.mixin import LongGenMixin
 from longgen.modeling.packing import FLASH_ARGUMENTS, packed_documents, positions_in_documents
 from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, positions_in_rows, real_tokens
@@ -33,7 +33,6 @@ class LongGenDecoder(LongGenMixin):
 
     def prepare_attention(self) -> None:
         """Tell every layer what its heads see; once, when the modules are there."""
-        self.made_for = made_for(self.config)
         for layer, own in zip(self.layers, head_groups_of(self.config), strict=True):
             assign_heads(layer.self_attn, own)
             layer.self_attn.full_kernel = "auto"
@@ -90,10 +89,7 @@ class LongGenDecoder(LongGenMixin):
             else:
                 if use_cache and past_key_values is None:
                     past_key_values = LongGenCache(self.config)
-                if past_key_values is not None and torch.compiler.is_compiling():
-                    check_traced_cache(past_key_values, self.made_for)
-                elif past_key_values is not None:
-                    check_cache(past_key_values, self._head_groups(), self.config)
+                check_cache(past_key_values, self._head_groups(), self.config)
                 position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
         return super().forward(  # type: ignore[misc]
             input_ids=input_ids,

@@ -126,12 +126,7 @@ class Model:
         weights = shape.num_layers * shape.layer_weights + shape.head_weights
         return (4 if recompute else 3) * (attention + 2 * batch * length * weights)
 
-    def decode_bytes(
-        self,
-        length: int,
-        batch: int = 1,
-        bytes_per_value: int = 2,
-    ) -> int:
+    def decode_bytes(self, length: int, batch: int = 1, bytes_per_value: int = 2) -> int:
         """Bytes read to decode the token after ``length`` cached ones, for every sequence of the batch.
 
         All parameters are read once per step whatever the batch, and the KV cache of every sequence once. That includes
@@ -154,13 +149,7 @@ class Model:
         attention = 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * keys
         return batch * (attention + 2 * (shape.num_layers * shape.layer_weights + shape.head_weights))
 
-    def prefill_peak_bytes(
-        self,
-        length: int,
-        chunk: int,
-        batch: int = 1,
-        bytes_per_value: int = 2,
-    ) -> int:
+    def prefill_peak_bytes(self, length: int, chunk: int, batch: int = 1, bytes_per_value: int = 2) -> int:
         """Peak memory of reading a prompt of ``length`` tokens in chunks of ``chunk``, with logits of the last alone.
 
         Weights, the KV cache (reserved for ``length``), and `working_bytes`.
@@ -175,13 +164,7 @@ class Model:
         work = self.working_bytes(length, chunk, batch, bytes_per_value)
         return self.shape.parameters * bytes_per_value + kv + work
 
-    def working_bytes(
-        self,
-        length: int,
-        chunk: int,
-        batch: int = 1,
-        bytes_per_value: int = 2,
-    ) -> int:
+    def working_bytes(self, length: int, chunk: int, batch: int = 1, bytes_per_value: int = 2) -> int:
         """What the last ``chunk`` of ``length`` tokens needs beside weights and KV cache, at a layer's widest point.
 
         As PyTorch runs the Hugging Face model without compiling: the gated MLP holds three intermediate and four hidden

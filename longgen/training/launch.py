@@ -69,11 +69,12 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
     environment = {name: value for name, value in os.environ.items() if name != ENDS_WITH}
     code = subprocess.run(command, env=environment | {slurm.RENDEZVOUS: slurm.rendezvous(job)}).returncode
     time_is_up = code == TO_BE_CONTINUED or (code == 128 + signal.SIGTERM and slurm.is_preempted(job))
-    if time_is_up:  # said first: what is in the queue again may be ended at once
+    if time_is_up:
+        # said first: what is in the queue again may be ended at once
         print(f"job {job} goes back into the queue, to go on from its checkpoint", file=sys.stderr, flush=True)
-    if time_is_up and slurm.requeue(job):
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        time.sleep(SECONDS_TO_BE_ENDED)
+        if slurm.requeue(job):
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            time.sleep(SECONDS_TO_BE_ENDED)
     return code
 
 

@@ -19,7 +19,7 @@ from longgen.modeling.cache.grouped import GroupedCacheLayer
 from longgen.modeling.cache.layer import SightCacheLayer
 from longgen.modeling.cache.quantized import QuantizedFullCacheLayer
 from longgen.modeling.cache.slots import SlotCacheLayer
-from longgen.modeling.configuration import head_groups_of, made_for
+from longgen.modeling.configuration import head_groups_of
 from longgen.modeling.padding import Tokens
 
 
@@ -46,7 +46,7 @@ class LongGenCache(Cache):
         if max_length is not None and full_bits is not None:
             raise ConfigError(f"full_bits is {full_bits!r}: allowed is None with max_length {max_length}")
         self.head_groups = head_groups_of(config)
-        self.config, self.made_for = config, made_for(config)
+        self.config = config
         self.max_length, self.full_bits = max_length, full_bits
         self.padded_rows: Sequence[Tokens] | None = None  # of the call under way; the model's forward sets it
         self.reduces_another = False  # whether a model of another layout is to see, on purpose, what this one holds

@@ -13,20 +13,14 @@ from longgen.modeling.cache.cache import LongGenCache
 from longgen.modeling.cache.grouped import GroupedCacheLayer
 from longgen.modeling.cache.layer import SightCacheLayer
 
-_HOLDING_ALL = (SightCacheLayer, GroupedCacheLayer, QuantizedLayer)
-_ALLOWED = (
-    "allowed are a LongGenCache (with max_length where shapes must not change, as `generate` makes for "
-    "cache_implementation='static'), or a DynamicCache of plain layers"
-)
-_OWN = "allowed is LongGenCache(model.config), with the config as it was when the model was made"
-
 
 def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
     """Refuse a cache that would give other tokens, or more, than this model's layers are to see.
 
     Ours says what its heads see, and must be of the model's layout, pattern and RoPE. One of transformers must give all
     tokens so far, in their order, and nothing else: a static cache gives room that is not filled yet, a sliding one has
-    forgotten tokens that full heads still see.
+    forgotten tokens that full heads still see. Written so that torch.compile can trace it: a graph refuses what the model
+    refuses.
 
     Args:
         cache: what was given as ``past_key_values``; None is fine.
@@ -54,28 +48,10 @@ def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: Pre
         if wrong:
             problem = f"{type(cache).__name__} with layers of {', '.join(wrong)}"
     if problem is not None:
-        raise ValueError(f"past_key_values is {problem}: {_ALLOWED}")
-
-
-def check_traced_cache(cache: Any, made_for: str) -> None:
-    """The same where a graph is built, in which little of Python can be computed.
-
-    Args:
-        cache: what was given as ``past_key_values``.
-        made_for: of the model (`longgen.modeling.configuration.made_for`).
-
-    Raises:
-        ValueError: as `check_cache`.
-    """
-    if isinstance(cache, LongGenCache):
-        if not cache.reduces_another and cache.made_for != made_for:
-            raise ValueError(f"past_key_values is a LongGenCache of another model: {_OWN}")
-        return
-    if len(cache.layers) == 0 and not isinstance(cache, DynamicCache):
-        raise ValueError(f"past_key_values is of transformers, with layers that are still to be made: {_ALLOWED}")
-    for layer in cache.layers:
-        if type(layer) is not DynamicLayer and not isinstance(layer, _HOLDING_ALL):
-            raise ValueError(f"past_key_values is of transformers, with other layers than plain ones: {_ALLOWED}")
+        raise ValueError(
+            f"past_key_values is {problem}: allowed are a LongGenCache (with max_length where shapes must not change, "
+            "as `generate` makes for cache_implementation='static'), or a DynamicCache of plain layers"
+        )
 
 
 def _check_own(cache: LongGenCache, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
@@ -83,13 +59,17 @@ def _check_own(cache: LongGenCache, groups: Sequence[tuple[HeadGroup, ...]], con
     wrong = None
     if len(own) < len(groups):
         wrong = f"{len(own)} layers"
-    elif any(mine is not wanted and mine != wanted for mine, wanted in zip(own, groups, strict=True)):
+    elif any(mine != wanted for mine, wanted in zip(own, groups, strict=True)):
         wrong = "another layout or pattern"
     elif cache.config.rope_parameters != config.rope_parameters:
         wrong = f"RoPE {cache.config.rope_parameters}"
     if wrong is not None:
-        raise ValueError(f"past_key_values is a LongGenCache of a model with {wrong}: {_OWN}")
+        raise ValueError(
+            f"past_key_values is a LongGenCache of a model with {wrong}: allowed is LongGenCache(model.config), with "
+            "the config as it was when the model was made"
+        )
 
 
 def _holds_all(kind: type) -> bool:
-    return kind is DynamicLayer or issubclass(kind, _HOLDING_ALL)
+    ours = issubclass(kind, SightCacheLayer | GroupedCacheLayer)
+    return ours or kind is DynamicLayer or issubclass(kind, QuantizedLayer)
