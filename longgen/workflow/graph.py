@@ -6,7 +6,6 @@ environment as if it were the program.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.errors import ConfigError
+from longgen.files import fingerprint_files
 from longgen.program import run_program
 from longgen.provenance import fingerprint
 
@@ -126,22 +126,20 @@ def _job(job: Any, before: list[Job]) -> Job:
 
     wildcards = {key: str(value) for key, value in job.wildcards_dict.items()}
     made = {path for other in before for path in other.outputs}
-    read = {str(path): _checksum(Path(path)) for path in job.input if str(path) not in made and Path(path).is_file()}
+    read = sorted(path for path in map(str, job.input) if path not in made and Path(path).is_file())
+    contents = fingerprint_files(map(Path, read))
     params = {key: str(value) for key, value in job.params.items()}
+    needs = [other.identity for other in before]
     return Job(
-        identity=fingerprint([job.rule.name, wildcards, params, job.rule.shellcmd, read, [b.identity for b in before]]),
+        identity=fingerprint([job.rule.name, wildcards, params, job.rule.shellcmd, read, contents, needs]),
         rule=job.rule.name,
         wildcards=wildcards,
         command=job.shellcmd or "",
         outputs=[str(path) for path in job.output],
         touched=flagged("touch"),
         temporary=flagged("temp"),
-        needs=[other.identity for other in before],
+        needs=needs,
     )
-
-
-def _checksum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _main() -> None:

@@ -19,17 +19,18 @@ HEAD = """\
 #   bash FILE            all of it; after an interruption the same command goes on
 #   bash FILE MINUTES    ends after so many minutes with exit code {to_be_continued} if something is left
 #
-# A command is left out when it was done before as it is here, and what it makes is still there.
+# A command is left out when it was done before as it is here, and what it made is still there as it was: copy the
+# folder with its times (cp -a, rsync -a, tar).
 set -uo pipefail
 minutes=${{1:-}}
 case $minutes in *[!0-9]* | 0) echo "$0: MINUTES is '$minutes': allowed are whole numbers from 1" >&2; exit 2 ;; esac
 done={done}
 
 job() {{ # identity, name, command, what it makes
-  local identity=$1 name=$2 command=$3 output there=yes limit=() status
+  local identity=$1 name=$2 command=$3 mark="$done/$2" output there=yes limit=() status
   shift 3
-  for output in "$@"; do [ -e "$output" ] || there=no; done
-  [ $there = yes ] && [ -e "$done/$identity" ] && return
+  for output in "$@"; do [ -e "$output" ] && [ ! "$output" -nt "$mark" ] || there=no; done
+  [ $there = yes ] && [ "$(cat "$mark" 2> /dev/null)" = "$identity" ] && return
   if [ -n "$minutes" ]; then
     local left=$((60 * minutes - SECONDS))
     [ $left -gt 0 ] || {{ echo "time is up before: $name" >&2; exit {to_be_continued}; }}
@@ -37,17 +38,25 @@ job() {{ # identity, name, command, what it makes
     limit=(timeout --signal=USR1 --kill-after={seconds_to_stop} $left)
   fi
   echo "== $name" >&2
-  rm -f "$done/$identity"
   mkdir -p "$done"
+  rm -f "$mark"
   for output in "$@"; do mkdir -p "$(dirname "$output")"; done
   # this shell outlives the signal, which all processes get, and tells what became of its command
   "${{limit[@]}}" bash -c "trap : USR1; set -euo pipefail; $command"
   status=$?
   case $status in
-    0) touch "$done/$identity" ;;
-    {to_be_continued} | 124 | 137) echo "time is up in: $name; the same command goes on" >&2; exit {to_be_continued} ;;
-    *) echo "exit code $status of: $name" >&2; exit $status ;;
+    0) echo "$identity" > "$mark"; return ;;
+    {to_be_continued} | 124) ;;
+    *)
+      # what did not stop in time was killed; all else is an error
+      if [ -z "$minutes" ] || [ $SECONDS -lt $((60 * minutes)) ]; then
+        echo "exit code $status of: $name" >&2
+        exit $status
+      fi
+      ;;
   esac
+  echo "time is up in: $name; the same command goes on" >&2
+  exit {to_be_continued}
 }}
 
 """
@@ -61,7 +70,7 @@ def shell_script(jobs: Sequence[Job], run: str, folder: str) -> str:
     Args:
         jobs: of `longgen.workflow.workflow_jobs`.
         run: name of the run.
-        folder: of the marks that say what is done.
+        folder: of the marks that say what is done: a file a job, with its identity.
     """
     by_identity = {job.identity: job for job in jobs}
     words = {"run": run, "done": shlex.quote(folder), "seconds_to_stop": SECONDS_TO_STOP}

@@ -61,6 +61,10 @@ def test_what_changed_or_is_gone_is_made_again(tmp_path):
     assert run(tmp_path, changed)[1] == ["asked"]
     (tmp_path / "answers/done").unlink()
     assert run(tmp_path, changed)[1] == ["asked"]
+    assert run(tmp_path, JOBS)[1] == ["asked"], "as it was at first, but what is there is not of it"
+    late = (tmp_path / "models/model").stat().st_mtime + 60
+    os.utime(tmp_path / "models/model", (late, late))  # another one's since
+    assert run(tmp_path, JOBS)[1] == ["converted", "model"]
 
 
 def test_an_error_ends_it_with_its_exit_code_and_is_no_mark(tmp_path):
@@ -105,6 +109,13 @@ def test_when_its_time_is_up_a_training_is_told_and_the_same_command_goes_on(tmp
     assert "--signal=USR1 --kill-after=120 " in (tmp_path / "limited").read_text()
     assert not (tmp_path / "answer").exists()
     assert run(tmp_path, JOBS)[:2] == (0, ["converted", "model", "asked"])
+
+
+def test_what_is_killed_before_its_time_is_up_is_an_error(tmp_path):
+    killed = replace(TEXT, command="kill -KILL $$")
+    code, ran, said = run(tmp_path, [killed], "5")
+    assert (code, ran) == (137, [])
+    assert said.endswith("exit code 137 of: text\n")
 
 
 def test_the_time_limit_is_that_of_timeout(tmp_path):

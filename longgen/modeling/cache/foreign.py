@@ -19,8 +19,8 @@ def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: Pre
 
     Ours says what its heads see, and must be of the model's layout, pattern and RoPE. One of transformers must give all
     tokens so far, in their order, and nothing else: a static cache gives room that is not filled yet, a sliding one has
-    forgotten tokens that full heads still see. Written so that torch.compile can trace it: a graph refuses what the model
-    refuses.
+    forgotten tokens that full heads still see. Written so that torch.compile can trace it: a graph refuses what the
+    model refuses.
 
     Args:
         cache: what was given as ``past_key_values``; None is fine.
