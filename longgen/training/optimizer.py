@@ -9,7 +9,6 @@ from collections.abc import Callable
 import torch
 
 from longgen.config import OptimizerSettings, PhaseSettings
-from longgen.hardware import computes_in_bfloat16
 
 
 def _split_parameters(model: torch.nn.Module) -> tuple[list[torch.nn.Parameter], list[torch.nn.Parameter]]:
@@ -37,9 +36,10 @@ def _adamw(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.op
 def _orthogonal_in_float32(
     grad: torch.Tensor, ns_coefficients: tuple[float, float, float], ns_steps: int, eps: float
 ) -> torch.Tensor:
-    """Muon's Newton-Schulz iteration (Jordan 2024) in float32, for processors without products of bfloat16.
+    """Muon's Newton-Schulz iteration (Jordan 2024) in float32, for CPUs.
 
-    PyTorch's is in bfloat16 whatever the processor, which for small matrices is most of a training step there.
+    PyTorch's is in bfloat16 whatever the processor: most of a training step of a small model where the processor has
+    no such products, and other weights than on one that has them.
     """
     a, b, c = ns_coefficients
     wide = grad.shape[0] <= grad.shape[1]
@@ -55,7 +55,7 @@ def _muon(model: torch.nn.Module, settings: OptimizerSettings) -> list[torch.opt
     """Muon for the matrices, with updates scaled to AdamW's size so that one learning rate serves both."""
     matrices, rest = _split_parameters(model)
     betas = (settings.betas[0], settings.betas[1])
-    if matrices[0].device.type == "cpu" and not computes_in_bfloat16():
+    if matrices[0].device.type == "cpu":
         # PyTorch offers no choice. What a class says of its module is where it is to be imported from: the function
         # knows where it looks names up. Where a version of PyTorch calls this otherwise, its own goes on.
         inspect.unwrap(torch.optim.Muon.step).__globals__["_zeropower_via_newtonschulz"] = _orthogonal_in_float32
