@@ -34,7 +34,7 @@ def pack(
     Example: longgen pack config/data/slimpajama-128k.yaml --output artifacts/slimpajama-128k --workers 16
     """
     from longgen.data.long import pack as packing
-    from longgen.data.long.settings import load_pack_settings
+    from longgen.data.long.configuration import load_pack_settings
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 

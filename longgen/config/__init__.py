@@ -17,7 +17,6 @@ from longgen.config.parts import (
     ModelSettings,
     ProbeSettings,
     ProfilingSettings,
-    SourceSettings,
     VariantSettings,
 )
 from longgen.config.training import (
@@ -48,7 +47,6 @@ __all__ = [
     "ReducedSettings",
     "SetupSettings",
     "ShortContextSettings",
-    "SourceSettings",
     "SuiteSettings",
     "TrainingSettings",
     "Variant",

@@ -20,7 +20,11 @@ from longgen.config.parts import (
     check_choice,
 )
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
+from longgen.data.documents import DOCUMENTS
+from longgen.data.sources import SOURCES
 from longgen.errors import ConfigError
+from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
+from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
@@ -298,11 +302,7 @@ def load_experiment(path: Path | str) -> Experiment:
 
 
 def _check_names_in_registries(experiment: Experiment) -> None:
-    # imported here: the registries' modules import the settings above
-    from longgen.data.documents import DOCUMENTS
-    from longgen.data.sources import SOURCES
-    from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
-    from longgen.planner.gpus import GPUS
+    from longgen.planner.gpus import GPUS  # the planner reads the settings above
 
     require(experiment.cluster.gpu in GPUS, "cluster.gpu", experiment.cluster.gpu, ", ".join(GPUS))
     for index, source in enumerate(experiment.data.sources if experiment.data else ()):
@@ -326,8 +326,6 @@ def _check_names_in_registries(experiment: Experiment) -> None:
 
 
 def _check_suites(experiment: Experiment) -> None:
-    from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
-
     for name, suite in (experiment.benchmarks.suites if experiment.benchmarks else {}).items():
         key = f"benchmarks.suites.{name}"
         require(name in BENCHMARKS, "benchmarks.suites", name, ", ".join(BENCHMARKS))

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from longgen.data.sources import SourceSettings
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
@@ -20,14 +21,6 @@ def check_choice(key: str, chosen: Sequence[str], allowed: Collection[str]) -> N
     """Raise ConfigError unless ``chosen`` are one or several of ``allowed``, each once."""
     fits = set(chosen) <= set(allowed) and len(set(chosen)) == len(chosen) > 0
     require(fits, key, chosen, f"at least one of {', '.join(allowed)}, each once")
-
-
-@dataclass(frozen=True)
-class SourceSettings:
-    """One corpus. ``kind`` names a loader of `longgen.data.sources`; ``path`` is for those that read files."""
-
-    kind: str
-    path: str | None = None
 
 
 @dataclass(frozen=True)

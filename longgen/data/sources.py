@@ -8,8 +8,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from longgen.config import SourceSettings
 from longgen.errors import ArtifactError, ConfigError
+
+
+@dataclass(frozen=True)
+class SourceSettings:
+    """One corpus. ``kind`` is a name in `SOURCES`; ``path`` is for those that read files."""
+
+    kind: str
+    path: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from longgen.config import Experiment, SourceSettings, needed
-from longgen.data.sources import load_documents
+from longgen.config import Experiment, needed
+from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row, row_batches

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from transformers import PretrainedConfig
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup, Hybrid
@@ -38,6 +39,27 @@ class HybridConfig(GuardedConfig):
         self._attn_implementation_internal = check_implementation(name.get("") if isinstance(name, dict) else name)
 
 
+@functools.cache
+def hybrid_config_class(family: str) -> type[PretrainedConfig]:
+    """The config class of the hybrids made from ``family``, a ``model_type`` such as ``llama``.
+
+    Raises:
+        ConfigError: a family that is not supported.
+    """
+    if family not in FAMILIES:
+        raise ConfigError(f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}")
+    base = CONFIG_MAPPING[family]
+    fields = {
+        "model_type": f"{HYBRID_PREFIX}{family}",
+        "longgen": None,
+        "__annotations__": {"longgen": dict | None},
+        "__module__": __name__,
+    }
+    made = type(f"LongGen{base.__name__}", (HybridConfig, base), fields)
+    globals()[made.__name__] = made  # importable by name, as pickling and inspection expect of classes
+    return made
+
+
 def hybrid_of(config: PretrainedConfig) -> Hybrid:
     """Layout and pattern of a converted model's config.
 
@@ -65,14 +87,11 @@ def plain_values(values: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ConfigError: a hybrid with sparse layers: its base model's weights are elsewhere, or are no more.
     """
-    from longgen.modeling.model import longgen_classes
-
     family = str(values.get("model_type"))
     base = family.removeprefix(HYBRID_PREFIX)
     if base == family or base not in FAMILIES or "longgen" not in values:
         return values
-    config_class, _ = longgen_classes(base)
-    config = config_class.from_dict(values)
+    config = hybrid_config_class(base).from_dict(values)
     sparse = hybrid_of(config).layout.num_sparse
     if sparse:
         raise ConfigError(
@@ -123,11 +142,9 @@ def longgen_config(
     Raises:
         ConfigError: a base model that does not qualify, a layout of another depth, or an impossible RoPE.
     """
-    from longgen.modeling.model import longgen_classes
-
     values: dict[str, Any] = base.to_dict()
     check_qualifies(values | {"model_type": base.model_type}, drop_sliding_window)
-    config_class, _ = longgen_classes(base.model_type)
+    config_class = hybrid_config_class(base.model_type)
     if layout.num_layers != base.num_hidden_layers:
         raise ConfigError(f"layout has {layout.num_layers} layers: the model has {base.num_hidden_layers}")
     # `auto_map` names code in the base model's repository; `layer_types` is derived, and the hybrid's layers are told

@@ -19,10 +19,11 @@ from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config, plain_values
 from longgen.modeling.conversion.card import Card
+from longgen.modeling.conversion.opening import open_source
 from longgen.modeling.conversion.record import Record
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
-from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names, open_source
+from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names
 from longgen.modeling.conversion.tying import is_tied
 from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, fingerprint_weights, model_tensors
 from longgen.modeling.model import longgen_classes

@@ -17,10 +17,9 @@ from transformers import (
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from longgen.errors import ConfigError
 from longgen.modeling.attention import register_attention
 from longgen.modeling.causal_lm import LongGenCausalLM
-from longgen.modeling.configuration import HybridConfig
+from longgen.modeling.configuration import hybrid_config_class
 from longgen.modeling.decoder import LongGenDecoder
 from longgen.modeling.mixin import LongGenMixin
 from longgen.modeling.peft_defaults import add_peft_defaults
@@ -51,16 +50,8 @@ def longgen_classes(family: str) -> tuple[type[PretrainedConfig], type[PreTraine
 @functools.cache
 def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[PreTrainedModel]]]:
     """The config class of a family's hybrids, and their model classes by Auto class."""
-    if family not in BASE_FAMILIES:
-        raise ConfigError(f"model_type is {family!r}: allowed are {', '.join(BASE_FAMILIES)}")
+    config_class = hybrid_config_class(family)
     base_config = CONFIG_MAPPING[family]
-    fields = {
-        "model_type": f"longgen_{family}",
-        "longgen": None,
-        "__annotations__": {"longgen": dict | None},
-        "__module__": __name__,
-    }
-    config_class = type(f"LongGen{base_config.__name__}", (HybridConfig, base_config), fields)
     models: dict[Any, type[PreTrainedModel]] = {}
     for auto, mixin in KINDS.items():
         if base_config not in auto._model_mapping:
@@ -72,7 +63,7 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
         if auto is AutoModelForCausalLM:
             members["decoder_class"] = models[AutoModel]
         models[auto] = type(f"LongGen{base_model.__name__}", (mixin, base_model), members)
-    for made in (config_class, *models.values()):
+    for made in models.values():
         globals()[made.__name__] = made  # importable by name, as pickling and inspection expect of classes
     return config_class, models
 

@@ -5,8 +5,9 @@ import copy
 import numpy as np
 import pytest
 
-from longgen.config import DataSettings, SourceSettings, load_experiment
+from longgen.config import DataSettings, load_experiment
 from longgen.data.corpus import build_corpus
+from longgen.data.sources import SourceSettings
 from longgen.data.tokenizer import encode_bytes
 from longgen.data.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from longgen.data.long.configuration import check_names
 from longgen.data.long.documents import read_shard_file, read_tallies, tokenise
 from longgen.data.long.lookups import Lookups
 from longgen.data.long.methods import METHODS
@@ -15,7 +16,7 @@ from longgen.data.long.packed import MANIFEST
 from longgen.data.long.readers import READERS
 from longgen.data.long.report import packing_records
 from longgen.data.long.rows import count_rows, write_rows
-from longgen.data.long.settings import PackSettings, check_names
+from longgen.data.long.settings import PackSettings
 from longgen.data.long.shards import finished_shards
 from longgen.data.long.table import load_table
 from longgen.data.long.tokenizers import read_tokenizer, save_tokenizer

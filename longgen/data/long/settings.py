@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from longgen.errors import ConfigError
 from longgen.results import check_run_name
-from longgen.strict import build, load_configuration, require
+from longgen.strict import require
 
 # How fast and how forgiving, not what: may change between an interrupted run and its continuation.
 FREE = ("name", "workers", "max_bad_fraction")
@@ -96,7 +94,7 @@ class LookupSettings:
 
 @dataclass(frozen=True)
 class PackSettings:
-    """A whole configuration file of `longgen pack`; `load_pack_settings` reads it.
+    """A whole configuration file of `longgen pack`; `longgen.data.long.configuration.load_pack_settings` reads it.
 
     Attributes:
         name: of the run, for its results file.
@@ -179,48 +177,3 @@ class PackSettings:
     def identity(self) -> dict[str, Any]:
         """All that determines what is written, as plain data."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in FREE}
-
-
-def load_pack_settings(path: Path | str) -> PackSettings:
-    """Read and check a configuration file, which may extend another (`longgen.strict.load_configuration`).
-
-    Raises:
-        ConfigError: with the file, the key, the value and what is allowed.
-    """
-    value, origin = load_configuration(path)
-    try:
-        settings = build(PackSettings, value, "")
-        check_names(settings)
-    except ConfigError as error:
-        raise ConfigError(f"{origin}: {error}") from None
-    return settings
-
-
-def check_names(settings: PackSettings) -> None:
-    """Raise ConfigError where a name is in no registry, or a method gets settings of another."""
-    # imported here: the registries' modules import the settings above
-    from longgen.data.facts import KINDS
-    from longgen.data.long.methods import METHODS
-    from longgen.data.long.readers import READERS
-
-    for index, source in enumerate(settings.sources):
-        require(source.kind in READERS, f"sources[{index}].kind", source.kind, ", ".join(READERS))
-    require(settings.method in METHODS, "method", settings.method, ", ".join(METHODS))
-    method = settings.method
-    upsampling = settings.upsampling
-    if method in ("per-source", "global"):
-        given = [upsampling.factor, upsampling.share]
-        require(given.count(None) == 1, "upsampling.factor, share", given, f"one of the two with method {method}")
-    else:
-        unused = upsampling == UpsamplingSettings()
-        require(unused, "upsampling", dataclasses.asdict(upsampling), f"none with method {method}")
-    unused = settings.mixture is None or method == "per-source"
-    require(unused, "mixture", settings.mixture, f"none with method {method}, only per-source keeps one")
-    if method == "buckets":
-        fits = all(length & (length - 1) == 0 for length in settings.lengths)
-        require(fits, "lengths", settings.lengths, "powers of two with method buckets")
-        shares = settings.length_shares
-        require(shares is None, "length_shares", shares, "null with method buckets: documents decide")
-        require(not settings.shuffle_rows, "shuffle_rows", True, "false with method buckets, which always does")
-    for index, kind in enumerate((settings.lookups and settings.lookups.kinds) or ()):
-        require(kind in KINDS, f"lookups.kinds[{index}]", kind, ", ".join(KINDS))

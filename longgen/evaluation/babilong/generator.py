@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from longgen.config import SourceSettings
-from longgen.data.sources import load_documents
+from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.babilong.records import Record

@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from longgen.config import SourceSettings
 from longgen.data.long.readers import READERS
 from longgen.data.long.records import BadRecord
 from longgen.data.long.settings import LongSourceSettings
-from longgen.data.sources import load_documents
+from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.sources import hub_dataset

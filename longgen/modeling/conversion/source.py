@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
-
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 
 CONFIG = "config.json"
@@ -23,9 +20,6 @@ COMPANION_FILES = (
     *("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "Notice*", "USE_POLICY*"),
 )
 NEVER_COMPANIONS = (".bin", ".pt", ".pth", ".pkl", ".py", ".safetensors")
-
-GGUF_SUFFIX = ".gguf"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 class Source(Protocol):
@@ -105,40 +99,6 @@ class FolderSource:
     def tensors(self, name: str) -> dict[str, TensorInfo]:
         """See `Source`."""
         return read_header(self.folder / name).tensors
-
-
-def open_source(source: Path | str, revision: str | None = None, dtype: torch.dtype | None = None) -> Source:
-    """The checkpoint that ``source`` names: an existing folder or GGUF file, or else the id of a hub repository.
-
-    Args:
-        source: path or id.
-        revision: branch, tag or commit of a repository.
-        dtype: what a GGUF file is dequantised to; other weights are cast later.
-
-    Raises:
-        ArtifactError: neither, no such repository, or one that cannot be reached and is not in the hub's cache.
-        ConfigError: a ``revision`` of a folder or file; or as `GgufSource`.
-    """
-    path = Path(source)
-    if path.is_dir() or path.is_file():
-        kind = "folder" if path.is_dir() else "file"
-        if revision is not None:
-            raise ConfigError(f"revision is {revision!r} with the {kind} {path}: allowed is one with a hub id only")
-        if path.is_dir():
-            return FolderSource(path)
-        if path.suffix != GGUF_SUFFIX:
-            raise ArtifactError(f"{path} is a file: allowed is a {GGUF_SUFFIX} file, or the folder of a checkpoint")
-        from longgen.modeling.conversion.gguf_file import GgufSource
-
-        return GgufSource(path, dtype)
-    if not HUB_ID.fullmatch(str(source)):
-        raise ArtifactError(
-            f"{source} has no config.json: give the folder of a Hugging Face checkpoint, or a hub id. Both were tried: "
-            "it is no folder, and no id of the form org/name"
-        )
-    from longgen.modeling.conversion.hub import open_repository
-
-    return open_repository(str(source), revision)
 
 
 def companion_names(names: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ import re, sys
 from pathlib import Path
 from transformers import AutoTokenizer  # what is imported does not count
 from longgen.data.long.pack import pack
-from longgen.data.long.settings import load_pack_settings
+from longgen.data.long.configuration import load_pack_settings
 
 def peak():
     return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text()).group(1))

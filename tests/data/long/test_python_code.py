@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
+from longgen.data.long.configuration import load_pack_settings
 from longgen.data.long.python_code import main, python_documents, write_python_code
-from longgen.data.long.settings import load_pack_settings
 from longgen.errors import ArtifactError
 from tests.data.long.corpora import packed
 

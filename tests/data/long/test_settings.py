@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.data.long.settings import load_pack_settings
+from longgen.data.long.configuration import load_pack_settings
 from longgen.errors import ConfigError
 from longgen.results import load_result
 from tests.data.long.corpora import documents, slimpajama, write_jsonl
