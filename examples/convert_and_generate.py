@@ -19,7 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 
 import longgen  # noqa: F401 - registers the model classes with transformers
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.hybrid import Hybrid
 from longgen.layout import parse_layout
 from longgen.modeling import LongGenCache, convert_checkpoint, hybrid_of

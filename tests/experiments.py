@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 
 from longgen.config import load_experiment
-from longgen.data.corpus import build_corpus, load_corpus
-from longgen.data.rows import build_rows
+from longgen.data.synthetic.corpus import build_corpus, load_corpus
+from longgen.data.synthetic.rows import build_rows
 
 
 def tiny_settings() -> dict[str, Any]:

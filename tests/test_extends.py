@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from longgen.config import Experiment, load_experiment
-from longgen.data.long.configuration import load_pack_settings
+from longgen.data.packing.configuration import load_pack_settings
 from longgen.errors import ConfigError
 from longgen.provenance import fingerprint
 from longgen.strict import load_configuration

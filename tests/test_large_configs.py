@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from longgen.config import load_experiment
-from longgen.data.long.configuration import load_pack_settings
+from longgen.data.packing.configuration import load_pack_settings
 from longgen.planner import experiment_shape, make_plan
 from longgen.planner.gpus import GIB, GPUS
 from longgen.planner.model import Model

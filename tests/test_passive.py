@@ -45,7 +45,7 @@ def commands() -> list[str]:
     names = ["longgen." + ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in found]
     return [
         "longgen.cli",
-        *sorted(set(names) - {"longgen.data.long.python_code", "longgen.workflow.graph"}),
+        *sorted(set(names) - {"longgen.data.packing.python_code", "longgen.workflow.graph"}),
     ]  # never with torch
 
 

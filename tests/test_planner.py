@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from longgen.config import load_experiment
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout

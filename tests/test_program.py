@@ -164,7 +164,7 @@ def write_text(path):
 
 
 def write_tokenizer(folder):
-    from longgen.data.tokenizer import save_byte_tokenizer
+    from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 
     with atomic_directory(folder) as temporary:
         save_byte_tokenizer(temporary)

@@ -9,7 +9,7 @@ import pytest
 
 from longgen import scratch
 from longgen.config import load_experiment
-from longgen.data.rows import load_rows
+from longgen.data.synthetic.rows import load_rows
 from longgen.errors import ConfigError
 from longgen.scratch import SCRATCH, scratch_folder, staged, use_scratch
 from tests.experiments import experiment_file, prepare_base

@@ -11,8 +11,8 @@ import typer
 from longgen.tables import BOLD, Table
 
 if TYPE_CHECKING:
-    from longgen.data.long.pack import Packing
-    from longgen.data.long.settings import PackSettings
+    from longgen.data.packing.pack import Packing
+    from longgen.data.packing.settings import PackSettings
 
 
 def pack(
@@ -33,8 +33,8 @@ def pack(
 
     Example: longgen pack config/data/slimpajama-128k.yaml --output artifacts/slimpajama-128k --workers 16
     """
-    from longgen.data.long import pack as packing
-    from longgen.data.long.configuration import load_pack_settings
+    from longgen.data.packing import pack as packing
+    from longgen.data.packing.configuration import load_pack_settings
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 

@@ -29,8 +29,8 @@ def prepare(
 ) -> None:
     """Tokenise and split the corpus, or pack the rows of a training stage."""
     from longgen.config import load_experiment, needed
-    from longgen.data.corpus import build_corpus, load_corpus
-    from longgen.data.rows import build_rows
+    from longgen.data.synthetic.corpus import build_corpus, load_corpus
+    from longgen.data.synthetic.rows import build_rows
     from longgen.provenance import provenance
     from longgen.results import Result, save_result
 

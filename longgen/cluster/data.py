@@ -6,8 +6,8 @@ from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import FILE_RATE, PACK_CPUS, PROCESS_BYTES, START_SECONDS, TOKENIZER_RATE
 from longgen.cluster.request import JobRequest
 from longgen.config import Experiment
-from longgen.data.long.configuration import load_pack_settings
-from longgen.data.long.settings import PackSettings
+from longgen.data.packing.configuration import load_pack_settings
+from longgen.data.packing.settings import PackSettings
 
 
 def corpus(asked: Asked) -> JobRequest:

@@ -20,8 +20,8 @@ from longgen.config.parts import (
     check_choice,
 )
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
-from longgen.data.documents import DOCUMENTS
 from longgen.data.sources import SOURCES
+from longgen.data.synthetic.documents import DOCUMENTS
 from longgen.errors import ConfigError
 from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
 from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longgen.data.sources import SourceSettings
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
 from longgen.strict import require

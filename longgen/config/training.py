@@ -21,8 +21,8 @@ class PhaseSettings:
         batch_size: rows per optimizer step, over all processes.
         steps: optimizer steps.
         learning_rate: its highest value.
-        mixture: share of each kind of document (a name in `longgen.data.documents.DOCUMENTS`); none where the stage
-            reads packed rows.
+        mixture: share of each kind of document (a name in `longgen.data.synthetic.documents.DOCUMENTS`); none where the
+            stage reads packed rows.
         warmup_steps: over which the learning rate rises linearly from 0; then it stays.
         decay_steps: the last steps, over which it falls to ``final_learning_rate_ratio`` of itself. All steps after the
             warm-up with ``decay: cosine`` are the usual cosine schedule, 0 steps the constant one.
@@ -109,7 +109,7 @@ class TrainingSettings:
         separate_documents: documents of a packed row do not see each other, positions begin anew in each, and no token
             is predicted from the document before. False: a row is one sequence. Our choice; the paper says nothing.
         answer_weight: how much predicting a token of an answer counts in packed rows that have look-ups
-            (`longgen.data.long.lookups`); of any other token it is 1.
+            (`longgen.data.packing.lookups`); of any other token it is 1.
         dtype: of weights and activations in the layers. Weights that are updated, the sums of gradients and the
             optimizer's state are float32 always.
         lora: train adapters instead of all weights.

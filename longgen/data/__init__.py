@@ -1,1 +1,1 @@
-"""Data: sources, tokenizer, corpus, synthetic documents and packed training rows."""
+"""Text and rows of tokens: what generated documents (`synthetic`) and packed long ones (`packing`) have in common."""

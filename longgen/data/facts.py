@@ -1,6 +1,6 @@
 """Facts to be looked up: sentences that state something, the question that asks for it, and the answer.
 
-For pretrained models: long-range look-up is trained on them (`longgen.data.long.lookups`) and probed with them
+For pretrained models: long-range look-up is trained on them (`longgen.data.packing.lookups`) and probed with them
 (`longgen probe`). All wordings are our choice, and none is of a benchmark: RULER's "special magic number", the needles
 of Kamradt and of pass keys, and bAbI's stories do not occur, so that neither training nor probe is tuned to them.
 """

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from longgen.config import EvaluationSettings
-from longgen.data.recall import haystack
+from longgen.data.synthetic.recall import haystack
 from longgen.evaluation.likelihood import bin_edges, bin_means, position_records, token_nll
 from longgen.progress import progress_bar
 

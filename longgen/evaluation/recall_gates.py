@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from longgen.config import Experiment, needed
-from longgen.data.documents import ANSWER_WEIGHT, needles_document
+from longgen.data.synthetic.documents import ANSWER_WEIGHT, needles_document
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.gates import optimise_gates, row_batches
 from longgen.evaluation.baselines.gates_file import Gates

@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from longgen.config import Experiment, needed
-from longgen.data.corpus import Corpus, load_corpus
+from longgen.data.synthetic.corpus import Corpus, load_corpus
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines.gates_file import read_gates, save_gates, weights_fingerprint
 from longgen.evaluation.perplexity import evaluate_perplexity

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from longgen.data.recall import (
+from longgen.data.synthetic.recall import (
     FREQUENCIES,
     KEYS,
     LISTED_LENGTH,
@@ -25,7 +25,7 @@ from longgen.data.recall import (
     resolved,
     word_list,
 )
-from longgen.data.tokenizer import decode_bytes
+from longgen.data.synthetic.tokenizer import decode_bytes
 
 _QUESTION = common_words(list(KEYS[: len(FREQUENCIES)]))
 COMMON_WORDS_LENGTH = len(_QUESTION.prompt) + len(_QUESTION.answer)

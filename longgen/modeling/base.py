@@ -8,7 +8,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from longgen.config import ModelSettings
-from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
+from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.shapes import ModelShape
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from longgen.data.facts import Fact, make_facts
-from longgen.data.long.lookups import LookupRow, ends_of_sentences, lookup_row, token_texts
+from longgen.data.packing.lookups import LookupRow, ends_of_sentences, lookup_row, token_texts
 from longgen.data.tokenization import TextEncoder, prompt_start
 from longgen.errors import ConfigError
 from longgen.evaluation.long_text.documents import CHARACTERS_PER_TOKEN, LongText

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import LongGenCache
 from longgen.modeling.head import head_input
 from longgen.profiling.device import timed

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
-from longgen.data.rows import load_rows
+from longgen.data.synthetic.rows import load_rows
 from longgen.files import atomic_directory, fingerprint_files
 from longgen.hybrid import Hybrid
 from longgen.modeling.base import base_model

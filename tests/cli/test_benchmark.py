@@ -8,7 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.pattern import SparsePattern
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_hybrid

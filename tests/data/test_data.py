@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from longgen.config import DataSettings, PhaseSettings, TrainingSettings
-from longgen.data.corpus import build_corpus, load_corpus, split_of
-from longgen.data.documents import ANSWER_WEIGHT, DOCUMENTS
-from longgen.data.recall import KEYS
-from longgen.data.rows import build_rows, load_rows
 from longgen.data.sources import Document, SourceSettings, load_documents
-from longgen.data.tokenizer import decode_bytes, encode_bytes, save_byte_tokenizer
-from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
+from longgen.data.synthetic.corpus import build_corpus, load_corpus, split_of
+from longgen.data.synthetic.documents import ANSWER_WEIGHT, DOCUMENTS
+from longgen.data.synthetic.recall import KEYS
+from longgen.data.synthetic.rows import build_rows, load_rows
+from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes, save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
 
 TEXT = encode_bytes("The quick brown fox jumps over the lazy dog. " * 400)

@@ -9,8 +9,8 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 import longgen
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.tokenization import TextEncoder, encode_prompt, encode_text, prompt_start
-from longgen.data.tokenizer import save_byte_tokenizer
 from longgen.errors import ConfigError
 
 WEB = "a</s>b <s> <pad><|endoftext|>"

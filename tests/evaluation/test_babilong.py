@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.babilong import CONFIGS, TASKS, accuracy, average, prepare, score
 from longgen.evaluation.babilong.prompts import prompt_of

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from longgen.data.tokenizer import encode_bytes
+from longgen.data.synthetic.tokenizer import encode_bytes
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines import (
     METHODS,

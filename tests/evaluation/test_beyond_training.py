@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from longgen.config import DataSettings, load_experiment
-from longgen.data.corpus import build_corpus
 from longgen.data.sources import SourceSettings
-from longgen.data.tokenizer import encode_bytes
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.corpus import build_corpus
+from longgen.data.synthetic.tokenizer import encode_bytes
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
 from longgen.evaluation.perplexity import evaluate_perplexity
 from longgen.evaluation.retrieval import evaluate_retrieval

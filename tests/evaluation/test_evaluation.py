@@ -9,8 +9,8 @@ import torch
 from transformers import GenerationConfig
 
 from longgen.config import EvaluationSettings
-from longgen.data.tokenizer import decode_bytes, encode_bytes
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.evaluation.perplexity import evaluate_perplexity
 from longgen.evaluation.retrieval import ask, evaluate_retrieval, greedy_answers
 from longgen.evaluation.tasks import TASKS, Sample, Task

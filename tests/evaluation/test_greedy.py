@@ -5,7 +5,7 @@ import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.evaluation.greedy import end_tokens, greedy_decoding, until_end
 from longgen.evaluation.retrieval import greedy_answers
 from longgen.evaluation.runs.model import greedy

@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.data.long import readers
-from longgen.data.tokenizer import save_byte_tokenizer
-from longgen.data.vocabulary import BOS_ID
+from longgen.data.packing import readers
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import BOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation import likelihood
 from longgen.evaluation.likelihood import bin_edges, bin_means, check_model, position_records, token_nll

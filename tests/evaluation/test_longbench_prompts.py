@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.longbench import E_SETS, SETS, TASKS, prepare, score
 from longgen.evaluation.longbench.prompts import bucket, truncate_middle

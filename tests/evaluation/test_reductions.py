@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.config import load_experiment
-from longgen.data.tokenizer import encode_bytes
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.synthetic.tokenizer import encode_bytes
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation import reduction
 from longgen.evaluation.baselines import Gates, read_gates, save_gates

@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 from transformers import AutoTokenizer
 
-from longgen.data.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.ruler import TASKS, data, essays, frequent_words, niah, prepare

@@ -13,8 +13,8 @@ import torch
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer
 
-from longgen.data.tokenizer import save_byte_tokenizer
-from longgen.data.vocabulary import BOS_ID, EOS_ID
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark, check_tasks
 from longgen.evaluation.runs.predict import Generated, answers_folder, predict, read_answers

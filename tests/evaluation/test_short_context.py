@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.cluster.benchmarks import SHORT_CONTEXT_TASKS
-from longgen.data.tokenizer import save_byte_tokenizer
-from longgen.data.vocabulary import BOS_ID, EOS_ID, PAD_ID
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.short_context import data as data_module
 from longgen.evaluation.short_context import model as model_module

@@ -7,8 +7,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from longgen.data.recall import FREQUENCIES, KEYS, SHORTEST_LIST, word_list
-from longgen.data.tokenizer import decode_bytes, encode_bytes
+from longgen.data.synthetic.recall import FREQUENCIES, KEYS, SHORTEST_LIST, word_list
+from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes
 from longgen.evaluation.tasks import MULTIKEY_NEEDLES, MULTIVALUE_VALUES, SHORTEST_LENGTH, TASKS, parts_given
 
 TEXT = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-from longgen.data.long.settings import LongSourceSettings, PackSettings
-from longgen.data.long.tokenizers import save_tokenizer
+from longgen.data.packing.settings import LongSourceSettings, PackSettings
+from longgen.data.packing.tokenizers import save_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.modeling import convert_checkpoint
 from longgen.pattern import SparsePattern

@@ -7,7 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from longgen.data.facts import make_facts
-from longgen.data.tokenizer import decode_bytes, save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import decode_bytes, save_byte_tokenizer
 from longgen.errors import ConfigError
 from longgen.evaluation.long_text.documents import open_text
 from longgen.pattern import SparsePattern

@@ -6,7 +6,7 @@ import pytest
 from transformers import AutoModelForCausalLM
 
 from longgen.config import load_experiment
-from longgen.data.tokenizer import encode_bytes
+from longgen.data.synthetic.tokenizer import encode_bytes
 from longgen.errors import ConfigError
 from longgen.evaluation import run
 from longgen.evaluation.baselines.gates_file import read_gates

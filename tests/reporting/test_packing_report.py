@@ -17,7 +17,7 @@ from matplotlib.container import BarContainer
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.data.long.report import COUNTS
+from longgen.data.packing.report import COUNTS
 from longgen.errors import ArtifactError
 from longgen.reporting.contract import KINDS
 from longgen.reporting.drawing import Drawing, settle_layout
@@ -27,7 +27,7 @@ from longgen.reporting.packing_table import ARROW, packing_markdown, packing_tab
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import paper_style
 from longgen.results import Result, save_result
-from tests.data.long.corpora import DOMAINS, documents, slimpajama, write_jsonl
+from tests.data.packing.corpora import DOMAINS, documents, slimpajama, write_jsonl
 from tests.reporting.fake_run import write_run
 from tests.reporting.test_look import drawn_words
 

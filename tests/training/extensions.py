@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from transformers import LlamaForCausalLM
 
 from longgen.config import Experiment, load_experiment
-from longgen.data.long.pack import pack
-from longgen.data.long.settings import PackSettings
-from longgen.data.vocabulary import VOCABULARY_SIZE
+from longgen.data.packing.pack import pack
+from longgen.data.packing.settings import PackSettings
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.base import base_config
 from longgen.strict import build
 from longgen.training.stages import Files, train_extension
-from tests.data.long.corpora import documents, settings, source, write_jsonl
+from tests.data.packing.corpora import documents, settings, source, write_jsonl
 from tests.experiments import tiny_settings
 
 LENGTH, STEPS, BATCH = 128, 12, 4

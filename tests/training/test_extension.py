@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from longgen.config import SetupSettings, load_experiment
-from longgen.data.long.batches import DocumentRows
-from longgen.data.long.packed import PackedRows
+from longgen.data.packing.batches import DocumentRows
+from longgen.data.packing.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
 from longgen.training import export as export_module
 from longgen.training import preflight

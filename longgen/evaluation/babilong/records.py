@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from longgen.data.long.source_files import data_package
+from longgen.data.packing.source_files import data_package
 from longgen.errors import ArtifactError
 from longgen.evaluation.babilong.scoring import require_scorable
 from longgen.evaluation.sources import checked, hub_dataset, json_lines

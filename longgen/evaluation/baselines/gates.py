@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from longgen.attention import full_attention, sparse_attention
-from longgen.data.recall import haystack, insert
+from longgen.data.synthetic.recall import haystack, insert
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.generation import attention_of

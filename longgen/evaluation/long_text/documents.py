@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from longgen.data.long.readers import READERS
-from longgen.data.long.records import BadRecord
-from longgen.data.long.settings import LongSourceSettings
+from longgen.data.packing.readers import READERS
+from longgen.data.packing.records import BadRecord
+from longgen.data.packing.settings import LongSourceSettings
 from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.errors import ArtifactError, ConfigError
