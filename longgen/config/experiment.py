@@ -28,6 +28,7 @@ from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
+from longgen.planner.gpus import GPUS
 from longgen.results import check_run_name
 from longgen.strict import build, load_configuration, require
 
@@ -302,8 +303,6 @@ def load_experiment(path: Path | str) -> Experiment:
 
 
 def _check_names_in_registries(experiment: Experiment) -> None:
-    from longgen.planner.gpus import GPUS  # the planner reads the settings above
-
     require(experiment.cluster.gpu in GPUS, "cluster.gpu", experiment.cluster.gpu, ", ".join(GPUS))
     for index, source in enumerate(experiment.data.sources if experiment.data else ()):
         require(source.kind in SOURCES, f"data.sources[{index}].kind", source.kind, ", ".join(SOURCES))
