@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 CORES ?= all
 IN_PARALLEL ?= -n logical --maxprocesses 4
+TESTS ?= product kernels
 EXPERIMENT ?= config/smoke.yaml
 SELECT ?= default
 REPORT ?= report.html
@@ -12,7 +13,7 @@ SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test peer-tests gate lint figures gpu-mini smollm2 clean
+.PHONY: help setup run report test test-product test-kernels peer-tests gate lint figures gpu-mini smollm2 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -31,9 +32,14 @@ run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path
 report: run  ## the run as one page to browse offline: report.html, or REPORT=path
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT) --report $(REPORT)
 
+test: $(TESTS:%=test-%)  ## the tests; TESTS=product or TESTS=kernels for a part of them
+
 # the tests of a file stay in one process, which makes what they share once; in the order of tests/conftest.py
-test: setup  ## the tests; Triton kernels in its interpreter, which needs a process of its own
+test-product: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile --no-loadscope-reorder
+
+# in Triton's interpreter, which needs processes of its own
+test-kernels: setup
 	TRITON_INTERPRET=1 $(BIN)/python -m pytest $(IN_PARALLEL) --dist worksteal tests/kernels
 
 # FAMILY=llama PATTERN=sink for one case and its base, TEST=compile for some of the tests
