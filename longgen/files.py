@@ -135,7 +135,7 @@ def read_mapping(path: Path | str, made_by: str, **fields: type) -> dict[str, An
     Raises:
         ArtifactError: as `read_json`, or it is no mapping or lacks a field.
     """
-    value = read_json(path, made_by)
+    value: dict[str, Any] = read_json(path, made_by)
     check_fields(path, value, f"delete it, `{made_by}` makes it anew", **fields)
     return value
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from longgen.errors import ConfigError
 
@@ -77,7 +78,8 @@ class SparsePattern:
     def visible_blocks(self, query_block: int, head_offset: int = 0) -> np.ndarray:
         """Ascending indices (int64) of the key blocks that ``query_block`` sees."""
         blocks = np.arange(query_block + 1)
-        return blocks[self.visible(query_block, blocks, head_offset)]
+        seen: npt.NDArray[np.bool_] = self.visible(query_block, blocks, head_offset)
+        return blocks[seen]
 
     def kept_positions(self, seen: int, head_offset: int = 0) -> np.ndarray:
         """Ascending token positions (int64) below ``seen`` that some query at or after ``seen`` can still see.
@@ -115,8 +117,8 @@ class SparsePattern:
 
     def slot_count(self, length: int, head_offset: int = 0) -> int:
         """How many slots ``length`` tokens need: the window's blocks, and every block that stays in sight for good."""
-        blocks = -(-length // self.block_size)
-        return (self.local_blocks + self._lasting_before(blocks, head_offset)) * self.block_size
+        lasting: int = self._lasting_before(-(-length // self.block_size), head_offset)
+        return (self.local_blocks + lasting) * self.block_size
 
     def _lasting(self, block: Index, head_offset: int) -> Any:
         """Whether block(s) stay in sight for good: what a query beyond the window's reach sees."""
@@ -146,7 +148,7 @@ class SparsePattern:
         """How many key blocks each of the query blocks 0, 1, ... sees, in time linear in their number."""
         indices = np.arange(blocks)
         lasting = self._lasting(indices, head_offset)
-        lasting_before = np.concatenate([[0], np.cumsum(lasting)])
+        lasting_before: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(lasting)])
         window = np.minimum(indices + 1, self.local_blocks)
         return window + lasting_before[indices + 1 - window]
 

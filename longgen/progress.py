@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from tqdm import tqdm
 
@@ -19,7 +20,7 @@ def say(what: str, seconds: float) -> None:
         tqdm.write(f"{what}: a round is predicted to take {seconds / 60:,.1f} minutes", file=sys.stderr)
 
 
-def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm:
+def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm[NoReturn]:
     """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager.
 
     Of several processes only the first shows it; with ``quiet``, none.

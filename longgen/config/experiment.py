@@ -295,7 +295,7 @@ def load_experiment(path: Path | str) -> Experiment:
     """
     value, origin = load_configuration(path)
     try:
-        experiment = build(Experiment, value, "")
+        experiment: Experiment = build(Experiment, value, "")
         _check_names_in_registries(experiment)
     except ConfigError as error:
         raise ConfigError(f"{origin}: {error}") from None

@@ -159,9 +159,15 @@ class Job:
         trained = lora is None or (self.shape.tie_word_embeddings and lora.train_embeddings)
         return self.shape.head_weights * trained
 
-    def everywhere(self, part: str) -> int:
-        """``count``, ``trained`` or ``matrices`` of the whole model."""
-        return self.shape.num_layers * getattr(self.layer, part) + getattr(self.root, part)
+    @cached_property
+    def whole(self) -> Weights:
+        """Weights of the whole model."""
+        layers, layer, root = self.shape.num_layers, self.layer, self.root
+        return Weights(
+            layers * layer.count + root.count,
+            layers * layer.trained + root.trained,
+            layers * layer.matrices + root.matrices,
+        )
 
 
 @dataclass(frozen=True)

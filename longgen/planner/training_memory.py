@@ -66,11 +66,11 @@ def offloaded_bytes(job: Job) -> int:
 
 def state_bytes(job: Job) -> dict[str, int]:
     """Bytes of one process's weights, gradients and optimizer state, wherever they are kept."""
-    trained = job.everywhere("trained")
+    trained = job.whole.trained
     moments = 2 * trained  # of AdamW; Muon has one for the matrices that it updates
     if job.training.optimizer.name == "muon":
-        moments -= job.everywhere("matrices")
-    counts = (job.everywhere("count"), trained, moments)
+        moments -= job.whole.matrices
+    counts = (job.whole.count, trained, moments)
     return {name: MASTER_BYTES * -(-count // job.processes) for name, count in zip(STATES, counts, strict=True)}
 
 

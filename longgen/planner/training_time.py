@@ -71,7 +71,7 @@ def gathered_bytes(job: Job) -> int:
 
 def reduced_bytes(job: Job) -> int:
     """Bytes of gradients that each process brings to the reduction of one pass."""
-    return job.everywhere("trained") * MASTER_BYTES
+    return job.whole.trained * MASTER_BYTES
 
 
 def exchanged_bytes(job: Job) -> int:
@@ -92,7 +92,7 @@ def _sharding(job: Job) -> float:
     """Seconds of FSDP2's traffic in one pass."""
     seconds = _collective(job, gathered_bytes(job) + reduced_bytes(job))
     if job.setup.offload_parameters:  # float32 shards go in for every gathering, and gradients out
-        shards = gathered_bytes(job) // job.value_bytes + job.everywhere("trained")
+        shards = gathered_bytes(job) // job.value_bytes + job.whole.trained
         seconds += MASTER_BYTES * shards / job.processes / job.machine.gpu.host_link
     return seconds
 
@@ -118,7 +118,7 @@ def _exchange(job: Job) -> float:
 
 def _update(job: Job) -> float:
     """Seconds of the optimizer, which is limited by memory."""
-    trained = job.everywhere("trained")
+    trained = job.whole.trained
     if job.setup.offload_parameters:
         return UPDATE_BYTES * trained / (job.nodes * HOST_MEMORY_BANDWIDTH)
     return UPDATE_BYTES * trained / (job.processes * job.machine.gpu.memory_bandwidth)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -219,7 +219,7 @@ class _Session:
 
         return measure
 
-    def measuring(self, bar: tqdm) -> search.Measure:
+    def measuring(self, bar: tqdm[NoReturn]) -> search.Measure:
         """What measures and moves ``bar`` on by every layer evaluation."""
 
         def advance() -> None:
