@@ -13,7 +13,7 @@ SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test test-product test-kernels peer-tests gate lint figures gpu-mini smollm2 clean
+.PHONY: help setup run report test test-product test-kernels peer-tests gate lint figures docs gpu-mini smollm2 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -61,6 +61,13 @@ lint: setup  ## ruff, mypy, snakefmt, snakemake --lint
 figures: setup  ## redraw every published figure and table from the tracked results
 	snakemake --cores $(CORES) figures
 
+docs: $(VENV)/.docs  ## the documentation as a site, in site/; `python3 -m http.server --directory site` for its search
+	NO_MKDOCS_2_WARNING=1 mkdocs build
+
+$(VENV)/.docs: $(VENV)/.complete
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
+	touch $@
+
 # Without `setup`: what is installed on a GPU's machine does. Without Snakemake there: `longgen commands` (docs/mini.md).
 gpu-mini:  ## the mini experiment on one GPU; MINI="a.yaml b.yaml", SELECT=all
 	for config in $(MINI); do \
@@ -83,4 +90,4 @@ artifacts/python-code: | setup
 	$(BIN)/python -m longgen.data.packing.python_code $@
 
 clean:  ## forget the runs of this checkout, keep what is published
-	rm -rf artifacts .snakemake .triton-* .peer-tests
+	rm -rf artifacts .snakemake .triton-* .peer-tests site

@@ -73,6 +73,7 @@ def test_conda_installs_what_make_setup_installs(tmp_path):
     python = next(Requirement(name.replace("=", "==")) for name in packages if name.startswith("python="))
     assert next(iter(python.specifier)).version in SpecifierSet(PROJECT["requires-python"])
     assert "pip" in packages
-    (setup,) = re.findall(r"--constraint (\S+) --editable \"(\S+)\"", (ROOT / "Makefile").read_text())
+    makefile = (ROOT / "Makefile").read_text()
+    (setup,) = re.findall(r"/\.complete:(?:.*\n\t)+?.*--constraint (\S+) --editable \"(\S+)\"", makefile)
     assert [f"--constraint {setup[0]}", f"--editable {setup[1]}"] == last["pip"]
     known_extras(setup[1])
