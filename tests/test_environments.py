@@ -1,4 +1,4 @@
-"""Recipes for containers and conda, as far as they can be checked where nothing can build them."""
+"""Recipes for containers, conda and GitHub, as far as they can be checked where nothing can run them."""
 
 import re
 import shlex
@@ -77,3 +77,12 @@ def test_conda_installs_what_make_setup_installs(tmp_path):
     (setup,) = re.findall(r"/\.complete:(?:.*\n\t)+?.*--constraint (\S+) --editable \"(\S+)\"", makefile)
     assert [f"--constraint {setup[0]}", f"--editable {setup[1]}"] == last["pip"]
     known_extras(setup[1])
+
+
+def test_github_runs_what_ci_runs_with_pythons_that_are_allowed():
+    job = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())["jobs"]["check"]
+    cases = {case["python"]: case["command"] for case in job["strategy"]["matrix"]["include"]}
+    assert cases["3.11"] == ".ci/run"
+    assert all(python in SpecifierSet(PROJECT["requires-python"]) for python in cases)
+    script = (ROOT / ".ci/run").read_text()
+    assert all(f"make {target}" in script for target in cases["3.12"].removeprefix("make ").split())
