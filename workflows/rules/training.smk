@@ -7,10 +7,10 @@ rule base:
         result=f"{RESULTS}/training/base.json",
     log:
         f"{ARTIFACTS}/logs/base.log",
+    priority: 1  # all else but the profile, which wants every core, waits for it
     # models that are trained from scratch here are small: a second thread that sleeps while it waits makes a step of the
     # smoke run slower (0.43 s instead of 0.25 s on two idle cores of an AMD EPYC)
     threads: 1
-    priority: 1  # all else but the profile, which wants every core, waits for it
     # the set-up is a resource and no param: by which processes a model was trained is no reason to train it again
     resources:
         **requested("base"),
