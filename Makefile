@@ -13,7 +13,7 @@ SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run report test test-product test-kernels peer-tests gate lint figures docs gpu-mini smollm2 clean
+.PHONY: help setup run example-models notebook report test test-product test-kernels peer-tests gate lint figures docs gpu-mini smollm2 clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,12 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
+
+example-models: run  ## keep three models of the smoke run in examples/models, for examples/find_the_needle.py
+	$(BIN)/python examples/keep_models.py
+
+notebook: setup  ## run examples/longgen.ipynb and keep what it shows
+	TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter execute --inplace examples/longgen.ipynb
 
 report: run  ## the run as one page to browse offline: report.html, or REPORT=path
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT) --report $(REPORT)

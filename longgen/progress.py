@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tqdm import tqdm
 
@@ -23,8 +23,9 @@ def say(what: str, seconds: float) -> None:
 def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: bool = False) -> tqdm[NoReturn]:
     """A bar on standard error for ``total`` units of which ``done`` are done; use as a context manager.
 
-    Of several processes only the first shows it; with ``quiet``, none.
+    Of several processes only the first shows it; with ``quiet``, or TQDM_DISABLE=1 in the environment, none.
     """
+    silence: dict[str, Any] = {"disable": True} if quiet or not is_first() else {}  # else tqdm asks the environment
     interval = 0.5 if sys.stderr.isatty() else 20.0
     return tqdm(
         total=total,
@@ -35,5 +36,5 @@ def progress_bar(total: int, description: str, unit: str, done: int = 0, quiet: 
         maxinterval=interval,
         dynamic_ncols=True,
         file=sys.stderr,
-        disable=quiet or not is_first(),
+        **silence,
     )

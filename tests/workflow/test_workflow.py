@@ -169,7 +169,7 @@ def test_an_experiment_on_packed_rows_runs_to_its_end_without_snakemake_too(tmp_
     (folder / "pack.yaml").write_text(yaml.safe_dump(packing(folder)))
     given = extension_settings()
     given["setups"] = {"one": {}, "two": {"processes": 2, "sequence_parallel": 2, "recompute": True}}
-    given["setup"] = "two"
+    given["setup"] = "one"
     given["variants"]["untrained"] = given["variants"]["middle"] | {"trained": False}
     (folder / "extension.yaml").write_text(yaml.safe_dump(given))
     chosen = ["--config", "experiment=extension.yaml", "select=full,middle,untrained"]
