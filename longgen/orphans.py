@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Mapping
 from multiprocessing.connection import wait
+from pathlib import Path
 
 ENDS_WITH = "LONGGEN_ENDS_WITH"
 _OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of the processes that it starts, which are its children
@@ -21,9 +22,24 @@ _OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of the processes that
 def end_with_starter(environment: Mapping[str, str] = os.environ) -> None:
     """End this process when one that ``environment`` names is gone, or torchrun, if that has started this one."""
     named = [int(word) for word in environment.get(ENDS_WITH, "").split(",") if word]
-    for process in named or ([os.getppid()] if _OF_TORCHRUN in environment else []):
+    of_torchrun = _OF_TORCHRUN in environment and not named
+    if of_torchrun and _takes_orphans(os.getppid()):  # killed before we could ask who it is
+        os.kill(os.getpid(), signal.SIGKILL)
+    for process in named or ([os.getppid()] if of_torchrun else []):
         if process != os.getpid():  # the launcher has become this one
             end_with(process)
+
+
+def _takes_orphans(process: int) -> bool:
+    """Whether that is what children of a process that is gone belong to, and so nobody who started this one.
+
+    In a container the first process may be torchrun itself, and that is Python.
+    """
+    try:
+        program = Path(Path(f"/proc/{process}/cmdline").read_text(errors="replace").split("\0")[0]).name
+    except OSError:
+        return False  # there is no telling
+    return program == "systemd" or (process == 1 and not program.startswith(("python", "torchrun")))
 
 
 def end_with(process: int) -> None:

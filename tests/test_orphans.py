@@ -5,6 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
 
 from longgen.orphans import ENDS_WITH, end_with_parent, end_with_starter
 from tests.processes import started
@@ -54,6 +57,27 @@ def test_without_a_name_a_process_goes_on_and_so_does_the_one_that_is_named():
         process = started(end_with_starter, environment)
         process.join()
         assert process.exitcode == 0
+
+
+def dies_while_its_worker_starts(report) -> None:
+    """As torchrun that is killed before its worker has imported anything."""
+    parent = os.getpid()
+    if os.fork():
+        os.kill(parent, signal.SIGKILL)
+    while os.getppid() == parent:
+        pass
+    report.put(os.getpid())
+    end_with_starter({"TORCHELASTIC_RUN_ID": "none"})
+    signal.pause()
+
+
+@pytest.mark.skipif(not Path("/proc/1/cmdline").exists(), reason="no /proc")
+def test_a_worker_whose_torchrun_was_gone_before_it_looked_ends():
+    report = multiprocessing.get_context("forkserver").SimpleQueue()
+    process = started(dies_while_its_worker_starts, report)
+    worker = report.get()
+    process.join()
+    wait_until(lambda: not runs(worker), "the worker goes on")
 
 
 def starts_a_worker(report) -> None:

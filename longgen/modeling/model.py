@@ -70,12 +70,17 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
 
 @functools.cache
 def register_models() -> None:
-    """Register attention, configs and models of all families with transformers, and with PEFT once it is imported."""
+    """Register attention, configs and models of all families with transformers, and with PEFT once it is imported.
+
+    Trainer and pipelines know what a model is for by the name of its class in the tables of the Auto classes, which
+    registering leaves alone: with label smoothing Trainer would train a hybrid to say the token that it reads.
+    """
     register_attention()
     for family in BASE_FAMILIES:
         config_class, models = _all_classes(family)
         AutoConfig.register(config_class.model_type, config_class)
         for auto, model_class in models.items():
             auto.register(config_class, model_class)
+            auto._model_mapping._model_mapping[config_class.model_type] = model_class.__name__
     add_defaults = functools.partial(add_peft_defaults, families=BASE_FAMILIES)
     wrapt.register_post_import_hook(add_defaults, "peft.utils.constants")

@@ -48,6 +48,13 @@ def test_rows_of_one_length(train):
     check_one_step(train(tiny_hybrid(), data, default_data_collator), data)
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_with_label_smoothing(family, train):
+    """Trainer computes that loss itself; whether labels are those of the next token it knows by the model's class."""
+    data = examples(lengths=(40, 40, 40, 40))
+    check_one_step(train(tiny_hybrid(family), data, default_data_collator, label_smoothing_factor=0.1), data)
+
+
 def test_labels_made_by_the_collator(train, tokenizer):
     data = examples(prompt=0)
     ids = [{"input_ids": row["input_ids"]} for row in data]

@@ -35,13 +35,13 @@ def examples(prompt: int = 6, lengths: tuple[int, ...] = LENGTHS) -> list[dict[s
     return [{"input_ids": row, "labels": [-100] * prompt + row[prompt:]} for row in rows]
 
 
-def mean_loss(model: PreTrainedModel, documents: list[dict[str, list[int]]]) -> torch.Tensor:
+def mean_loss(model: PreTrainedModel, documents: list[dict[str, list[int]]], smoothing: float = 0.0) -> torch.Tensor:
     """Cross entropy, mean over all tokens that have a label."""
     total, count = torch.zeros(()), 0
     for document in documents:
         logits = model(torch.tensor([document["input_ids"]])).logits[0, :-1]
         labels = torch.tensor(document["labels"])[1:]
-        total = total + F.cross_entropy(logits.float(), labels, reduction="sum")
+        total = total + F.cross_entropy(logits.float(), labels, reduction="sum", label_smoothing=smoothing)
         count += int((labels != -100).sum())
     return total / count
 
@@ -51,7 +51,7 @@ def check_one_step(trainer: Trainer, documents: list[dict[str, list[int]]], tole
     model = copy.deepcopy(trainer.model).train()
     for module in model.modules():
         vars(module).pop("forward", None)  # TRL puts its own there, bound to the model it was made for
-    loss = mean_loss(model, documents)
+    loss = mean_loss(model, documents, trainer.args.label_smoothing_factor)
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
     gradients = torch.autograd.grad(loss, list(trained.values()))
     trainer.train()

@@ -7,11 +7,10 @@ from typing import Any
 from unittest import mock
 
 from transformers import PreTrainedModel
-from transformers.models.auto import modeling_auto as auto
 
 from longgen.modeling.mixin import LongGenMixin
 from tests.peer.fetched import make_importable
-from tests.peer.testers import BASE, CASES, TABLES, ModelTester
+from tests.peer.testers import BASE, CASES, ModelTester
 
 make_importable()
 
@@ -20,13 +19,6 @@ from transformers_tests.generation.test_utils import GenerationTesterMixin  # no
 from transformers_tests.test_configuration_common import ConfigTester  # noqa: E402
 from transformers_tests.test_modeling_common import ModelTesterMixin  # noqa: E402
 from transformers_tests.test_training_mixin import TrainingTesterMixin  # noqa: E402
-
-# They tell heads apart by tables of names, which have those of transformers' own classes only.
-for case in CASES:
-    tester = ModelTester(case)
-    for table, attribute in TABLES.items():
-        if getattr(tester, attribute) is not None:
-            getattr(auto, table).setdefault(tester.config_class.model_type, getattr(tester, attribute).__name__)
 
 # Where they compare two implementations of the base's attention, ours are compared: the plain one and the quick one.
 OURS = {"eager": "longgen_reference", "sdpa": "longgen"}

@@ -25,10 +25,10 @@ BASE = "base"
 
 # transformers' table of a kind of head -> the attribute under which the tests look for the class
 TABLES = {
-    "MODEL_MAPPING_NAMES": "base_model_class",
-    "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES": "causal_lm_class",
-    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES": "sequence_classification_class",
-    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES": "token_classification_class",
+    "MODEL_MAPPING": "base_model_class",
+    "MODEL_FOR_CAUSAL_LM_MAPPING": "causal_lm_class",
+    "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING": "sequence_classification_class",
+    "MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING": "token_classification_class",
 }
 
 
@@ -67,7 +67,7 @@ class ModelTester:
         self.case = case
         self.config_class = type(self.get_config())
         for table, attribute in TABLES.items():
-            mapping = getattr(auto, table.removesuffix("_NAMES"))
+            mapping = getattr(auto, table)
             # what is not registered for a hybrid is not tested for its base either
             registered = longgen_classes(case.family)[0] in mapping
             setattr(self, attribute, mapping[self.config_class] if registered else None)
