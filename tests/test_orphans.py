@@ -1,5 +1,6 @@
 """What works for a process that is killed ends with it: every case with a real SIGKILL."""
 
+import json
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from longgen.orphans import ENDS_WITH, end_with_parent, end_with_starter
+from longgen.workflow.lock import HOLDER, LOCKS
 from tests.processes import started
 from tests.waiting import PATIENCE, runs, wait_until
 from tests.workflow.test_workflow import ROOT
@@ -20,6 +22,8 @@ include: "{root}/workflows/rules/common.smk"
 
 
 rule all:
+    output:
+        "made.txt",
     params:
         program="import os, signal, longgen.orphans as o; o.end_with_starter(); "
         "os.kill(int(os.environ[o.ENDS_WITH]), signal.SIGKILL); signal.pause()",
@@ -101,12 +105,35 @@ def test_workers_of_multiprocessing_end_with_their_parent():
     wait_until(lambda: not runs(worker), "the worker goes on")
 
 
-def test_jobs_end_with_snakemake(tmp_path):
-    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT))
+def snakemake(folder: Path) -> subprocess.CompletedProcess[str]:
     words = ["-m", "snakemake", "--cores", "1", "--config", f"experiment={ROOT / 'config' / 'smoke.yaml'}"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    killed = subprocess.run(
-        [sys.executable, *words], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        timeout=PATIENCE, text=True,
+    return subprocess.run(
+        [sys.executable, *words], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, timeout=PATIENCE, text=True,
     )  # fmt: skip
+
+
+def test_jobs_end_with_snakemake_and_the_next_run_goes_on(tmp_path):
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT))
+    killed = snakemake(tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stdout  # and nobody holds the other end of the pipe
+    locks = list((tmp_path / LOCKS).iterdir())
+    assert locks, "a killed Snakemake leaves its lock"
+    text = (tmp_path / "Snakefile").read_text()
+    (tmp_path / "Snakefile").write_text(text.replace("python -c '{params.program}'", "touch {output}"))
+    # it stays while a run works here, be it one that has noted nothing yet, and where jobs may go on elsewhere
+    noted = json.loads((tmp_path / HOLDER).read_text())
+    alive = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e6)  # snakemake"], cwd=tmp_path)
+    try:
+        assert "cannot be locked" in snakemake(tmp_path).stdout
+    finally:
+        alive.kill()
+        alive.wait()
+    for other in ({"host": "elsewhere"}, {"jobs_here": False}):
+        (tmp_path / HOLDER).write_text(json.dumps(noted | other))
+        assert "cannot be locked" in snakemake(tmp_path).stdout
+    (tmp_path / HOLDER).write_text(json.dumps(noted))
+    again = snakemake(tmp_path)
+    assert again.returncode == 0, again.stdout
+    assert f"The run of process {noted['process']} was killed" in again.stdout
+    assert "1 of 1 steps (100%) done" in again.stdout

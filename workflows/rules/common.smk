@@ -15,6 +15,7 @@ from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name
 from longgen.provenance import fingerprint
+from longgen.workflow.lock import note_holder, remove_stale_lock
 from longgen.workflow.select import selected_variants
 
 for key in config:
@@ -41,6 +42,16 @@ FIGURES = f"paper_figures/{RUN}"
 
 # What is killed by SIGKILL cannot end its jobs: they look for themselves. Elsewhere Slurm does that.
 os.environ[ENDS_WITH] = str(os.getpid())
+
+# Nor can it unlock the folder: the next run does.
+if workflow.is_main_process and not workflow.dryrun:
+    if removed := remove_stale_lock():
+        logger.info(removed)
+
+
+onstart:
+    if workflow.is_main_process:
+        note_holder(jobs_here=workflow.local_exec)
 
 
 def settings(*sections):
