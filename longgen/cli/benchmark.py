@@ -11,8 +11,8 @@ import typer
 from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS, NONE
 from longgen.foreign import first_line
+from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NONE
 from longgen.strict import require
 
 if TYPE_CHECKING:

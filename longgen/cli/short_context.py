@@ -9,6 +9,7 @@ import typer
 
 from longgen.cli.options import Threads, torch_dtype, use_threads
 from longgen.cli.score_tables import print_scores
+from longgen.names import SHORT_CONTEXT_TASKS
 
 
 def short_context(
@@ -53,12 +54,12 @@ def short_context(
     from longgen.evaluation.runs.model import attention_kernels, load_model, model_identity
     from longgen.evaluation.short_context.model import LongGenLM
     from longgen.evaluation.short_context.run import evaluate_short_context
-    from longgen.evaluation.short_context.tasks import DEFAULT_TASKS, load_tasks
+    from longgen.evaluation.short_context.tasks import load_tasks
     from longgen.evaluation.sources import HUB
     from longgen.provenance import provenance
 
     chosen = torch_dtype(dtype, device)
-    names = list(dict.fromkeys(task or DEFAULT_TASKS))
+    names = list(dict.fromkeys(task or SHORT_CONTEXT_TASKS))
     loaded = load_tasks(names, num_fewshot, data_root)
     network, tokenizer = load_model(model, chosen, device)
     asked = LongGenLM(network, tokenizer=tokenizer, batch_size=batch_size)

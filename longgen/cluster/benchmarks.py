@@ -22,11 +22,7 @@ from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
 from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, needed
 from longgen.evaluation.benchmarks import benchmark
-
-# `longgen benchmark prepare` puts so many needles at every length unless told otherwise.
-DEFAULT_DEPTHS = 5
-# `longgen.evaluation.short_context.DEFAULT_TASKS`, which cannot be asked without importing lm-eval; a test compares.
-SHORT_CONTEXT_TASKS = 6
+from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
 
 
 def prompts(asked: Asked) -> JobRequest:
@@ -72,7 +68,7 @@ def short_context(asked: Asked) -> JobRequest:
     """Short contexts for a variant: of every answer that a question offers, how likely it is."""
     settings = _settings(asked)
     short = needed(settings.short_context, "benchmarks.short_context")
-    tasks = SHORT_CONTEXT_TASKS if short.tasks is None else len(short.tasks)
+    tasks = len(SHORT_CONTEXT_TASKS) if short.tasks is None else len(short.tasks)
     samples = min(SHORT_CONTEXT_SAMPLES, short.limit or SHORT_CONTEXT_SAMPLES)
     row = forward_seconds(asked, SHORT_CONTEXT_TOKENS, settings.device, settings.dtype)
     start = LAYER_SECONDS * asked.shape.num_layers / short.batch_size
@@ -96,7 +92,7 @@ def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Co
     tasks = len(suite.tasks or benchmark(name).tasks)
     samples = min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))
     if name == "needle":
-        samples *= len(suite.depths or range(DEFAULT_DEPTHS))
+        samples *= len(suite.depths or NEEDLE_DEPTHS)
     # BABILong's length 0 is a story alone, which is shorter than this
     return Counter({max(length, 1024): tasks * samples for length in suite.lengths or [longest]})
 

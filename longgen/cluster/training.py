@@ -5,14 +5,11 @@ from __future__ import annotations
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import FILE_RATE, GPU_PROCESS_BYTES, PROCESS_BYTES
 from longgen.cluster.request import JobRequest
+from longgen.names import FILE_BYTES
 from longgen.planner.job import Machine
 from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training
 from longgen.planner.training_memory import STATES, state_bytes
-
-# Of an exported model the first process holds a file at a time, and its parts: `longgen.training.export.FILE_BYTES`,
-# which cannot be asked without importing torch; a test compares them.
-EXPORT_BYTES = 5 * 10**9
 
 
 def base(asked: Asked) -> JobRequest:
@@ -64,7 +61,7 @@ def _training(asked: Asked, stage: str) -> JobRequest:
     own = GPU_PROCESS_BYTES if on_gpus else PROCESS_BYTES + device_bytes
     return JobRequest(
         seconds=86400 * plans[0].days + checkpoints * checkpoint + files,
-        memory=here * own + plans[0].host_bytes * on_gpus + 2 * min(EXPORT_BYTES, asked.model_bytes),
+        memory=here * own + plans[0].host_bytes * on_gpus + 2 * min(FILE_BYTES, asked.model_bytes),
         cpus=asked.cpus(setup.device),
         gpus=here if on_gpus else 0,
         gpu_memory=device_bytes if on_gpus else 0,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from longgen.config.parts import Device, DuoAttentionSettings, check_choice
-from longgen.evaluation.names import KV_REDUCTIONS
+from longgen.names import KV_REDUCTIONS
 from longgen.strict import require
 
 
@@ -41,7 +41,7 @@ class ReducedSettings:
     """The full model with its KV cache reduced at inference, answering the prompts of some suites.
 
     Attributes:
-        methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
+        methods: names in `longgen.names.KV_REDUCTIONS`.
         budgets_of: variants; as many bytes as each keeps.
         suites: whose prompts are answered, names in ``suites`` of the benchmarks; null: all of them.
         duo_attention: for the method of that name.

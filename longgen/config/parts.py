@@ -8,8 +8,8 @@ from typing import Literal
 
 from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
-from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
+from longgen.names import KV_REDUCTIONS
 from longgen.strict import require
 
 # What trains, evaluates and measures.
@@ -172,7 +172,7 @@ class KvReductionSettings:
     """The full model with its KV cache reduced at inference, asked what the hybrids are asked.
 
     Attributes:
-        methods: names in `longgen.evaluation.names.KV_REDUCTIONS`.
+        methods: names in `longgen.names.KV_REDUCTIONS`.
         budgets_of: hybrids; every method keeps as many bytes of KV cache as each of them. The pipeline takes those
             that it trains.
         samples_per_cell: needles per length and depth; of other tasks as many as the hybrids get.

@@ -16,6 +16,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
 from longgen.evaluation.summaries import Cell, Summary
+from longgen.names import NEEDLE_DEPTHS
 from longgen.strict import require
 
 TASKS = ("fu", "keys")
@@ -29,7 +30,7 @@ def prepare(
     tokenizer: Any,
     seed: int,
     data_root: Path | None = None,
-    depths: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
+    depths: Sequence[float] = NEEDLE_DEPTHS,
 ) -> Iterator[Sample]:
     """Prompts of one length, ``count`` for every depth.
 

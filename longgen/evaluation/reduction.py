@@ -14,9 +14,9 @@ from longgen.errors import ConfigError
 from longgen.evaluation.baselines import generate, method_for_budget
 from longgen.evaluation.baselines.gates_file import Gates
 from longgen.evaluation.greedy import end_tokens
-from longgen.evaluation.names import DUO_ATTENTION
 from longgen.evaluation.retrieval import ask
 from longgen.evaluation.tasks import Sample
+from longgen.names import DUO_ATTENTION
 from longgen.planner import experiment_shape
 from longgen.planner.model import Model
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from longgen.errors import ArtifactError, ConfigError, require
+from longgen.names import COPY, PRODUCT
 from longgen.planner.gpus import Gpu, gpu_named, gpu_of_device
 from longgen.results import load_result
 
-# As `longgen.profiling.attention.limits` calls them, which cannot be asked without importing torch; a test compares.
-COPY, PRODUCT = "copy bandwidth", "matrix product"
 MADE_BY = "python -m longgen.profiling.gpu"
 
 

@@ -6,12 +6,9 @@ counts the live tensors of the real step at the layer shapes of Llama-2 7B and c
 
 from __future__ import annotations
 
+from longgen.names import CHUNK_TOKENS
 from longgen.planner.gpus import GIB
 from longgen.planner.job import MASTER_BYTES, Job
-
-# Tokens whose logits are there at a time: `longgen.training.loss.CHUNK_TOKENS`, which cannot be asked without importing
-# torch; a test compares them.
-LOSS_CHUNK = 4096
 
 # What no tensor accounts for. Our choice, on the safe side of what such runs usually show; not measured.
 CONTEXT_BYTES = 1 * GIB  # CUDA context, cuBLAS workspaces, loaded kernels
@@ -169,6 +166,6 @@ def _layer_moments(job: Job) -> dict[str, int]:
 def _loss(job: Job) -> int:
     """Bytes of the loss of a chunk in its backward pass: three float32 tensors of logits, and the hidden states."""
     shape = job.shape
-    logits = 3 * 4 * shape.vocab_size * min(job.tokens, LOSS_CHUNK)
+    logits = 3 * 4 * shape.vocab_size * min(job.tokens, CHUNK_TOKENS)
     hidden = shape.hidden_size * (4 + 3 * job.value_bytes)  # as saved by the last norm; picked; their gradients
     return logits + job.tokens * hidden

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
-from longgen.evaluation.names import NONE
+from longgen.names import NONE
 from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR, variant_label
 from longgen.statistics import wilson_interval

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from longgen.evaluation.names import NONE
+from longgen.names import NONE
 from longgen.results import Result
 
 NEEDLE = "needle"

@@ -10,11 +10,9 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
 from longgen.files import write_json
+from longgen.names import FILE_BYTES
 from longgen.training.adapters import base_name, merged_weight
 from longgen.training.parallel.processes import Processes
-
-# Our choice: what the first process holds in main memory at a time. As Hugging Face's files.
-FILE_BYTES = 5 * 10**9
 
 
 def export_model(model: Any, folder: Path, dtype: torch.dtype, processes: Processes) -> None:

@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-# At 128K tokens and a vocabulary of 32,000 the logits alone are 16 GB in float32. Our choice of chunk.
-CHUNK_TOKENS = 4096
+from longgen import names
+
+CHUNK_TOKENS = names.CHUNK_TOKENS
 
 
 def _chunk_sum(

@@ -13,7 +13,6 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.cluster.costs import run_costs, run_storage
-from longgen.cluster.training import EXPORT_BYTES
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
 from longgen.planner import experiment_shape
@@ -109,12 +108,6 @@ def test_nothing_heavy_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("imported []\n")
-
-
-def test_what_cannot_be_asked_for_without_importing_torch_is_the_same() -> None:
-    from longgen.training.export import FILE_BYTES
-
-    assert EXPORT_BYTES == FILE_BYTES
 
 
 def test_processors_of_a_configuration_and_of_this_machine(monkeypatch) -> None:

@@ -15,7 +15,6 @@ from transformers import AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHead
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.cluster.benchmarks import SHORT_CONTEXT_TASKS
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
@@ -26,7 +25,8 @@ from longgen.evaluation.short_context import run as run_module
 from longgen.evaluation.short_context.data import stand_in_data, stand_ins
 from longgen.evaluation.short_context.model import LongGenLM
 from longgen.evaluation.short_context.run import evaluate_short_context
-from longgen.evaluation.short_context.tasks import DEFAULT_TASKS, TASKS, load_tasks
+from longgen.evaluation.short_context.tasks import TASKS, load_tasks
+from longgen.names import SHORT_CONTEXT_TASKS
 from longgen.pattern import SparsePattern
 from tests.modeling.models import tiny_base, tiny_hybrid
 
@@ -250,12 +250,8 @@ def test_prompts_are_those_of_lm_eval():
     assert prompt.count("\nAnswer:") == 6 and prompt.endswith("D. argon\nAnswer:")
 
 
-def test_the_cluster_is_asked_for_as_many_tasks_as_there_are():
-    assert len(DEFAULT_TASKS) == SHORT_CONTEXT_TASKS
-
-
 def test_numbers_of_examples(every_task):
-    assert {name: TASKS[name].num_fewshot for name in DEFAULT_TASKS} == {
+    assert {name: TASKS[name].num_fewshot for name in SHORT_CONTEXT_TASKS} == {
         "arc_challenge": 25,
         "hellaswag": 10,
         "mmlu": 5,

@@ -9,14 +9,12 @@ import pytest
 from longgen.config.training import LORA_TARGETS
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
-from longgen.planner import training_memory as model
 from longgen.planner.gpus import GIB
 from longgen.planner.job import Job
 from longgen.planner.model import Model
 from longgen.planner.training_memory import RESERVE, STATES, host_memory, offloaded_bytes, training_memory
 from longgen.planner.training_time import exchanged_bytes, gathered_bytes, reduced_bytes
 from longgen.shapes import ModelShape
-from longgen.training.loss import CHUNK_TOKENS
 from tests.planner.jobs import job, lora, shape
 from tests.planner.live_memory import measure
 
@@ -63,10 +61,6 @@ def test_prediction_holds(planned: Job, monkeypatch: pytest.MonkeyPatch) -> None
         assert gathered_bytes(planned) == pytest.approx(measured.gathered, rel=0.001)
         assert reduced_bytes(planned) == pytest.approx(measured.reduced, rel=0.001)
         assert exchanged_bytes(planned) == measured.exchanged
-
-
-def test_chunk_of_the_loss_is_that_of_training() -> None:
-    assert model.LOSS_CHUNK == CHUNK_TOKENS
 
 
 def test_states_are_shared_evenly() -> None:

@@ -5,8 +5,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from longgen.evaluation.baselines import METHODS
-from longgen.evaluation.names import KV_REDUCTIONS
 from longgen.reporting.claims import ledger
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.measures import difference_interval
@@ -104,7 +102,3 @@ def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> No
             (plain.folder / f"evaluation/{name}/{kind}.json").unlink()
     write_report(open_run("plain", tmp_path / "runs"), tmp_path)
     assert not (tmp_path / "kv_reductions.csv").exists()
-
-
-def test_the_configuration_knows_the_methods() -> None:
-    assert tuple(KV_REDUCTIONS) == tuple(METHODS)

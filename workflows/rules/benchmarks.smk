@@ -1,6 +1,6 @@
 """Benchmarks by their own rules: prompts are made once, every model answers all of them, and answers are scored apart."""
 
-from longgen.evaluation.names import DUO_ATTENTION, KV_REDUCTIONS
+from longgen.names import DUO_ATTENTION, KV_REDUCTIONS
 
 BENCHMARKS = EXPERIMENT.benchmarks
 SUITES = BENCHMARKS.suites if BENCHMARKS else {}

@@ -10,7 +10,7 @@ from snakemake.exceptions import WorkflowError
 from longgen.cluster import RESOURCES, deciding, job_request
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
-from longgen.evaluation.names import DUO_ATTENTION
+from longgen.names import DUO_ATTENTION
 from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name

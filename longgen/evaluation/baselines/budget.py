@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from typing import Any, NamedTuple
 
+from longgen import names
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import DuoAttention
 from longgen.evaluation.baselines.h2o import H2O
@@ -17,14 +18,14 @@ from longgen.evaluation.baselines.streaming_llm import StreamingLLM
 from longgen.evaluation.baselines.tova import TOVA
 
 METHODS: dict[str, type[Method]] = {
-    "sink-window": SinkWindow,
-    "lm-infinite": LMInfinite,
-    "streaming-llm": StreamingLLM,
-    "snapkv": SnapKV,
-    "pyramidkv": PyramidKV,
-    "tova": TOVA,
-    "h2o": H2O,
-    "duo-attention": DuoAttention,
+    names.SINK_WINDOW: SinkWindow,
+    names.LM_INFINITE: LMInfinite,
+    names.STREAMING_LLM: StreamingLLM,
+    names.SNAPKV: SnapKV,
+    names.PYRAMIDKV: PyramidKV,
+    names.TOVA: TOVA,
+    names.H2O: H2O,
+    names.DUO_ATTENTION: DuoAttention,
 }
 
 

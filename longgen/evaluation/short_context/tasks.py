@@ -39,9 +39,10 @@ class ShortTask:
         return self.folder.partition("/")[0]
 
 
-# The first six, with their numbers of examples, are the tasks of Hugging Face's Open LLM Leaderboard, version 1, as its
-# results name them: ARC (25-shot), HellaSwag (10-shot), MMLU (5-shot), TruthfulQA (0-shot), Winogrande (5-shot), GSM8K
-# (5-shot). That they are the default is our choice, as are the other two without examples.
+# The first six (`longgen.names.SHORT_CONTEXT_TASKS`), with their numbers of examples, are the tasks of Hugging Face's
+# Open LLM Leaderboard, version 1, as its results name them: ARC (25-shot), HellaSwag (10-shot), MMLU (5-shot),
+# TruthfulQA (0-shot), Winogrande (5-shot), GSM8K (5-shot). That they are the default is our choice, as are the other
+# two without examples.
 TASKS = {
     "arc_challenge": ShortTask("arc", 25),
     "hellaswag": ShortTask("hellaswag", 10),
@@ -52,7 +53,6 @@ TASKS = {
     "arc_easy": ShortTask("arc", 0),
     "piqa": ShortTask("piqa", 0),
 }
-DEFAULT_TASKS = tuple(TASKS)[:6]
 
 
 @dataclass(frozen=True)
