@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import functools
+from typing import Literal
 
 from longgen.errors import ConfigError
+
+# What weights are read and converted in, and models answer in.
+ModelDtype = Literal["bfloat16", "float16", "float32"]
 
 
 def require_gpu(name: str, device: str) -> None:

@@ -37,6 +37,8 @@ PLACEMENTS: dict[str, Callable[[int, int], set[int] | range]] = {
     "interleaved": _interleaved,
 }
 
+# What is made where nothing else is said: the paper's third of the layers, in the middle.
+FULL_LAYERS, PLACEMENT = "1/3", "middle"
 
 # Every layer keeps full attention in a share of its KV heads (DuoAttention, Xiao et al. 2024, arXiv 2410.10819).
 HEADS = "heads"
@@ -156,7 +158,10 @@ def count_full_layers(num_layers: int, full_layers: int | str | float) -> int:
 
 
 def make_layout(
-    num_layers: int, full_layers: int | str | float = "1/3", placement: str = "middle", num_kv_heads: int | None = None
+    num_layers: int,
+    full_layers: int | str | float = FULL_LAYERS,
+    placement: str = PLACEMENT,
+    num_kv_heads: int | None = None,
 ) -> Layout:
     """The layout with ``full_layers`` (see `count_full_layers`) placed at ``placement``.
 

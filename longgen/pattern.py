@@ -37,7 +37,8 @@ class SparsePattern:
         sink_blocks: leading blocks that every query sees; may be 0.
         local_blocks: blocks of the sliding window, the query's own block included; at least 1.
         stride: every ``stride``-th block is seen by all later queries; 0 for none (sink + window only).
-        staggered: KV heads see differently offset strided blocks (`head_offsets`), so that together they cover more.
+        staggered: with a stride, KV heads see differently offset blocks of it, so that together they cover more. See
+            `head_offsets`.
 
     Raises:
         ConfigError: a size is not a whole number or out of range, or ``staggered`` without a stride.

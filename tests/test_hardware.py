@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from longgen import hardware
-from longgen.cli.options import on_this_machine, torch_dtype
+from longgen.cli.machine import on_this_machine, torch_dtype
 from longgen.config import load_experiment
 
 

@@ -1,4 +1,4 @@
-"""The `longgen` command. Each verb is what a Snakemake rule calls; heavy imports happen inside the verbs."""
+"""The `longgen` command. Each verb is what a Snakemake rule calls."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated
 import typer
 
 import longgen.passive
-from longgen.cli.verbs import register_commands
+from longgen.cli.verbs import VERBS, verbs_app
 from longgen.program import DEBUG, run_program
 from longgen.scratch import use_scratch
 
-app = typer.Typer(
+app = verbs_app(
+    VERBS,
     name="longgen",
     help="LongGen (arXiv 2410.01485): convert a pretrained model into a hybrid of full and sparse attention, extend "
     "its context, evaluate it, measure it, and draw the figures.",
@@ -19,11 +20,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},  # of every verb
 )
-register_commands(app)
 
 
-def _show_version(asked: bool) -> None:
-    if asked:
+def _show_version(wanted: bool) -> None:
+    if wanted:
         print(f"longgen {longgen.__version__}")
         raise typer.Exit
 

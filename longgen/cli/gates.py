@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from longgen.cli.machine import on_this_machine, use_threads
+from longgen.cli.options.evaluation import Gates
+from longgen.config import load_experiment
+from longgen.evaluation.passkey_gates import learn_passkey_gates
+from longgen.evaluation.run import learn_model_gates
 
-import typer
 
-from longgen.cli.options import Config, Threads, on_this_machine, use_threads
-
-
-def gates(
-    config: Config,
-    model: Annotated[Path, typer.Option(help="Folder of the full variant, extended.")],
-    output: Annotated[Path, typer.Option(help="File to write, such as gates.json.")],
-    corpus: Annotated[
-        Path | None,
-        typer.Option(
-            help="For `evaluation.kv_reduction`: folder of the prepared corpus; its training text is used.",
-            show_default="for `benchmarks.kv_reduction`, on pass keys in the model's own tokens",
-        ),
-    ] = None,
-    threads: Threads = 0,
-) -> None:
-    """Learn which heads of a full model need all tokens, for duo-attention; the model itself does not change."""
-    from longgen.config import load_experiment
-
-    experiment = on_this_machine(load_experiment(config), "evaluation", "benchmarks")
-
-    use_threads(threads)
-    if corpus is None:
-        from longgen.evaluation.passkey_gates import learn_passkey_gates
-
-        learn_passkey_gates(experiment, model, output)
+def gates(options: Gates) -> None:
+    """Learn the gates and write them."""
+    experiment = on_this_machine(load_experiment(options.config), "evaluation", "benchmarks")
+    use_threads(options.threads)
+    if options.corpus is None:
+        learn_passkey_gates(experiment, options.model, options.output)
     else:
-        from longgen.evaluation.run import learn_model_gates
-
-        learn_model_gates(experiment, model, corpus, output)
+        learn_model_gates(experiment, options.model, options.corpus, options.output)

@@ -4,49 +4,29 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-import typer
-
+from longgen.cli.options.data import Pack
+from longgen.data.packing import pack as packing
+from longgen.data.packing.configuration import load_pack_settings
+from longgen.data.packing.pack import Packing
+from longgen.data.packing.settings import PackSettings
+from longgen.provenance import provenance
+from longgen.results import Result, save_result
 from longgen.tables import BOLD, Table
 
-if TYPE_CHECKING:
-    from longgen.data.packing.pack import Packing
-    from longgen.data.packing.settings import PackSettings
 
-
-def pack(
-    config: Annotated[
-        Path, typer.Argument(help="What to pack, such as config/data/slimpajama-128k.yaml.", show_default=False)
-    ],
-    output: Annotated[Path, typer.Option(help="Folder to make, or one that an interrupted call began.")],
-    result: Annotated[Path | None, typer.Option(help="Results file to write.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Processes that tokenise.", show_default="as in CONFIG", min=1)
-    ] = None,
-) -> None:
-    """Tokenise a corpus and pack it into long rows, up-sampling long documents.
-
-    Sources: the Hugging Face hub (streamed), JSON lines, Parquet, Arrow, text. Memory does not grow with their size.
-    After an interruption the same command goes on where it was; the rows are the same bytes, whatever the workers.
-    Records that are no documents are counted and shown; more than max_bad_fraction of them are an error.
-
-    Example: longgen pack config/data/slimpajama-128k.yaml --output artifacts/slimpajama-128k --workers 16
-    """
-    from longgen.data.packing import pack as packing
-    from longgen.data.packing.configuration import load_pack_settings
-    from longgen.provenance import provenance
-    from longgen.results import Result, save_result
-
-    settings = load_pack_settings(config)
-    if workers is not None:
-        settings = replace(settings, workers=workers)
-    done = packing.pack(settings, output)
-    _print_report(done, settings, output)
-    if result is not None:
+def pack(options: Pack) -> None:
+    """Pack the rows, print what became of the corpus, and write the results file."""
+    settings = load_pack_settings(options.config)
+    if options.workers is not None:
+        settings = replace(settings, workers=options.workers)
+    done = packing.pack(settings, options.output)
+    _print_report(done, settings, options.output)
+    if options.result is not None:
         described = settings.identity()
         origin = provenance(described, settings.seed, inputs={"rows": done.fingerprint})
-        save_result(result, Result("packing", settings.name, done.records, origin, settings=described))
+        save_result(options.result, Result("packing", settings.name, done.records, origin, settings=described))
 
 
 def _print_report(done: Packing, settings: PackSettings, output: Path) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
-from longgen.cli.options import PATTERNS, option_names, sparse_pattern
-from longgen.cli.plan_options import DEFAULT_LENGTH, DEFAULT_PLACEMENT, model_shape_of, whole_numbers
+from longgen.cli.options.patterns import PATTERNS
+from longgen.cli.options.planning import Plan
+from longgen.cli.options.reading import option_names
 from longgen.cli.plan_tables import IDEAL, speedups
+from longgen.errors import ConfigError
+from longgen.planner.budget import layouts_for_budget
 from longgen.tables import Table
 from longgen.units import binary_size
 
@@ -14,49 +18,40 @@ from longgen.units import binary_size
 _NOT_HERE = ("full_layers", "gpu", "ceilings", "prefill_chunk", "dense_prefill", "dense_decode")
 
 
-def budget_rows(asked: dict[str, Any]) -> list[dict[str, Any]]:
+def budget_rows(options: Plan, kv_budget: float) -> list[dict[str, Any]]:
     """A row per layout found, in the order of `layouts_for_budget`; without a pattern, sink and stride compete.
 
     Raises:
         ConfigError: an option that has no place here, several lengths or batches, or no layout meets the budget.
     """
-    from dataclasses import asdict
-
-    from longgen.errors import ConfigError
-    from longgen.planner.budget import layouts_for_budget
-
-    refused = {name: asked[name] for name in _NOT_HERE if name in asked}
-    if refused:
-        raise ConfigError(f"{option_names(refused)} given with --kv-budget: allowed is one or the other")
-    shape = model_shape_of(asked)
-    lengths, batches = whole_numbers(asked, "length", DEFAULT_LENGTH), whole_numbers(asked, "batch", "1")
-    for name, numbers in (("length", lengths), ("batch", batches)):
+    if refused := option_names(name for name in options.explicit if name in _NOT_HERE):
+        raise ConfigError(f"{refused} given with --kv-budget: allowed is one or the other")
+    shape = options.shape()
+    for name, numbers in (("length", options.lengths()), ("batch", options.batches())):
         if len(numbers) > 1:
             raise ConfigError(f"--{name} is {numbers}: allowed with --kv-budget is one")
-    names = [asked["pattern"]] if "pattern" in asked else PATTERNS
-    patterns = [sparse_pattern(asked | {"pattern": name}) for name in names]
-    placement = asked.get("placement", DEFAULT_PLACEMENT)
+    (length,), (batch,) = options.lengths(), options.batches()
     choices = layouts_for_budget(
         shape,
-        patterns,
-        lengths[0],
-        asked["kv_budget"],
-        placement,
-        batches[0],
-        asked.get("bytes_per_value", 2),
-        other_strides="stride" not in asked,
+        [options.sparse_pattern(name) for name in ([options.pattern] if "pattern" in options.explicit else PATTERNS)],
+        length,
+        kv_budget,
+        options.placement,
+        batch,
+        options.bytes_per_value,
+        other_strides="stride" not in options.explicit,
     )
     return [
         {
             "model": shape.name,
-            "kv_budget": asked["kv_budget"],
+            "kv_budget": kv_budget,
             "within_budget": choice.within_budget,
-            "placement": placement,
+            "placement": options.placement,
             "full_layers": choice.hybrid.layout.num_full,
             "num_layers": choice.hybrid.layout.num_layers,
             "layout": choice.hybrid.layout.kinds(),
             "pattern": choice.hybrid.pattern.to_dict(),
-            "batch": batches[0],
+            "batch": batch,
             **asdict(choice.plan),
         }
         for choice in choices

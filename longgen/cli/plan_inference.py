@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from longgen.cli.options.planning import Plan
+from longgen.errors import require
+from longgen.planner import Model, inference
+from longgen.planner.gpus import GIB
+from longgen.planner.rates import device_rates
 from longgen.tables import Table
 
-if TYPE_CHECKING:
-    from longgen.planner import Model
-
-GIB = 2**30
 STAGES = ("prefill", "decode")
 
 
-def more_columns(asked: dict[str, Any], model: Model, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def more_columns(options: Plan, model: Model, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``rows`` of costs with what the options ask for besides: inference on a GPU, and expected times.
 
     Args:
-        asked: the options that were given.
+        options: what is asked for.
         model: whose costs they are.
         rows: each with its length, batch and ideal speed-ups.
 
@@ -27,13 +28,11 @@ def more_columns(asked: dict[str, Any], model: Model, rows: list[dict[str, Any]]
         ConfigError: an impossible value, or options that need others or exclude them.
         ArtifactError: the file of ceilings is unusable.
     """
-    from longgen.strict import require
-
-    dense = {stage: asked[f"dense_{stage}"] for stage in STAGES if f"dense_{stage}" in asked}
+    dense = {stage: getattr(options, f"dense_{stage}") for stage in STAGES if f"dense_{stage}" in options.explicit}
     for stage, seconds in dense.items():
         require(math.isfinite(seconds) and seconds > 0, f"--dense-{stage}", seconds, "a number of seconds > 0")
         require(len(rows) == 1, f"--dense-{stage}", seconds, "a time at one --length and one --batch")
-    on_gpu = _on_gpu(asked, model)
+    on_gpu = _on_gpu(options, model)
     return [
         row
         | on_gpu(row["length"], row["batch"])
@@ -43,21 +42,16 @@ def more_columns(asked: dict[str, Any], model: Model, rows: list[dict[str, Any]]
     ]
 
 
-def _on_gpu(asked: dict[str, Any], model: Model) -> Callable[[int, int], dict[str, Any]]:
+def _on_gpu(options: Plan, model: Model) -> Callable[[int, int], dict[str, Any]]:
     """Memory and least time with these layers and with full attention; nothing where no GPU is named."""
-    from longgen.strict import require
-
-    if "gpu" not in asked and "ceilings" not in asked:
-        require("prefill_chunk" not in asked, "--prefill-chunk", asked.get("prefill_chunk"), "with --gpu or --ceilings")
+    chunk = options.prefill_chunk
+    if options.gpu is None and options.ceilings is None:
+        require("prefill_chunk" not in options.explicit, "--prefill-chunk", chunk, "with --gpu or --ceilings")
         return lambda length, batch: {}
-    from longgen.planner import inference
-    from longgen.planner.rates import device_rates
-
-    chunk = asked.get("prefill_chunk", inference.PREFILL_CHUNK)
     require(chunk >= 1, "--prefill-chunk", chunk, "a whole number >= 1")
-    value_bytes = asked.get("bytes_per_value", inference.VALUE_BYTES)
+    value_bytes = options.bytes_per_value
     require(value_bytes == inference.VALUE_BYTES, "--bytes-per-value", value_bytes, "2 (bfloat16) with a GPU")
-    gpu, rates = device_rates(asked.get("gpu"), asked.get("ceilings"))
+    gpu, rates = device_rates(options.gpu, options.ceilings)
     models = {"": model, "_full_attention": model.full}
 
     def columns(length: int, batch: int) -> dict[str, Any]:
@@ -136,9 +130,7 @@ def print_expected(rows: list[dict[str, Any]], title: str) -> None:
 
 
 def _context(tokens: int) -> str:
-    from longgen.planner.inference import LONGEST
-
-    return f"{'>= ' if tokens == LONGEST else ''}{tokens:,}"
+    return f"{'>= ' if tokens == inference.LONGEST else ''}{tokens:,}"
 
 
 def _time(seconds: float) -> str:

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from longgen.planner.gpus import GIB
+from longgen.planner.training import TrainingPlan, remedies
 from longgen.tables import BOLD, Table
-
-if TYPE_CHECKING:
-    from longgen.planner.training import TrainingPlan
-
-GIB = 2**30
 
 
 def as_record(name: str, plan: TrainingPlan) -> dict[str, Any]:
     """A plan for programs, in bytes and seconds."""
-    from longgen.planner.training import remedies
-
     job = plan.job
     return {
         "name": name,

@@ -5,46 +5,29 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict
-from pathlib import Path
 from textwrap import shorten
-from typing import TYPE_CHECKING, Annotated
 
-import typer
+import pandas as pd
 
-from longgen.cli.figures import Results
-from longgen.reporting import need_report_packages
+from longgen.cli.options.reporting import ProfileCompare
+from longgen.reporting.profile_comparison import Comparison, compare_profiles, is_worse
+from longgen.reporting.run import open_run
+from longgen.reporting.words import TO, format_bytes
 from longgen.tables import RED, Table, print_text
 
-if TYPE_CHECKING:
-    import pandas as pd
 
-    from longgen.reporting.profile_comparison import Comparison
-
-
-def compare_two(
-    a: Annotated[str, typer.Argument(help="The earlier run: NAME for results/NAME, or published/NAME.")],
-    b: Annotated[str, typer.Argument(help="The run to judge.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of tables instead.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="Also print the rows without a difference.")] = False,
-    results: Results = Path("results"),
-) -> None:
-    """Show what two runs measured of speed and memory side by side, and what is faster or slower in B.
-
-    Only a difference beyond both 95 % intervals counts as one; what is worse in B comes first. All values are measured.
-    """
-    need_report_packages()
-    from longgen.reporting.profile_comparison import compare_profiles
-    from longgen.reporting.run import open_run
-
-    comparisons = compare_profiles(open_run(a, results), open_run(b, results))
-    if as_json:
+def profile_compare(options: ProfileCompare) -> None:
+    """Print the comparison, as tables or as JSON."""
+    results = options.results
+    comparisons = compare_profiles(open_run(options.a, results), open_run(options.b, results))
+    if options.as_json:
         print(json.dumps([_plain(comparison) for comparison in comparisons], indent=1))
         return
     alike = len({_origins(comparison) for comparison in comparisons}) == 1  # then it is said once, below
     for index, comparison in enumerate(comparisons):
         # without intervals there is no verdict to choose rows by
         judged = (comparison.rows["verdict"] != "").any()
-        rows = comparison.changed if judged and not every else comparison.rows
+        rows = comparison.changed if judged and not options.every else comparison.rows
         if len(rows):
             _table(comparison, rows).print()
         lines = [_summary(comparison), *_left_out(comparison)]
@@ -63,8 +46,6 @@ def _plain(comparison: Comparison) -> dict[str, object]:
 
 
 def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:
-    from longgen.reporting.profile_comparison import is_worse
-
     quantity = comparison.quantity
     # what is the same in all rows needs no column
     keys = [key for key in quantity.keys if rows[key].nunique() > 1]
@@ -83,7 +64,6 @@ def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:
 
 def _cell(meaning: str, value: float, low: float, high: float) -> str:
     """A value with its interval if it has one: times in milliseconds, ratios with two decimals, bytes as they are."""
-    from longgen.reporting.words import TO, format_bytes
 
     def show(number: float) -> str:
         if meaning == "bytes":

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 from longgen.config.parts import Device, DuoAttentionSettings, check_choice
+from longgen.hardware import ModelDtype
 from longgen.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -16,10 +16,10 @@ class SuiteSettings:
 
     Attributes:
         samples: of every task and length; of needles also of every depth.
-        lengths: of prompt and answer, in tokens; null: prompts have their natural length.
-        tasks: null: all.
-        depths: of needles, 0 to 1; null: five of them.
-        data_root: folder of the benchmark's own data, or ``hub:``; null: stand-in data, whose scores are none.
+        lengths: tokens of prompt and answer; null: prompts have their natural length.
+        tasks: which are asked; null: all.
+        depths: where needles stand, 0 to 1; null: five of them.
+        data_root: folder with the benchmark's own data, or ``hub:``; null: stand-in data, whose scores are none.
     """
 
     samples: int
@@ -61,10 +61,11 @@ class LongTextSettings:
     """Perplexity by position on long text (`longgen perplexity`).
 
     Attributes:
-        length: of every document, in tokens.
-        documents: how many.
-        bins: of positions.
-        text: folder or file of documents, or ``hub:`` for PG-19; null: stand-in text.
+        length: tokens of context; shorter documents are left out.
+        documents: how many, the first that are long enough.
+        bins: into which positions are divided.
+        text: ``hub:`` for PG-19's test split, ``hub:owner/name`` for another dataset's (@revision may follow); or .txt
+            files (a document each) or .jsonl files (a document per line), or a folder of either; null: stand-in text.
     """
 
     length: int
@@ -82,10 +83,10 @@ class ShortContextSettings:
     """Short contexts through lm-eval (`longgen short-context`).
 
     Attributes:
-        tasks: null: the usual ones.
-        limit: samples of every task; null: all.
-        data_root: as in `SuiteSettings`.
-        batch_size: questions at a time.
+        tasks: which are asked; null: `longgen.names.SHORT_CONTEXT_TASKS`.
+        limit: questions of every task, the first ones; null: all.
+        data_root: ``hub:``, or a folder with short-context/TASK/SPLIT.jsonl; null: stand-in data.
+        batch_size: prompts computed together.
     """
 
     tasks: list[str] | None = None
@@ -113,7 +114,7 @@ class BenchmarksSettings:
     kv_reduction: ReducedSettings | None = None
     long_text: LongTextSettings | None = None
     short_context: ShortContextSettings | None = None
-    dtype: Literal["bfloat16", "float16", "float32"] = "float32"
+    dtype: ModelDtype = "float32"
     device: Device = "cpu"
     shards: int = 1
     batch_tokens: int = 0

@@ -8,7 +8,7 @@ from typing import Literal
 
 from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
-from longgen.layout import HEADS, PLACEMENTS, PROBED, PROBED_HEADS
+from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, PROBED, PROBED_HEADS
 from longgen.names import KV_REDUCTIONS
 from longgen.strict import require
 
@@ -97,7 +97,7 @@ class VariantSettings:
     """
 
     full_layers: int | float | str
-    placement: str = "middle"
+    placement: str = PLACEMENT
     pattern: str | None = None
     training_attention: Literal["full", "shifted"] = "full"
     trained: bool = True
@@ -114,10 +114,10 @@ class ProbeSettings:
     Attributes:
         length: tokens of a prompt.
         prompts: how many.
-        facts: in each.
-        text: a .txt file or a folder of them; null: Python's standard library and manual.
+        facts: in each prompt.
+        text: a .txt file, or a folder of them (or .jsonl); null: Python's standard library and manual.
         pattern: of the sparse layers, a name under ``patterns``; null: the first.
-        full_layers: how many are chosen greedily.
+        full_layers: full layers that are chosen greedily: 10, 1/3 ...
         candidates: the highest ranked layers among which they are chosen; null: all.
         device: that computes.
         dtype: of weights and activations.
@@ -128,7 +128,7 @@ class ProbeSettings:
     facts: int = 8
     text: str | None = None
     pattern: str | None = None
-    full_layers: int | float | str = "1/3"
+    full_layers: int | float | str = FULL_LAYERS
     candidates: int | None = 12
     device: Device = "cpu"
     dtype: Dtype = "float32"

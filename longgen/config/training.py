@@ -8,6 +8,8 @@ from typing import Literal
 from longgen.config.parts import Device, Dtype
 from longgen.strict import require
 
+# How rotary positions are extended: `longgen.modeling.rope`.
+Rope = Literal["abf", "linear", "ntk", "yarn"]
 # Matrices of a decoder layer, by their names in Hugging Face's Llama.
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
@@ -55,7 +57,14 @@ class PhaseSettings:
 
 @dataclass(frozen=True)
 class OptimizerSettings:
-    """Optimizer of a training stage; see `longgen.training.optimizer`."""
+    """Optimizer of a training stage; see `longgen.training.optimizer`.
+
+    Attributes:
+        name: what updates the weights.
+        betas: AdamW's two.
+        weight_decay: of AdamW and Muon.
+        gradient_clip: largest norm of all gradients together.
+    """
 
     name: Literal["adamw", "muon"] = "adamw"
     betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
@@ -155,7 +164,7 @@ class TrainingSettings:
 class ExtensionSettings(TrainingSettings):
     """Long-context fine-tuning; ``rope`` extends RoPE (`longgen.modeling.rope`), ``rope_theta`` is for abf."""
 
-    rope: Literal["abf", "linear", "ntk", "yarn"] = "abf"
+    rope: Rope = "abf"
     rope_theta: float = 10000.0
 
     def __post_init__(self) -> None:
@@ -171,12 +180,12 @@ class SetupSettings:
 
     Attributes:
         processes: one per GPU, over all nodes; null: as many as were started.
-        sequence_parallel: how many neighbours share the tokens of a row (Ulysses).
-        micro_batch_size: rows per forward pass of such a group; gradients of the passes of a step add up. Null: all
-            rows of the group at once.
+        sequence_parallel: how many neighbouring processes share the tokens of a row (Ulysses).
+        micro_batch_size: rows per forward pass of such a group of neighbours; gradients of the passes of a step add up.
+            Null: all rows of the group at once.
         recompute: keep of every layer its input alone, and compute the rest again in the backward pass.
-        offload_activations: keep these inputs in host memory.
-        offload_parameters: keep weights, gradients and optimizer state in host memory, and update them there.
+        offload_activations: keep the inputs of the layers in main memory, with ``recompute``.
+        offload_parameters: keep weights, gradients and optimizer state in main memory, and update them there.
         compile: compile the layers with torch.compile.
         device: kind of processor.
         nodes: machines of a cluster, with as many processes on each.

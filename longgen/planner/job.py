@@ -24,8 +24,7 @@ class Machine:
         gpu: all of one kind.
         gpus_per_node: GPUs with a fast link between them.
         network: bytes per second and direction, per GPU, between nodes. Default: a 400 Gb/s adapter for every GPU.
-        efficiency: share of the GPU's peak FLOP/s that is reached while it computes. Our choice, to be replaced by a
-            measured one.
+        efficiency: share of the GPU's peak FLOP/s that is reached while it computes: assumed, unless you measured it.
     """
 
     gpu: Gpu = GPUS["h100-80gb"]

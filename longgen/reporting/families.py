@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import pandas as pd
+if TYPE_CHECKING:  # the command line lists the comparisons without it
+    import pandas as pd
 
-from longgen.reporting.run import Plan
+    from longgen.reporting.run import Plan
 
 FULL, ALL_SPARSE, REFERENCE, REDUCTION = "full", "all-sparse", "reference", "reduction"
 RATIO, PLACEMENT, PATTERN, BASELINE = "ratio", "placement", "pattern", "baseline"

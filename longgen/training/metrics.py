@@ -11,6 +11,7 @@ from longgen.errors import ConfigError
 from longgen.files import atomic_file, writing
 
 METRICS = "metrics.jsonl"
+JSON_LINES = "jsonl"  # the writer that writes always
 
 
 class Writer(Protocol):
@@ -94,7 +95,7 @@ class WeightsAndBiases:
 
 
 WRITERS: dict[str, Callable[[Path, str, str, int], Writer]] = {
-    "jsonl": JsonLines,
+    JSON_LINES: JsonLines,
     "tensorboard": TensorBoard,
     "wandb": WeightsAndBiases,
 }
@@ -131,7 +132,7 @@ class Metrics:
             raise ConfigError(f"--report-to is {', '.join(names)} without --metrics, the folder to write to")
         self.writers: list[Writer] = []
         if folder is not None and write:
-            self.writers = [WRITERS[name](folder, run, identity, done) for name in dict.fromkeys(["jsonl", *names])]
+            self.writers = [WRITERS[name](folder, run, identity, done) for name in dict.fromkeys([JSON_LINES, *names])]
 
     def write(self, step: int, values: dict[str, Any]) -> None:
         """Numbers of ``step``, from 1; one that is not known is None."""

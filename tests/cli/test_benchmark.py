@@ -105,7 +105,7 @@ def test_a_reduced_cache_is_another_model(folder):
     assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.2)
     assert "0 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.2)
     assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.4)
-    assert "--kv-method is 'x': allowed is sink-window" in run(*given, "--kv-method", "x", code=1)
+    assert "--kv-method is 'x': allowed are sink-window" in run(*given, "--kv-method", "x", code=1)
     hybrid = ["predict", folder / "model", "--prompts", prompts, "--output", folder / "h", "--kv-method", "tova"]
     assert "full" in run(*hybrid, code=1)
     # as many bytes as the hybrid keeps, whatever the prompt's length

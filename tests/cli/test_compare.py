@@ -157,7 +157,7 @@ def test_several_ablations_are_several_tables(results: Path) -> None:
     assert "by pattern" in first
     assert "longgen-stride" in first
     assert "longgen-stride" not in second
-    with pytest.raises(ConfigError, match="--by is 'size': allowed is ratio, placement, pattern, baseline"):
+    with pytest.raises(ConfigError, match="--by is 'size': allowed are ratio, placement, pattern, baseline"):
         call(results, "smoke", "--by", "size")
 
 

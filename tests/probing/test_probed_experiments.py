@@ -106,7 +106,7 @@ def test_the_record_is_what_the_configuration_asks_for(place):
     assert settings["pattern"]["local_blocks"] == 4
     assert (len(settings["candidates"]), load_result(place / "results/tiny/probe.json").run) == (2, "tiny")
     said = call("probe", place / "base", "--config", place / "tiny.yaml", "--length", 900, "--stride", 4, code=2)
-    assert "--length, --stride given with --config" in said
+    assert "--stride, --length given with --config" in said
 
 
 @pytest.mark.parametrize(

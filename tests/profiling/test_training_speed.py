@@ -10,7 +10,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.cli.profile import DEFAULT_VERB
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.modeling import longgen_config
@@ -362,7 +361,7 @@ def test_the_other_profile_still_needs_no_verb(tmp_path):
     for arguments in (
         ["x.yaml", "--output", "y"],
         ["--output", "y", "x.yaml"],
-        [DEFAULT_VERB, "x.yaml", "--output", "y"],
+        ["experiment", "x.yaml", "--output", "y"],
     ):
         done = CliRunner().invoke(app, ["profile", *arguments])
         assert "x.yaml does not exist" in str(done.exception)

@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import get_args
 
 import torch
 
 from longgen.errors import ArtifactError
+from longgen.hardware import ModelDtype
 from longgen.modeling.conversion.safetensors_file import (
     NewTensor,
     TensorInfo,
@@ -23,7 +25,7 @@ from longgen.modeling.conversion.source import Source
 from longgen.modeling.conversion.weights import IGNORED, WEIGHT_DTYPES, ModelTensors, Weights, check_places
 
 # --dtype -> what the model's floating-point weights become
-CAST_DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
+CAST_DTYPES = {name: getattr(torch, name) for name in get_args(ModelDtype)}
 
 
 @dataclass(frozen=True)

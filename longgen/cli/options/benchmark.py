@@ -1,0 +1,103 @@
+"""Options of `longgen benchmark`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longgen.cli.options.computing import Device, Dtype, Threads
+from longgen.cli.options.reading import FieldsOf, OneOf, Options, Overrides
+from longgen.cli.options.shared import Model, Variant
+from longgen.config import SuiteSettings
+from longgen.errors import require
+from longgen.evaluation.benchmarks import BENCHMARKS
+from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NEEDLE_DEPTHS
+
+SUITE = SuiteSettings(samples=100)
+
+Prompts = Annotated[
+    list[Path], typer.Option(help="Folder of `longgen benchmark prepare`, or its index; repeat for several.")
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPrepare(Options):
+    """Without --data-root prompts are made of stand-in data, and every result says so: it is no score of the benchmark.
+
+    Example: longgen benchmark prepare ruler --tokenizer path/to/model --length 4096 --length 131072 --output prompts
+    """
+
+    name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)}.")]
+    tokenizer: Annotated[str, typer.Option(help="Folder or hub id of the model's tokenizer: it counts the lengths.")]
+    output: Annotated[Path, typer.Option(help="Folder of all prompts.")]
+    suite: Annotated[
+        Overrides[SuiteSettings],
+        FieldsOf(
+            SUITE,
+            *("samples", "data_root"),
+            shown={
+                "lengths": "natural length",
+                "tasks": "all",
+                "depths": ", ".join(f"{depth:g}" for depth in NEEDLE_DEPTHS),
+                "data_root": "stand-in data",
+            },
+            length="lengths",
+            task="tasks",
+            depth="depths",
+        ),
+    ] = field(default_factory=Overrides)
+    index: Annotated[Path | None, typer.Option(help="Write here which files were asked for.", show_default="none")] = (
+        None
+    )
+    seed: Annotated[int, typer.Option(help="Of all random choices.", min=0)] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkPredict(Options):
+    """Several processes take a shard each. Answers to prompts that changed, and of another model, are given anew."""
+
+    model: Model
+    prompts: Prompts
+    output: Annotated[Path, typer.Option(help="Folder of a model's answers.")]
+    shard: Annotated[int, typer.Option(help="Which part of the prompts, from 0.", min=0)] = 0
+    shards: Annotated[int, typer.Option(help="How many parts there are.", min=1)] = 1
+    batch_tokens: Annotated[
+        int, typer.Option(help="Prompts answered together, in tokens with padding; 0: one at a time.", min=0)
+    ] = 0
+    kv_method: Annotated[
+        str | None,
+        typer.Option(help="Reduce the KV cache of a full model", show_default="none"),
+        OneOf(KV_REDUCTIONS),
+    ] = None
+    kv_budget: Annotated[
+        str, typer.Option(help="With --kv-method: to this share of its bytes, or to those of the hybrid in a folder.")
+    ] = "0.38"
+    kv_gates: Annotated[
+        Path | None,
+        typer.Option(help=f"With --kv-method {DUO_ATTENTION}: file of `longgen gates`.", show_default="none"),
+    ] = None
+    dtype: Dtype = "float32"
+    device: Device = "cpu"
+    threads: Threads = 0
+
+    def __post_init__(self) -> None:
+        require(
+            self.kv_method is None or (self.kv_gates is not None) == (self.kv_method == DUO_ATTENTION),
+            "--kv-gates",
+            None if self.kv_gates is None else str(self.kv_gates),
+            f"a file of `longgen gates` with {DUO_ATTENTION}, none without",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkScore(Options):
+    """They are written as results files of kinds `benchmark` and `benchmark-summary`."""
+
+    prompts: Prompts
+    answers: Annotated[Path, typer.Option(help="Folder of a model's answers, of `longgen benchmark predict`.")]
+    output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")]
+    run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")]
+    variant: Variant

@@ -1,0 +1,78 @@
+"""Options of `longgen profile` that measure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longgen.cli.options.reading import Options
+from longgen.cli.options.shared import RESULTS, Config
+from longgen.units import seconds_of_minutes
+
+# Tokens of the paper's shapes, and of a trial.
+LENGTHS = "131072,32768,65536"
+TRAIN_TRIAL, INFERENCE_TRIAL = "512,1024", "512,256"
+SHAPE = "llama2-7b"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileExperiment(Options):
+    """Uses models of the configured shape with random weights. For honest times, run nothing else beside it: how busy
+    the machine was is recorded, and a warning says which share of the times is disturbed.
+    """
+
+    config: Config
+    output: Annotated[Path, typer.Option(help="Folder for speed.json and memory.json.")]
+    variant: Annotated[
+        list[str] | None, typer.Option("--variant", help="Repeat for several.", show_default="the default variants")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelProfile(Options):
+    """What profiles of a true model's training and inference share."""
+
+    shape: Annotated[
+        str | None, typer.Option(help=f"Model, such as {SHAPE}.", show_default=f"{SHAPE}; on a CPU tiny")
+    ] = None
+    device: Annotated[str | None, typer.Option(help="cpu or cuda.", show_default="cuda where there is one")] = None
+    minutes: Annotated[float, typer.Option(help="Time to spend: what would take longer waits for a second call.")] = 8.5
+    layers: Annotated[
+        int | None,
+        typer.Option(
+            help="Most layers of a slice; fewer where these do not fit.", show_default="8; 1 at true shapes on a CPU"
+        ),
+    ] = None
+    name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")] = None
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = RESULTS
+
+    def __post_init__(self) -> None:
+        seconds_of_minutes(self.minutes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileTrain(ModelProfile):
+    """A few layers of the model's true shape under its embeddings and LM head, as many as fit; from slices of different
+    layers the step of the whole model is composed. On a CPU it is composed of parts of single layers.
+    """
+
+    lengths: Annotated[
+        str | None, typer.Option(help="Tokens, separated by commas.", show_default=f"{LENGTHS}; tiny {TRAIN_TRIAL}")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileInference(ModelProfile):
+    """LongGen against full attention at the model's true shape: the whole model where it fits in memory, and the model
+    composed of slices of a few layers; on a CPU of single layers alone. Where full attention does not fit at the
+    longest length, both are compared at the longest at which it does.
+    """
+
+    lengths: Annotated[
+        str | None,
+        typer.Option(help="Tokens, separated by commas.", show_default=f"{LENGTHS}; tiny {INFERENCE_TRIAL}"),
+    ] = None
+    batch: Annotated[int, typer.Option(help="Sequences at a time, all of the same length: 1 to 64.")] = 1

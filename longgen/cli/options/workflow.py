@@ -1,0 +1,31 @@
+"""Options of `longgen commands`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from longgen.cli.options.reading import Options
+from longgen.cli.options.shared import Select, Setup
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commands(Options):
+    """It takes longgen to run, and not Snakemake. Run it again after an interruption: what is done is left out.
+    `bash run.sh 9` ends after nine minutes, training with a checkpoint, and with exit code 75 if something is left.
+    """
+
+    config: Annotated[
+        Path, typer.Argument(help="The experiment, such as config/mini.yaml.", metavar="config", show_default=False)
+    ]
+    select: Select = "default"
+    setup: Setup = None
+    cpus: Annotated[
+        int, typer.Option(min=0, help="Processors that every command uses.", show_default="those of this machine")
+    ] = 0
+    figures: Annotated[bool, typer.Option(help="Draw the figures at the end, which takes pandas and Matplotlib.")] = (
+        True
+    )
