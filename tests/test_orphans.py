@@ -25,7 +25,7 @@ rule all:
     output:
         "made.txt",
     params:
-        program="import os, signal, longgen.orphans as o; o.end_with_starter(); "
+        program="import os, signal, longgen.orphans as o; o.end_with_starter(); open(\\"made.txt\\", \\"w\\"); "
         "os.kill(int(os.environ[o.ENDS_WITH]), signal.SIGKILL); signal.pause()",
     shell:
         "python -c '{{params.program}}'"
@@ -115,10 +115,12 @@ def snakemake(folder: Path) -> subprocess.CompletedProcess[str]:
 
 def test_jobs_end_with_snakemake_and_the_next_run_goes_on(tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT))
+    (tmp_path / "profiles").symlink_to(ROOT / "profiles")
     killed = snakemake(tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stdout  # and nobody holds the other end of the pipe
     locks = list((tmp_path / LOCKS).iterdir())
     assert locks, "a killed Snakemake leaves its lock"
+    assert (tmp_path / "made.txt").exists(), "and what its job had begun"
     text = (tmp_path / "Snakefile").read_text()
     (tmp_path / "Snakefile").write_text(text.replace("python -c '{params.program}'", "touch {output}"))
     # it stays while a run works here, be it one that has noted nothing yet, and where jobs may go on elsewhere
