@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from transformers import AutoModelForCausalLM
 
 from longgen.config import Experiment, needed
 from longgen.data.synthetic.corpus import Corpus, load_corpus
@@ -16,8 +15,8 @@ from longgen.evaluation.perplexity import evaluate_perplexity
 from longgen.evaluation.recall_gates import learn_gates
 from longgen.evaluation.reduction import evaluate_reductions
 from longgen.evaluation.retrieval import evaluate_retrieval
-from longgen.foreign import reading
 from longgen.hardware import require_gpu
+from longgen.modeling.loading import load_complete
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
 from longgen.strict import require
@@ -96,10 +95,8 @@ def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _O
     reduced = asked.kv_reduction.lengths or [] if asked.kv_reduction else []
     longest, available = max(asked.lengths + reduced), len(corpus.heldout)
     require(longest < available, "evaluation.lengths", longest, f"less than the {available} tokens of held-out text")
-    with reading(model_folder, "`longgen train --stage extension` makes the model anew"):
-        dtype = getattr(torch, asked.dtype)
-        model = AutoModelForCausalLM.from_pretrained(model_folder, dtype=dtype, use_safetensors=True)
-    model = model.to(asked.device).eval()
+    otherwise = "`longgen train --stage extension` makes the model anew"
+    model = load_complete(model_folder, otherwise, dtype=getattr(torch, asked.dtype)).to(asked.device).eval()
     settings = experiment.section("evaluation")
     inputs = {"model": weights_fingerprint(model_folder), "corpus": corpus.fingerprint}
     origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())

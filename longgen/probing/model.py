@@ -14,6 +14,7 @@ from longgen.layout import make_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config
 from longgen.modeling.conversion.source import CONFIG, FolderSource, read_mapping
 from longgen.modeling.convert import base_config
+from longgen.modeling.loading import load_complete
 from longgen.modeling.model import longgen_classes
 from longgen.pattern import SparsePattern
 from longgen.shapes import HYBRID_PREFIX
@@ -33,7 +34,7 @@ def load_hybrid(
         device: where it computes.
 
     Raises:
-        ArtifactError: ``folder`` is no model folder, or damaged.
+        ArtifactError: ``folder`` is no model folder, incomplete, or damaged.
         ConfigError: a model that cannot become a hybrid.
     """
     if not (folder / CONFIG).is_file():
@@ -53,7 +54,7 @@ def load_hybrid(
         pattern = pattern or SparsePattern()
         config = longgen_config(base, make_layout(base.num_hidden_layers, "all"), pattern)
         family = base.model_type
+    model = load_complete(folder, _ADVICE, longgen_classes(family)[1], config=config, dtype=dtype)
     with reading(folder, _ADVICE):
-        model = longgen_classes(family)[1].from_pretrained(folder, config=config, dtype=dtype, use_safetensors=True)
         tokenizer = AutoTokenizer.from_pretrained(folder)
     return model.to(device).eval(), tokenizer, pattern

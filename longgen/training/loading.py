@@ -14,7 +14,10 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.errors import ArtifactError
 from longgen.foreign import last_line, reading
+from longgen.modeling.conversion.safetensors_file import read_header
+from longgen.modeling.conversion.source import FolderSource
 from longgen.modeling.conversion.tying import EMBEDDINGS, HEAD, is_tied, tensor_files
+from longgen.modeling.conversion.weights import find_weights, tensors_of
 from longgen.training.adapters import base_name
 from longgen.training.checkpoint import without_warnings
 
@@ -25,7 +28,8 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     LM head and embeddings are tied where they are in the model that transformers loads (`is_tied`).
 
     Raises:
-        ArtifactError: ``folder`` is not a model folder, or damaged.
+        ArtifactError: ``folder`` is not a model folder, or damaged; a tensor is missing, unexpected or of another
+            shape.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
@@ -35,10 +39,13 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     dtype = config.dtype or torch.float32  # before a model is made of it, which writes down its own
     try:
         config.tie_word_embeddings = is_tied(folder, config)
+        files = find_weights(FolderSource(folder)).files
+        found = {name: info for file in files for name, info in read_header(folder / file).tensors.items()}
     except (ArtifactError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
     with reading(folder / "config.json", advice), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tensors_of(model).check(str(folder), found, advice)
     return model, dtype
 
 
@@ -53,7 +60,7 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
         device: where the weights are kept.
 
     Raises:
-        ArtifactError: a tensor is missing, of another shape, or unreadable.
+        ArtifactError: a tensor is unreadable.
     """
     model.to_empty(device=device)
     model.tie_weights()

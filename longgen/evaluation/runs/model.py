@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, StoppingCriteria, StoppingCriteriaList
+from transformers import AutoTokenizer, StoppingCriteria, StoppingCriteriaList
 
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import kept_bytes
@@ -17,6 +17,7 @@ from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import fingerprint_files
 from longgen.foreign import reading
 from longgen.modeling.cache import LongGenCache
+from longgen.modeling.loading import load_complete
 from longgen.modeling.mixin import LongGenMixin
 
 
@@ -24,12 +25,13 @@ def load_model(folder: Path, dtype: torch.dtype, device: str) -> tuple[Any, Any]
     """Model and tokenizer of a folder.
 
     Raises:
-        ArtifactError: it is no model folder, or damaged.
+        ArtifactError: it is no model folder, incomplete, or damaged.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen train` or `longgen convert` makes a model")
-    with reading(folder, "`longgen train` or `longgen convert --overwrite` makes the model anew"):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    otherwise = "`longgen train` or `longgen convert --overwrite` makes the model anew"
+    model = load_complete(folder, otherwise, dtype=dtype)
+    with reading(folder, otherwise):
         tokenizer = AutoTokenizer.from_pretrained(folder)
     return model.to(device).eval(), tokenizer
 
@@ -56,7 +58,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
             options["prefill_chunk_size"] = prefill_tokens
         cache = LongGenCache(model.config) if isinstance(model, LongGenMixin) else None
         after_prompt, ends = _AfterPrompt(cache), [*end_tokens(model), *batch.stop]
-        with greedy_decoding(model):
+        with greedy_decoding(model) as checks:
             generated = model.generate(
                 batch.tokens,
                 attention_mask=batch.mask,
@@ -65,6 +67,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
                 eos_token_id=ends or None,
                 pad_token_id=ends[0] if ends else None,
                 past_key_values=cache,
+                logits_processor=checks,
                 stopping_criteria=StoppingCriteriaList([after_prompt]),
                 **options,
             )

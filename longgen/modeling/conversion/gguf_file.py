@@ -25,6 +25,7 @@ from longgen.foreign import reading
 from longgen.modeling.conversion.safetensors_file import TensorInfo
 from longgen.modeling.conversion.source import CONFIG, read_mapping
 from longgen.modeling.conversion.weights import SAFETENSORS, model_tensors, some_of
+from longgen.modeling.loading import load_complete
 
 # general.architecture that transformers' reader was tried with, and whose config it rebuilds in full
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
@@ -140,10 +141,9 @@ class GgufSource:
     def _state(self) -> dict[str, torch.Tensor]:
         config = AutoConfig.for_model(**self._values)
         self._check_tensors(config)
-        with reading(self.where, ANEW):
-            model = AutoModelForCausalLM.from_pretrained(
-                self._folder, gguf_file=self.name, config=config, dtype=self.dtype
-            )
+        model = load_complete(
+            self._folder, ANEW, where=self.where, gguf_file=self.name, config=config, dtype=self.dtype
+        )
         tied = model.all_tied_weights_keys
         return {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied}
 

@@ -11,12 +11,12 @@ from typing import Any, Protocol
 from longgen.errors import ArtifactError
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 
-CONFIG = "config.json"
+CONFIG, GENERATION_CONFIG = "config.json", "generation_config.json"
 
 # What travels with the weights: tokenizer, generation defaults, chat templates, terms of use.
 COMPANION_FILES = (
     *("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt", "*.model", "*.tiktoken"),
-    *("generation_config.json", "*.jinja", "chat_template*", "additional_chat_templates/*.jinja"),
+    *(GENERATION_CONFIG, "*.jinja", "chat_template*", "additional_chat_templates/*.jinja"),
     *("LICENSE*", "LICENCE*", "License*", "license*", "NOTICE*", "Notice*", "USE_POLICY*"),
 )
 NEVER_COMPANIONS = (".bin", ".pt", ".pth", ".pkl", ".py", ".safetensors")
@@ -120,3 +120,22 @@ def read_mapping(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ArtifactError(f"{path} is no mapping: get the file anew")
     return values
+
+
+def check_generation_config(source: Source) -> None:
+    """Check the file of generation defaults, if there is one; transformers passes over one that is damaged.
+
+    It would then go by config.json in silence, and answers would end elsewhere.
+
+    Raises:
+        ArtifactError: it is no JSON object, or its end-of-text tokens are none.
+    """
+    if GENERATION_CONFIG not in source.sizes():
+        return
+    ends = source.read_json(GENERATION_CONFIG).get("eos_token_id")
+    tokens = ends if isinstance(ends, list) else [] if ends is None else [ends]
+    if not all(type(token) is int and token >= 0 for token in tokens):
+        raise ArtifactError(
+            f"{source.where}/{GENERATION_CONFIG}: eos_token_id is {ends!r}: allowed is a token id from 0 up, a list of "
+            "them, or null"
+        )

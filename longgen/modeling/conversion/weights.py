@@ -110,6 +110,29 @@ def check_places(where: str, weights: Weights, found: Mapping[str, Collection[st
                 raise ArtifactError(f"{where}: {tensor} is in {seen[tensor]} and in {file}: allowed is one of them")
 
 
+def check_complete(
+    where: str,
+    missing: Iterable[str],
+    unexpected: Iterable[str],
+    mismatched: Mapping[str, tuple[Collection[int], Collection[int]]],
+    otherwise: str = "",
+) -> None:
+    """Raise ArtifactError unless a checkpoint has the tensors of its model, and no others.
+
+    Args:
+        where: the checkpoint, for the message.
+        missing: tensors that it does not have; with a tied one, neither of the two.
+        unexpected: those that the model does not have.
+        mismatched: those of another shape: that in the checkpoint, and that of the model.
+        otherwise: what is to be done, for the message.
+    """
+    shapes = [f"{name} {list(found)} instead of {list(wanted)}" for name, (found, wanted) in mismatched.items()]
+    for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
+        if some := some_of(sorted(names)):
+            advice = f"; {otherwise}" if otherwise else ""
+            raise ArtifactError(f"{where} {kind} {some}: allowed is what its config.json describes{advice}")
+
+
 @dataclass(frozen=True)
 class ModelTensors:
     """What a model needs: the shape of every tensor, and those that are copies of another one (a tied LM head)."""
@@ -117,22 +140,20 @@ class ModelTensors:
     shapes: dict[str, tuple[int, ...]]
     tied: dict[str, str]
 
-    def check(self, where: str, found: Mapping[str, TensorInfo]) -> None:
-        """Compare with the tensors that a checkpoint has.
+    def check(self, where: str, found: Mapping[str, TensorInfo], otherwise: str = "") -> None:
+        """Compare with the tensors that a checkpoint has; ``otherwise`` as for `check_complete`.
 
         Raises:
             ArtifactError: some are missing, unexpected, of another shape, or no floating-point numbers.
         """
         # of two tied tensors either one will do
         twins = self.tied | {source: target for target, source in self.tied.items()}
-        missing = sorted(name for name in self.shapes.keys() - found.keys() if twins.get(name) not in found)
-        unexpected = sorted(name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name))
+        missing = [name for name in self.shapes.keys() - found.keys() if twins.get(name) not in found]
+        unexpected = [name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name)]
         common = sorted(self.shapes.keys() & found.keys())
         wrong = [name for name in common if found[name].shape != self.shapes[name]]
-        shapes = [f"{name} {list(found[name].shape)} instead of {list(self.shapes[name])}" for name in wrong]
-        for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
-            if names:
-                raise ArtifactError(f"{where} {kind} {some_of(names)}: allowed is what its config.json describes")
+        shapes = {name: (found[name].shape, self.shapes[name]) for name in wrong}
+        check_complete(where, missing, unexpected, shapes, otherwise)
         others = [f"{name} as {found[name].dtype}" for name in common if found[name].dtype not in WEIGHT_DTYPES]
         if others:
             raise ArtifactError(
@@ -144,7 +165,11 @@ class ModelTensors:
 def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) -> ModelTensors:
     """What a model of ``config`` needs, without memory for it."""
     with torch.device("meta"):
-        model = model_class(config)
+        return tensors_of(model_class(config))
+
+
+def tensors_of(model: Any) -> ModelTensors:
+    """What ``model`` needs; it may be on the meta device."""
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     return ModelTensors(shapes, dict(model.all_tied_weights_keys))
 

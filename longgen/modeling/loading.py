@@ -1,0 +1,44 @@
+"""A model with all the weights of a checkpoint, or none: transformers fills what is missing with random numbers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForCausalLM
+
+from longgen.foreign import reading
+from longgen.modeling.conversion.source import FolderSource, check_generation_config
+from longgen.modeling.conversion.weights import check_complete
+
+
+def load_complete(
+    checkpoint: Path | str,
+    otherwise: str,
+    model_class: Any = AutoModelForCausalLM,
+    where: object = None,
+    **options: Any,
+) -> Any:
+    """What ``model_class.from_pretrained`` makes of a checkpoint, if nothing of it is missing or left over.
+
+    Args:
+        checkpoint: folder, or id of a hub repository.
+        otherwise: what is to be done about a checkpoint that is damaged, for the message.
+        model_class: of transformers, or ours.
+        where: the checkpoint's name in messages; None for ``checkpoint`` itself.
+        **options: more for ``from_pretrained``; only safetensors are read.
+
+    Raises:
+        ArtifactError: a tensor is missing, unexpected, of another shape or unreadable, or generation_config.json is
+            damaged, which decides where answers end. A tied LM head is not missing.
+    """
+    where = where or checkpoint
+    if Path(checkpoint).is_dir():
+        check_generation_config(FolderSource(Path(checkpoint)))
+    with reading(str(where), otherwise):
+        model, found = model_class.from_pretrained(
+            checkpoint, **options | {"use_safetensors": True}, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    shapes = {name: (in_file, in_model) for name, in_file, in_model in found["mismatched_keys"]}
+    check_complete(str(where), found["missing_keys"], found["unexpected_keys"], shapes, otherwise)
+    return model
