@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from transformers import LogitsProcessorList  # whoever scores answers alone does without
 
 
 def end_tokens(model: Any) -> list[int]:
@@ -14,8 +17,10 @@ def end_tokens(model: Any) -> list[int]:
 
 
 @contextlib.contextmanager
-def greedy_decoding(model: Any) -> Iterator[None]:
+def greedy_decoding(model: Any) -> Iterator[LogitsProcessorList]:
     """Within it, ``model.generate`` is greedy: nothing is sampled, penalised, suppressed or searched for.
+
+    What it gives is `generate`'s ``logits_processor``, which refuses scores that are no numbers.
 
     Of the generation defaults that a checkpoint brings, end-of-text tokens alone count. What it may also have
     (repetition penalties, beams, suppressed tokens, least lengths, ...) would be part of some answers and not of those
@@ -25,12 +30,14 @@ def greedy_decoding(model: Any) -> Iterator[None]:
     Args:
         model: a Hugging Face causal LM; it has its own defaults again afterwards.
     """
-    from transformers import GenerationConfig  # whoever scores answers alone does without
+    from transformers import GenerationConfig, LogitsProcessorList
+
+    from longgen.evaluation.finite import FiniteScores
 
     own = model.generation_config
     model.generation_config = GenerationConfig(do_sample=False, num_beams=1, eos_token_id=end_tokens(model) or None)
     try:
-        yield
+        yield LogitsProcessorList([FiniteScores(model)])
     finally:
         model.generation_config = own
 

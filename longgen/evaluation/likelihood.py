@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicCache
 
+from longgen.evaluation.finite import no_number
 from longgen.modeling import BASE_FAMILIES, LongGenCache
 from longgen.modeling.head import head_input
 from longgen.modeling.mixin import LongGenMixin
@@ -49,13 +50,21 @@ def token_nll(
 
     Returns:
         [rows, length] float32, in nats, at most `MAX_NLL`: entry i is about token i + 1, given tokens 0 to i.
+
+    Raises:
+        ArtifactError: a loss is not a number.
     """
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     cache = _make_cache(model, inputs.shape[1]) if inputs.shape[1] > prefill_tokens else None
-    losses = []
+    losses: list[torch.Tensor] = []
     for piece, wanted in zip(inputs.split(prefill_tokens, 1), targets.split(prefill_tokens, 1), strict=True):
         hidden = model.model(input_ids=piece, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-        losses.append(_nll(head_input(model, hidden), model.lm_head, wanted))
+        loss = _nll(head_input(model, hidden), model.lm_head, wanted)
+        wrong = (~loss.isfinite()).any(0)
+        if bool(wrong.any()):
+            place = sum(part.shape[1] for part in losses) + int(wrong.nonzero()[0])
+            raise no_number(model, f"the loss is not a number from position {place} on")
+        losses.append(loss.clamp(max=MAX_NLL))
         advance(piece.numel())
     return torch.cat(losses, dim=1)
 
@@ -71,7 +80,7 @@ def _make_cache(model: Any, length: int) -> Cache:
 def _nll(hidden: torch.Tensor, head: Any, targets: torch.Tensor) -> torch.Tensor:
     parts = zip(hidden.flatten(0, 1).split(HEAD_TOKENS), targets.flatten().split(HEAD_TOKENS), strict=True)
     losses = [F.cross_entropy(head(states).float(), wanted, reduction="none") for states, wanted in parts]
-    return torch.cat(losses).clamp(max=MAX_NLL).view(targets.shape)
+    return torch.cat(losses).view(targets.shape)
 
 
 def bin_edges(length: int, bins: int) -> list[int]:

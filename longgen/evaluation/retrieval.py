@@ -21,12 +21,19 @@ def greedy_answers(model: Any, samples: list[Sample]) -> np.ndarray:
     """For samples of one task and length: the greedy continuations, token ids [samples, tokens of an answer].
 
     All have as many tokens as the right answer: end-of-text tokens are none of them.
+
+    Raises:
+        ArtifactError: the model's scores are no numbers.
     """
     prompts = torch.from_numpy(np.stack([sample.prompt for sample in samples]).astype(np.int64)).to(model.device)
     count = len(samples[0].answer)
-    with greedy_decoding(model):
+    with greedy_decoding(model) as checks:
         generated = model.generate(
-            prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=count, min_new_tokens=count
+            prompts,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=count,
+            min_new_tokens=count,
+            logits_processor=checks,
         )
     return generated[:, prompts.shape[1] :].cpu().numpy()
 

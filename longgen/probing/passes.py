@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 
-from longgen.errors import ArtifactError
+from longgen.evaluation.finite import no_number
 from longgen.evaluation.likelihood import MAX_NLL
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout
@@ -140,8 +140,6 @@ class SharedPasses:
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
             nll = F.cross_entropy(logits, tokens[0, wanted], reduction="none")
             if not bool(torch.isfinite(nll).all()):
-                raise ArtifactError(
-                    "the loss is not a number: weights are damaged, or --dtype is too narrow (float32 is widest)"
-                )
+                raise no_number(model, "the loss is not a number")
             means.append(nll.clamp(max=MAX_NLL).double().mean().item())
         return Losses(*means)

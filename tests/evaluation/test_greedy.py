@@ -1,11 +1,14 @@
 """Greedy means greedy, everywhere: of a checkpoint's generation defaults, end-of-text tokens alone count."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig
 
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+from longgen.errors import ArtifactError
 from longgen.evaluation.greedy import end_tokens, greedy_decoding, until_end
 from longgen.evaluation.retrieval import greedy_answers
 from longgen.evaluation.runs.model import greedy
@@ -133,6 +136,44 @@ def test_answers_do_not_depend_on_batches_token_by_token(way, tokenizer):
     texts, _ = _answers(samples, tokenizer, generate, "cpu")
     assert texts == [tokenizer.decode(row, skip_special_tokens=True) for row in expected]
     assert texts == [_answers([sample], tokenizer, generate, "cpu")[0][0] for sample in samples]
+
+
+def retrieved(model):
+    return lambda batch: greedy_answers(
+        model, [Asked(batch.tokens[0].numpy().astype(np.uint16), np.zeros(4, np.uint16))]
+    )
+
+
+WAYS = {
+    "one by one": greedy,
+    "in chunks": partial(greedy, prefill_tokens=32),
+    "reduced": lambda model: reduced(model, "snapkv", KvBudget.parse("0.9")),
+    "retrieval": retrieved,
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("fault", ["nan weights", "nan epsilon", "overflow", "nothing is possible"])
+def test_scores_that_are_no_numbers_are_no_answer(way, fault):
+    """An argmax of NaN is token 0, so that all answers would be alike, and the run would end well."""
+    model = tiny_hybrid("llama", "all", PATTERN)
+    x = prompt(90, 0)
+    WAYS[way](model)(PromptBatch(x, torch.ones_like(x), 4))
+    if fault == "nan weights":
+        model.model.layers[2].mlp.up_proj.weight.data[0, 0] = float("nan")
+    elif fault == "nan epsilon":
+        model.model.norm.variance_epsilon = float("nan")
+    elif fault == "overflow":  # of float16, where float32 has room
+        for layer in model.model.layers:
+            layer.mlp.up_proj.weight.data *= 1e3
+            layer.mlp.down_proj.weight.data *= 3e5
+        WAYS[way](model)(PromptBatch(x, torch.ones_like(x), 4))
+        model.half()
+    else:
+        model.lm_head.register_forward_hook(lambda module, given, made: torch.full_like(made, -torch.inf))
+    reason = "or dtype float16 is too narrow .*" if fault == "overflow" else "damaged"
+    with pytest.raises(ArtifactError, match=rf"the best score of the next token is -?(nan|inf), .*{reason}$"):
+        WAYS[way](model)(PromptBatch(x, torch.ones_like(x), 4))
 
 
 def test_what_follows_the_end_is_cut():

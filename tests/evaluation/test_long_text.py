@@ -231,11 +231,16 @@ def test_an_interrupted_run_computes_no_document_twice(tmp_path, counted):
     assert len(counted) == 11
 
 
-def test_losses_that_are_no_numbers_are_refused(tmp_path, monkeypatch):
-    broken = torch.tensor([[1.0, math.nan, math.nan]])
-    monkeypatch.setattr(measure, "token_nll", lambda *arguments: broken)
-    with pytest.raises(ArtifactError, match="document 1 of 2: the loss is not a number from position 1 on"):
-        measure_documents(Anything, np.arange(8).reshape(2, 4), 1, {}, tmp_path / "w.jsonl", "x")
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_losses_that_are_no_numbers_are_refused(tmp_path, value):
+    model = tiny_base()
+    model.model.embed_tokens.weight.data[60] = value
+    rows = np.arange(40).reshape(2, 20) + 30  # the token is at position 10 of the second, in the piece from 8 on
+    with pytest.raises(
+        ArtifactError, match=r"document 2 of 2: .*: the loss is not a number from position 8 on: .*damaged$"
+    ):
+        measure_documents(model, rows, 1, {}, tmp_path / "w.jsonl", "x", prefill_tokens=4)
+    assert len((tmp_path / "w.jsonl").read_text().splitlines()) == 1, "the first document's loss is kept"
 
 
 # ------------------------------------------------------------ command line

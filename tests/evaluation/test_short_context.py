@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import math
+import shutil
 import zlib
 
 import pytest
@@ -10,6 +12,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.api.registry import get_model
 from lm_eval.models.huggingface import HFLM
+from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel
 from typer.testing import CliRunner
@@ -178,6 +181,25 @@ def test_refusals_of_the_model(network, tokenizer):
         LongGenLM(gpt2, tokenizer=tokenizer)
     with pytest.raises(ConfigError, match="continuation is 9: allowed is 8 tokens"):
         LongGenLM(network, tokenizer=tokenizer, max_length=8)._loglikelihood_tokens([(None, [3], [4] * 9)])
+
+
+def test_a_model_without_all_of_its_weights_is_refused(folder, tmp_path):
+    broken = shutil.copytree(folder, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    del weights["model.norm.weight"]
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ArtifactError, match=r"broken misses model\.norm\.weight: allowed is what its config"):
+        get_model("longgen").create_from_arg_string(f"pretrained={broken},dtype=float32", {"device": "cpu"})
+
+
+def test_scores_that_are_no_numbers_are_refused(tokenizer):
+    base = tiny_base(vocab_size=260)
+    base.model.norm.weight.data[3] = math.nan
+    model = LongGenLM(base, tokenizer=tokenizer)
+    with pytest.raises(ArtifactError, match="the log-likelihood of a continuation is not a number"):
+        model._loglikelihood_tokens([(None, [5, 6], [7])])
+    with pytest.raises(ArtifactError, match="the best score of the next token is nan"):
+        model.generate_until(of("generate_until", ("Once", {"until": ["."], "max_gen_toks": 4})))
 
 
 def test_a_base_model_is_welcome(tokenizer):

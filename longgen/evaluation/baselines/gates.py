@@ -14,6 +14,7 @@ from longgen.errors import ConfigError
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.generation import attention_of
 from longgen.evaluation.baselines.method import check_full
+from longgen.evaluation.finite import no_number
 from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
 from longgen.progress import progress_bar
@@ -52,6 +53,7 @@ def optimise_gates(
 
     Raises:
         ConfigError: a model with sparse heads, or a batch in which nothing is asked for.
+        ArtifactError: the model's hidden states are no numbers.
     """
     config = model.config
     check_full(config)
@@ -72,6 +74,9 @@ def optimise_gates(
         optimizer.step()
         with torch.no_grad():
             gates.clamp_(0, 1)
+    # once, not at every step, for which the device would be waited for: what is no number stays none
+    if not bool(gates.isfinite().all()):
+        raise no_number(model, "a gate that was learned is not a number")
     return tuple(map(tuple, gates.tolist()))
 
 

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache
 
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.method import Method, check_count, check_full
+from longgen.evaluation.finite import check_scores
 from longgen.modeling.cache import LongGenCache
 
 
@@ -68,6 +69,7 @@ def generate(
 
     Raises:
         ConfigError: a model with sparse heads, or impossible input.
+        ArtifactError: the model's scores are no numbers.
     """
     check_full(model.config)
     check_count("max_new_tokens", max_new_tokens)
@@ -86,6 +88,7 @@ def generate(
             logits = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
             kept = kept if new else kept_bytes(cache)
             scores = logits[:, -1]
+            check_scores(model, scores)
             if len(new) < min_new_tokens:
                 scores = scores.index_fill(-1, scored_ends, -torch.inf)
             following = scores.argmax(-1, keepdim=True)

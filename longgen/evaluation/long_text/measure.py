@@ -56,13 +56,10 @@ def measure_documents(
                 if name in known:
                     continue
                 tokens = torch.from_numpy(row)[None].to(model.device)
-                losses = token_nll(model, tokens, prefill_tokens, bar.update).cpu().numpy()
-                if not np.isfinite(losses).all():
-                    place = int(np.flatnonzero(~np.isfinite(losses[0]))[0])
-                    raise ArtifactError(
-                        f"document {number} of {len(rows)}: the loss is not a number from position {place} on: "
-                        "weights are damaged, or --dtype is too narrow (float32 is widest)"
-                    )
+                try:
+                    losses = token_nll(model, tokens, prefill_tokens, bar.update).cpu().numpy()
+                except ArtifactError as error:
+                    raise ArtifactError(f"document {number} of {len(rows)}: {error}") from None
                 known[name] = bin_means(losses, edges)[0].tolist()
                 write_line(file, {"tokens": name, "by": by, "nll": known[name]})
                 file.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections import defaultdict
 from typing import Any
 
@@ -12,14 +13,24 @@ from lm_eval.api.registry import register_model
 from lm_eval.models.huggingface import HFLM
 
 from longgen.data.tokenization import encode_prompt, encode_text
+from longgen.evaluation.finite import no_number
 from longgen.evaluation.greedy import greedy_decoding
 from longgen.modeling import BASE_FAMILIES
 from longgen.modeling.head import head_input
+from longgen.modeling.loading import load_complete
 from longgen.progress import progress_bar
 from longgen.strict import require
 from longgen.training.loss import CHUNK_TOKENS
 
 logger = logging.getLogger(__name__)
+
+
+class _Complete:
+    """What `HFLM` loads models by, in the place of an Auto class of transformers."""
+
+    @staticmethod
+    def from_pretrained(pretrained: str, **options: Any) -> Any:
+        return load_complete(pretrained, "get the checkpoint anew", **options)
 
 
 @register_model("longgen")
@@ -35,6 +46,8 @@ class LongGenLM(HFLM):
     do not count (`longgen.evaluation.greedy`); what a task asks for does.
     """
 
+    AUTO_MODEL_CLASS: Any = None
+
     def __init__(self, pretrained: Any, batch_size: int | str = 1, **options: Any) -> None:
         """See `HFLM`.
 
@@ -45,6 +58,7 @@ class LongGenLM(HFLM):
 
         Raises:
             ConfigError: another batch size, mixed precision, or a model of another family.
+            ArtifactError: a folder or repository that lacks tensors of the model, or has others.
         """
         mixed = options.get("mixed_precision_dtype")
         require(mixed is None, "mixed_precision_dtype", mixed, "none: dtype is that of weights and activations")
@@ -90,9 +104,16 @@ class LongGenLM(HFLM):
         padded = self.tokenizer.pad({"input_ids": rows}, padding_side=padding_side, return_tensors="pt")
         return padded["input_ids"], padded["attention_mask"]
 
+    def _create_model(self, pretrained: str, **options: Any) -> None:
+        own, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, _Complete
+        try:
+            super()._create_model(pretrained, **options)
+        finally:
+            self.AUTO_MODEL_CLASS = own
+
     def _model_generate(self, *arguments: Any, **options: Any) -> torch.Tensor:
-        with greedy_decoding(self.model):
-            return super()._model_generate(*arguments, **options)
+        with greedy_decoding(self.model) as checks:
+            return super()._model_generate(*arguments, logits_processor=checks, **options)
 
     @torch.no_grad()
     def _loglikelihood_tokens(
@@ -108,6 +129,10 @@ class LongGenLM(HFLM):
                 lose tokens on the left, as with `HFLM`.
             disable_tqdm: no progress bar.
             override_bs: rows computed together; None for the model's batch size.
+
+        Raises:
+            ConfigError: a continuation that is longer than the model's maximum.
+            ArtifactError: a log-probability is not a number.
         """
         by_input: dict[tuple[int, ...], list[int]] = defaultdict(list)  # choices of one token share their input
         for index, (_, context, continuation) in enumerate(requests):
@@ -153,4 +178,7 @@ class LongGenLM(HFLM):
             scores = F.log_softmax(self.model.lm_head(states), dim=-1, dtype=self.softmax_dtype)
             found.append(scores.gather(1, wanted[:, None]))
             right.append(scores.argmax(-1) == wanted)
-        return float(torch.cat(found).sum()), bool(torch.cat(right).all())
+        likelihood = float(torch.cat(found).sum())
+        if not math.isfinite(likelihood):
+            raise no_number(self.model, "the log-likelihood of a continuation is not a number")
+        return likelihood, bool(torch.cat(right).all())
