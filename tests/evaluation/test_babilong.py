@@ -144,6 +144,8 @@ def test_bad_data_is_named(tokenizer, tmp_path):
             [RECORD | {"question": "Is Mary in the office?"}],
             "record 1: target is 'office': allowed is a label of qa1 that the question does not name: bathroom, ",
         ),
+        ([RECORD | {"input": ""}], "record 1: input is '': allowed is text that is not blank"),
+        ([RECORD | {"question": " "}], "record 1: question is ' ': allowed is text that is not blank"),
         ({"qa1": []}, "qa1.json: is dict, allowed is a list"),
         ([], "no records"),
     ]:

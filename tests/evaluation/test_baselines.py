@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from longgen.data.synthetic.tokenizer import encode_bytes
-from longgen.errors import ConfigError
+from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.baselines import (
     METHODS,
     generate,
@@ -514,8 +514,12 @@ def test_what_cannot_be_generated_is_refused():
     ):
         with pytest.raises(ConfigError, match=message):
             generate(model, given, count, TOVA(10))
-    with pytest.raises(ConfigError, match="layout has 2 of 6 layers full: KV reductions need all"):
+    with pytest.raises(ConfigError, match=r"layout has 2 of 6 layers full: KV reductions need all; .*--layout all`"):
         generate(tiny_hybrid(), x, 3, TOVA(10))
+    with pytest.raises(
+        ConfigError, match=r"model_type is 'llama': KV reductions need a converted model; .*--layout all`"
+    ):
+        generate(tiny_base(), x, 3, TOVA(10))
     with pytest.raises(ConfigError, match=r"gates are of \[2, 2\] KV heads: the model has \[2, 2, 2, 2, 2, 2\]"):
         generate(model, x, 3, DuoAttention(GATES[:2], 1))
     cache = TOVA(10).make_cache(model)
@@ -534,6 +538,14 @@ def test_gates_need_a_full_model_and_something_asked_for(asked):
     batch = (tokens(20), torch.zeros(2, 20, dtype=torch.bool))
     with pytest.raises(ConfigError, match="a batch asks for no token" if asked else "KV reductions need all"):
         optimise_gates(tiny_hybrid(layout="all" if asked else "none"), [batch])
+
+
+def test_gates_of_a_model_whose_states_are_no_numbers_are_refused():
+    model = tiny_hybrid(layout="all")
+    model.model.norm.weight.data[3] = float("nan")
+    batch = (tokens(20), torch.ones(2, 20, dtype=torch.bool))
+    with pytest.raises(ArtifactError, match=r"a gate that was learned is not a number: .* damaged"):
+        optimise_gates(model, [batch])
 
 
 def test_pass_keys_without_room_are_refused():

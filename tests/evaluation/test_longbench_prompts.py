@@ -181,6 +181,12 @@ def test_other_bad_data_is_refused(tokenizer, tmp_path):
         ("lcc", {"context": " \n"}, r"context is ' \\n': allowed is a text that is not blank"),
         ("hotpotqa", {"answers": []}, r"answers is \[\]: allowed is a list of right answers"),
         ("hotpotqa", {"answers": [" "]}, r"answers is \[' '\]: allowed is a list of right answers"),
+        ("hotpotqa", {"answers": ["the", "..."]}, r"answers is \['the', '...'\]: allowed is .* with words"),
+        ("dureader", {"answers": ["。"]}, r"answers is \['。'\]: allowed is one or more answers with words"),
+        ("gov_report", {"answers": ["... ."]}, r"answers is .*: allowed is one or more answers with words"),
+        ("multifieldqa_zh", {"answers": ["、 !"]}, r"answers is .*: allowed is one or more answers with words"),
+        ("vcsum", {"answers": ["."]}, r"answers is .*: allowed is one or more answers with words"),
+        ("hotpotqa", {"length": 0}, "length is 0: allowed is a whole number > 0"),
         ("trec", {}, "all_classes is None: allowed is the classes of trec"),
         (
             "trec",
@@ -193,7 +199,8 @@ def test_other_bad_data_is_refused(tokenizer, tmp_path):
     ],
 )
 def test_records_of_another_set_and_answers_that_cannot_score_are_refused(task, change, message, tokenizer, tmp_path):
-    language = {"dureader": "zh", "passage_retrieval_zh": "zh", "lcc": "python"}.get(task, "en")
+    chinese = ("dureader", "multifieldqa_zh", "passage_retrieval_zh", "vcsum")
+    language = "zh" if task in chinese else "python" if task == "lcc" else "en"
     write(tmp_path, RECORD | {"dataset": task, "language": language} | change, task=task)
     with pytest.raises(ArtifactError, match=rf"{task}.jsonl, line 1: {message}"):
         prepare(task, None, None, tokenizer, 0, tmp_path)
@@ -238,3 +245,9 @@ def test_the_hub_is_read_from_the_archive_of_the_dataset(tokenizer, tmp_path, mo
     with pytest.raises(ArtifactError, match=r"own/copy: data/lcc.jsonl of data.zip cannot be had"):
         prepare("lcc", None, None, tokenizer, 0, Path("hub:own/copy@v2"))
     assert asked == [("THUDM/LongBench", "data.zip", None), ("own/copy", "data.zip", "v2")]
+
+
+@pytest.mark.parametrize(("task", "answers"), [("hotpotqa", ["the", "Ilse"]), ("gov_report", ["the"])])
+def test_one_answer_that_can_score_will_do(task, answers, tokenizer, tmp_path):
+    write(tmp_path, RECORD | {"dataset": task, "answers": answers}, task=task)
+    assert len(list(prepare(task, None, None, tokenizer, 0, tmp_path))) == 1

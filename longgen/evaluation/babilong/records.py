@@ -11,7 +11,7 @@ from typing import Any
 from longgen.data.packing.source_files import data_package
 from longgen.errors import ArtifactError
 from longgen.evaluation.babilong.scoring import require_scorable
-from longgen.evaluation.sources import checked, hub_dataset, json_lines
+from longgen.evaluation.sources import checked, hub_dataset, json_lines, require_field
 
 # 100 samples of every task and length; the same with 1,000 up to 32k is RMT-team/babilong-1k-samples.
 DATASET = "RMT-team/babilong"
@@ -57,6 +57,8 @@ def load_records(task: str, config: str, data_root: Path) -> list[Record]:
     records = []
     for place, row in rows:
         record = checked(Record, row, place)
+        for name, text in (("input", record.input), ("question", record.question)):
+            require_field(bool(text.strip()), place, name, text, "text that is not blank")
         require_scorable(task, record.question, record.target, place, "target")
         records.append(record)
     if not records:

@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache
 from longgen.errors import ConfigError
 from longgen.modeling.attention import register_implementation
 from longgen.modeling.configuration import hybrid_of
+from longgen.shapes import HYBRID_PREFIX
 
 # A cache that attends by itself: takes queries [batch, query heads, q_len, head_dim], the softmax scale and the name of
 # a kernel for full attention; gives the output in the shape of the queries.
@@ -82,9 +83,14 @@ def full_kv_bytes(model: Any, length: int) -> int:
 
 def check_full(config: PretrainedConfig) -> None:
     """Raise ConfigError unless ``config`` is of a longgen model with full attention in all heads."""
+    advice = "`longgen convert MODEL NEW --layout all` makes one of an unconverted model"
+    if not config.model_type.startswith(HYBRID_PREFIX):
+        raise ConfigError(f"model_type is {config.model_type!r}: KV reductions need a converted model; {advice}")
     layout = hybrid_of(config).layout
     if layout.num_sparse:
-        raise ConfigError(f"layout has {layout.num_full} of {layout.num_layers} layers full: KV reductions need all")
+        raise ConfigError(
+            f"layout has {layout.num_full} of {layout.num_layers} layers full: KV reductions need all; {advice}"
+        )
 
 
 def _attention(

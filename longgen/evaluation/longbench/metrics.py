@@ -29,9 +29,13 @@ def english_words(text: str) -> list[str]:
 
 def chinese_words(text: str) -> list[str]:
     """Words as jieba finds them, in lower case, without punctuation and white space."""
+    return [word for word in map(without_chinese_marks, segment(text)) if word]
+
+
+def without_chinese_marks(text: str) -> str:
+    """What is left of a text in `chinese_words`: lower case, without punctuation and white space."""
     marks = set(string.punctuation + protocol("longbench")["chinese_punctuation"])
-    words = ("".join(c for c in word.lower() if c not in marks and not c.isspace()) for word in segment(text))
-    return [word for word in words if word]
+    return "".join(c for c in text.lower() if c not in marks and not c.isspace())
 
 
 def _f1(prediction: Sequence[str], answer: Sequence[str]) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import zipfile
+from collections.abc import Callable, Sized
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,8 @@ from typing import Any
 import yaml
 
 from longgen.errors import ArtifactError
-from longgen.evaluation.longbench.metrics import PARAGRAPH, PARAGRAPH_ZH
+from longgen.evaluation.longbench.metrics import PARAGRAPH, PARAGRAPH_ZH, english_words, without_chinese_marks
+from longgen.evaluation.longbench.rouge import rouge_words
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.sources import checked, hub_dataset, json_lines, require_field
 
@@ -82,7 +84,15 @@ def load_records(task: str, data_root: Path | None) -> list[Record]:
     return list(records.values())
 
 
-# What a right answer has to look like for the metric to find it at all; classes are in the record.
+# What a right answer has to look like for the metric to find it at all; classes are in the record. Either what is left
+# of it in the metric must be something (to ROUGE a Chinese full stop is a word, which is in every answer), or it has a
+# form.
+_LEFT: dict[str, Callable[[str], Sized]] = {
+    "qa_f1": english_words,
+    "qa_f1_zh": without_chinese_marks,
+    "rouge": rouge_words,
+    "rouge_zh": without_chinese_marks,
+}
 _SCORABLE = {"count": r"^\d+$", "retrieval": PARAGRAPH, "retrieval_zh": PARAGRAPH_ZH}
 
 
@@ -102,6 +112,8 @@ def _check(record: Record, task: str, place: str) -> None:
     require_field(of_set, place, "language", record.language, f"{allowed}, as in {task}")
     # every set's prompt has it; ``input`` is blank in sets that ask the same of all texts
     require_field(bool(record.context.strip()), place, "context", record.context, "a text that is not blank")
+    # it has words, since the context has
+    require_field(record.length > 0, place, "length", record.length, "a whole number > 0")
     # the next line of code may well be blank
     found = record.answers if code else [answer for answer in record.answers if answer.strip()]
     require_field(bool(found), place, "answers", record.answers, "a list of right answers, one or more with text")
@@ -110,6 +122,10 @@ def _check(record: Record, task: str, place: str) -> None:
         require_field(bool(classes), place, "all_classes", classes, f"the classes of {task}")
         scorable = not set(record.answers).isdisjoint(classes or ())
         require_field(scorable, place, "answers", record.answers, f"one of all_classes, which are {classes!r}")
+    elif left := _LEFT.get(rules["metric"]):
+        scorable = any(map(left, record.answers))
+        allowed = "one or more answers with words, articles and punctuation aside"
+        require_field(scorable, place, "answers", record.answers, allowed)
     elif pattern := _SCORABLE.get(rules["metric"]):
         scorable = all(re.search(pattern, answer) for answer in record.answers)
         require_field(scorable, place, "answers", record.answers, f"text of the form {pattern}")

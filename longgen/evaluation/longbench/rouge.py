@@ -32,6 +32,11 @@ def rouge_l(prediction: str, answer: str, frames: int = 0) -> float:
     return 2 * (precision * recall / (precision + recall + 1e-8))
 
 
+def rouge_words(text: str) -> list[str]:
+    """All words of a text, as `rouge_l` takes it apart."""
+    return [word for sentence in _sentences(text) for word in sentence if word]
+
+
 def _sentences(text: str) -> list[list[str]]:
     return [piece.split() or [""] for piece in text.split(".") if piece]
 

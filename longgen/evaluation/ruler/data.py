@@ -108,6 +108,8 @@ def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
         for (_, asked), own in zip(article, numbers, strict=True):
             more = [number for number in numbers if number != own]
             questions += [Question(text, answers, [own], more) for text, answers in asked]
+    if not questions:
+        raise ArtifactError(f"{place} has no question to ask: allowed are one or more with is_impossible false")
     return questions, documents
 
 
@@ -133,7 +135,7 @@ def hotpotqa(found: Any, place: str) -> tuple[list[Question], list[str]]:
     Raises:
         ArtifactError: a field is missing, or is not what it should be.
     """
-    require_field(isinstance(found, list), place, "the file", found, "a list of records")
+    require_field(isinstance(found, list) and bool(found), place, "the file", found, "a list of one or more records")
     rows = [(f"{place}, record {number}", row) for number, row in enumerate(found, start=1)]
     contexts = [_paragraphs(row, where) for where, row in rows]
     documents = sorted({document for context in contexts for document in context})

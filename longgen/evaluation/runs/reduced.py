@@ -12,6 +12,7 @@ from transformers import AutoConfig
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines import Gates, method_for_budget
 from longgen.evaluation.baselines import generate as generate_reduced
+from longgen.evaluation.baselines.method import check_full
 from longgen.evaluation.greedy import end_tokens
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.files import read_json
@@ -93,8 +94,9 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
         gates: of DuoAttention, which needs them (`longgen gates`).
 
     Raises:
-        ConfigError: an unknown method, an impossible budget, or a model with sparse heads.
+        ConfigError: an unknown method, an impossible budget, or a model that is not converted or has sparse heads.
     """
+    check_full(model.config)
     fields = {} if gates is None else gates._asdict()
 
     def generate(batch: PromptBatch) -> Generated:
