@@ -1,12 +1,15 @@
 """A model is loaded with all of its weights or not at all, wherever a result is made of it."""
 
+import ast
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import longgen
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError
 from longgen.evaluation.runs.model import load_model
@@ -136,3 +139,16 @@ def test_generation_defaults_as_they_are_on_the_hub_are_welcome(whole, tmp_path)
     (folder / "generation_config.json").unlink()
     check_generation_config(FolderSource(folder))
     assert LOADERS["evaluation"](folder).generation_config.eos_token_id == 2
+
+
+def test_nothing_else_loads_models():
+    root = Path(longgen.__file__).parent
+    found = set()
+    for path in root.rglob("*.py"):
+        text = path.read_text("utf-8")
+        for node in ast.walk(ast.parse(text)) if ".from_pretrained(" in text else ():
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+                owner = ast.unparse(node.func.value)
+                if node.func.attr == "from_pretrained" and owner not in ("AutoConfig", "AutoTokenizer"):
+                    found.add(path.relative_to(root).as_posix())
+    assert found == {"modeling/loading.py"}, "the others get their models from load_complete"
