@@ -138,20 +138,34 @@ class SparsePattern:
         return int(self._lasting_before(max(0, -(-length // self.block_size) - self.local_blocks), head_offset))
 
     def attended_pairs(self, length: int, head_offset: int = 0) -> int:
-        """Number of (query token, key token) pairs that a sequence of ``length`` tokens attends to (for FLOPs)."""
-        size = self.block_size
-        blocks = np.arange(-(-length // size))
-        rows = np.minimum(size, length - blocks * size)
-        earlier = self._visible_counts(len(blocks), head_offset) - 1
-        return int((rows * earlier * size + rows * (rows + 1) // 2).sum())
+        """Number of (query token, key token) pairs that a sequence of ``length`` tokens attends to (for FLOPs).
 
-    def _visible_counts(self, blocks: int, head_offset: int) -> np.ndarray:
-        """How many key blocks each of the query blocks 0, 1, ... sees, in time linear in their number."""
-        indices = np.arange(blocks)
-        lasting = self._lasting(indices, head_offset)
-        lasting_before: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(lasting)])
-        window = np.minimum(indices + 1, self.local_blocks)
-        return window + lasting_before[indices + 1 - window]
+        Exact, and in the same time for any length.
+        """
+        if length < 1:
+            return 0
+        size = self.block_size
+        before_last = -(-length // size) - 1
+        rows = length - before_last * size  # of the last block, which may be cut off
+        earlier = self._earlier_blocks(before_last, head_offset)
+        of_last = self._earlier_blocks(before_last + 1, head_offset) - earlier
+        own = before_last * size * (size + 1) // 2 + rows * (rows + 1) // 2
+        return (earlier * size + of_last * rows) * size + own
+
+    def _earlier_blocks(self, blocks: int, head_offset: int) -> int:
+        """How many blocks before their own the first ``blocks`` query blocks see together."""
+        near, window = min(blocks, self.local_blocks), self.local_blocks - 1
+        return near * (near - 1) // 2 + (blocks - near) * window + self._sum_of_lasting(blocks - near, head_offset)
+
+    def _sum_of_lasting(self, last: int, head_offset: int) -> int:
+        """The sum of `_lasting_before` over the blocks 1, 2, ... ``last``."""
+        few = min(last, self.sink_blocks)
+        total = few * (few + 1) // 2 + (last - few) * self.sink_blocks
+        if not self.stride or last == few:
+            return total
+        first = self.sink_blocks + head_offset
+        strided = _sum_of_quotients(last + head_offset, self.stride) - _sum_of_quotients(first, self.stride)
+        return total + strided - (last - few) * (first // self.stride)
 
     def without_stride(self) -> SparsePattern:
         """Sink and window alone."""
@@ -170,6 +184,12 @@ def _kept_positions(pattern: SparsePattern, seen: int, head_offset: int) -> np.n
     kept = positions[positions < seen]
     kept.flags.writeable = False
     return kept
+
+
+def _sum_of_quotients(last: int, divisor: int) -> int:
+    """The sum of ``i // divisor`` over i = 0, 1, ... ``last``."""
+    quotient, rest = divmod(last, divisor)
+    return divisor * quotient * (quotient - 1) // 2 + quotient * (rest + 1)
 
 
 def dense_pairs(length: int) -> int:

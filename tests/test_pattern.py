@@ -108,6 +108,7 @@ def test_attended_pairs_of_a_million_tokens() -> None:
     warm_up = 17 * 64  # up to here everything is seen, and no more than everything can be
     steady = (length - warm_up) * 16 * 64 + (length - warm_up) // 64 * (64 * 65 // 2)
     assert pattern.attended_pairs(length) == dense_pairs(warm_up) + steady
+    assert SparsePattern(64, 1, 2**40).attended_pairs(2**40) == dense_pairs(2**40), "in no time, and to the last digit"
 
 
 @pytest.mark.parametrize(
