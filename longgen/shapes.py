@@ -146,7 +146,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{error.strerror}: allowed is a model's config.json or its folder") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"not JSON ({error}): allowed is a model's config.json or its folder") from None
     if not isinstance(values, dict):
         raise ConfigError("not a mapping: allowed is a model's config.json or its folder")

@@ -75,7 +75,7 @@ def read_header(path: Path) -> Header:
         }
     except ArtifactError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ArtifactError(f"{path} has no readable safetensors header ({error!r}): get the file anew") from None
     end = 0
     for name, info in sorted(tensors.items(), key=lambda item: (item[1].start, item[1].end)):

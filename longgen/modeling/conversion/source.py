@@ -115,7 +115,7 @@ def read_mapping(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``. Raises ArtifactError if there is none."""
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ArtifactError(f"{path} is not readable as JSON ({error}): get the file anew") from None
     if not isinstance(values, dict):
         raise ArtifactError(f"{path} is no mapping: get the file anew")
