@@ -65,5 +65,7 @@ def _print_summary(done: Conversion) -> None:
         print(f"{cache}, as with full attention: {why}")
     else:
         print(f"{cache} instead of {binary_size(plan.kv_bytes_full)} (-{100 * plan.kv_reduction:.1f} %)")
+    if card.lost_dropout:
+        print(f"  {card.lost_dropout}")
     if done.written:
         print("  fine-tune it before use; what it is: README.md in it")

@@ -127,7 +127,9 @@ def longgen_config(
     rope: str | None = None,
     drop_sliding_window: bool = False,
 ) -> PretrainedConfig:
-    """The config of the hybrid made from ``base``.
+    """The config of the hybrid made from ``base``: the same, but for what the arguments change.
+
+    And but for ``attention_dropout``, which is 0 in it. Nothing but training knows the difference.
 
     Args:
         base: config of a model of a family in `longgen.modeling.BASE_FAMILIES`.
@@ -153,6 +155,9 @@ def longgen_config(
         values.pop(key, None)
     if sliding_window(values) is not None:
         values |= {"sliding_window": None} | ({"use_sliding_window": False} if "use_sliding_window" in values else {})
+    if values.get("attention_dropout"):
+        # Our attention has none. A hybrid is there to be trained: its config says what its training does.
+        values["attention_dropout"] = 0.0
     head_dim = getattr(base, "head_dim", None) or base.hidden_size // base.num_attention_heads
     old = RopeBase(values["rope_parameters"], base.max_position_embeddings, head_dim)
     values["rope_parameters"] = extended_rope(old, rope, rope_theta, max_length)

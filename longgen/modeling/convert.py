@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import torch
 from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
-from longgen.errors import ArtifactError, ConfigError, LongGenError, require
+from longgen.errors import ArtifactError, ConfigError, LongGenError
 from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config, plain_values
@@ -25,7 +27,13 @@ from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
 from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names
 from longgen.modeling.conversion.tying import is_tied
-from longgen.modeling.conversion.weights import SAFETENSORS, find_weights, fingerprint_weights, model_tensors
+from longgen.modeling.conversion.weights import (
+    SAFETENSORS,
+    check_depth,
+    find_weights,
+    fingerprint_weights,
+    model_tensors,
+)
 from longgen.modeling.model import longgen_classes
 from longgen.modeling.qualification import check_qualifies
 from longgen.pattern import SparsePattern
@@ -114,9 +122,10 @@ def convert_checkpoint(
         config = longgen_config(base, layout, pattern, rope_theta, max_length, rope, drop_sliding_window)
     except LongGenError:
         raise  # of the request
-    except Exception as error:  # of transformers, for a RoPE that the family's class does not take
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{base.model_type} does not take rope {rope!r} ({reason}): allowed is another") from error
+    except Exception as error:
+        asked = {"rope": rope, "rope_theta": rope_theta, "max_length": max_length}
+        words = " and ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
+        raise _of_transformers(origin, error, words and f" with {words}") from error
     _, model_class = longgen_classes(base.model_type)
     config.architectures = [model_class.__name__]
     if dtype is not None:
@@ -143,16 +152,19 @@ def convert_checkpoint(
     )
     if destination.exists() and not overwrite:
         record.check_made(destination)
-        return Conversion(destination, False, _card(origin, config, destination, dtype))
+        return Conversion(destination, False, _card(origin, base, config, destination, dtype))
 
+    tensors = {file: origin.tensors(file) for file in weights.files}
     with _explained(origin):
+        check_depth(config.num_hidden_layers, origin.where, chain.from_iterable(tensors.values()))
+        _check_is_kept(config)
         needed = model_tensors(model_class, config)
-    shards = Shards(origin, weights, needed, CAST_DTYPES.get(dtype or ""), check_finite)
+    shards = Shards(origin, weights, tensors, needed, CAST_DTYPES.get(dtype or ""), check_finite)
     shards.check()
     _check_space(destination, shards.space() + sum(origin.sizes()[name] for name in carried))
     with atomic_directory(destination) as folder:
         _write_model(folder, shards, carried, config)
-        card = _card(origin, config, folder, dtype)
+        card = _card(origin, base, config, folder, dtype)
         (folder / "README.md").write_text(card.text(), "utf-8")
         record.save(folder)
     return Conversion(destination, True, card)
@@ -200,12 +212,16 @@ def base_config(origin: Source, drop_sliding_window: bool = False) -> Pretrained
     with _explained(origin):
         values = plain_values(values)
         check_qualifies(values, drop_sliding_window)
-        names = values.get("architectures")
-        is_names = names is None or (isinstance(names, list) and all(isinstance(name, str) for name in names))
-        require(is_names, "architectures", names, "a list of names of classes, or null")
         base = CONFIG_MAPPING[values["model_type"]].from_dict(values)
         check_qualifies(base.to_dict(), drop_sliding_window)  # once more, with the class's defaults
     return base
+
+
+def _check_is_kept(config: PretrainedConfig) -> None:
+    """Write ``config`` and read it again, where nobody looks: transformers checks once more when it does either."""
+    with tempfile.TemporaryDirectory() as scratch:
+        config.save_pretrained(scratch)
+        type(config).from_pretrained(scratch)
 
 
 @contextmanager
@@ -219,10 +235,12 @@ def _explained(origin: Source) -> Iterator[None]:
     except ConfigError as error:
         raise ConfigError(f"{origin.config}: {error}") from error
     except Exception as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(
-            f"{origin.config}: transformers makes no model of it ({type(error).__name__}: {reason})"
-        ) from error
+        raise _of_transformers(origin, error) from error
+
+
+def _of_transformers(origin: Source, error: Exception, asked: str = "") -> ConfigError:
+    reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return ConfigError(f"{origin.config}: transformers makes no model of it{asked} ({reason})")
 
 
 def _check_space(destination: Path, needed: int) -> None:
@@ -262,7 +280,7 @@ def _write_index(folder: Path, made: dict[str, dict[str, TensorInfo]]) -> None:
     write_json(folder / f"{SAFETENSORS}.index.json", index)
 
 
-def _card(origin: Source, config: PretrainedConfig, folder: Path, cast: str | None) -> Card:
+def _card(origin: Source, base: PretrainedConfig, config: PretrainedConfig, folder: Path, cast: str | None) -> Card:
     sizes: Counter[torch.dtype] = Counter()
     for tensors in _tensors(folder).values():
         for info in tensors.values():
@@ -277,5 +295,6 @@ def _card(origin: Source, config: PretrainedConfig, folder: Path, cast: str | No
         max_length=config.max_position_embeddings,
         shape=dataclasses.replace(ModelShape.from_hf_config(folder), name=origin.name),
         bytes_per_value=common.itemsize,
+        attention_dropout=base.attention_dropout or 0,
         weights=origin.weights or (f"cast to {cast}" if cast else "unchanged"),
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from longgen.errors import ConfigError
 from longgen.modeling.ranges import check_ranges
+from longgen.modeling.settings import check_settings
 from longgen.shapes import FAMILIES, HYBRID_PREFIX
 
 NEEDED = (
@@ -33,6 +34,9 @@ REASONS = {
     "starcoder2": "has an MLP without a gate, which the planner would count wrongly",
 }
 
+# What transformers calls layers of full attention, now and in older files.
+FULL = ("full_attention", "attention")
+
 
 def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -> None:
     """Refuse a base model that conversion would not do justice to.
@@ -42,8 +46,8 @@ def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -
         drop_sliding_window: accept a sliding window, since it will be removed.
 
     Raises:
-        ConfigError: another family, a hybrid, a quantised model, one whose layers differ, a sliding window, or a number
-            out of its range (`check_ranges`).
+        ConfigError: another family, a hybrid, a setting that a hybrid cannot follow (`check_settings`), a number out of
+            its range (`check_ranges`), a sliding window, or layers that differ.
     """
     family = str(values.get("model_type"))
     if family.removeprefix(HYBRID_PREFIX) in FAMILIES and family.startswith(HYBRID_PREFIX):
@@ -54,23 +58,20 @@ def check_qualifies(values: dict[str, Any], drop_sliding_window: bool = False) -
             f"model_type is {family!r}: allowed are {', '.join(FAMILIES)}.{own} A family qualifies if it is {NEEDED}; "
             "docs/adding-a-model.md says how to add one"
         )
-    for key, allowed in (
-        ("quantization_config", "none: convert the checkpoint with the original weights, and quantise the hybrid"),
-        ("per_layer_config", "none: all layers of the base model must have the same shape"),
-    ):
-        if values.get(key):
-            raise ConfigError(f"{key} is {values[key]!r}: allowed is {allowed}")
-    if "longgen" in values:
-        raise ConfigError(
-            f"longgen is {values['longgen']!r}: allowed is none in a base model's config, since `longgen convert` "
-            "writes this key; remove it"
-        )
+    check_settings(values)
     check_ranges(values)
     window = sliding_window(values)
     if window is not None and not drop_sliding_window:
         raise ConfigError(
             f"sliding_window is {window}: allowed is none, since in a hybrid the layers that stay full attend to every "
             "token; --drop-sliding-window makes them do so"
+        )
+    kinds = values.get("layer_types")
+    allowed_kinds = FULL if window is None else (*FULL, "sliding_attention")
+    if kinds is not None and not (isinstance(kinds, list) and all(kind in allowed_kinds for kind in kinds)):
+        raise ConfigError(
+            f"layer_types is {kinds!r}: allowed is {FULL[0]!r} for every layer, since a hybrid has no other attention "
+            "than its own"
         )
 
 

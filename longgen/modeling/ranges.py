@@ -30,25 +30,34 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
-SIZE = Range(lambda value: _is_whole(value) and value >= 1, "a whole number >= 1")
-COUNT = Range(lambda value: _is_whole(value) and value >= 0, "a whole number >= 0")
+def _up_to(most: int, exponent: str, least: int = 1) -> Range:
+    allowed = f"a whole number >= {least} and <= {exponent}"
+    return Range(lambda value: _is_whole(value) and least <= value <= most, allowed)
+
+
+# Beyond any model that there is, and low enough that a count can be counted out, and a product of sizes computed: what
+# is wrong with a size is then told by the tensors.
+COUNT = _up_to(2**16, "2^16")
+WIDTH = _up_to(2**24, "2^24")
+LENGTH = _up_to(2**40, "2^40")
 POSITIVE = Range(lambda value: _is_number(value) and value > 0, "a finite number > 0")
 NOT_NEGATIVE = Range(lambda value: _is_number(value) and value >= 0, "a finite number >= 0")
 EPSILON = Range(lambda value: _is_number(value) and 0 < value < 1, "a number > 0 and < 1")
 SHARE = Range(lambda value: _is_number(value) and 0 < value <= 1, "a number > 0 and <= 1")
+PROBABILITY = Range(lambda value: _is_number(value) and 0 <= value <= 1, "a number 0..1")
 THETA = Range(lambda value: _is_number(value) and value > 1, "a finite number > 1")
 FACTOR = Range(lambda value: _is_number(value) and value >= 1, "a finite number >= 1")
-NO_DROPOUT = Range(
-    lambda value: _is_number(value) and value == 0,
-    "0, since longgen attention has no dropout: set it to 0 in config.json, which changes nothing but training",
-)
 
 RANGES: dict[str, Range] = (
-    dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size", "max_position_embeddings"), SIZE)
-    | dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"), SIZE)
-    | {"sliding_window": SIZE, "max_window_layers": COUNT, "original_max_position_embeddings": SIZE}
+    dict.fromkeys(("vocab_size", "hidden_size", "intermediate_size"), WIDTH)
+    | dict.fromkeys(("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim"), COUNT)
+    | dict.fromkeys(("max_position_embeddings", "original_max_position_embeddings", "sliding_window"), LENGTH)
+    | {"max_window_layers": _up_to(2**16, "2^16", 0), "num_labels": _up_to(2**16, "2^16", 0)}
+    | {"no_rope_layer_interval": COUNT}
     | dict.fromkeys(("rms_norm_eps", "layer_norm_eps", "norm_epsilon"), EPSILON)
-    | {"initializer_range": NOT_NEGATIVE, "attention_dropout": NO_DROPOUT}
+    | {"initializer_range": NOT_NEGATIVE}
+    | dict.fromkeys(("attention_dropout", "residual_dropout", "resid_pdrop", "embd_pdrop"), PROBABILITY)
+    | dict.fromkeys(("hidden_dropout", "classifier_dropout"), PROBABILITY)
     | dict.fromkeys(("embedding_multiplier", "logits_scaling", "residual_multiplier", "attention_multiplier"), POSITIVE)
     | {"rope_theta": THETA, "partial_rotary_factor": SHARE}
 )
@@ -68,7 +77,7 @@ ROPE_RANGES: dict[str, Range] = {
     "rope_theta": THETA,
     "partial_rotary_factor": SHARE,
     "factor": FACTOR,
-    "original_max_position_embeddings": SIZE,
+    "original_max_position_embeddings": LENGTH,
     "low_freq_factor": POSITIVE,
     "high_freq_factor": POSITIVE,
     "beta_fast": POSITIVE,
@@ -102,6 +111,7 @@ def check_ranges(values: dict[str, Any]) -> None:
     if activation is not None:
         known = isinstance(activation, str) and activation in ACT2FN
         require(known, "hidden_act", activation, f"one of {', '.join(sorted(ACT2FN))}")
+    _check_layers_without_rope(values)
     _check_token_ids(values)
     for key in ("rope_parameters", "rope_scaling"):
         if values.get(key) is not None:
@@ -123,6 +133,16 @@ def _numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
     elif isinstance(value, list | tuple):
         for index, entry in enumerate(value):
             yield from _numbers(entry, f"{path}[{index}]")
+
+
+def _check_layers_without_rope(values: dict[str, Any]) -> None:
+    flags, layers = values.get("no_rope_layers"), values.get("num_hidden_layers")
+    if flags is None:
+        return
+    is_list = isinstance(flags, list) and all(_is_whole(flag) for flag in flags)
+    require(is_list, "no_rope_layers", flags, "a list with a whole number for every layer, 0 for one without RoPE")
+    if layers is not None and len(flags) < layers:
+        raise ConfigError(f"no_rope_layers has {len(flags)} entries: allowed is num_hidden_layers {layers}")
 
 
 def _check_token_ids(values: dict[str, Any]) -> None:

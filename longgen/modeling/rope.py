@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from longgen.errors import ConfigError
+from longgen.errors import ConfigError, require
+from longgen.modeling.ranges import LENGTH
 
 KEPT = "no --rope and no --rope-theta, which keeps it"
 
@@ -91,8 +92,8 @@ def extended_rope(base: RopeBase, method: str | None, theta: float | None, max_l
     """
     if method is None and theta is not None:
         method = "abf"
-    if max_length is not None and (type(max_length) is not int or max_length < 1):
-        raise ConfigError(f"max_length is {max_length!r}: allowed is a whole number >= 1")
+    if max_length is not None:
+        require(LENGTH.holds(max_length), "max_length", max_length, LENGTH.allowed)
     kind = base.parameters.get("rope_type", "default")
     if method is None:
         return dict(base.parameters)

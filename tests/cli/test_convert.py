@@ -54,6 +54,13 @@ def test_every_option_reaches_the_model(base, tmp_path):
     assert (config["max_position_embeddings"], config["dtype"]) == (256, "bfloat16")
 
 
+def test_dropout_that_is_lost_is_told(base, tmp_path):
+    assert "attention_dropout" not in longgen("convert", base, tmp_path / "new")
+    (base / "config.json").write_text(json.dumps(config_of(base) | {"attention_dropout": 0.1}))
+    said = longgen("convert", base, tmp_path / "other")
+    assert "  attention_dropout is 0 instead of 0.1, since our attention has none: nothing but training is" in said
+
+
 def test_stride_alone_has_a_default(base, tmp_path):
     longgen("convert", base, tmp_path / "new", "--pattern", "stride", "--rope-theta", "5e6")
     config = config_of(tmp_path / "new")

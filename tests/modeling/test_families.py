@@ -161,3 +161,30 @@ def test_the_layers_of_smollm3_without_positions_stay_without():
     base = base_of("smollm3")
     assert base.config.no_rope_layers == [1, 1, 1, 0]
     assert [layer.self_attn.use_rope for layer in hybrid_of(base, "middle:1/2").model.layers] == [1, 1, 1, 0]
+
+
+def test_layers_of_smollm3_that_its_config_forgets_are_told(tmp_path):
+    base_of("smollm3").save_pretrained(tmp_path / "base")
+    values = json.loads((tmp_path / "base" / "config.json").read_text())
+    (tmp_path / "base" / "config.json").write_text(json.dumps(values | {"no_rope_layers": [0, 1]}))
+    with pytest.raises(
+        ConfigError, match=r"base/config\.json: no_rope_layers has 2 entries: allowed is num_hidden_layers"
+    ):
+        convert_checkpoint(tmp_path / "base", tmp_path / "new", "all", PATTERNS[1])
+
+
+def test_seed_oss_converts_as_it_is_published_with_dropout(tmp_path):
+    config = AutoConfig.for_model("seed_oss", **SIZES, head_dim=16)
+    assert (config.attention_dropout, config.residual_dropout) == (0.1, 0.1)
+    base = AutoModelForCausalLM.from_config(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    done = convert_checkpoint(tmp_path / "base", tmp_path / "new", "all", PATTERNS[1])
+    hybrid = AutoModelForCausalLM.from_pretrained(tmp_path / "new")
+    assert (hybrid.config.attention_dropout, hybrid.config.residual_dropout) == (0, 0.1)
+    assert done.card.lost_dropout is not None and done.card.lost_dropout in (tmp_path / "new" / "README.md").read_text()
+    with torch.no_grad():
+        assert torch.equal(hybrid(tokens(40)).logits, base(tokens(40)).logits)
+    hybrid.train()(tokens(40), labels=tokens(40)).loss.backward()
+    hybrid.config.attention_dropout = hybrid.model.layers[0].self_attn.attention_dropout = 0.1
+    with pytest.raises(ValueError, match=r"attention dropout is 0\.1: longgen attention supports 0 only"):
+        hybrid(tokens(40))

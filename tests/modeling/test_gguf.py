@@ -122,6 +122,25 @@ def test_the_model_is_the_one_that_transformers_loads(family, quantization, dtyp
     assert torch.equal(load_file(tmp_path / "again" / "model.safetensors")["model.norm.weight"], ours.model.norm.weight)
 
 
+def test_nothing_is_said_about_weights_that_stay_quantised(tmp_path, caplog):
+    write_gguf(tmp_path / "tiny.gguf", gguf_base(), "Q8_0")
+    caplog.set_level("WARNING")
+    convert(tmp_path / "tiny.gguf", tmp_path / "new", dtype="bfloat16")
+    assert "quantize" not in caplog.text
+
+
+def test_a_file_that_speaks_of_layers_that_it_does_not_hold(tmp_path):
+    base = gguf_base()
+    write_gguf(tmp_path / "tiny.gguf", base)
+    path, key, six = tmp_path / "tiny.gguf", b"llama.block_count", (6).to_bytes(4, "little")
+    content = path.read_bytes()
+    place = content.index(key) + len(key) + 4  # after the type of the value
+    assert content[place : place + 4] == six
+    path.write_bytes(content[:place] + (2**16).to_bytes(4, "little") + content[place + 4 :])
+    with pytest.raises(ConfigError, match=r"num_hidden_layers is 65536: allowed is up to 6, as many as .*tiny\.gguf"):
+        convert(path, tmp_path / "new")
+
+
 def test_the_tokenizer_comes_along_and_a_second_call_finds_its_work_done(tmp_path):
     write_gguf(tmp_path / "tiny.gguf", gguf_base())
     assert convert(tmp_path / "tiny.gguf", tmp_path / "new").written

@@ -36,7 +36,13 @@ LONGROPE = {"type": "longrope", "short_factor": [1] * 8, "long_factor": [1.5] * 
         {"rope_scaling": {"type": "linear", "factor": 2}},
         {"rope_parameters": YARN | {"mscale": 1.0, "attention_factor": 1, "truncate": False}},
         {"rope_parameters": LLAMA3 | {"original_max_position_embeddings": 8192}},
-        {"attention_dropout": 0, "sliding_window": None, "eos_token_id": 127, "a_number_we_do_not_know": -3.5},
+        {
+            "attention_dropout": 0.1,
+            "residual_dropout": 0,
+            "sliding_window": None,
+            "eos_token_id": 127,
+            "a_number_we_do_not_know": -3.5,
+        },
     ],
 )
 def test_values_of_published_models_are_allowed(change):
@@ -59,7 +65,15 @@ def test_defaults_of_every_family_are_allowed(family):
         ({"rms_norm_eps": 0}, "rms_norm_eps is 0: allowed is a number > 0 and < 1"),
         ({"rms_norm_eps": -1e-6}, "rms_norm_eps is -1e-06"),
         ({"initializer_range": -0.1}, "initializer_range is -0.1"),
-        ({"attention_dropout": 0.1}, "attention_dropout is 0.1: allowed is 0, since longgen attention has no dropout"),
+        ({"attention_dropout": -0.1}, "attention_dropout is -0.1: allowed is a number 0..1"),
+        ({"residual_dropout": 2}, "residual_dropout is 2: allowed is a number 0..1"),
+        ({"no_rope_layers": [1, 0]}, "no_rope_layers has 2 entries: allowed is num_hidden_layers 6"),
+        (
+            {"no_rope_layers": [True] * 6},
+            "no_rope_layers is [True, True, True, True, True, True]: allowed is a list with",
+        ),
+        ({"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0: allowed is a whole number >= 1 and <= 2^16"),
+        ({"max_position_embeddings": 2**40 + 1}, "max_position_embeddings is 1099511627777: allowed is a whole number"),
         ({"someone": {"elses": [1.0, INF]}}, "someone.elses[1] is inf: allowed is a finite number"),
         ({"num_hidden_layers": 0}, "num_hidden_layers is 0: allowed is a whole number >= 1"),
         ({"num_attention_heads": 4.0}, "num_attention_heads is 4.0: allowed is a whole number >= 1"),

@@ -32,6 +32,7 @@ class Card:
         max_length: longest sequence, in tokens.
         shape: its sizes.
         bytes_per_value: of the weights, and hence of the cache.
+        attention_dropout: the base's, which is 0 in the hybrid.
         weights: what became of the base's weights: unchanged, or cast or dequantised to what.
     """
 
@@ -43,7 +44,16 @@ class Card:
     max_length: int
     shape: ModelShape
     bytes_per_value: int
+    attention_dropout: float = 0
     weights: str = "unchanged"
+
+    @property
+    def lost_dropout(self) -> str | None:
+        """That the base's attention had dropout in training, in words; None where it had none."""
+        if not self.attention_dropout:
+            return None
+        was = self.attention_dropout
+        return f"attention_dropout is 0 instead of {was}, since our attention has none: nothing but training is changed"
 
     def plan(self, length: int) -> Plan:
         """The planner's predictions at ``length``, for one sequence."""
@@ -62,6 +72,7 @@ class Card:
             pattern=pattern_in_words(self.hybrid.pattern),
             rope=describe_rope(self.rope),
             length=f"{self.max_length:,}",
+            dropout=f"- {self.lost_dropout}.\n" if self.lost_dropout else "",
             rows="\n".join(self._row(self.max_length >> halvings) for halvings in reversed(range(LENGTHS))),
             width=8 * self.bytes_per_value,
             growth=GROWTH_TOKENS,
@@ -112,7 +123,7 @@ lost what they attended to, and until they have learned to do without, the model
 - Full attention in {full} layers, from the bottom up (F full, s sparse): {drawing}
 - A query of a sparse layer sees, of the tokens up to itself: {pattern}.
 - RoPE: {rope}. Longest sequence: {length} tokens.
-
+{dropout}
 ## KV cache
 
 For one sequence in {width}-bit values, computed from the layout and the pattern. This is arithmetic, not a measurement;

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers.utils import is_accelerate_available, is_gguf_available
 
 from longgen.errors import ArtifactError, ConfigError
@@ -24,7 +24,7 @@ from longgen.files import write_json
 from longgen.foreign import reading
 from longgen.modeling.conversion.safetensors_file import TensorInfo
 from longgen.modeling.conversion.source import CONFIG, read_mapping
-from longgen.modeling.conversion.weights import SAFETENSORS, model_tensors, some_of
+from longgen.modeling.conversion.weights import SAFETENSORS, check_depth, model_tensors, some_of
 from longgen.modeling.loading import load_complete
 
 # general.architecture that transformers' reader was tried with, and whose config it rebuilds in full
@@ -142,7 +142,14 @@ class GgufSource:
         config = AutoConfig.for_model(**self._values)
         self._check_tensors(config)
         model = load_complete(
-            self._folder, ANEW, where=self.where, gguf_file=self.name, config=config, dtype=self.dtype
+            self._folder,
+            ANEW,
+            where=self.where,
+            gguf_file=self.name,
+            config=config,
+            dtype=self.dtype,
+            # else what is quantised may stay so in the model, depending on the kernels that are installed
+            quantization_config=GgufConfig(dequantize=True),
         )
         tied = model.all_tied_weights_keys
         return {name: value.contiguous() for name, value in model.state_dict().items() if name not in tied}
@@ -152,11 +159,12 @@ class GgufSource:
         from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
         kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == self._kind)
+        found = {tensor.name for tensor in self._reader.tensors}
+        check_depth(config.num_hidden_layers, self.where, found)
         names = get_tensor_name_map(kind, config.num_hidden_layers)
         model_class = AutoModelForCausalLM._model_mapping[type(config)]
         needed = model_tensors(model_class, config)
         expected = {names.get_name(name, (".weight", ".bias")) for name in needed.shapes.keys() - needed.tied.keys()}
-        found = {tensor.name for tensor in self._reader.tensors}
         if expected - found:
             raise ArtifactError(f"{self.where} misses {some_of(sorted(map(str, expected - found)))}: get the file anew")
         if found - expected:

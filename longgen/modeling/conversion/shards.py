@@ -6,7 +6,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
@@ -35,6 +35,7 @@ class Shards:
     Attributes:
         source: where they come from.
         weights: the files they are in.
+        tensors: those of every file, by its header.
         needed: the tensors of the model.
         cast: dtype of the model's weights; None keeps every tensor's own.
         finite: whether a weight that is not finite is refused.
@@ -42,14 +43,10 @@ class Shards:
 
     source: Source
     weights: Weights
+    tensors: Mapping[str, Mapping[str, TensorInfo]]
     needed: ModelTensors
     cast: torch.dtype | None
     finite: bool = True
-
-    @cached_property
-    def tensors(self) -> dict[str, dict[str, TensorInfo]]:
-        """The tensors of every shard, by its header."""
-        return {file: self.source.tensors(file) for file in self.weights.files}
 
     def check(self) -> None:
         """Check that the checkpoint is complete, and what the model needs.
@@ -123,5 +120,8 @@ def _cast(name: str, target: torch.dtype, pieces: Callable[[], Iterable[torch.Te
     for piece in pieces():
         result = piece.to(target)
         if piece.dtype != target and bool((result.isinf() & piece.isfinite()).any()):
-            raise ArtifactError(f"{name} has a value beyond what {target} can hold: allowed are float32 and bfloat16")
+            raise ArtifactError(
+                f"{name} has a value beyond what {target} can hold: allowed are no --dtype, which keeps {piece.dtype}, "
+                "or one with a wider range"
+            )
         yield result

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PretrainedConfig, PreTrainedModel
 
-from longgen.errors import ArtifactError
+from longgen.errors import ArtifactError, require
 from longgen.files import fingerprint_files
 from longgen.modeling.conversion.safetensors_file import TensorInfo
 from longgen.modeling.conversion.source import FolderSource, Source
@@ -23,6 +23,8 @@ WEIGHT_DTYPES = (torch.bfloat16, torch.float16, torch.float32, torch.float64)
 
 # Buffers that Llama saved until 2023 and that transformers ignores, since it computes them from the config.
 IGNORED = re.compile(r"rotary_emb\.inv_freq$")
+
+LAYER = re.compile(r"(?:model\.layers|blk)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,22 @@ class ModelTensors:
                 f"{where} has {some_of(others)}: allowed are {', '.join(map(str, WEIGHT_DTYPES))}; convert the "
                 "checkpoint with the original weights"
             )
+
+
+def check_depth(layers: int, where: str, tensors: Iterable[str]) -> None:
+    """Check that the weights hold as many layers as a model is to have, before it is built with so many.
+
+    Args:
+        layers: the config's ``num_hidden_layers``.
+        where: the weights, for the message.
+        tensors: their names, as in safetensors or GGUF files.
+
+    Raises:
+        ConfigError: they hold fewer.
+    """
+    held = len({match[1] for match in map(LAYER.match, tensors) if match})
+    allowed = f"up to {held}, as many as {where} holds weights of"
+    require(layers <= held, "num_hidden_layers", layers, allowed)
 
 
 def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) -> ModelTensors:
