@@ -25,7 +25,7 @@ from longgen.modeling.conversion.opening import open_source
 from longgen.modeling.conversion.record import Record
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
-from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, companion_names
+from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, check_generation_config, companion_names
 from longgen.modeling.conversion.tying import is_tied
 from longgen.modeling.conversion.weights import (
     SAFETENSORS,
@@ -108,6 +108,7 @@ def convert_checkpoint(
     origin = open_source(source, revision, CAST_DTYPES.get(dtype or ""))
     _check_destination(destination, origin)
     base = base_config(origin, drop_sliding_window)
+    check_generation_config(origin)
     wants_probe = isinstance(layout, str) and is_probed(layout)
     if (probe is not None) != wants_probe:
         wanted = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"

@@ -258,6 +258,10 @@ def test_refusals_name_the_folder_and_write_nothing(tmp_path):
         convert(tmp_path / "base", tmp_path / "new", dtype="int8")
     with pytest.raises(ConfigError, match=r"revision is 'v1' with the folder .*base: allowed is one with a hub id"):
         convert(tmp_path / "base", tmp_path / "new", revision="v1")
+    (tmp_path / "base" / "generation_config.json").write_text("{bad")
+    with pytest.raises(ArtifactError, match=r"base/generation_config\.json is not readable as JSON"):
+        convert(tmp_path / "base", tmp_path / "new", "all")
+    (tmp_path / "base" / "generation_config.json").unlink()
     (tmp_path / "base" / "model.safetensors").rename(tmp_path / "base" / "weights.bin")
     with pytest.raises(ArtifactError, match=r"base has no \*\.safetensors .*there is weights\.bin"):
         convert(tmp_path / "base", tmp_path / "new", "all")
