@@ -12,8 +12,7 @@ NEEDLE_DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
 # What `longgen short-context` asks unless told otherwise: the tasks of Hugging Face's Open LLM Leaderboard, version 1.
 SHORT_CONTEXT_TASKS = ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k")
 
-# What `python -m longgen.profiling.gpu` measures of a GPU, and the planner reads; a test compares with
-# `longgen.profiling.attention.limits`.
+# What `python -m longgen.profiling.gpu` measures of a GPU, and the planner reads.
 COPY, PRODUCT = "copy bandwidth", "matrix product"
 
 # Tokens whose logits are there at a time: at 128K tokens and a vocabulary of 32,000 all of them would take 16 GB in

@@ -7,9 +7,9 @@ import sys
 
 import pandas as pd
 
+from longgen.busy import RULE
 from longgen.cli.options.reporting import Compare
 from longgen.errors import ConfigError
-from longgen.profiling.busy import RULE
 from longgen.reporting.ablation import READABLE, readable_cell
 from longgen.reporting.comparison import REDUCED, SIDES, comparison_table, differences, readable_comparison
 from longgen.reporting.disturbed import disturbed_note

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import typer
 
+from longgen.busy import warning
 from longgen.cli.machine import on_this_machine, use_threads
 from longgen.cli.options.profiling import (
     INFERENCE_TRIAL,
@@ -22,18 +23,13 @@ from longgen.cli.options.profiling import (
 from longgen.cli.options.shared import whole_numbers
 from longgen.config import load_experiment, needed
 from longgen.errors import ConfigError
-from longgen.profiling import profile
-from longgen.profiling.attention.session import Budget
-from longgen.profiling.busy import warning
 from longgen.profiling.device import precision_on
+from longgen.profiling.experiment import profile_experiment as measure_variants
 from longgen.profiling.gpu import check_device, default_name
-from longgen.profiling.inference.cases import cases_of, check_batch
-from longgen.profiling.inference.session import open_inference_file
-from longgen.profiling.inference.session import profile_inference as measure_inference
-from longgen.profiling.inference.table import inference_table
+from longgen.profiling.inference_speed import InferenceSpeed, cases_of, check_batch
+from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY, is_large_for, is_trial
-from longgen.profiling.training.session import open_training_file, profile_training
-from longgen.profiling.training.table import training_table
+from longgen.profiling.training_speed import Case, TrainingSpeed
 from longgen.provenance import provenance
 from longgen.results import Result, check_run_name, save_result
 from longgen.shapes import ModelShape
@@ -50,7 +46,7 @@ def profile_experiment(options: ProfileExperiment) -> None:
         raise ConfigError(f"--variant is {', '.join(variants)}: 'full' must be one, speed-ups are relative to it")
     measured = needed(experiment.profiling, "profiling")
     use_threads(measured.threads)
-    speed, memory, attention = profile.profile_experiment(experiment, variants)
+    speed, memory, attention = measure_variants(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
     origin = provenance(settings, experiment.seed, measured.device, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
@@ -63,11 +59,11 @@ def profile_train(options: ProfileTrain) -> None:
     """Measure the training step, as long as there is time, and print what the file holds."""
     target = _target(options)
     tokens = whole_numbers("lengths", [options.lengths or (TRAIN_TRIAL if target.shape == TINY else LENGTHS)])
-    file = open_training_file(options.output, target.run, target.device, is_trial(target.device, target.shape))
-    cases = [(target.shape, length) for length in tokens]
-    profile_training(file, cases, target.device, Budget(seconds_of_minutes(options.minutes)), target.most_layers)
-    print(training_table(file.result.records))
-    print(f"results: {file.path}")
+    stage = TrainingSpeed(target.device, is_trial(target.device, target.shape), target.most_layers)
+    session = Session(stage, options.output, target.run, Budget(seconds_of_minutes(options.minutes)))
+    session.run(Case(target.shape, length) for length in tokens)
+    print(session.table())
+    print(f"results: {session.path}")
 
 
 def profile_inference(options: ProfileInference) -> None:
@@ -76,11 +72,11 @@ def profile_inference(options: ProfileInference) -> None:
     if problem := check_batch(options.batch):
         raise ConfigError(problem)
     tokens = whole_numbers("lengths", [options.lengths or (INFERENCE_TRIAL if target.shape == TINY else LENGTHS)])
-    file = open_inference_file(options.output, target.run, target.device, is_trial(target.device, target.shape))
-    cases = cases_of(target.shape, tokens, options.batch, target.device)
-    measure_inference(file, cases, target.device, Budget(seconds_of_minutes(options.minutes)), target.most_layers)
-    print(inference_table(file.result.records))
-    print(f"results: {file.path}")
+    stage = InferenceSpeed(target.device, is_trial(target.device, target.shape), target.most_layers)
+    session = Session(stage, options.output, target.run, Budget(seconds_of_minutes(options.minutes)))
+    session.run(cases_of(target.shape, tokens, options.batch, target.device))
+    print(session.table())
+    print(f"results: {session.path}")
 
 
 class _Target(NamedTuple):

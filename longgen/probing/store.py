@@ -10,13 +10,13 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from longgen.busy import WATCHED, Watch
 from longgen.errors import ProbeStoppedError
 from longgen.evaluation.runs.line_files import append_to, read_lines, write_line
 from longgen.layout import Layout
 from longgen.probing.layouts import layer_evaluations, layout_key
 from longgen.probing.passes import Losses, SharedPasses
 from longgen.probing.prompts import Prompt
-from longgen.profiling.busy import WATCHED, Watch
 
 
 class Store:

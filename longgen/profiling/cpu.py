@@ -27,21 +27,27 @@ from longgen.attention import sparse_attention
 from longgen.attention.call import AttentionCall
 from longgen.attention.flex import flex_attend
 from longgen.attention.sdpa import scaled_dot_product
+from longgen.busy import Watch, warning
 from longgen.foreign import first_line
 from longgen.hardware import computes_in_bfloat16
 from longgen.pattern import SparsePattern, dense_pairs
-from longgen.profiling.attention.workloads import PATTERNS
-from longgen.profiling.busy import Watch, warning
-from longgen.profiling.profile import BASELINE, Records, rounds, speed_records
-from longgen.profiling.text import aligned
+from longgen.profiling.rounds import BASELINE, rounds_by_stage, speed_records
+from longgen.profiling.table import aligned
+from longgen.profiling.workloads import PATTERNS
 from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
 from longgen.results import RESULTS, Result, save_result
 
+Records = list[dict[str, Any]]
+
 SEED = 0
 BLOCKED, FLEX = "blocked", "flex"
 DTYPES = ("float32", "bfloat16", "float16")
+_AGAINST_IDEAL = (
+    *("length", "pattern", "stage", "n", "full_seconds", "seconds", "speedup", "speedup_low", "speedup_high"),
+    *("ideal_speedup", "fraction_of_ideal", "spread", "speedup_spread"),
+)
 
 
 class Heads(NamedTuple):
@@ -78,7 +84,7 @@ def measure_attention(
         ``full_seconds`` and ``seconds``, medians over the rounds; ``speedup``, the median of the ratios within rounds,
         with the ends of its 95 % bootstrap interval; ``ideal_speedup``, the pairs of tokens that full attention
         computes over those that the pattern does; ``fraction_of_ideal``, the one over the other; and how busy the
-        machine was (`longgen.profiling.busy`).
+        machine was (`longgen.busy`).
     """
     implementations = (BLOCKED, FLEX) if flex else (BLOCKED,)
     cases = {f"{name} by {by}": (pattern, by) for name, pattern in patterns.items() for by in implementations}
@@ -91,12 +97,12 @@ def measure_attention(
             numbers = [torch.randn(size, generator=generator) for size in (*sizes, sizes[0])]
             *inputs, direction = (states.to(getattr(torch, dtype)) for states in numbers)
 
-            def measure(name: str, length: int, inputs: Any = inputs, direction: Any = direction) -> dict[str, float]:
+            def measure(name: str, inputs: Any = inputs, direction: Any = direction) -> dict[str, float]:
                 pattern, by = cases.get(name, (None, BLOCKED))
                 return _seconds(pattern, by, inputs, direction)
 
             with Watch() as watch:
-                times = rounds(names, length, repeats, measure, bar.update)
+                times = rounds_by_stage(names, repeats, measure, bar.update)
             for stage in times:
                 by_name = {record["variant"]: record for record in speed_records(stage, length, times[stage])}
                 records += [
@@ -133,21 +139,9 @@ def _seconds(
 def _against_ideal(record: dict[str, Any], full: dict[str, Any], name: str, pattern: SparsePattern) -> dict[str, Any]:
     length = record["length"]
     ideal = dense_pairs(length) / pattern.attended_pairs(length)
-    return {
-        "length": length,
-        "pattern": name,
-        "stage": record["stage"],
-        "n": record["n"],
-        "full_seconds": full["seconds"],
-        "seconds": record["seconds"],
-        "speedup": record["speedup"],
-        "speedup_low": record["speedup_low"],
-        "speedup_high": record["speedup_high"],
-        "ideal_speedup": ideal,
-        "fraction_of_ideal": record["speedup"] / ideal,
-        "spread": record["spread"],
-        "speedup_spread": record["speedup_spread"],
-    }
+    added = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
+    added["fraction_of_ideal"] = record["speedup"] / ideal
+    return {column: (record | added)[column] for column in _AGAINST_IDEAL}
 
 
 def table(records: Records) -> str:

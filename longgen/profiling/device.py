@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from longgen.hardware import computed_dtype
-from longgen.planner.gpus import gpu_of_device
+from longgen.planner.gpus import GIB, gpu_of_device
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -47,6 +47,13 @@ def free_main_memory() -> int:
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def why_not(needed: int, available: int, what: str) -> str | None:
+    """In words, why ``needed`` bytes do not fit in those of ``what`` that are available; None if they do."""
+    if needed <= available:
+        return None
+    return f"predicted to need {needed / GIB:.1f} GiB: there are {available / GIB:.1f} GiB of {what}"
 
 
 def timed(run: Callable[[], object], device: str) -> Timed:
@@ -101,7 +108,7 @@ LEAST_EFFICIENCY = 0.35  # of the peak, or of a matrix product's rate where no d
 def least_flops(device: str) -> float:
     """Floating-point operations per second that are reached at least: by this a time budget is planned.
 
-    On a CPU those of a trial: `longgen.profiling.forecast` knows better about true shapes.
+    On a CPU those of a trial: `longgen.profiling.inference_measure` knows better about true shapes.
     """
     return LEAST_EFFICIENCY * (peak_flops(device) or product_flops(device, precision_on(device, trial=True)))
 
@@ -119,8 +126,9 @@ def processor_rates() -> tuple[float, float]:
     return flops / processors, values.nbytes / seconds / processors
 
 
-def free_memory(device: str) -> None:
-    """Give back the GPU memory that nothing refers to any more."""
+def free_memory(device: str, collect: bool = True) -> None:
+    """Give back the GPU memory that nothing refers to any more; ``collect`` what refers to itself, as models do."""
     if device != "cpu":
-        gc.collect()
+        if collect:
+            gc.collect()
         torch.cuda.empty_cache()

@@ -8,23 +8,13 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from longgen.config import ModelSettings, Variant
 from longgen.layout import make_layout
 from longgen.modeling import longgen_config
 from longgen.modeling.attention import assign_heads
-from longgen.modeling.base import base_config, shape_config
-from longgen.profiling.attention.workloads import PATTERNS
+from longgen.modeling.base import shape_config
 from longgen.profiling.stacks import SINK, Stack
+from longgen.profiling.workloads import PATTERNS
 from longgen.shapes import ModelShape
-
-
-def random_variant(
-    settings: ModelSettings, variant: Variant, max_length: int, seed: int, device: str = "cpu", dtype: str = "float32"
-) -> Any:
-    """The hybrid ``variant`` of an experiment's model with random weights, on a device in a dtype of PyTorch's."""
-    torch.manual_seed(seed)
-    config = longgen_config(base_config(settings, max_length), variant.layout, variant.pattern)
-    return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).to(device).eval()
 
 
 def random_stack(

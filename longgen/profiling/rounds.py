@@ -7,20 +7,26 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
-from longgen.profiling.attention.session import Budget
-from longgen.profiling.busy import spread
+from longgen.busy import spread
+from longgen.profiling.device import least_flops
+from longgen.profiling.session import Budget
 from longgen.statistics import bootstrap_interval
 
 # Rounds that count: more than the fewest as long as they have not taken so many seconds.
 FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 7, 40.0
 RESERVE = 1.2  # times the mean of the rounds before must be left for another one
+SECONDS_TO_START = 30.0  # for the time budget: of models, until their first round
+
+TIMES = ("n", "seconds", "seconds_low", "seconds_high")  # columns
+BASELINE = "full"  # the variant that speed-ups are relative to
+Times = dict[str, dict[str, list[float]]]  # stage -> variant -> seconds of each round
 
 Item = TypeVar("Item", bound=Hashable)
 Taken = TypeVar("Taken")
 
 
 def alternating_rounds(
-    items: Sequence[Item], measure: Callable[[Item], Taken], budget: Budget, fewest: int = FEWEST_ROUNDS
+    items: Sequence[Item], measure: Callable[[Item], Taken], another: Callable[[int], bool]
 ) -> dict[Item, list[Taken]]:
     """What ``measure`` gives of every item in every round.
 
@@ -29,46 +35,106 @@ def alternating_rounds(
     Args:
         items: what is compared; they have been warmed up.
         measure: of an item.
-        budget: of the session; the fewest rounds are taken whatever is left of it.
-        fewest: rounds; where they are fewer than `FEWEST_ROUNDS`, so many are taken as the budget allows.
+        another: whether there is another round after so many; `within` a budget, for example.
     """
     taken: dict[Item, list[Taken]] = {item: [] for item in items}
-    started = time.monotonic()
-    for count in range(MOST_ROUNDS):
-        spent = time.monotonic() - started
-        enough = count >= FEWEST_ROUNDS and spent > ROUNDS_SECONDS
-        if count >= fewest and (enough or budget.left() < RESERVE * spent / count):
-            break
+    count = 0
+    while another(count):
         for item in reversed(items) if count % 2 else items:
             taken[item].append(measure(item))
+        count += 1
     return taken
 
 
-def time_columns(seconds: Sequence[float]) -> dict[str, Any]:
-    """Median of the rounds, its 95 % bootstrap interval and their spread, as columns of a record.
+def within(budget: Budget, fewest: int = FEWEST_ROUNDS) -> Callable[[int], bool]:
+    """Whether there is time for another round, of rounds that begin now.
 
-    Of one round there is no interval, of fewer than three no spread.
+    Args:
+        budget: of the session; the fewest rounds are taken whatever is left of it.
+        fewest: rounds; where they are fewer than `FEWEST_ROUNDS`, so many are taken as the budget allows.
     """
-    low, high = _interval(seconds)
-    found = {"n": len(seconds), "seconds": statistics.median(seconds), "seconds_low": low, "seconds_high": high}
-    return found | {"spread": spread(seconds)}
+    started = time.monotonic()
+
+    def another(count: int) -> bool:
+        if count < fewest or count >= MOST_ROUNDS:
+            return count < MOST_ROUNDS
+        spent = time.monotonic() - started
+        return budget.left() >= RESERVE * spent / count and (count < FEWEST_ROUNDS or spent <= ROUNDS_SECONDS)
+
+    return another
 
 
-def speedup_columns(full: Sequence[float], seconds: Sequence[float], ideal: float) -> dict[str, Any]:
-    """Median of the ratios within rounds, its interval and their spread, and the ideal, as columns of a record.
+def predicted_seconds(flops: float, device: str) -> float:
+    """What warming up and the fewest rounds will take, of ``flops`` operations a round."""
+    return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / least_flops(device)
+
+
+def median_columns(seconds: Sequence[float]) -> dict[str, Any]:
+    """How many there are, their median and its 95 % bootstrap interval, as the columns `TIMES` of a record."""
+    return dict(zip(TIMES, (len(seconds), *_median(seconds)), strict=True))
+
+
+def time_columns(seconds: Sequence[float], fewest: int = 2) -> dict[str, Any]:
+    """`median_columns` of the rounds and their spread; no interval of fewer than ``fewest`` rounds."""
+    return {**dict(zip(TIMES, (len(seconds), *_median(seconds, fewest)), strict=True)), "spread": spread(seconds)}
+
+
+def ratio_columns(full: Sequence[float], seconds: Sequence[float], fewest: int = 2) -> dict[str, Any]:
+    """Median of the speed-ups within rounds, its interval and their spread, as columns of a record.
 
     Args:
         full: seconds of full attention in every round.
         seconds: of what is compared with it.
-        ideal: the speed-up that is predicted at best.
+        fewest: rounds that there is an interval of.
     """
     ratios = [one / other for one, other in zip(full, seconds, strict=True)]
-    low, high = _interval(ratios)
-    speedup = statistics.median(ratios)
-    found: dict[str, Any] = {"speedup": speedup, "speedup_low": low, "speedup_high": high}
-    found["speedup_spread"] = spread(ratios)
-    return found | {"ideal_speedup": ideal, "fraction_of_ideal": speedup / ideal}
+    names = ("speedup", "speedup_low", "speedup_high", "speedup_spread")
+    return dict(zip(names, (*_median(ratios, fewest), spread(ratios)), strict=True))
 
 
-def _interval(values: Sequence[float]) -> tuple[float | None, float | None]:
-    return bootstrap_interval(values, "median") if len(values) > 1 else (None, None)
+def _median(values: Sequence[float], fewest: int = 1) -> tuple[float | None, ...]:
+    """With the ends of its interval."""
+    interval = bootstrap_interval(values, "median") if len(values) >= fewest else (None, None)
+    return statistics.median(values), *interval
+
+
+# ---------------------------------------------------------------- rounds of variants against full attention
+def rounds_by_stage(
+    variants: Sequence[str], repeats: int, measure: Callable[[str], dict[str, float]], done: Callable[[], Any]
+) -> Times:
+    """Seconds of ``repeats`` rounds, after one that warms up, in which every variant is measured once.
+
+    Args:
+        variants: their names.
+        repeats: rounds that count.
+        measure: of a variant: seconds by stage.
+        done: called after every measurement.
+    """
+
+    def measured(name: str) -> dict[str, float]:
+        seconds = measure(name)
+        done()
+        return seconds
+
+    for name in reversed(variants):
+        measured(name)
+    taken = alternating_rounds(variants, measured, lambda count: count < repeats)
+    stages = dict.fromkeys(stage for rounds in taken.values() for stage in rounds[0])
+    return {
+        stage: {name: [each[stage] for each in rounds] for name, rounds in taken.items() if stage in rounds[0]}
+        for stage in stages
+    }
+
+
+def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> list[dict[str, Any]]:
+    """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
+
+    How busy the machine was is not among them.
+    """
+    ratios = ("speedup", "speedup_low", "speedup_high")
+    return [
+        {"variant": name, "stage": stage, "length": length, **dict.fromkeys((*TIMES, *ratios))}
+        | time_columns(seconds, fewest=1)
+        | ratio_columns(times[BASELINE], seconds, fewest=1)
+        for name, seconds in sorted(times.items())
+    ]

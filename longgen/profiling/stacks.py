@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.planner.model import Model
-from longgen.profiling.attention.workloads import FULL, PATTERNS
+from longgen.profiling.device import Precision, precision_on
+from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
 SINK, STRIDE = PATTERNS  # names
@@ -31,6 +32,11 @@ def is_trial(device: str, shape: ModelShape) -> bool:
 def is_large_for(device: str, shape: ModelShape) -> bool:
     """Whether steps take so long there that only single layers are timed: true shapes on a CPU."""
     return device == "cpu" and not is_trial(device, shape)
+
+
+def precision_of(device: str, shape: ModelShape) -> Precision:
+    """In which a model of ``shape`` is trained and run there."""
+    return precision_on(device, is_trial(device, shape))
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from longgen.busy import WATCHED
 from longgen.errors import ArtifactError
-from longgen.profiling.attention.session import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
-from longgen.profiling.busy import WATCHED
 from longgen.reporting import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
+from longgen.speed_records import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
 STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)

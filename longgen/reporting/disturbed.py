@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.busy import RULE, SIGN, is_disturbed
+from longgen.busy import RULE, SIGN, is_disturbed
 from longgen.reporting.run import Run
 
 # Kinds whose records say how busy the machine was.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from longgen.profiling.inference.words import LONGEST
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
+from longgen.speed_records import LONGEST_CONTEXT
 
 _SAME = ["what", "shape", "length", "batch", "num_layers", "composed"]
 
@@ -22,8 +22,8 @@ def inference_rows(run: Run) -> pd.DataFrame:
     """
     rows = run.frame("inference-speed")
     full = rows[is_measured(rows) & (rows["pattern"] == "full") & (rows["full_layers"] == rows["num_layers"])]
-    timed = full.loc[full["what"] != LONGEST, [*_SAME, "kv_bytes"]]
-    longest = full.loc[full["what"] == LONGEST, ["what", "shape", "batch", "length"]]
+    timed = full.loc[full["what"] != LONGEST_CONTEXT, [*_SAME, "kv_bytes"]]
+    longest = full.loc[full["what"] == LONGEST_CONTEXT, ["what", "shape", "batch", "length"]]
     of_full = rows.merge(timed, how="left", on=_SAME, validate="m:1", suffixes=("", "_full"))["kv_bytes_full"]
     same = ["what", "shape", "batch"]
     tokens = rows.merge(longest, how="left", on=same, validate="m:1", suffixes=("", "_full"))["length_full"]

@@ -7,19 +7,19 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.inference.words import (
-    KV_CACHE,
-    LONGEST,
-    MODEL_DECODE,
-    MODEL_PREFILL,
-    SLICE_DECODE,
-    SLICE_PREFILL,
-)
 from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
+from longgen.speed_records import (
+    KV_CACHE,
+    LONGEST_CONTEXT,
+    MODEL_DECODE,
+    MODEL_PREFILL,
+    SLICE_DECODE,
+    SLICE_PREFILL,
+)
 
 _WHAT = {
     SLICE_PREFILL: "prefill of a slice",
@@ -58,8 +58,8 @@ def inference_speed_markdown(run: Run) -> str:
     lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
     done = rows[is_measured(rows)]
     timed, counted, longest = (
-        done[~done["what"].isin((KV_CACHE, LONGEST))],
-        *(done[done["what"] == what] for what in (KV_CACHE, LONGEST)),
+        done[~done["what"].isin((KV_CACHE, LONGEST_CONTEXT))],
+        *(done[done["what"] == what] for what in (KV_CACHE, LONGEST_CONTEXT)),
     )
     for _, part in timed.groupby(["shape", "length", "batch"], sort=False):
         found = part.to_dict("records")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.attention.table import never_slower_from
-from longgen.reporting.contract import MEASURED
+from longgen.names import COPY
 from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR
+from longgen.speed_records import MEASURED, never_slower_from
 
 STAGES = ("forward", "forward+backward", "decode")
 OURS = {"forward": "longgen", "forward+backward": "longgen", "decode": "longgen decode"}
@@ -45,7 +45,7 @@ def is_try(run: Run) -> bool:
 def copy_bandwidth(run: Run) -> float:
     """Bytes per second that the device copied. Raises ArtifactError if that was not measured."""
     limits = run.frame("device-limits")
-    found = limits.loc[limits["quantity"] == "copy bandwidth", "value"]
+    found = limits.loc[limits["quantity"] == COPY, "value"]
     if found.empty:
         raise run.missing("device-limits")
     return float(found.iloc[0])

@@ -13,7 +13,7 @@ from longgen.reporting import SEEDS, TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
 from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
-from longgen.reporting.contract import KINDS, MEASURED
+from longgen.reporting.contract import KINDS
 from longgen.reporting.disturbed import marked
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
@@ -22,6 +22,7 @@ from longgen.reporting.seeds.evidence_text import SCALE, evidence_summary
 from longgen.reporting.seeds.groups import find_groups
 from longgen.reporting.seeds.values import read_values
 from longgen.reporting.words import SEPARATOR, variant_label
+from longgen.speed_records import MEASURED
 
 TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
 # Figure of a group of seeds -> its words for who cannot see it.

@@ -7,11 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.profiling.training.words import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, PARTS, SLICE
-from longgen.reporting.contract import MEASURED
 from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
+from longgen.speed_records import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, MEASURED, PARTS, SLICE
 
 _WHAT = {
     SLICE: "slice, measured",

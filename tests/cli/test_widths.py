@@ -14,11 +14,11 @@ from longgen import tables
 from longgen.cli import app
 from longgen.cli.pack import _print_report
 from longgen.cli.score_tables import print_scores
-from longgen.profiling.attention.table import speed_table
 from longgen.profiling.cpu import table as cpu_table
-from longgen.profiling.inference.cases import SLICES
-from longgen.profiling.inference.table import inference_table
-from longgen.profiling.training.table import training_table
+from longgen.profiling.inference_records import SLICES
+from longgen.profiling.inference_speed import InferenceSpeed
+from longgen.profiling.kernel_speed import kernel_table
+from longgen.profiling.training_speed import TrainingSpeed
 from tests.reporting import fake_inference, fake_training
 from tests.reporting.fake_kernels import attention_speed_records, limit_records, speed_records
 from tests.reporting.fake_reductions import write_reductions
@@ -101,7 +101,7 @@ def test_packing(monkeypatch, capsys):
 
 
 def test_profiles(monkeypatch, capsys):
-    check(monkeypatch, capsys, lambda: print(training_table(fake_training.fake_records())))
-    check(monkeypatch, capsys, lambda: print(inference_table(fake_inference.fake_records(SLICES))))
-    check(monkeypatch, capsys, lambda: print(speed_table(speed_records()[:20], limit_records())))
+    check(monkeypatch, capsys, lambda: print(TrainingSpeed("cpu", True).table(fake_training.fake_records())))
+    check(monkeypatch, capsys, lambda: print(InferenceSpeed("cpu", True).table(fake_inference.fake_records(SLICES))))
+    check(monkeypatch, capsys, lambda: print(kernel_table(speed_records()[:20], limit_records())))
     check(monkeypatch, capsys, lambda: print(cpu_table(attention_speed_records())))

@@ -3,8 +3,8 @@
 import pytest
 
 from longgen.attention import triton_attention as launcher
-from longgen.profiling import gpu
-from longgen.profiling.attention.checks import small_checks
+from longgen.profiling import gpu, kernel_checks
+from longgen.profiling.kernel_checks import small_checks
 from longgen.results import load_result
 
 
@@ -43,7 +43,7 @@ def test_a_wrong_kernel_fails_the_command(tmp_path, capsys, monkeypatch, fault):
         return output, lse
 
     monkeypatch.setattr(launcher, "forward", wrong)
-    monkeypatch.setattr(gpu, "all_checks", lambda device, tiny: list(small_checks(device, 40))[:3])
+    monkeypatch.setattr(kernel_checks, "all_checks", lambda device, tiny: list(small_checks(device, 40))[:3])
     assert run(tmp_path, "checks") == 1
     assert "WRONG: sink + window, output" in capsys.readouterr().out
     assert not any(record["passed"] for record in records(tmp_path, "kernel-checks") if record["tensor"] == "output")

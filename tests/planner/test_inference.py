@@ -14,7 +14,6 @@ from longgen.hybrid import Hybrid
 from longgen.layout import make_layout, parse_layout
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner import rates as rates_module
 from longgen.planner.gpus import GIB, GPUS
 from longgen.planner.inference import (
     LONGEST,
@@ -26,7 +25,7 @@ from longgen.planner.inference import (
 )
 from longgen.planner.model import Model
 from longgen.planner.rates import Rates, device_rates
-from longgen.profiling.attention import limits
+from longgen.profiling.kernel_speed import measure_limits
 from longgen.results import Result, save_result
 from longgen.shapes import ModelShape, model_shape
 from tests.modeling.models import tiny_base, tokens
@@ -125,8 +124,7 @@ def test_measured_ceilings_win_over_the_datasheet(tmp_path: Path) -> None:
 
 
 def test_what_the_profiler_writes_is_understood(tmp_path: Path) -> None:
-    assert (rates_module.COPY, rates_module.PRODUCT) == (limits.COPY, limits.PRODUCT)
-    records = limits.measure_limits("cpu", torch.float32, tiny=True)
+    records = measure_limits("cpu", torch.float32, tiny=True)
     _, rates = device_rates(None, ceilings(tmp_path, records=records))
     assert (rates.bandwidth, rates.flops) == (records[0]["value"], records[1]["value"])
 

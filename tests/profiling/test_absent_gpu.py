@@ -7,18 +7,19 @@ import pytest
 import torch
 
 from longgen.kernels.decode import merge_kernel
-from longgen.profiling import rounds
-from longgen.profiling.attention.implementations import IMPLEMENTATIONS
-from longgen.profiling.attention.session import Budget
-from longgen.profiling.attention.timing import time_workload
-from longgen.profiling.attention.workloads import LLAMA2_7B, Workload
+from longgen.profiling import inference_measure, rounds
 from longgen.profiling.device import captured
-from longgen.profiling.inference import measure, session
-from longgen.profiling.inference.cases import FILLED, SLICES, Case
-from longgen.profiling.inference.model import InferenceStack
-from longgen.profiling.inference.ways import Way
+from longgen.profiling.fastest import Way, fastest_training_kernel
+from longgen.profiling.implementations import IMPLEMENTATIONS
+from longgen.profiling.inference_model import InferenceStack
+from longgen.profiling.inference_records import FILLED, SLICES, Case
+from longgen.profiling.inference_speed import InferenceSpeed
+from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, Stack, slices
-from longgen.profiling.training.slice import TrainingSlice, fastest_full_kernel
+from longgen.profiling.timing import time_workload
+from longgen.profiling.training_slice import TrainingSlice
+from longgen.profiling.workloads import LLAMA2_7B, Workload
+from longgen.results import load_result
 from tests.profiling.absent_gpu import GIB, NAME, absent_gpu
 
 SMALL, LARGE = SHAPES["llama2-7b"], SHAPES["llama2-70b"]
@@ -90,25 +91,24 @@ def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
             return rounds.alternating_rounds(*arguments)
 
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 1)
-    monkeypatch.setattr(measure, "alternating_rounds", watched)
+    monkeypatch.setattr(inference_measure, "alternating_rounds", watched)
     # as on a GPU that chooses to read in chunks, of which the first one's keys are no pruned cache's
-    monkeypatch.setattr(measure, "_chunks", lambda *arguments: [8192])
-    file = session.open_inference_file(tmp_path, "absent", "cuda", trial=False)
-    session.profile_inference(file, [Case(SLICES, SMALL, 20000, 2)], "cuda", Budget(3600), most_layers=2)
-    assert {(record["status"], record["reason"]) for record in file.result.records} == {("measured", None)}
-    assert {record["note"] for record in file.result.records} == {None}, "steps are captured"
-    assert file.result.provenance["device"]["name"] == NAME
+    monkeypatch.setattr(inference_measure, "_chunks", lambda *arguments: [8192])
+    session = Session(InferenceSpeed("cuda", trial=False, most_layers=2), tmp_path, "absent", Budget(3600))
+    session.run([Case(SLICES, SMALL, 20000, 2)])
+    assert {(record["status"], record["reason"]) for record in session.records} == {("measured", None)}
+    assert {record["note"] for record in session.records} == {None}, "steps are captured"
+    assert load_result(session.path).provenance["device"]["name"] == NAME
 
 
 def test_the_longest_context_is_what_memory_takes(tmp_path):
     shape = replace(SMALL, num_layers=3)
     with absent_gpu(free=5 * GIB) as gpu:
-        file = session.open_inference_file(tmp_path, "absent", "cuda", trial=False)
-        for batch in (1, 4):
-            session.profile_inference(file, [Case(FILLED, shape, None, batch)], "cuda", Budget(3600))
+        session = Session(InferenceSpeed("cuda", trial=False), tmp_path, "absent", Budget(3600))
+        session.run(Case(FILLED, shape, None, batch) for batch in (1, 4))
         assert gpu.memory.live == 0, "nothing is left behind"
-    tokens = {(r["batch"], r["pattern"]): r["length"] for r in file.result.records}
-    peaks = [record["peak_bytes"] / GIB for record in file.result.records]
+    tokens = {(r["batch"], r["pattern"]): r["length"] for r in session.records}
+    peaks = [record["peak_bytes"] / GIB for record in session.records]
     assert 4 < min(peaks) < max(peaks) < 5, "the next step would not fit"
     assert tokens[1, "sink"] > 2 * tokens[1, "full"] > 0
     assert 0 < tokens[4, "full"] < tokens[1, "full"] / 4
@@ -117,7 +117,7 @@ def test_the_longest_context_is_what_memory_takes(tmp_path):
 # ---------------------------------------------------------------- training and kernels
 def test_a_step_of_training_runs_and_compiles_nothing_the_second_time(gpu):
     """In float32: how FSDP2 makes bfloat16 of it, tests on the CPU show."""
-    kernel = fastest_full_kernel(SMALL, 32768, "cuda", BFLOAT16)
+    kernel = fastest_training_kernel(SMALL, 32768, "cuda", BFLOAT16)
     model = TrainingSlice(SMALL, 2, 32768, "cuda", "float32", kernel)
     assert (model.kernels["sparse"], kernel in ("sdpa-flash", "triton", "sdpa-cudnn")) == ("triton", True)
     for stack in (Stack("full", 2, 2), Stack("stride-16", 2, 1)):
@@ -133,5 +133,4 @@ def test_a_step_of_training_runs_and_compiles_nothing_the_second_time(gpu):
 @pytest.mark.parametrize("name", ["longgen decode", "sdpa decode", "sdpa-flash decode"])
 def test_decoding_by_every_implementation_is_captured(gpu, name):
     workload = Workload("decode", LLAMA2_7B, 131072, "stride-16", 16)
-    timing = time_workload(IMPLEMENTATIONS[name].attention(workload), workload, "cuda", BFLOAT16, 0.0)
-    assert timing.n >= 3
+    assert len(time_workload(IMPLEMENTATIONS[name].attention(workload), workload, "cuda", BFLOAT16, 0.0)) >= 3

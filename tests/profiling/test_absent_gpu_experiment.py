@@ -12,7 +12,7 @@ from longgen.evaluation import run
 from longgen.evaluation.baselines.gates_file import read_gates
 from longgen.modeling import decoder, longgen_config
 from longgen.modeling.base import base_config
-from longgen.profiling.profile import profile_experiment
+from longgen.profiling.experiment import profile_experiment
 from longgen.results import load_result
 from tests.experiments import experiment_file, tiny_settings
 from tests.profiling.absent_gpu import NAME, absent_gpu

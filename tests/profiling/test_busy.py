@@ -5,16 +5,18 @@ from __future__ import annotations
 import itertools
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
+from longgen import busy
+from longgen.busy import RULE, SIGN, WATCHED, Watch, is_disturbed, spread, warning
 from longgen.cli import app
-from longgen.profiling import busy
-from longgen.profiling.busy import RULE, SIGN, WATCHED, Watch, is_disturbed, spread, warning
-from longgen.profiling.inference.table import inference_table
-from longgen.profiling.training.table import training_table
+from longgen.profiling.inference_speed import InferenceSpeed
+from longgen.profiling.training_speed import TrainingSpeed
 from tests.experiments import experiment_file
 from tests.reporting import fake_inference, fake_training
 
@@ -123,6 +125,15 @@ def test_the_warning_counts_records_and_says_what_it_was() -> None:
     assert "stole" not in text
 
 
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    """As many after the command, which sets them for itself, as before."""
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.mark.usefixtures("same_threads")
 @pytest.mark.parametrize("others", [0.0, 0.3])
 def test_the_profile_of_an_experiment_records_it_and_warns(
     others: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -143,19 +154,19 @@ def test_the_profile_of_an_experiment_records_it_and_warns(
 def test_tables_in_a_terminal_mark_times_and_speedups_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     calm = {**QUIET, "spread": 0.0, "speedup_spread": 0.0}
     noisy_times, noisy_ratios, shared = {"spread": 0.9}, {"speedup_spread": 0.9}, {"others": 0.9}
-    for table, records in (
-        (training_table, fake_training.fake_records()),
-        (inference_table, fake_inference.fake_records("slices")),
+    for stage, records in (
+        (TrainingSpeed("cpu", trial=True), fake_training.fake_records()),
+        (InferenceSpeed("cpu", trial=True), fake_inference.fake_records("slices")),
     ):
         monkeypatch.setenv("COLUMNS", "200")
         record = next(each for each in records if each["speedup"])
         marks = {}
         for name, changes in (("none", {}), ("time", noisy_times), ("ratio", noisy_ratios), ("both", shared)):
-            text = table([record | calm | changes])
+            text = stage.table([record | calm | changes])
             marks[name] = text.split("warning")[0].count(SIGN)
             assert (RULE in text) == (name != "none")
         assert marks == {"none": 0, "time": 1, "ratio": 1, "both": 2}
-        time, ratio = (table([record | calm | each]).splitlines() for each in (noisy_times, noisy_ratios))
+        time, ratio = (stage.table([record | calm | each]).splitlines() for each in (noisy_times, noisy_ratios))
         assert next(line.index(SIGN) for line in time if SIGN in line) < next(
             line.index(SIGN) for line in ratio if SIGN in line
         )

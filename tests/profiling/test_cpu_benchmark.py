@@ -5,9 +5,9 @@ from itertools import product
 import pytest
 import torch
 
+from longgen.busy import WATCHED
 from longgen.pattern import SparsePattern
 from longgen.profiling import cpu
-from longgen.profiling.busy import WATCHED
 from longgen.results import load_result
 
 COLUMNS = [

@@ -1,24 +1,22 @@
 """`python -m longgen.profiling.gpu`, at tiny sizes on the CPU: what it writes, how it goes on, what follows from it."""
 
-import json
+import math
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
 
-from longgen.errors import ArtifactError
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.planner.model import Model
-from longgen.profiling import gpu
-from longgen.profiling.attention import plan
-from longgen.profiling.attention.derived import derive
-from longgen.profiling.attention.plan import cases
-from longgen.profiling.attention.session import Budget, attempt
-from longgen.profiling.attention.table import crossovers, speed_table
-from longgen.profiling.attention.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, Workload
+from longgen.profiling import gpu, kernel_checks
+from longgen.profiling.kernel_checks import Check
+from longgen.profiling.kernel_speed import cases, crossovers, derive, kernel_table
+from longgen.profiling.session import Budget
+from longgen.profiling.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, Workload
 from longgen.results import load_result
 from longgen.shapes import MODEL_SHAPES
 from tests.waiting import wait_until
@@ -63,35 +61,6 @@ def test_everything_is_measured_or_says_why_not(measured):
     assert limits.provenance["device"]["kind"] == "cpu"
 
 
-def test_a_second_call_measures_nothing_again(measured):
-    before = speed(measured)
-    assert run(measured, "--only", "speed") == 0
-    assert speed(measured) == before
-
-
-def test_numbers_of_other_code_are_neither_overwritten_nor_mixed(measured, tmp_path):
-    source, target = measured / "kernels-cpu" / "kernels", tmp_path / "kernels-cpu" / "kernels"
-    target.mkdir(parents=True)
-    for path in source.iterdir():
-        value = json.loads(path.read_text())
-        value["provenance"]["git_commit"] = "0" * 40
-        (target / path.name).write_text(json.dumps(value))
-    before = {path.name: path.read_bytes() for path in target.iterdir()}
-    with pytest.raises(ArtifactError, match="git_commit is 0000"):
-        run(tmp_path, "--only", "speed")
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
-
-
-def test_without_time_nothing_is_measured_and_the_next_call_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(plan, "ON_CPU", ("sdpa", "longgen", "sdpa decode"))  # the others compile for seconds
-    assert run(tmp_path, "--only", "speed", "--minutes", "1e-9") == 0
-    assert {(r["status"], r["reason"], r["seconds"]) for r in speed(tmp_path)} == {
-        ("not measured", "no time left", None)
-    }
-    assert run(tmp_path, "--only", "speed") == 0
-    assert {r["status"] for r in speed(tmp_path)} == {"measured", "unsupported"}
-
-
 def test_a_session_that_is_killed_loses_nothing(tmp_path):
     path = tmp_path / "kernels-cpu" / "kernels" / "kernel-speed.json"
     command = [
@@ -126,13 +95,24 @@ def test_checks_that_could_not_be_made_do_not_pass(tmp_path):
     }
 
 
-def test_a_failure_costs_only_itself():
-    def failing():
-        raise torch.OutOfMemoryError("out of memory\nand a long dump")
+def test_on_a_gpu_small_checks_are_made_by_other_processes_ahead_of_their_turn(monkeypatch):
+    """Threads stand in for them. Each knows a check by its number alone."""
+    made = []
 
-    record = attempt(failing, ("seconds",), Budget(3600), 1)
-    assert record == {"status": "failed", "reason": "OutOfMemoryError: out of memory", "seconds": None}
-    assert attempt(dict, (), Budget(3600), 3601)["status"] == "not measured"
+    def check(what: str, small: bool) -> Check:
+        return Check(what, TINY, 8, "full", torch.float32, lambda: made.append(what) or {"output": math.nan}, small)
+
+    listed = [check("large", False), check("small", True), check("done", True)]
+    monkeypatch.setattr(kernel_checks, "all_checks", lambda device, tiny: listed)
+    monkeypatch.setattr(kernel_checks, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
+    stage = kernel_checks.KernelChecks("cuda", torch.bfloat16, tiny=False)
+    with stage.begun(listed[:2]):
+        wait_until(lambda: made == ["small"], "the small check was not begun")
+        records = [stage.measure(case, Budget(60)) for case in listed[:2]]
+    assert made == ["small", "large"]
+    assert {(r["tensor"], r["status"], r["error"], r["passed"]) for (r,) in records} == {
+        ("output", "failed", None, False)
+    }, "what is no number"
 
 
 @pytest.mark.parametrize("length", [4096, 131072])
@@ -173,7 +153,7 @@ def test_the_ideal_is_that_of_the_fastest_dense_kernel_of_the_same_session():
     assert derived[4]["ideal_from"] == "sdpa-cudnn @ 100"
     assert derived[6]["fraction_of_ideal"] == 0.5
     assert derived[3]["flops_per_second"] == 25.0
-    text = speed_table(derived, limits)
+    text = kernel_table(derived, limits)
     assert "not measured: flex-128: no time left (1 cases)" in text
     assert derive(records[3:4], [])[0]["fraction_of_ideal"] is None
 

@@ -9,20 +9,18 @@ from typer.testing import CliRunner
 
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.cli import app
-from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.modeling import LongGenCache
 from longgen.pattern import SparsePattern
 from longgen.planner.model import Model
-from longgen.profiling import forecast, gpu, rounds, stacks
-from longgen.profiling.attention.session import Budget
+from longgen.profiling import fastest, gpu, inference_measure, inference_model, inference_speed, rounds, stacks
 from longgen.profiling.device import precision_on
-from longgen.profiling.inference import cases, measure, model, session, ways
-from longgen.profiling.inference.cases import CACHE, FILLED, SLICES, WHOLE, Case, cases_of
-from longgen.profiling.inference.memory import largest, predicted_bytes
-from longgen.profiling.inference.model import InferenceStack, storage_bytes
-from longgen.profiling.inference.records import layer_bytes
-from longgen.profiling.inference.ways import Way, chunk_on
+from longgen.profiling.fastest import Way, chunk_on
+from longgen.profiling.inference_measure import largest
+from longgen.profiling.inference_model import InferenceStack, storage_bytes
+from longgen.profiling.inference_records import CACHE, FILLED, SLICES, WHOLE, Case, layer_bytes, predicted_bytes
+from longgen.profiling.inference_speed import InferenceSpeed, cases_of
+from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
@@ -40,8 +38,8 @@ GIB = 2**30
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr(rounds, "MOST_ROUNDS", 3)
-    monkeypatch.setattr(model, "DECODED_TOKENS", 1)
-    monkeypatch.setattr(measure, "TINY_MOST_TOKENS", 192)
+    monkeypatch.setattr(inference_model, "DECODED_TOKENS", 1)
+    monkeypatch.setattr(inference_measure, "TINY_MOST_TOKENS", 192)
 
 
 @pytest.fixture
@@ -207,9 +205,9 @@ def test_what_refuses_to_wait_would_notice():
 
 # ---------------------------------------------------------------- sessions
 def run(folder, *found: Case, budget: float = 3600, **options) -> list[dict]:
-    file = session.open_inference_file(folder, "tries", "cpu", trial=True)
-    session.profile_inference(file, found, "cpu", Budget(budget), **options)
-    return load_result(folder / "tries" / "kernels" / "inference-speed.json").records
+    session = Session(InferenceSpeed("cpu", trial=True, **options), folder, "tries", Budget(budget))
+    session.run(found)
+    return load_result(session.path).records
 
 
 def limit_full_attention(monkeypatch, most_tokens: int) -> None:
@@ -283,9 +281,9 @@ def test_a_slice_that_does_not_fit_gives_way_to_a_smaller_one(tmp_path, monkeypa
 
 
 def test_what_is_predicted_not_to_fit_is_not_tried(tmp_path, monkeypatch):
-    monkeypatch.setattr(measure, "free_main_memory", lambda: 1000)
+    monkeypatch.setattr(inference_measure, "free_main_memory", lambda: 1000)
     monkeypatch.setattr(InferenceStack, "__init__", None)
-    monkeypatch.setattr(measure, "storage_bytes", None)
+    monkeypatch.setattr(inference_measure, "storage_bytes", None)
     found = [Case(SLICES, TINY, 64), Case(WHOLE, TINY, 64), Case(CACHE, TINY, 64), Case(FILLED, TINY)]
     records = run(tmp_path, *found)
     assert {r["status"] for r in records} == {"unsupported"}
@@ -294,24 +292,9 @@ def test_what_is_predicted_not_to_fit_is_not_tried(tmp_path, monkeypatch):
     assert "predicted to need 0.0 GiB: there are 0.0 GiB of main memory that is free" in records[0]["reason"]
 
 
-def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
-    both = [Case(WHOLE, SMALLEST, 64), Case(WHOLE, SMALLEST, 96)]
-    assert [(r["status"], r["reason"], r["seconds"]) for r in run(tmp_path, *both, budget=0)] == [
-        ("not measured", "no time left", None)
-    ] * 2
-    with monkeypatch.context() as patched:
-        patched.setattr(InferenceStack, "decode", lambda *arguments: 1 / 0)
-        (record,) = [r for r in run(tmp_path, both[0]) if r["length"] == 64]
-        assert (record["status"], record["reason"]) == ("failed", "ZeroDivisionError: division by zero")
-    before = run(tmp_path, both[1])
-    after = run(tmp_path, *both)
-    assert {record["status"] for record in after} == {"measured"}
-    assert [r for r in after if r["length"] == 96] == [r for r in before if r["length"] == 96]
-
-
 def test_no_time_for_the_rounds_leaves_them_to_the_next_session(tmp_path, monkeypatch):
-    monkeypatch.setattr(session, "least_flops", lambda device: 1e3)
-    monkeypatch.setattr(measure, "time_stacks", None)
+    monkeypatch.setattr(rounds, "least_flops", lambda device: 1e3)
+    monkeypatch.setattr(inference_measure, "time_stacks", None)
     (record,) = run(tmp_path, Case(SLICES, TINY, 512))
     assert record["status"] == "not measured"
     assert record["reason"].startswith("no time left: predicted to take ")
@@ -320,19 +303,19 @@ def test_no_time_for_the_rounds_leaves_them_to_the_next_session(tmp_path, monkey
 def test_a_step_that_cannot_be_captured_is_timed_without_and_noted(monkeypatch):
     tiny = InferenceStack(SMALLEST, 3, "cpu", torch.float32)
     monkeypatch.setattr(tiny, "device", "cuda")
-    monkeypatch.setattr(measure, "free_memory", lambda device: None)
+    monkeypatch.setattr(inference_measure, "free_memory", lambda device: None)
 
     def refusing(*arguments, capture):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(tiny, "decode", refusing)
     note = "without a CUDA graph: operation not permitted when stream is capturing"
-    assert measure._capture(tiny, [Stack("full", 3, 3)], 64, "sdpa") == (False, note)
+    assert inference_measure._capture(tiny, [Stack("full", 3, 3)], 64, "sdpa") == (False, note)
 
 
 def as_if_large(monkeypatch) -> None:
     """As if the tiny model were a true shape on a CPU: in bfloat16, and nothing is tried."""
-    for module in (stacks, session, measure, ways):
+    for module in (stacks, inference_speed, inference_measure, fastest):
         for name, answer in (("is_large_for", True), ("is_trial", False)):
             if hasattr(module, name):
                 monkeypatch.setattr(module, name, lambda device, shape, answer=answer: answer)
@@ -340,9 +323,9 @@ def as_if_large(monkeypatch) -> None:
 
 def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatch, small_patterns):
     as_if_large(monkeypatch)
-    monkeypatch.setattr(measure, "WARM_UP_TOKENS", 16)
+    monkeypatch.setattr(inference_measure, "WARM_UP_TOKENS", 16)
     monkeypatch.setattr(InferenceStack, "attempt", None)
-    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: 1e9)
+    monkeypatch.setattr(inference_measure, "attention_rate", lambda shape, kind, precision: 1e9)
     records = run(tmp_path, Case(SLICES, SMALLEST, 96), Case(CACHE, SMALLEST, 96), most_layers=1)
     assert {r["status"] for r in records} == {"measured"}
     assert {r["dtype"] for r in records} == {precision_on("cpu")}
@@ -355,16 +338,16 @@ def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatc
     counted = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in records if r["what"] == "kv-cache"}
     prefilled = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in composed if r["what"] == "model-prefill"}
     assert counted == prefilled
-    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: 1e-9)
+    monkeypatch.setattr(inference_measure, "attention_rate", lambda shape, kind, precision: 1e-9)
     (late,) = run(tmp_path, Case(SLICES, SMALLEST, 64), most_layers=1)[len(records) :]
     assert late["status"] == "not measured" and late["reason"].startswith("no time left: predicted to take ")
 
 
 def test_seconds_are_forecast_of_each_kinds_operations(monkeypatch):
     rates = {"full": 2e12, "sink": 1e11, "stride-16": 4e11}
-    monkeypatch.setattr(forecast, "attention_rate", lambda shape, kind, precision: rates[kind])
-    monkeypatch.setattr(forecast, "product_flops", lambda device, precision: 1e12)
-    full, sink = (forecast.prefill_seconds(LLAMA, stack, 131072, 1, "bfloat16") for stack in slices(1)[:2])
+    monkeypatch.setattr(inference_measure, "attention_rate", lambda shape, kind, precision: rates[kind])
+    monkeypatch.setattr(inference_measure, "product_flops", lambda device, precision: 1e12)
+    full, sink = (inference_measure.prefill_seconds(LLAMA, stack, 131072, 1, "bfloat16") for stack in slices(1)[:2])
     weights = 2 * (131072 * LLAMA.layer_weights + LLAMA.head_weights) / 5e11
     assert full - weights == pytest.approx(4 * 4096 * 131072 * 131073 / 2 / 2e12)
     assert sink - weights == pytest.approx(22.6, abs=0.01), "2.26 T operations, docs/kernels.md"
@@ -372,12 +355,10 @@ def test_seconds_are_forecast_of_each_kinds_operations(monkeypatch):
 
 # ---------------------------------------------------------------- commands, and what reporting makes of it
 def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(cases, "TINY", SMALLEST)
     monkeypatch.setitem(SHAPES, "tiny", SMALLEST)
-    monkeypatch.setattr(session, "MOST_LAYERS", 2)
     common = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "60"]
-    monkeypatch.setattr(gpu.inference_cases, "first_cases", lambda tiny, batch: [Case(SLICES, SMALLEST, 64)])
-    monkeypatch.setattr(gpu.inference_cases, "more_cases", lambda tiny, batch: [Case(WHOLE, SMALLEST, 64)])
+    monkeypatch.setattr(InferenceSpeed, "first_cases", lambda self: [Case(SLICES, SMALLEST, 64)])
+    monkeypatch.setattr(InferenceSpeed, "more_cases", lambda self: [Case(WHOLE, SMALLEST, 64)])
     assert gpu.main([*common, "--only", "inference"]) == 0
     path = tmp_path / "kernels-cpu" / "kernels" / "inference-speed.json"
     before = load_result(path)
@@ -412,15 +393,9 @@ def test_the_order_of_cases_is_that_of_what_is_missed_most():
     assert [(case.how, case.length) for case in on_cpu] == [
         *((SLICES, 131072), (CACHE, 131072), (SLICES, 32768), (SLICES, 4096)),
     ]
-    assert [case.how for case in cases.more_cases(tiny=False) if case.shape.name == "llama2-70b"] == [SLICES] * 6
-    assert {case.batch for case in (*cases.first_cases(False, 4), *cases.more_cases(False, 4))} == {4}
-
-
-def test_bad_options_are_refused(tmp_path):
-    options = ["--device", "cpu", "--output", str(tmp_path), "--shape", "qwen3-8b"]
-    found = CliRunner().invoke(app, ["profile", "inference", *options])
-    assert isinstance(found.exception, ConfigError)
-    assert str(found.exception).startswith("--shape is 'qwen3-8b': allowed are llama2-7b")
+    stage = InferenceSpeed("cuda", trial=False, batch=4)
+    assert [case.how for case in stage.more_cases() if case.shape.name == "llama2-70b"] == [SLICES] * 6
+    assert {case.batch for case in (*stage.first_cases(), *stage.more_cases())} == {4}
 
 
 def test_batches_are_cases_of_their_own(tmp_path, small_patterns):

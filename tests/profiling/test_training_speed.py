@@ -16,16 +16,25 @@ from longgen.modeling import longgen_config
 from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
 from longgen.planner.model import Model
-from longgen.profiling import device, gpu, rounds, stacks
-from longgen.profiling.attention.session import Budget
-from longgen.profiling.compose import REST, composed_seconds, parts_of
+from longgen.profiling import device, gpu, rounds, stacks, training_parts, training_slice, training_speed
+from longgen.profiling.composition import (
+    HEAD,
+    LAYER_KINDS,
+    PARTS,
+    REST,
+    TOKENS,
+    UPDATE,
+    Piece,
+    composed_seconds,
+    parts_of,
+    seconds_of_parts,
+)
 from longgen.profiling.models import become
+from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
-from longgen.profiling.training import parts, session, slice
-from longgen.profiling.training.parts import TrainingParts, needed_bytes
-from longgen.profiling.training.pieces import HEAD, LAYER_KINDS, PARTS, TOKENS, UPDATE, Piece, seconds_of_parts
-from longgen.profiling.training.records import composed_records, part_records
-from longgen.profiling.training.slice import TrainingSlice, layers_that_fit
+from longgen.profiling.training_parts import TrainingParts, needed_bytes
+from longgen.profiling.training_slice import TrainingSlice, layers_that_fit
+from longgen.profiling.training_speed import Case, TrainingSpeed, composed_records, part_records
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_claims, write_report
@@ -152,7 +161,7 @@ def test_a_loss_that_is_no_number_fails():
 
 
 # ---------------------------------------------------------------- parts, on a CPU
-# by the names of `longgen.profiling.training.parts.PARTS`: such that layers take what is known of them
+# by the names of `longgen.profiling.composition.PARTS`: such that layers take what is known of them
 PIECES = {
     "full": Piece(0.15, 8),
     "sink": Piece(0.0125, 8),
@@ -168,14 +177,14 @@ def test_layers_and_models_are_composed_of_parts():
     known = {REST: rest, "full": 1.5, "sink": 0.4, "stride-16": 0.55}
     assert seconds_of_parts(PIECES, LLAMA) == pytest.approx(known)
     slow = {name: [piece, Piece(2 * piece.seconds, piece.number)] for name, piece in PIECES.items()}
-    records, rounds = part_records(LLAMA, 131072, "bfloat16", slow)
+    records, rounds = part_records(Case(LLAMA, 131072), "bfloat16", slow)
     assert {(r["what"], r["pattern"], r["note"]) for r in records} >= {
         ("attention of a share of heads", "sink", "counted 8 times"),
         ("a tile through a layer without attention", "full", "counted 4 times"),
     }
     composed = {
         (r["what"], r["full_layers"], r["pattern"]): r
-        for r in composed_records(LLAMA, 131072, "bfloat16", rounds, None)
+        for r in composed_records(Case(LLAMA, 131072), "bfloat16", rounds, None)
     }
     assert composed["composed layer", 0, "sink"]["seconds"] == pytest.approx(1.5 * 0.4)
     model = composed["composed model", 12, "sink"]
@@ -186,8 +195,8 @@ def test_layers_and_models_are_composed_of_parts():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_every_part_is_timed_and_leaves_no_weight_out(dtype, monkeypatch):
-    monkeypatch.setattr(parts, "LAYER_TILE", 32)
-    monkeypatch.setattr(parts, "HEAD_TILE", 48)
+    monkeypatch.setattr(training_parts, "LAYER_TILE", 32)
+    monkeypatch.setattr(training_parts, "HEAD_TILE", 48)
     model = TrainingParts(TINY, 96, dtype)
     found = {part: model.time(part) for part in PARTS if part not in (TOKENS, HEAD)}
     assert all(piece.seconds > 0 for piece in found.values())
@@ -203,7 +212,7 @@ def test_every_part_is_timed_and_leaves_no_weight_out(dtype, monkeypatch):
 
 def on_cpu(monkeypatch) -> None:
     """As if the tiny model were a true shape."""
-    monkeypatch.setattr(session, "is_large_for", lambda device, shape: True)
+    monkeypatch.setattr(training_speed, "is_large_for", lambda device, shape: True)
     monkeypatch.setattr(TrainingSlice, "step", None)
 
 
@@ -239,8 +248,8 @@ def write_and_read(folder) -> str:
 
 def test_parts_that_do_not_fit_are_refused_before_anything_is_made(tmp_path, monkeypatch):
     on_cpu(monkeypatch)
-    monkeypatch.setattr(parts, "random_stack", None)
-    monkeypatch.setattr(session, "free_main_memory", lambda: 2**30)
+    monkeypatch.setattr(training_parts, "random_stack", None)
+    monkeypatch.setattr(training_speed, "free_main_memory", lambda: 2**30)
     (record,) = run(tmp_path, (SHAPES["llama2-7b"], 131072))
     assert record["status"] == "unsupported"
     assert re.fullmatch(
@@ -253,7 +262,7 @@ def test_parts_that_do_not_fit_are_refused_before_anything_is_made(tmp_path, mon
 # ---------------------------------------------------------------- memory and time
 def test_as_many_layers_as_fit(monkeypatch):
     def fitting(shape: str, length: int, gib: float) -> list[int]:
-        monkeypatch.setattr(slice, "available_memory", lambda processes: (int(gib * 2**30), "GPU memory"))
+        monkeypatch.setattr(training_slice, "available_memory", lambda processes: (int(gib * 2**30), "GPU memory"))
         return layers_that_fit(SHAPES[shape], length, "cuda", "bfloat16", 8)
 
     assert fitting("llama2-7b", 131072, 78.5)[0] == 8, "one H100 takes the slice at the paper's scale"
@@ -265,9 +274,9 @@ def test_as_many_layers_as_fit(monkeypatch):
 
 
 def run(folder, *cases, budget: float = 3600, **options) -> list[dict]:
-    file = session.open_training_file(folder, "tries", "cpu", trial=True)
-    session.profile_training(file, cases, "cpu", Budget(budget), **options)
-    return load_result(folder / "tries" / "kernels" / "training-speed.json").records
+    session = Session(TrainingSpeed("cpu", trial=True, **options), folder, "tries", Budget(budget))
+    session.run(Case(*case) for case in cases)
+    return load_result(session.path).records
 
 
 def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
@@ -287,11 +296,11 @@ def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
 
 def test_no_time_for_what_fits_leaves_it_to_the_next_session(tmp_path, monkeypatch):
     """By the FLOPs of as many layers as fit, at the rate of the device."""
-    monkeypatch.setattr(session, "least_flops", lambda device: 1e3)
+    monkeypatch.setattr(rounds, "least_flops", lambda device: 1e3)
     (record,) = run(tmp_path, (TINY, 64))
     assert (record["status"], record["seconds"]) == ("not measured", None)
     assert record["reason"].startswith("no time left: predicted to take ")
-    monkeypatch.setattr(session, "least_flops", lambda device: 1e15)
+    monkeypatch.setattr(rounds, "least_flops", lambda device: 1e15)
     assert {record["status"] for record in run(tmp_path, (TINY, 64), most_layers=2)} == {"measured"}
 
 
@@ -311,28 +320,9 @@ def test_what_would_outlast_its_minutes_on_a_cpu_is_not_begun(tmp_path, monkeypa
     assert "predicted to take" in records[0]["reason"]
 
 
-def test_sessions_go_on_and_a_failure_costs_one_case(tmp_path, monkeypatch):
-    assert [(r["status"], r["reason"], r["seconds"]) for r in run(tmp_path, (TINY, 64), (TINY, 96), budget=0)] == [
-        ("not measured", "no time left", None)
-    ] * 2
-
-    def failing(*arguments):
-        raise RuntimeError("something broke")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(TrainingSlice, "step", failing)
-        run(tmp_path, (TINY, 64))
-    before = run(tmp_path, (TINY, 96), most_layers=2)
-    assert {(r["length"], r["status"]) for r in before} == {(64, "failed"), (96, "measured")}
-    after = run(tmp_path, (TINY, 64), (TINY, 96), most_layers=2)
-    assert {record["status"] for record in after} == {"measured"}
-    assert [r for r in after if r["length"] == 96] == [r for r in before if r["length"] == 96]
-
-
 # ---------------------------------------------------------------- both commands, and what reporting makes of it
 def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
-    monkeypatch.setattr(gpu, "more_cases", lambda tiny: [(TINY, 1024)])
-    monkeypatch.setattr(session, "slices", lambda most: slices(2))
+    monkeypatch.setattr(training_speed, "slices", lambda most: slices(2))
     common = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "60"]
     assert gpu.main([*common, "--only", "training"]) == 0
     path = tmp_path / "kernels-cpu" / "kernels" / "training-speed.json"
@@ -376,8 +366,9 @@ def test_the_other_profile_still_needs_no_verb(tmp_path):
         (["--device", "cuda:x"], "--device is 'cuda:x': allowed are cpu"),
     ],
 )
-def test_bad_options_are_refused(options, message, tmp_path):
-    found = CliRunner().invoke(app, ["profile", "train", "--device", "cpu", "--output", str(tmp_path), *options])
+@pytest.mark.parametrize("verb", ["train", "inference"])
+def test_bad_options_are_refused(verb, options, message, tmp_path):
+    found = CliRunner().invoke(app, ["profile", verb, "--device", "cpu", "--output", str(tmp_path), *options])
     assert isinstance(found.exception, ConfigError)
     assert str(found.exception).startswith(message)
     assert not list(tmp_path.iterdir())
@@ -398,8 +389,10 @@ def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):
 
 
 def test_what_a_cpu_measured_leaves_a_row_for_a_gpu(tmp_path):
-    records, rounds = part_records(LLAMA, 131072, "bfloat16", {name: [piece] * 3 for name, piece in PIECES.items()})
-    records += composed_records(LLAMA, 131072, "bfloat16", rounds, None)
+    records, rounds = part_records(
+        Case(LLAMA, 131072), "bfloat16", {name: [piece] * 3 for name, piece in PIECES.items()}
+    )
+    records += composed_records(Case(LLAMA, 131072), "bfloat16", rounds, None)
     same = {"status": "measured", "reason": None}
     write_gpu_run(tmp_path / "cpu", [record | same for record in records], {"kind": "cpu", "name": "Pretend CPU"})
     opened = open_run("cpu", tmp_path)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longgen.profiling.inference.cases import SLICES, WHOLE
+from longgen.profiling.inference_records import SLICES, WHOLE
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.values import Values, read_values

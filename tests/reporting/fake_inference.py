@@ -1,11 +1,10 @@
 """Records of kind ``inference-speed`` as a GPU might have given them, of layers whose times are known."""
 
 from longgen.pattern import SparsePattern
-from longgen.profiling.compose import REST, composed_seconds
+from longgen.profiling.composition import REST, composed_seconds
 from longgen.profiling.device import Timed
-from longgen.profiling.inference.cases import SLICES, Case
-from longgen.profiling.inference.model import Filled
-from longgen.profiling.inference.records import records_of
+from longgen.profiling.inference_model import Filled
+from longgen.profiling.inference_records import SLICES, Case, records_of
 from longgen.profiling.stacks import SHAPES, Stack, slices, whole_models
 from longgen.results import Result, save_result
 

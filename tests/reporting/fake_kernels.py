@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.pattern import SparsePattern
-from longgen.profiling.attention.derived import derive
+from longgen.profiling.kernel_speed import derive
 from longgen.results import Result, save_result
 
 Record = dict[str, Any]

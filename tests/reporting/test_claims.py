@@ -17,7 +17,7 @@ from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import make_plan
 from longgen.planner.model import Model
-from longgen.profiling.inference.cases import SLICES
+from longgen.profiling.inference_records import SLICES
 from longgen.reporting.claim_measures import Measurement
 from longgen.reporting.claims import VERDICTS, ledger, verdict, verdict_elsewhere
 from longgen.reporting.claims_text import CAUTION, claims_markdown, format_range, format_value

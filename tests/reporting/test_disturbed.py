@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from longgen.busy import RULE, SIGN, WATCHED
 from longgen.cli import app
-from longgen.profiling.busy import RULE, SIGN, WATCHED
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.disturbed import disturbed_note, with_disturbed
 from longgen.reporting.figures import FIGURES

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from longgen.profiling.inference.cases import SLICES, WHOLE
+from longgen.profiling.inference_records import SLICES, WHOLE
 from longgen.reporting.claims import ledger
 from longgen.reporting.lines import draw_ideal
 from longgen.reporting.report import write_report

@@ -10,7 +10,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import BarContainer
 
-from longgen.profiling.inference.cases import SLICES, WHOLE
+from longgen.profiling.inference_records import SLICES, WHOLE
 from longgen.reporting.measures import STAGES as IN_ORDER
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import variant_styles

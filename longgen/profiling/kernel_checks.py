@@ -1,4 +1,4 @@
-"""Numerics on the device: every kernel against a reference in higher precision, on fresh random inputs.
+"""Stage ``kernel-checks``: every kernel against a reference in higher precision, on fresh random inputs.
 
 Small calls of every mode are compared with the dense float64 reference, large ones with the blocked path in float32.
 The error is the norm of the difference over the norm of the reference; memory that a kernel leaves unwritten is NaN,
@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing import get_context
 
 import torch
 
@@ -22,13 +26,17 @@ from longgen.attention.full import EVERYTHING
 from longgen.attention.reference import reference_attention
 from longgen.attention.triton_attention import triton_attention
 from longgen.attention.triton_decode import triton_decode
+from longgen.orphans import end_with_parent
 from longgen.pattern import SparsePattern
-from longgen.profiling.attention.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape
+from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, dtype_name
+from longgen.speed_records import FAILED
 
 # What rounding the softmax weights and the result to the dtype costs, with room (our choice).
 TOLERANCES = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-4}
 PAPER_LENGTH = 131072  # tokens
 TENSORS = ("output", "grad query", "grad key", "grad value")
+WORKERS = 8  # that compile at the same time
 
 
 @dataclass(frozen=True)
@@ -203,9 +211,82 @@ def _words(pattern: SparsePattern) -> str:
     return f"blocks of {pattern.block_size}, {pattern.sink_blocks} + {pattern.local_blocks}{stride}"
 
 
-def is_at_paper_scale(check: Check) -> bool:
-    """Whether it is of what the paper's claims are timed with: the heads of Llama-2 7B at 128K tokens."""
-    return (check.shape, check.length) == (LLAMA2_7B, PAPER_LENGTH)
+class KernelChecks(Stage[Check]):
+    """Comparisons, of each a record for every tensor.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        dtype: of what is timed in the same run.
+        tiny: small sizes, to try the code.
+    """
+
+    kind, title, unit = "kernel-checks", "checks", "check"
+
+    def __init__(self, device: str, dtype: torch.dtype, tiny: bool) -> None:
+        self.device, self.settings = device, {"dtype": dtype_name(dtype), "tiny": tiny}
+        self._checks = all_checks(device, tiny)
+        self._ahead: dict[Check, Future[dict[str, float]]] = {}
+
+    def first_cases(self) -> list[Check]:
+        """Of what the paper's claims are timed with: the heads of Llama-2 7B at 128K tokens."""
+        return [check for check in self._checks if (check.shape, check.length) == (LLAMA2_7B, PAPER_LENGTH)]
+
+    def more_cases(self) -> list[Check]:
+        return self._checks
+
+    def identities(self, case: Check) -> list[Record]:
+        return [
+            {
+                "what": case.what,
+                **case.shape.columns(),
+                "length": case.length,
+                "pattern": case.pattern,
+                "dtype": dtype_name(case.dtype),
+            }
+        ]
+
+    def blank(self, case: Check) -> Record:
+        (identity,) = self.identities(case)
+        found = dict.fromkeys(("status", "reason", "error", "passed"))
+        return identity | {"tensor": None, "tolerance": TOLERANCES[case.dtype], **found}
+
+    @contextlib.contextmanager
+    def begun(self, cases: Sequence[Check]) -> Iterator[None]:
+        """On a GPU most of the time of small ones is that of the compiler: several processes share it."""
+        small = [check for check in cases if check.small] if self.device != "cpu" else []
+        if not small:
+            yield
+            return
+        pool = ProcessPoolExecutor(WORKERS, get_context("spawn"), end_with_parent)
+        try:
+            self._ahead = {
+                check: pool.submit(_errors, number, self.device)
+                for number, check in enumerate(self._checks)
+                if check in small
+            }
+            yield
+        finally:
+            pool.shutdown(cancel_futures=True)  # what there was no time for must not take any
+            self._ahead = {}
+
+    def measure(self, case: Check, budget: Budget) -> list[Record]:
+        errors = self._ahead[case].result() if case in self._ahead else case.errors()
+        return [self.blank(case) | {"tensor": tensor} | _judged(errors[tensor], case.dtype) for tensor in errors]
+
+    def table(self, records: Sequence[Record]) -> str:
+        return checks_table(records)
+
+
+def _judged(error: float, dtype: torch.dtype) -> Record:
+    if not math.isfinite(error):  # JSON knows no NaN
+        return {"error": None, "passed": False, "status": FAILED, "reason": "the result is not a number"}
+    return {"error": error, "passed": error <= TOLERANCES[dtype]}
+
+
+def _errors(number: int, device: str) -> dict[str, float]:
+    """In a process of its own, which knows checks by their number in the list."""
+    torch.manual_seed(number)
+    return all_checks(device, tiny=False)[number].errors()
 
 
 def all_checks(device: str, tiny: bool) -> list[Check]:
@@ -214,3 +295,25 @@ def all_checks(device: str, tiny: bool) -> list[Check]:
         return [*small_checks(device, 50), *large_checks(device, [100], [TINY], torch.float32)]
     large = large_checks(device, [4096, 32768, PAPER_LENGTH], [LLAMA2_7B, LLAMA2_70B], torch.bfloat16)
     return [*small_checks(device), *large, far_check(device, torch.bfloat16)]
+
+
+def checks_table(records: Sequence[Record]) -> str:
+    """Every check that did not pass, and the largest error of every dtype among those that did."""
+    lines, reasons = [], Counter[str]()
+    for record in records:
+        if record["passed"] is None:
+            reasons[f"{record['status']}: {record['reason']}"] += 1
+        elif not record["passed"]:
+            where = f"{record['dtype']}, {_heads(record)}, {record['length']:,} tokens, {record['pattern']}"
+            error = record["reason"] or f"error {record['error']:.1e}, allowed {record['tolerance']:.0e}"
+            lines.append(f"WRONG: {record['what']}, {record['tensor']}: {error} ({where})")
+    lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
+    for dtype in dict.fromkeys(record["dtype"] for record in records):
+        errors = [record["error"] for record in records if record["dtype"] == dtype and record["passed"]]
+        if errors:
+            lines.append(f"{dtype}: {len(errors)} comparisons passed, largest relative error {max(errors):.1e}")
+    return "\n".join(lines)
+
+
+def _heads(record: Record) -> str:
+    return f"{record['num_heads']}/{record['num_kv_heads']} heads of {record['head_dim']}"

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from statistics import median
+from typing import TypeVar
 
 import torch
 
 from longgen.attention import FULL_KERNELS, decode_attention, full_attention
 from longgen.attention.decode import DECODE_BACKENDS, choose_decode_backend
 from longgen.attention.full import choose_full_kernel
-from longgen.profiling.attention.timing import repeat
-from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
 from longgen.profiling.device import free_memory
 from longgen.profiling.stacks import is_trial
+from longgen.profiling.timing import repeat, time_workload
+from longgen.profiling.workloads import FULL, HeadShape, Workload
 from longgen.shapes import ModelShape
 
 # Tokens of all sequences together: matrix products gain no more by more of them (our choice).
 CHUNK, TINY_CHUNK = 8192, 128
 FEWEST_TOKENS = 64  # of a sequence, and what its tokens are a multiple of
+_FULL_KERNELS = tuple(name for name in FULL_KERNELS if name != "sdpa")  # that is the fallback where no other serves
+
+Candidate = TypeVar("Candidate", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -57,32 +64,23 @@ def ways_to_prefill(
     """
     if device == "cpu":
         return [Way(choose_full_kernel(*heads_of(shape, device, dtype)), chunk) for chunk in chunks]
-    seconds: dict[Way, float] = {}
-    for chunk in chunks:
-        for kernel in FULL_KERNELS:
-            if kernel != "sdpa":  # the fallback where no other serves
-                way = Way(kernel, chunk)
-                with suppress(
-                    ValueError, RuntimeError
-                ):  # not installed, does not serve this input, or no memory for it
-                    seconds[way] = _seconds(way, _workload("forward", shape, length, batch), device, dtype)
-                free_memory(device)
+    workload = Workload("forward", HeadShape.of(shape), length, FULL, batch)
+
+    def measure(way: Way) -> float:
+        query, key, value = workload.inputs(device, dtype, seed=0)
+
+        @torch.no_grad()
+        def run() -> None:
+            for start in range(0, length, way.chunk):
+                end = min(start + way.chunk, length)
+                full_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], kernel=way.kernel)
+
+        return min(repeat(run, device, 0.0))
+
+    seconds = _seconds([Way(kernel, chunk) for chunk in chunks for kernel in _FULL_KERNELS], measure, device)
     fastest = {way.chunk: way for way in sorted(seconds, key=seconds.__getitem__, reverse=True)}
     found = sorted(fastest.values(), key=seconds.__getitem__)
     return found + [Way("sdpa", chunk) for chunk in chunks if chunk not in fastest]
-
-
-def _seconds(way: Way, workload: Workload, device: str, dtype: torch.dtype) -> float:
-    query, key, value = workload.inputs(device, dtype, seed=0)
-    length = workload.length
-
-    @torch.no_grad()
-    def run() -> None:
-        for start in range(0, length, way.chunk):
-            end = min(start + way.chunk, length)
-            full_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], kernel=way.kernel)
-
-    return min(repeat(run, device, 0.0))
 
 
 def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype, batch: int = 1) -> str:
@@ -90,18 +88,44 @@ def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: to
     if device == "cpu":
         with torch.no_grad():
             return choose_decode_backend(*heads_of(shape, device, dtype))
-    seconds: dict[str, float] = {}
-    query, key, value = _workload("decode", shape, length, batch).inputs(device, dtype, seed=0)
+    query, key, value = Workload("decode", HeadShape.of(shape), length, FULL, batch).inputs(device, dtype, seed=0)
     lengths = torch.full((batch,), length + 1, device=device)
-    for name in DECODE_BACKENDS[1:]:  # "auto" is one of the others
 
+    def measure(name: str) -> float:
         @torch.no_grad()
-        def run(name: str = name) -> None:
+        def run() -> None:
             decode_attention(query, key, value, lengths=lengths, backend=name)
 
-        with suppress(ValueError, RuntimeError):
-            seconds[name] = min(repeat(run, device, 0.0))
+        return min(repeat(run, device, 0.0))
+
+    seconds = _seconds(DECODE_BACKENDS[1:], measure, device)  # "auto" is one of the others
     return min(seconds, key=seconds.__getitem__, default="sdpa")
+
+
+def fastest_training_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> str:
+    """The name in `FULL_KERNELS` of what computes full attention fastest here, forward and backward.
+
+    On a CPU there is nothing to choose from.
+    """
+    workload = Workload("forward+backward", HeadShape.of(shape), length, FULL)
+
+    def measure(name: str) -> float:
+        return median(time_workload(partial(full_attention, kernel=name), workload, device, dtype, seconds=0.0))
+
+    seconds = _seconds(_FULL_KERNELS if device != "cpu" else (), measure, device)
+    return min(seconds, key=seconds.__getitem__, default="sdpa")
+
+
+def _seconds(
+    candidates: Iterable[Candidate], measure: Callable[[Candidate], float], device: str
+) -> dict[Candidate, float]:
+    """Of those that serve: others are not installed, do not serve this input, or have no memory for it."""
+    found = {}
+    for candidate in candidates:
+        with suppress(ValueError, RuntimeError):
+            found[candidate] = measure(candidate)
+        free_memory(device)
+    return found
 
 
 def heads_of(shape: ModelShape, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -111,8 +135,3 @@ def heads_of(shape: ModelShape, device: str, dtype: torch.dtype) -> tuple[torch.
         for heads in (shape.num_heads, shape.num_kv_heads)
     )
     return query, key
-
-
-def _workload(stage: str, shape: ModelShape, length: int, batch: int) -> Workload:
-    heads = HeadShape(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
-    return Workload(stage, heads, length, FULL, batch)

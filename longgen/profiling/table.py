@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from longgen import tables
-from longgen.profiling.busy import RULE, SIGN, is_disturbed, warning
+from longgen.busy import RULE, SIGN, is_disturbed, warning
+from longgen.speed_records import MEASURED
 
 ABSENT = "-"
 
@@ -26,6 +27,30 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], keys: int, w
     return table.lines(tables.terminal_width())
 
 
+def speed_table(
+    headings: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    cells: Callable[[Mapping[str, Any]], Sequence[str]],
+    subject: Callable[[Mapping[str, Any]], str],
+    keys: int,
+    words: int,
+) -> str:
+    """A row per record that was measured or composed, a line per other, and the rule of what is disturbed.
+
+    Args:
+        headings: of the columns.
+        records: with status, reason and the columns of `longgen.busy`.
+        cells: of a record that was measured.
+        subject: what a record that was not is about.
+        keys: how many columns, the first, tell what a row is.
+        words: how many, the first, hold words rather than numbers.
+    """
+    rows = [cells(record) for record in records if record["status"] == MEASURED]
+    rest = [record for record in records if record["status"] != MEASURED]
+    lines = [f"{record['status']}: {subject(record)}: {record['reason']}" for record in rest]
+    return "\n".join([*aligned(headings, rows, keys, words), *lines, *_disturbance_lines(records)])
+
+
 def timed_cells(record: Mapping[str, Any], style: str) -> tuple[str, str]:
     """Milliseconds in ``style`` and the speed-up of a record of slices, each with `SIGN` where it is disturbed."""
     cells = []
@@ -38,7 +63,7 @@ def timed_cells(record: Mapping[str, Any], style: str) -> tuple[str, str]:
     return cells[0], cells[1]
 
 
-def disturbance_lines(records: Sequence[dict[str, Any]]) -> list[str]:
+def _disturbance_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
     """A warning and the rule as wide as the terminal allows, if any of ``records`` is disturbed."""
     problem = warning(records)
     if problem is None:

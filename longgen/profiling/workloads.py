@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -9,16 +10,14 @@ import torch
 from longgen.attention.call import AttentionCall
 from longgen.hybrid import Sight
 from longgen.pattern import SparsePattern
-from longgen.shapes import MODEL_SHAPES
+from longgen.shapes import MODEL_SHAPES, ModelShape
 
 # Those of the design: blocks of 64, a sink block, a window of 16 blocks (our choice; the paper states no sizes).
-PATTERNS: dict[str, SparsePattern] = {
-    "sink": SparsePattern(64, 1, 16),
-    "stride-16": SparsePattern(64, 1, 16, 16),
-}
+PATTERNS: dict[str, SparsePattern] = {"sink": SparsePattern(64, 1, 16), "stride-16": SparsePattern(64, 1, 16, 16)}
 FULL = "full"  # attention without a pattern
 PATTERN_NAMES = (FULL, *PATTERNS)
 STAGES = ("forward", "forward+backward", "decode")
+Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # of query, key and value
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,11 @@ class HeadShape:
     num_kv_heads: int
     head_dim: int
 
+    @classmethod
+    def of(cls, shape: ModelShape) -> HeadShape:
+        """Those of a model of ``shape``."""
+        return cls(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
+
     def columns(self) -> dict[str, str | int]:
         """The heads as columns of a record."""
         sizes = {"num_heads": self.num_heads, "num_kv_heads": self.num_kv_heads, "head_dim": self.head_dim}
@@ -47,12 +51,7 @@ class HeadShape:
         return AttentionCall(pattern, self.head_dim**-0.5, query_offset, (0,) * self.num_kv_heads)
 
 
-def _heads_of(model: str) -> HeadShape:
-    shape = MODEL_SHAPES[model]
-    return HeadShape(model, shape.num_heads, shape.num_kv_heads, shape.head_dim)
-
-
-LLAMA2_7B, LLAMA2_70B = _heads_of("llama2-7b"), _heads_of("llama2-70b")
+LLAMA2_7B, LLAMA2_70B = HeadShape.of(MODEL_SHAPES["llama2-7b"]), HeadShape.of(MODEL_SHAPES["llama2-70b"])
 TINY = HeadShape("tiny", 4, 2, 32)
 
 

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import torch
 
-from longgen.attention import FULL_KERNELS, full_attention
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.config.parts import Device
 from longgen.data.batch import Batch
 from longgen.planner.gpus import GIB
 from longgen.planner.training import plan_training
-from longgen.profiling.attention.timing import time_workload
-from longgen.profiling.attention.workloads import FULL, HeadShape, Workload
 from longgen.profiling.device import Precision, Timed, timed
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack
+from longgen.profiling.workloads import FULL
 from longgen.shapes import ModelShape
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
@@ -33,28 +30,6 @@ def how_to_train(length: int, precision: Precision, device: str) -> tuple[Traini
     phase = PhaseSettings(length, batch_size=1, steps=1, learning_rate=LEARNING_RATE, mixture={"random tokens": 1.0})
     kind: Device = "cpu" if device == "cpu" else "cuda"
     return TrainingSettings([phase], dtype=precision), SetupSettings(recompute=True, device=kind)
-
-
-def fastest_full_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype) -> str:
-    """The name in `FULL_KERNELS` of what computes full attention fastest here, forward and backward.
-
-    Args:
-        shape: its heads.
-        length: tokens.
-        device: where. On a CPU there is nothing to choose from.
-        dtype: of queries, keys and values.
-    """
-    heads = HeadShape(shape.name, shape.num_heads, shape.num_kv_heads, shape.head_dim)
-    workload, times = Workload("forward+backward", heads, length, FULL), {}
-    for name in FULL_KERNELS if device != "cpu" else ():
-        if name == "sdpa":  # the fallback where no other serves
-            continue
-        try:
-            timing = time_workload(partial(full_attention, kernel=name), workload, device, dtype, seconds=0.0)
-            times[name] = timing.seconds
-        except (ValueError, RuntimeError):  # not installed, does not serve this input, or no memory for it
-            continue
-    return min(times, key=times.__getitem__, default="sdpa")
 
 
 def layers_that_fit(shape: ModelShape, length: int, device: str, precision: Precision, most_layers: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Tile sizes: time every candidate of every kernel, so that numbers decide the table in `longgen.attention.tiles`.
+"""Stage ``kernel-tuning``: every candidate tile of every kernel, so that numbers decide `longgen.attention.tiles`.
 
 A candidate that does not fit shared memory shows as failed. Those that would spill many registers on an H100 are left
 out: what compiles how can be read without a GPU (`tests.aot`).
@@ -7,9 +7,8 @@ out: what compiles how can be read without a GPU (`tests.aot`).
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
 
 import torch
 
@@ -17,19 +16,10 @@ from longgen.attention.tiles import Tile, Tiles
 from longgen.attention.triton_attention import backward, forward
 from longgen.attention.triton_decode import triton_decode
 from longgen.attention.triton_launch import tiles_of, why_unsupported
-from longgen.profiling.attention.session import Budget, ResultFile, attempt, is_done
-from longgen.profiling.attention.timing import TIMES, repeat, summary
-from longgen.profiling.attention.workloads import (
-    FULL,
-    LLAMA2_7B,
-    LLAMA2_70B,
-    PATTERNS,
-    TINY,
-    HeadShape,
-    Workload,
-    dtype_name,
-)
-from longgen.progress import progress_bar
+from longgen.profiling.rounds import TIMES, median_columns
+from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.timing import repeat
+from longgen.profiling.workloads import FULL, LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, Workload, dtype_name
 
 # kernel -> queries, keys, warps, stages to combine
 CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -41,28 +31,58 @@ CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 BY_KEYS = {"keys": "far_keys", "far_keys": "keys"}
 
-
-def tune(file: ResultFile, device: str, dtype: torch.dtype, tiny: bool, budget: Budget) -> None:
-    """Time all candidates, one kernel's tile changed at a time; records of kind ``kernel-tuning``."""
-    shapes, length = ([TINY], 64) if tiny else ([LLAMA2_7B, LLAMA2_70B], 32768)
-    found = list(_cases(shapes, tiny))
-    with progress_bar(len(found), "tuning", "candidate") as bar:
-        for shape, pattern, kernel, tile in found:
-            base = {"kernel": kernel, **shape.columns(), "length": length, "pattern": pattern, **asdict(tile)}
-            base |= {"dtype": dtype_name(dtype), "shipped": getattr(_own_tiles(shape, device, dtype), kernel) == tile}
-            if not is_done(file.find(base)):
-
-                def measure(
-                    shape: HeadShape = shape, pattern: str = pattern, kernel: str = kernel, tile: Tile = tile
-                ) -> dict[str, Any]:
-                    run = _run(kernel, tile, shape, length, pattern, device, dtype)
-                    return asdict(summary(repeat(run, device, 0.01 if tiny else 0.1)))
-
-                file.put(base | attempt(measure, TIMES, budget, 10.0))
-            bar.update()
+Case = tuple[HeadShape, str, str, Tile]  # with the names of pattern and kernel
 
 
-def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[tuple[HeadShape, str, str, Tile]]:
+class KernelTuning(Stage[Case]):
+    """All candidates, one kernel's tile changed at a time.
+
+    Args:
+        device: ``cpu`` or ``cuda``.
+        dtype: of the inputs.
+        tiny: small sizes, to try the code.
+    """
+
+    kind, title, unit = "kernel-tuning", "tuning", "candidate"
+
+    def __init__(self, device: str, dtype: torch.dtype, tiny: bool) -> None:
+        self.device, self._dtype, self._tiny = device, dtype, tiny
+        self.settings = {"dtype": dtype_name(dtype), "tiny": tiny}
+        self._shapes, self._length = ([TINY], 64) if tiny else ([LLAMA2_7B, LLAMA2_70B], 32768)
+
+    def more_cases(self) -> list[Case]:
+        return list(_cases(self._shapes, self._tiny))
+
+    def identities(self, case: Case) -> list[Record]:
+        shape, pattern, kernel, tile = case
+        same = {"kernel": kernel, "shape": shape.name, "length": self._length, "pattern": pattern}
+        return [same | asdict(tile)]
+
+    def blank(self, case: Case) -> Record:
+        shape, pattern, kernel, tile = case
+        shipped = getattr(_own_tiles(shape, self.device, self._dtype), kernel) == tile
+        return {
+            "kernel": kernel,
+            **shape.columns(),
+            "length": self._length,
+            "pattern": pattern,
+            **asdict(tile),
+            "dtype": dtype_name(self._dtype),
+            "shipped": shipped,
+            **dict.fromkeys(("status", "reason", *TIMES)),
+        }
+
+    def measure(self, case: Case, budget: Budget) -> list[Record]:
+        shape, pattern, kernel, tile = case
+        run = _run(kernel, tile, shape, self._length, pattern, self.device, self._dtype)
+        return [self.blank(case) | median_columns(repeat(run, self.device, 0.01 if self._tiny else 0.1))]
+
+    def table(self, records: Sequence[Record]) -> str:
+        """Nothing: who chooses tiles reads the file."""
+        return ""
+
+
+def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[Case]:
     for shape, kernel in itertools.product(shapes, CANDIDATES):
         patterns = (FULL,) if kernel == "decode" else tuple(PATTERNS)
         sizes = itertools.product(*CANDIDATES[kernel])

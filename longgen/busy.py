@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -92,7 +92,7 @@ def is_disturbed(others: float | None, steal: float | None, rounds: float | None
     return bool(disturbances(others, steal, rounds)) if known else None
 
 
-def warning(records: Sequence[dict[str, Any]]) -> str | None:
+def warning(records: Sequence[Mapping[str, Any]]) -> str | None:
     """What to tell who measured ``records``: how many are disturbed, and by what at most; None if none is."""
     found = [
         (record, rounds)

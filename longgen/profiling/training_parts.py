@@ -17,11 +17,11 @@ from torch.utils.checkpoint import checkpoint
 from longgen.attention import full_attention, sparse_attention
 from longgen.config import TrainingSettings
 from longgen.modeling.attention import register_implementation
-from longgen.profiling.attention.workloads import FULL, PATTERNS
+from longgen.profiling.composition import HEAD, LAYER_KINDS, TOKENS, UPDATE, Piece
 from longgen.profiling.device import timed
 from longgen.profiling.models import random_stack
-from longgen.profiling.training.pieces import HEAD, LAYER_KINDS, TOKENS, UPDATE, Piece
-from longgen.profiling.training.slice import how_to_train
+from longgen.profiling.training_slice import how_to_train
+from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.shapes import ModelShape
 from longgen.training.loss import CHUNK_TOKENS, weighted_loss
 from longgen.training.optimizer import make_optimizers
@@ -51,7 +51,7 @@ def _shares(shape: ModelShape) -> int:
 class TrainingParts:
     """A layer of a model's true shape with its embeddings and LM head, and the parts of a step on a row.
 
-    Activations are recomputed as in `longgen.profiling.training.slice`: the forward pass of a layer counts twice.
+    Activations are recomputed as in `longgen.profiling.training_slice`: the forward pass of a layer counts twice.
 
     Args:
         shape: of the whole model.

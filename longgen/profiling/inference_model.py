@@ -12,7 +12,7 @@ from longgen.cache_layout import chunked
 from longgen.modeling import LongGenCache, longgen_config
 from longgen.modeling.base import shape_config
 from longgen.profiling.device import Timed, captured, timed
-from longgen.profiling.inference.ways import Way
+from longgen.profiling.fastest import Way
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape

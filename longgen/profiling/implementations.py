@@ -9,9 +9,7 @@ import torch
 
 from longgen.attention import FULL_KERNELS, decode_attention, full_attention, sparse_attention
 from longgen.attention.flex import flex_attend, why_flex_cannot
-from longgen.profiling.attention.workloads import FULL, PATTERN_NAMES, PATTERNS, Workload
-
-Attention = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+from longgen.profiling.workloads import FULL, PATTERN_NAMES, PATTERNS, Attention, Workload
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import gc
-import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
 
 import torch
 
-from longgen.profiling.attention.implementations import Attention
-from longgen.profiling.attention.workloads import Workload
 from longgen.profiling.device import captured
-from longgen.statistics import bootstrap_interval
+from longgen.profiling.workloads import Attention, Workload
 
 # Inputs of decoding are rotated until they are larger than any L2 cache (60 MB on an H200).
 ROTATED_BYTES = 512 * 2**20
@@ -21,21 +17,10 @@ MOST_ROTATED = 64
 FLUSHED_BYTES = 256 * 2**20
 
 
-@dataclass(frozen=True)
-class Timing:
-    """Times of one call in seconds: median and its 95 % bootstrap interval, and how many were taken."""
-
-    n: int
-    seconds: float
-    seconds_low: float
-    seconds_high: float
-
-
-TIMES = tuple(field.name for field in fields(Timing))
-
-
-def time_workload(attention: Attention, workload: Workload, device: str, dtype: torch.dtype, seconds: float) -> Timing:
-    """Time ``attention`` on a workload.
+def time_workload(
+    attention: Attention, workload: Workload, device: str, dtype: torch.dtype, seconds: float
+) -> list[float]:
+    """Seconds of every call of ``attention`` on a workload.
 
     Args:
         attention: of query, key and value.
@@ -66,10 +51,12 @@ def time_workload(attention: Attention, workload: Workload, device: str, dtype: 
         def run() -> None:
             torch.autograd.grad(attention(*inputs), inputs, direction)
 
-    return summary(repeat(run, device, seconds))
+    return repeat(run, device, seconds)
 
 
-def _time_decode(attention: Attention, workload: Workload, device: str, dtype: torch.dtype, seconds: float) -> Timing:
+def _time_decode(
+    attention: Attention, workload: Workload, device: str, dtype: torch.dtype, seconds: float
+) -> list[float]:
     copies = max(1, min(MOST_ROTATED, -(-ROTATED_BYTES // workload.bytes(dtype.itemsize))))
     sets = [workload.inputs(device, dtype, seed) for seed in range(1 if device == "cpu" else copies)]
 
@@ -78,10 +65,10 @@ def _time_decode(attention: Attention, workload: Workload, device: str, dtype: t
         for inputs in sets:
             attention(*inputs)
 
-    if device == "cpu":
-        return summary(repeat(run, device, seconds), len(sets))
-    run()
-    return summary(repeat(captured(run), device, seconds), len(sets))  # as a serving engine would
+    if device != "cpu":
+        run()
+        run = captured(run)  # as a serving engine would
+    return [each / len(sets) for each in repeat(run, device, seconds)]
 
 
 def repeat(run: Callable[[], object], device: str, seconds: float) -> list[float]:
@@ -110,10 +97,3 @@ def _times(run: Callable[[], object], device: str, count: int) -> list[float]:
         end.record()
     torch.cuda.synchronize()
     return [start.elapsed_time(end) / 1e3 for start, end in zip(starts, ends, strict=True)]
-
-
-def summary(seconds: list[float], calls: int = 1) -> Timing:
-    """Of runs that made ``calls`` calls each, the time of one call."""
-    each = [value / calls for value in seconds]
-    low, high = bootstrap_interval(each, "median")
-    return Timing(len(each), statistics.median(each), low, high)

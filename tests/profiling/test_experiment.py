@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from longgen.config import load_experiment
-from longgen.profiling.profile import profile_experiment, rounds, speed_records
+from longgen.profiling.experiment import profile_experiment
+from longgen.profiling.rounds import rounds_by_stage, speed_records
 from tests.experiments import experiment_file
 
 
@@ -46,12 +47,12 @@ def test_speedups_are_medians_of_ratios_within_rounds():
 def test_rounds_drop_the_warm_up_and_alternate_the_order():
     calls = []
 
-    def measure(name: str, length: int) -> dict[str, float]:
+    def measure(name: str) -> dict[str, float]:
         calls.append(name)
         return {"prefill": float(len(calls))}
 
     done = []
-    times = rounds(["a", "b"], 64, 2, measure, lambda: done.append(1))
+    times = rounds_by_stage(["a", "b"], 2, measure, lambda: done.append(1))
     assert calls == ["b", "a", "a", "b", "b", "a"]
     assert times == {"prefill": {"a": [3.0, 6.0], "b": [4.0, 5.0]}}
     assert len(done) == 6

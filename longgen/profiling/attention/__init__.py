@@ -1,1 +1,0 @@
-"""Our attention kernels against others, on one device: numerics first, then time."""
