@@ -4,10 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from longgen.cluster import benchmarks, data, evaluation, probing, training
+from longgen.cluster import benchmarks, data, evaluation, training
 from longgen.cluster.asked import Asked
+from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
-from longgen.config import Experiment, SetupSettings
+from longgen.config import Experiment, SetupSettings, needed
+from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
+from longgen.probing.layouts import Units
+from longgen.probing.search import default_placements, most_forward_passes
+
+
+def _probe(asked: Asked) -> JobRequest:
+    """Which layers, or with wildcard ``heads`` which KV heads, of the base model need full attention."""
+    settings = needed(asked.experiment.probe, "probe")
+    by_heads = PROBED + asked.wildcards["heads"] == PROBED_HEADS
+    units = Units(asked.shape.num_layers, asked.shape.num_kv_heads, by_heads)
+    full_layers = count_full_layers(units.num_layers, settings.full_layers)
+    passes = most_forward_passes(units, default_placements(by_heads), full_layers, settings.candidates)
+    prompts = {settings.length: settings.prompts * passes}
+    seconds = answers_seconds(asked, prompts, settings.device, settings.dtype, answer_tokens=0)
+    return generation_request(asked, seconds, settings.length, settings.device, settings.dtype)
+
 
 # rule -> what its job asks for, in the order of a run; all rules but the workflow's local ones, which take seconds
 REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
@@ -15,7 +32,7 @@ REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
     "pack": data.pack,
     "rows": data.rows,
     "base": training.base,
-    "probe": probing.probe,
+    "probe": _probe,
     "convert": data.convert,
     "untrained": data.convert,
     "extend": training.extend,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from transformers import PretrainedConfig
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
@@ -12,18 +14,36 @@ from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup, Hybrid
 from longgen.layout import Layout
 from longgen.modeling.attention import check_implementation
-from longgen.modeling.guard import GuardedConfig
 from longgen.modeling.qualification import check_qualifies, sliding_window
 from longgen.modeling.ranges import check_rope_type
 from longgen.modeling.rope import RopeBase, extended_rope
 from longgen.pattern import SparsePattern
 from longgen.shapes import FAMILIES, HYBRID_PREFIX
 
+# A hybrid's config.json is one that plain model classes refuse, since they would run full attention with it.
+# transformers only warns where `LlamaForCausalLM.from_pretrained` meets a config of another model type, and goes on. So
+# the file has an entry ``rope_scaling``, as transformers wrote it until version 4 and still ranks above
+# ``rope_parameters``, with a ``rope_type`` that nobody knows. A plain class stops there, its error shows what to do.
+# Our config classes put the entry in when they write a file, and leave it out when they read one.
+GUARD = {"rope_type": "longgen (import longgen to load this model)"}
 
-class HybridConfig(GuardedConfig):
+
+class HybridConfig:
     """Mixin for config classes of hybrids; comes before the base model's config class."""
 
+    # Code in a checkpoint: there is none. TRL, given a path, asks where a class is not one of transformers'.
+    auto_map: ClassVar[Mapping[str, str]] = MappingProxyType({})
     _attn_implementation_internal: str | None
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What config.json holds."""
+        return super().to_diff_dict() | {"rope_scaling": dict(GUARD)}  # type: ignore[misc]
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        """Every way to make a config ends here: from a file, from JSON, from keywords."""
+        if kwargs.get("rope_scaling") == GUARD:
+            del kwargs["rope_scaling"]
+        super().__post_init__(**kwargs)  # type: ignore[misc]
 
     @property
     def _attn_implementation(self) -> str:

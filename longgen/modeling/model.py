@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from types import ModuleType
 from typing import Any
 
 import wrapt
@@ -22,8 +24,7 @@ from longgen.modeling.causal_lm import LongGenCausalLM
 from longgen.modeling.configuration import hybrid_config_class
 from longgen.modeling.decoder import LongGenDecoder
 from longgen.modeling.mixin import LongGenMixin
-from longgen.modeling.peft_defaults import add_peft_defaults
-from longgen.shapes import FAMILIES
+from longgen.shapes import FAMILIES, HYBRID_PREFIX
 
 BASE_FAMILIES = FAMILIES
 
@@ -82,5 +83,18 @@ def register_models() -> None:
         for auto, model_class in models.items():
             auto.register(config_class, model_class)
             auto._model_mapping._model_mapping[config_class.model_type] = model_class.__name__
-    add_defaults = functools.partial(add_peft_defaults, families=BASE_FAMILIES)
-    wrapt.register_post_import_hook(add_defaults, "peft.utils.constants")
+    wrapt.register_post_import_hook(_add_peft_defaults, "peft.utils.constants")
+
+
+def _add_peft_defaults(constants: ModuleType) -> None:
+    """Give every hybrid the entries of its family in PEFT's tables, which are keyed by ``model_type``.
+
+    So PEFT adapts in a hybrid, when not told, what it adapts in the family; where it knows no default for one, its
+    hybrid has none either.
+
+    Args:
+        constants: the module ``peft.utils.constants``.
+    """
+    for name, table in vars(constants).items():
+        if re.fullmatch(r"TRANSFORMERS_MODELS_TO_\w+_MODULES_MAPPING", name):
+            table |= {f"{HYBRID_PREFIX}{family}": table[family] for family in BASE_FAMILIES if family in table}

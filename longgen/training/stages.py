@@ -10,20 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import split_torch_state_dict_into_shards
+from safetensors.torch import save_file
 
 from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
 from longgen.data.synthetic.rows import load_rows
-from longgen.files import atomic_directory, fingerprint_files
+from longgen.files import atomic_directory, fingerprint_files, write_json
 from longgen.hybrid import Hybrid
 from longgen.modeling.base import base_model
 from longgen.modeling.convert import companions
+from longgen.names import FILE_BYTES
 from longgen.planner import experiment_shape
 from longgen.provenance import fingerprint, provenance
 from longgen.results import Result, save_result
 from longgen.shapes import ModelShape
 from longgen.strict import require
-from longgen.training.adapters import add_adapters, reset_adapters
-from longgen.training.export import export_model
+from longgen.training.adapters import add_adapters, base_name, merged_weight, reset_adapters
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.loop import Run, train
 from longgen.training.parallel.processes import Processes, join_processes
@@ -192,3 +194,34 @@ class _Job:
         name = self.experiment.name
         save_result(files.result, Result("training", name, progress.records, origin, self.variant, described))
         shutil.rmtree(files.checkpoint, ignore_errors=True)
+
+
+def export_model(model: Any, folder: Path, dtype: torch.dtype, processes: Processes) -> None:
+    """Write config.json and safetensors of ``model``; called by all processes, written by the first.
+
+    Args:
+        model: sharded or not; adapters are merged into the weights.
+        folder: that exists and is empty.
+        dtype: of the weights written.
+        processes: who holds the model.
+    """
+    names = [name for parameter, _ in model.named_parameters() if (name := base_name(parameter)) is not None]
+    shapes = {base_name(name): parameter.shape for name, parameter in model.named_parameters()}
+    planned = {name: torch.empty(shapes[name], dtype=dtype, device="meta") for name in names}
+    split = split_torch_state_dict_into_shards(planned, max_shard_size=FILE_BYTES)
+    for file, held in split.filename_to_tensors.items():
+        tensors = {}
+        for name in held:
+            weight = merged_weight(model, name)  # collective
+            if processes.rank == 0:
+                tensors[name] = weight.detach().to("cpu", dtype).contiguous()
+        if processes.rank == 0:
+            save_file(tensors, folder / file, metadata={"format": "pt"})
+    if processes.rank > 0:
+        return
+    if split.is_sharded:
+        index = {"metadata": split.metadata, "weight_map": dict(sorted(split.tensor_to_filename.items()))}
+        write_json(folder / "model.safetensors.index.json", index)
+    model.config.dtype = dtype
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from longgen.config import Experiment
 from longgen.errors import ConfigError
 from longgen.files import fingerprint_files
 from longgen.program import run_program
@@ -87,6 +88,24 @@ def workflow_jobs(
         message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
         raise ConfigError(f"{config}: Snakemake cannot plan this run: {message}")
     return [Job(**job) for job in json.loads(done.stdout.splitlines()[-1])]
+
+
+def selected_variants(experiment: Experiment, select: str = "default") -> list[str]:
+    """The variants of an invocation: the configuration's default ones (``default``), ``all``, or names with commas.
+
+    Raises:
+        ConfigError: an unknown name, or the full model is not among them.
+    """
+    if select == "default":
+        return experiment.default_variants
+    if select == "all":
+        return list(experiment.variants)
+    asked = select.split(",")
+    chosen = [name for name in experiment.variants if name in asked]
+    if set(asked) - set(chosen) or "full" not in chosen:
+        allowed = ", ".join(experiment.variants)
+        raise ConfigError(f"select is {select!r}: allowed are default, all, or names with full among them: {allowed}")
+    return chosen
 
 
 def _planned(threads: Mapping[str, int], config: Mapping[str, str]) -> list[Job]:

@@ -15,8 +15,7 @@ from longgen.config import SetupSettings, load_experiment
 from longgen.data.packing.batches import DocumentRows
 from longgen.data.packing.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
-from longgen.training import export as export_module
-from longgen.training import preflight
+from longgen.training import preflight, stages
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.parallel import trainee as trainee_module
 from longgen.training.parallel.processes import Processes, leave_processes
@@ -148,7 +147,7 @@ def test_adapters_are_trained_and_merged(folder):
 
 
 def test_a_large_model_is_saved_in_several_files(folder, plain, monkeypatch):
-    monkeypatch.setattr(export_module, "FILE_BYTES", 40_000)
+    monkeypatch.setattr(stages, "FILE_BYTES", 40_000)
     experiment = experiment_of(folder, extension_settings())
     train_extension(experiment, "middle", files(folder, "middle", "pieces"))
     assert len(list((folder / "pieces").glob("*.safetensors"))) > 2
@@ -176,7 +175,7 @@ def test_head_and_embeddings_are_what_transformers_loads(held, tmp_path):
     model, dtype = empty_model(tmp_path)
     load_weights(model, tmp_path, torch.device("cpu"))
     (tmp_path / "export").mkdir()
-    export_module.export_model(model, tmp_path / "export", dtype, Processes())
+    stages.export_model(model, tmp_path / "export", dtype, Processes())
     exported, loaded = (AutoModelForCausalLM.from_pretrained(folder) for folder in (tmp_path / "export", tmp_path))
     assert exported.config.tie_word_embeddings == (held == "head")
     tokens = torch.arange(3, 43)[None]

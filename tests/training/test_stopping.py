@@ -13,8 +13,8 @@ import pytest
 import longgen.cli
 from longgen.config import SetupSettings
 from longgen.errors import TrainingStoppedError
+from longgen.training.loop import StopRequest
 from longgen.training.parallel.processes import Processes, join_processes, leave_processes
-from longgen.training.stopping import StopRequest
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import finished, ranks, started
 from tests.training.moments import signalled_in

@@ -15,8 +15,8 @@ from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name
 from longgen.provenance import fingerprint
+from longgen.workflow import selected_variants
 from longgen.workflow.lock import note_holder, remove_stale_lock
-from longgen.workflow.select import selected_variants
 
 for key in config:
     if key not in ("experiment", "select", "setup"):
