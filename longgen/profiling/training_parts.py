@@ -17,13 +17,14 @@ from torch.utils.checkpoint import checkpoint
 from longgen.attention import full_attention, sparse_attention
 from longgen.config import TrainingSettings
 from longgen.modeling.attention import register_implementation
+from longgen.names import CHUNK_TOKENS
 from longgen.profiling.composition import HEAD, LAYER_KINDS, TOKENS, UPDATE, Piece
 from longgen.profiling.device import timed
 from longgen.profiling.models import random_stack
 from longgen.profiling.training_slice import how_to_train
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.shapes import ModelShape
-from longgen.training.loss import CHUNK_TOKENS, weighted_loss
+from longgen.training.loss import weighted_loss
 from longgen.training.optimizer import make_optimizers
 
 # Most shares that the heads of a layer are divided into; tokens of a tile of a layer, and of one of the LM head, which

@@ -6,9 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
 
-from longgen import names
-
-CHUNK_TOKENS = names.CHUNK_TOKENS
+from longgen.names import CHUNK_TOKENS
 
 
 def _chunk_sum(

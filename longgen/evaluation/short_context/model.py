@@ -18,9 +18,9 @@ from longgen.evaluation.greedy import greedy_decoding
 from longgen.modeling import BASE_FAMILIES
 from longgen.modeling.head import head_input
 from longgen.modeling.loading import load_complete
+from longgen.names import CHUNK_TOKENS
 from longgen.progress import progress_bar
 from longgen.strict import require
-from longgen.training.loss import CHUNK_TOKENS
 
 logger = logging.getLogger(__name__)
 
