@@ -60,9 +60,9 @@ def token_nll(
     for piece, wanted in zip(inputs.split(prefill_tokens, 1), targets.split(prefill_tokens, 1), strict=True):
         hidden = model.model(input_ids=piece, past_key_values=cache, use_cache=cache is not None).last_hidden_state
         loss = _nll(head_input(model, hidden), model.lm_head, wanted)
-        wrong = (~loss.isfinite()).any(0)
-        if bool(wrong.any()):
-            place = sum(part.shape[1] for part in losses) + int(wrong.nonzero()[0])
+        right = loss.isfinite().all(0)
+        if not bool(right.all()):
+            place = sum(part.shape[1] for part in losses) + int((~right).nonzero()[0])
             raise no_number(model, f"the loss is not a number from position {place} on")
         losses.append(loss.clamp(max=MAX_NLL))
         advance(piece.numel())

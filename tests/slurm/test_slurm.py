@@ -255,7 +255,8 @@ def test_a_job_that_is_cancelled_or_has_too_little_memory_is_made_again_with_mor
 def test_a_job_whose_time_is_up_is_made_again_with_more(background):
     background["jobs"].end(1)
     ended, made = background["jobs"].jobs("slow")
-    assert (ended["JobState"], made["JobState"]) == ("TIMEOUT", "COMPLETED")
+    # if it has ended by the signal before Slurm looks, it counts as one that failed
+    assert ended["JobState"] in ("TIMEOUT", "FAILED") and made["JobState"] == "COMPLETED"
     assert made["TimeLimit"] == "02:00:00"
 
 
