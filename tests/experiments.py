@@ -47,7 +47,7 @@ def tiny_settings() -> dict[str, Any]:
             "task_samples": 2,
             "perplexity_documents": 2,
         },
-        "profiling": {"lengths": [256, 512], "training_lengths": [128], "repeats": 3},
+        "profiling": {"lengths": [256, 512], "training_lengths": [128], "repeats": 3, "threads": 1},
     }
 
 
