@@ -125,17 +125,23 @@ def test_jobs_end_with_snakemake_and_the_next_run_goes_on(tmp_path):
     (tmp_path / "Snakefile").write_text(text.replace("python -c '{params.program}'", "touch {output}"))
     # it stays while a run works here, be it one that has noted nothing yet, and where jobs may go on elsewhere
     noted = json.loads((tmp_path / HOLDER).read_text())
-    alive = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1e6)  # snakemake"], cwd=tmp_path)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "snakemake").write_text("import time; time.sleep(1e6)")
+    alive = subprocess.Popen([sys.executable, "bin/snakemake"], cwd=tmp_path)
     try:
         assert "cannot be locked" in snakemake(tmp_path).stdout
     finally:
         alive.kill()
         alive.wait()
-    for other in ({"host": "elsewhere"}, {"jobs_here": False}):
-        (tmp_path / HOLDER).write_text(json.dumps(noted | other))
+    for other in (json.dumps(noted | {"host": "elsewhere"}), json.dumps(noted | {"jobs_here": False}), "", "[]"):
+        (tmp_path / HOLDER).write_text(other)
         assert "cannot be locked" in snakemake(tmp_path).stdout
     (tmp_path / HOLDER).write_text(json.dumps(noted))
+    (tmp_path / "snakemake.log").touch()
+    logged = subprocess.Popen(["tail", "-f", "snakemake.log"], cwd=tmp_path, stderr=subprocess.DEVNULL)  # is none
     again = snakemake(tmp_path)
+    logged.kill()
+    logged.wait()
     assert again.returncode == 0, again.stdout
     assert f"The run of process {noted['process']} was killed" in again.stdout
     assert "1 of 1 steps (100%) done" in again.stdout

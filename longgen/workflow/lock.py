@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil  # Snakemake needs it too
 
+from longgen.errors import ArtifactError
 from longgen.files import read_json, write_json
 
 LOCKS, HOLDER = Path(".snakemake/locks"), Path(".snakemake/longgen-holder.json")
@@ -42,9 +43,12 @@ def remove_stale_lock() -> str:
     """
     if not LOCKS.is_dir() or not any(LOCKS.iterdir()) or not HOLDER.exists():
         return ""
-    noted = read_json(HOLDER, "snakemake")
-    is_ours = noted["host"] == platform.node() and noted["jobs_here"]
-    if not is_ours or _lives(noted["process"], noted["began"]) or _others_here():
+    try:
+        noted = read_json(HOLDER, "snakemake")
+        is_ours = noted["host"] == platform.node() and noted["jobs_here"]
+        if not is_ours or _lives(noted["process"], noted["began"]) or _others_here():
+            return ""
+    except (ArtifactError, KeyError, TypeError):  # half a note, as a power cut may leave it, is none
         return ""
     shutil.rmtree(LOCKS)
     return f"The run of process {noted['process']} was killed and left this folder locked: its lock is removed."
@@ -62,7 +66,8 @@ def _others_here() -> bool:
     own = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            is_snakemake = any("snakemake" in word for word in process.cmdline()[:3])
+            words = process.cmdline()[:3]
+            is_snakemake = "snakemake" in [Path(word).name for word in words[:2]] or words[1:] == ["-m", "snakemake"]
             if process.pid not in own and is_snakemake and Path(process.cwd()) == Path.cwd():
                 return True
     return False

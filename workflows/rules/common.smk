@@ -44,7 +44,7 @@ FIGURES = f"paper_figures/{RUN}"
 os.environ[ENDS_WITH] = str(os.getpid())
 
 # Nor can it unlock the folder: the next run does.
-if workflow.is_main_process and not workflow.dryrun:
+if workflow.is_main_process:
     if removed := remove_stale_lock():
         logger.info(removed)
 
