@@ -44,6 +44,11 @@ def test_no_module_imports_itself_by_way_of_others():
     TopologicalSorter(edges).prepare()  # raises CycleError, which names the modules
 
 
+def test_no_folder_of_the_repository_hides_a_package_of_others():
+    """`kernels` is one on PyPI, which transformers looks for: if ours were a package, it would get that from here."""
+    assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == {"longgen", "tests"}
+
+
 def test_a_circle_is_seen(tmp_path):
     texts = {
         "longgen.a": "from longgen.b import c\n",

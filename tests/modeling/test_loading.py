@@ -91,10 +91,8 @@ def test_an_untied_head_is_missing_and_a_tied_one_is_not(whole, tmp_path):
                 load(folder)
 
 
+@pytest.mark.parametrize("whole", ["tied"], indirect=True)
 def test_of_two_tied_matrices_either_one_will_do(whole, tmp_path):
-    if whole.name != "tied":
-        pytest.skip("about tied ones")
-
     def rename(tensors):
         tensors["lm_head.weight"] = tensors.pop("model.embed_tokens.weight")
 

@@ -1,1 +1,0 @@
-"""The Triton kernels; `longgen.attention.triton_attention` and `triton_decode` launch them."""
