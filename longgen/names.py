@@ -18,5 +18,7 @@ COPY, PRODUCT = "copy bandwidth", "matrix product"
 # Tokens whose logits are there at a time: at 128K tokens and a vocabulary of 32,000 all of them would take 16 GB in
 # float32. Our choice.
 CHUNK_TOKENS = 4096
+# Bytes of float32 logits that the softmax works on at a time on a GPU, which wants few launches. Our choice.
+LOGITS_BLOCK = 2**28
 # Of a file of exported weights, of which the first process holds one in main memory. Our choice; as Hugging Face's.
 FILE_BYTES = 5 * 10**9

@@ -213,6 +213,11 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("variants.middle.full_layers", 7, "variants.middle.full_layers is 7: allowed is a count 0..6"),
         ("variants.middle.placement", "centre", "variants.middle.placement is 'centre': allowed is middle, ends"),
         ("variants.full.full_layers", "1/2", "variants.full.pattern is None: allowed are sink, stride"),
+        (
+            "variants.full",
+            {"full_layers": "all", "trained": False},
+            "variants.full.trained is False: allowed is true",
+        ),
         ("variants.full", {"full_layers": 3, "pattern": "sink"}, "variants.full.full_layers is 3: allowed is all"),
         # patterns
         ("patterns", {}, "patterns is {}: allowed is at least one pattern"),

@@ -6,7 +6,7 @@ counts the live tensors of the real step at the layer shapes of Llama-2 7B and c
 
 from __future__ import annotations
 
-from longgen.names import CHUNK_TOKENS
+from longgen.names import CHUNK_TOKENS, LOGITS_BLOCK
 from longgen.planner.gpus import GIB
 from longgen.planner.job import MASTER_BYTES, Job
 
@@ -82,7 +82,7 @@ def _moments(job: Job) -> list[dict[str, int]]:
         | {LAYER: in_work}
         | _sharding(job, 2 * layer.count, head + layer.trained * (value + MASTER_BYTES)),
         # the loss, after which weights of the last layer and the one before it come
-        _saved(job, layers) | {LOSS: _loss(job)} | _sharding(job, 2 * layer.count, head),
+        _saved(job, layers) | {LOSS: _loss(job)} | _sharding(job, 2 * layer.count, 0),
         # the end, where gradients of the root are reduced
         {LAYER: 2 * job.tokens * job.shape.hidden_size * value}
         | _sharding(job, 0, job.root.trained * (value + MASTER_BYTES)),
@@ -164,8 +164,9 @@ def _layer_moments(job: Job) -> dict[str, int]:
 
 
 def _loss(job: Job) -> int:
-    """Bytes of the loss of a chunk in its backward pass: three float32 tensors of logits, and the hidden states."""
-    shape = job.shape
-    logits = 3 * 4 * shape.vocab_size * min(job.tokens, CHUNK_TOKENS)
+    """Bytes of the loss: logits of a chunk, those in work in float32, the head's gradient, and the hidden states."""
+    shape, chunk = job.shape, job.shape.vocab_size * min(job.tokens, CHUNK_TOKENS)
+    logits = chunk * job.value_bytes + min(4 * chunk, LOGITS_BLOCK)
     hidden = shape.hidden_size * (4 + 3 * job.value_bytes)  # as saved by the last norm; picked; their gradients
-    return logits + job.tokens * hidden
+    gradient = (MASTER_BYTES + job.value_bytes) * job.trained_head  # the sum over chunks, and that of one of them
+    return logits + gradient + job.tokens * hidden

@@ -41,7 +41,7 @@ def needed_bytes(shape: ModelShape, length: int, bytes_per_value: int) -> int:
     weights = 2 * bytes_per_value * (shape.layer_weights + 2 * shape.head_weights)
     share = _ATTENTION_COPIES * length * shape.num_heads // _shares(shape) * shape.head_dim * bytes_per_value
     tile = LAYER_TILE * 4 * (_TILE_VALUES * shape.hidden_size + 4 * shape.intermediate_size)
-    head = CHUNK_TOKENS * 4 * 4 * shape.vocab_size + HEAD_TILE * 16 * shape.hidden_size
+    head = CHUNK_TOKENS * 4 * shape.vocab_size + 4 * shape.head_weights + HEAD_TILE * 16 * shape.hidden_size
     return weights + max(share, tile, head, _BYTES_UPDATED * shape.hidden_size * shape.intermediate_size)
 
 

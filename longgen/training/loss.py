@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
-from longgen.names import CHUNK_TOKENS
+from longgen.names import CHUNK_TOKENS, LOGITS_BLOCK
 
-
-def _chunk_sum(
-    hidden: torch.Tensor, head: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    logits = F.linear(hidden, head)
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    loss = F.cross_entropy(logits, targets, reduction="none")
-    return (loss * weights).sum(), (logits.detach().argmax(-1) == targets).float()
+# Bytes of float32 logits that the softmax works on at a time on a CPU: it passes over them several times, in caches.
+CPU_BLOCK = 2**22
 
 
 def weighted_loss(
@@ -25,7 +21,7 @@ def weighted_loss(
     weights: torch.Tensor,
     total_weight: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weighted mean cross-entropy, computed chunk by chunk and recomputed in the backward pass.
+    """Weighted mean cross-entropy, computed chunk by chunk, with its gradients.
 
     Args:
         hidden: [batch, length, hidden size], last hidden states.
@@ -35,22 +31,87 @@ def weighted_loss(
         total_weight: what the weighted sum is divided by; None for the sum of ``weights``.
 
     Returns:
-        scalars: the loss; and without gradient, of the positions of weight > 1 (answers), how many have the target as
-        their most probable token, and how many there are.
+        scalars: the loss, in float32 at least; and without gradient, of the positions of weight > 1 (answers), how many
+        have the target as their most probable token, and how many there are.
     """
     used = weights.flatten().nonzero().squeeze(1)
     hidden = hidden.flatten(0, 1).index_select(0, used)
     targets, weights = targets.flatten()[used], weights.flatten()[used]
-    total = hidden.new_zeros((), dtype=torch.promote_types(hidden.dtype, torch.float32))
-    correct = []
-    parts = zip(*(t.split(CHUNK_TOKENS) for t in (hidden, targets, weights)), strict=True)
-    for hidden_part, targets_part, weights_part in parts:
-        if len(used) <= CHUNK_TOKENS:  # a single chunk: keeping its logits is cheaper than computing them twice
-            part, hits = _chunk_sum(hidden_part, head, targets_part, weights_part)
-        else:
-            part, hits = checkpoint(_chunk_sum, hidden_part, head, targets_part, weights_part, use_reentrant=False)
-        total = total + part
-        correct.append(hits)
     total_weight = weights.sum() if total_weight is None else total_weight
-    answers = weights > 1
-    return total / total_weight, (torch.cat(correct) * answers).sum(), answers.sum()
+    loss, right = _LinearCrossEntropy.apply(hidden, head, targets, weights, total_weight, torch.is_grad_enabled())
+    return loss, right, (weights > 1).sum()
+
+
+class _LinearCrossEntropy(torch.autograd.Function):
+    """LM head and cross-entropy in one: gradients are computed in the forward pass, while a chunk's logits are there.
+
+    So logits are computed once and never kept; Liger Kernel (Hsu et al. 2024, arXiv 2410.10989) does the same in
+    Triton. Gradients of a chunk are in the dtype of the weights, their sum over chunks in float32 at least.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: torch.Tensor,
+        head: torch.Tensor,
+        targets: torch.Tensor,
+        weights: torch.Tensor,
+        total_weight: torch.Tensor,
+        with_gradients: bool,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        for_hidden, for_head = (with_gradients and needed for needed in ctx.needs_input_grad[:2])
+        loss, right = hidden.new_zeros((), dtype=wide), torch.zeros((), dtype=torch.int64, device=hidden.device)
+        hidden_gradient = torch.empty_like(hidden) if for_hidden else None
+        head_gradient = torch.zeros_like(head, dtype=wide) if for_head else None
+        weights = weights.to(wide)
+        shares = weights / total_weight
+        for start in range(0, len(hidden), CHUNK_TOKENS):
+            part = slice(start, start + CHUNK_TOKENS)
+            logits = F.linear(hidden[part], head)
+            answers = (weights[part] > 1).nonzero().squeeze(1)
+            right += (logits[answers].argmax(-1) == targets[part][answers]).sum()
+            loss += _loss_and_gradient_(logits, targets[part], shares[part], for_hidden or for_head)
+            if hidden_gradient is not None:
+                torch.mm(logits, head, out=hidden_gradient[part])
+            if head_gradient is not None:
+                head_gradient += logits.T @ hidden[part]
+        ctx.save_for_backward(hidden_gradient, head_gradient)
+        ctx.head_dtype = head.dtype
+        ctx.mark_non_differentiable(right)
+        return loss, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: torch.Tensor, _: Any) -> tuple[torch.Tensor | None, ...]:
+        hidden, head = ctx.saved_tensors
+        hidden = None if hidden is None else hidden * loss_gradient.to(hidden.dtype)
+        if head is not None:
+            head = torch.mul(head, loss_gradient, out=torch.empty_like(head, dtype=ctx.head_dtype))
+        return hidden, head, None, None, None, None
+
+
+def _loss_and_gradient_(
+    logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, gradient: bool
+) -> torch.Tensor:
+    """Cross-entropy of ``logits`` [tokens, vocabulary], weighted by ``shares``; with ``gradient`` they become its own.
+
+    Returns:
+        scalar in the dtype of ``shares``.
+    """
+    loss = shares.new_zeros(())
+    size = CPU_BLOCK if logits.device.type == "cpu" else LOGITS_BLOCK
+    rows = max(1, size // (logits.shape[1] * shares.element_size()))
+    scores = torch.empty(min(rows, len(logits)), logits.shape[1], dtype=shares.dtype, device=logits.device)
+    for block, target, share in zip(*(t.split(rows) for t in (logits, targets, shares)), strict=True):
+        probabilities = scores[: len(block)].copy_(block)
+        largest = probabilities.amax(-1, keepdim=True)
+        probabilities -= largest
+        wanted = probabilities.gather(1, target[:, None]).squeeze(1)
+        sums = probabilities.exp_().sum(-1)
+        loss += ((sums.log() - wanted) * share).sum()
+        if gradient:
+            probabilities *= (share / sums)[:, None]
+            probabilities.scatter_add_(1, target[:, None], -share[:, None])
+            block.copy_(probabilities)
+    return loss

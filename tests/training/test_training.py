@@ -22,24 +22,54 @@ from tests.processes import command, finished, started
 from tests.training.moments import signalled_in
 
 
-@pytest.mark.parametrize("chunk", [7, 4096])
-def test_loss_equals_the_plain_formula_and_its_gradients(chunk, monkeypatch):
-    monkeypatch.setattr(loss_module, "CHUNK_TOKENS", chunk)
-    hidden = torch.randn(2, 30, 8, dtype=torch.float64, requires_grad=True)
-    head = torch.randn(11, 8, dtype=torch.float64, requires_grad=True)
-    targets, weights = torch.randint(11, (2, 30)), torch.rand(2, 30).double() * 3
+def _plain_loss(hidden, head, targets, weights):
+    plain = F.cross_entropy((hidden @ head.T).flatten(0, 1), targets.flatten(), reduction="none").view(targets.shape)
+    return (plain * weights).sum() / weights.sum()
+
+
+def _loss_inputs(vocabulary, size, dtype):
+    hidden = torch.randn(2, 30, size, dtype=dtype, requires_grad=True)
+    head = torch.randn(vocabulary, size, dtype=dtype, requires_grad=True)
+    targets, weights = torch.randint(vocabulary, (2, 30)), torch.rand(2, 30) * 3
     weights[0, :9] = 0
+    return hidden, head, targets, weights
+
+
+@pytest.mark.parametrize("chunk", [7, 4096])
+@pytest.mark.parametrize("rows", [2, 1000])
+def test_loss_equals_the_plain_formula_and_its_gradients(chunk, rows, monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_TOKENS", chunk)
+    monkeypatch.setattr(loss_module, "CPU_BLOCK", rows * 11 * 8)
+    hidden, head, targets, weights = _loss_inputs(11, 8, torch.float64)
+    weights = weights.double()
     loss, right, answers = weighted_loss(hidden, head, targets, weights)
-    logits = hidden @ head.T
-    plain = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none").view(2, 30)
-    expected = (plain * weights).sum() / weights.sum()
-    torch.testing.assert_close(loss.double(), expected, rtol=1e-7, atol=1e-9)
-    for got, want in zip(
-        torch.autograd.grad(loss, (hidden, head)), torch.autograd.grad(expected, (hidden, head)), strict=True
-    ):
-        torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
-    hits = (logits.argmax(-1) == targets)[weights > 1]
+    expected = _plain_loss(hidden, head, targets, weights)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+    # of what the loss is part of
+    got = torch.autograd.grad(3 * loss, (hidden, head))
+    for gradient, want in zip(got, torch.autograd.grad(3 * expected, (hidden, head)), strict=True):
+        torch.testing.assert_close(gradient, want, rtol=1e-10, atol=1e-13)
+    hits = ((hidden @ head.T).argmax(-1) == targets)[weights > 1]
     assert (int(right), int(answers)) == (int(hits.sum()), len(hits))
+    with torch.no_grad():
+        assert weighted_loss(hidden, head, targets, weights)[0] == loss
+    frozen = weighted_loss(hidden, head.detach(), targets, weights)[0]
+    torch.testing.assert_close(torch.autograd.grad(frozen, hidden)[0] * 3, got[0])
+
+
+def test_loss_in_bfloat16_adds_up_in_float32(monkeypatch):
+    monkeypatch.setattr(loss_module, "CHUNK_TOKENS", 2)  # 26 chunks: in bfloat16 their sum would be off by percents
+    hidden, head, targets, weights = _loss_inputs(64, 32, torch.bfloat16)
+    loss, _, _ = weighted_loss(hidden, head, targets, weights)
+    wide = [tensor.detach().double().requires_grad_() for tensor in (hidden, head)]
+    expected = _plain_loss(*wide, targets, weights.double())
+    # scores are rounded to bfloat16 once
+    assert loss.dtype == torch.float32 and float(loss) == pytest.approx(float(expected), rel=3e-3)
+    for gradient, want in zip(
+        torch.autograd.grad(loss, (hidden, head)), torch.autograd.grad(expected, wide), strict=True
+    ):
+        assert gradient.dtype == torch.bfloat16
+        assert (gradient.double() - want).norm() < 0.01 * want.norm()
 
 
 def test_learning_rate_warms_up_stays_and_decays():

@@ -163,6 +163,13 @@ def test_the_pretrained_experiment_is_planned_whole(clone):
     )
 
 
+def test_an_experiment_that_trains_nothing(clone):
+    chosen = ("--config", "experiment=config/smollm2-untrained.yaml", "select=full,probed-1-6")
+    jobs = planned(snakemake(clone, "--dry-run", *chosen))
+    assert len(jobs["untrained"]) == len(jobs["answer"]) == 2
+    assert "probe" in jobs and not {"convert", "extend"} & set(jobs)
+
+
 def test_an_experiment_on_packed_rows_runs_to_its_end_without_snakemake_too(tmp_path):
     folder = prepared(working_copy(tmp_path))
     shutil.rmtree(folder / "rows")
