@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoModelForCausalLM
 
 from longgen.foreign import reading
-from longgen.modeling.conversion.source import FolderSource, check_generation_config
-from longgen.modeling.conversion.weights import check_complete
+from longgen.modeling.conversion.source import CONFIG, FolderSource, check_generation_config
+from longgen.modeling.conversion.weights import LAYER, check_complete, check_depth, find_weights
 
 
 def load_complete(
@@ -31,10 +32,14 @@ def load_complete(
     Raises:
         ArtifactError: a tensor is missing, unexpected, of another shape or unreadable, or generation_config.json is
             damaged, which decides where answers end. A tied LM head is not missing.
+        ConfigError: config.json has more layers than the weights.
     """
     where = where or checkpoint
     if Path(checkpoint).is_dir():
-        check_generation_config(FolderSource(Path(checkpoint)))
+        source = FolderSource(Path(checkpoint))
+        check_generation_config(source)
+        with reading(str(where), otherwise):
+            _check_depth(source)
     with reading(str(where), otherwise):
         model, found = model_class.from_pretrained(
             checkpoint, **options | {"use_safetensors": True}, output_loading_info=True, ignore_mismatched_sizes=True
@@ -42,3 +47,14 @@ def load_complete(
     shapes = {name: (in_file, in_model) for name, in_file, in_model in found["mismatched_keys"]}
     check_complete(str(where), found["missing_keys"], found["unexpected_keys"], shapes, otherwise)
     return model
+
+
+def _check_depth(source: FolderSource) -> None:
+    """Refuse a config of more layers than there are weights of, where they are named as ours are.
+
+    A model of millions of layers would be built before one is missed.
+    """
+    layers = source.read_json(CONFIG).get("num_hidden_layers")
+    tensors = list(chain.from_iterable(source.tensors(file) for file in find_weights(source).files))
+    if isinstance(layers, int) and any(map(LAYER.match, tensors)):
+        check_depth(layers, source.where, tensors)

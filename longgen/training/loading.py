@@ -17,7 +17,7 @@ from longgen.foreign import last_line, reading
 from longgen.modeling.conversion.safetensors_file import read_header
 from longgen.modeling.conversion.source import FolderSource
 from longgen.modeling.conversion.tying import EMBEDDINGS, HEAD, is_tied, tensor_files
-from longgen.modeling.conversion.weights import find_weights, tensors_of
+from longgen.modeling.conversion.weights import check_depth, find_weights, tensors_of
 from longgen.training.adapters import base_name
 from longgen.training.checkpoint import without_warnings
 
@@ -30,6 +30,7 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     Raises:
         ArtifactError: ``folder`` is not a model folder, or damaged; a tensor is missing, unexpected or of another
             shape.
+        ConfigError: config.json has more layers than the weights.
     """
     if not (folder / "config.json").is_file():
         raise ArtifactError(f"{folder} has no config.json: `longgen convert` makes the model to extend")
@@ -43,6 +44,7 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
         found = {name: info for file in files for name, info in read_header(folder / file).tensors.items()}
     except (ArtifactError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
+    check_depth(config.num_hidden_layers, str(folder), found)
     with reading(folder / "config.json", advice), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors_of(model).check(str(folder), found, advice)

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import longgen
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
-from longgen.errors import ArtifactError
+from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.runs.model import load_model
 from longgen.modeling.conversion.source import FolderSource, check_generation_config
 from longgen.modeling.loading import load_complete
@@ -79,6 +79,16 @@ def test_weights_that_are_not_those_of_the_model_are_refused_everywhere(whole, t
             ArtifactError, match=f"broken {message}: allowed is what its config.json describes; .*convert"
         ):
             load(folder)
+
+
+def test_layers_without_weights_are_refused_before_they_are_built(tmp_path):
+    tiny_base().save_pretrained(tmp_path)
+    save_byte_tokenizer(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"num_hidden_layers": 10**7, "layer_types": None}))
+    for name in ("evaluation", "training"):
+        with pytest.raises(ConfigError, match=r"num_hidden_layers is 10000000: allowed is up to 6, as many as"):
+            LOADERS[name](tmp_path)
 
 
 def test_an_untied_head_is_missing_and_a_tied_one_is_not(whole, tmp_path):
