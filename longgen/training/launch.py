@@ -29,6 +29,9 @@ from longgen.strict import require
 from longgen.training import slurm
 
 SECONDS_TO_BE_ENDED = 120  # by Slurm, when the job is in the queue again
+# For glibc: it gives large blocks back to the system and has them anew, zeroed page by page, in every layer of every step.
+# Kept instead, a training step of SmolLM2 on a CPU (4 rows of 2,048 tokens) took 9 % less processor time.
+KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
 
 
 def read_words(words: Sequence[str]) -> tuple[SetupSettings, int | None, list[str]]:
@@ -81,6 +84,9 @@ def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: S
 def main() -> int:
     """Entry point; the exit code of the training processes."""
     setup, cpus_per_task, words = read_words(sys.argv[1:])
+    if setup.device == "cpu":
+        for name, value in KEEP_MEMORY.items():
+            os.environ.setdefault(name, value)
     job = os.environ.get(slurm.JOB)
     if job is None:
         command = local_command(setup, words)
