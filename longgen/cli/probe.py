@@ -6,7 +6,7 @@ from pathlib import Path
 
 from longgen.cli.machine import torch_dtype, use_threads
 from longgen.cli.options.models import By, Probe
-from longgen.config import ProbeSettings, load_experiment, needed
+from longgen.config import ProbeSettings, load_experiment, require_part
 from longgen.hardware import require_gpu
 from longgen.layout import PROBED, PROBED_HEADS
 from longgen.pattern import SparsePattern
@@ -38,7 +38,7 @@ def _name_and_request(options: Probe) -> tuple[str, Request]:
         pattern = options.sparse_pattern() if options.has_pattern() else None
         return options.name, _request(options, settings, pattern, options.dtype, options.device, options.seed)
     experiment = load_experiment(options.config)
-    settings = needed(experiment.probe, "probe")
+    settings = require_part(experiment.probe, "probe")
     pattern = experiment.probe_pattern
     return experiment.name, _request(options, settings, pattern, settings.dtype, settings.device, experiment.seed)
 

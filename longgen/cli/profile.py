@@ -21,7 +21,7 @@ from longgen.cli.options.profiling import (
     ProfileTrain,
 )
 from longgen.cli.options.shared import whole_numbers
-from longgen.config import load_experiment, needed
+from longgen.config import load_experiment, require_part
 from longgen.errors import ConfigError
 from longgen.profiling.device import precision_on
 from longgen.profiling.experiment import profile_experiment as measure_variants
@@ -44,7 +44,7 @@ def profile_experiment(options: ProfileExperiment) -> None:
         experiment.variant(name)
     if "full" not in variants:
         raise ConfigError(f"--variant is {', '.join(variants)}: 'full' must be one, speed-ups are relative to it")
-    measured = needed(experiment.profiling, "profiling")
+    measured = require_part(experiment.profiling, "profiling")
     use_threads(measured.threads)
     speed, memory, attention = measure_variants(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}

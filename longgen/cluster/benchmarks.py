@@ -20,7 +20,7 @@ from longgen.cluster.assumptions import (
 from longgen.cluster.evaluation import forward_seconds, gates_request
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
-from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, needed
+from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, require_part
 from longgen.evaluation.benchmarks import benchmark
 from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
 
@@ -52,14 +52,14 @@ def answer_reduced(asked: Asked) -> JobRequest:
 def passkey_gates(asked: Asked) -> JobRequest:
     """DuoAttention's gates of a model of language."""
     settings = _settings(asked)
-    reduction = needed(settings.kv_reduction, "benchmarks.kv_reduction")
+    reduction = require_part(settings.kv_reduction, "benchmarks.kv_reduction")
     return gates_request(asked, reduction.duo_attention, settings.device, settings.dtype)
 
 
 def long_text(asked: Asked) -> JobRequest:
     """Perplexity of a variant on long text."""
     settings = _settings(asked)
-    text = needed(settings.long_text, "benchmarks.long_text")
+    text = require_part(settings.long_text, "benchmarks.long_text")
     seconds = text.documents * forward_seconds(asked, text.length, settings.device, settings.dtype)
     return generation_request(asked, seconds, text.length, settings.device, settings.dtype)
 
@@ -67,7 +67,7 @@ def long_text(asked: Asked) -> JobRequest:
 def short_context(asked: Asked) -> JobRequest:
     """Short contexts for a variant: of every answer that a question offers, how likely it is."""
     settings = _settings(asked)
-    short = needed(settings.short_context, "benchmarks.short_context")
+    short = require_part(settings.short_context, "benchmarks.short_context")
     tasks = len(SHORT_CONTEXT_TASKS) if short.tasks is None else len(short.tasks)
     samples = min(SHORT_CONTEXT_SAMPLES, short.limit or SHORT_CONTEXT_SAMPLES)
     row = forward_seconds(asked, SHORT_CONTEXT_TOKENS, settings.device, settings.dtype)
@@ -80,7 +80,7 @@ def short_context(asked: Asked) -> JobRequest:
 def all_prompts(experiment: Experiment, suites: Collection[str] | None = None) -> Counter[int]:
     """How many prompts of each length, in tokens, some ``suites`` of an experiment have; None: all of them."""
     counts: Counter[int] = Counter()
-    for name, suite in needed(experiment.benchmarks, "benchmarks").suites.items():
+    for name, suite in require_part(experiment.benchmarks, "benchmarks").suites.items():
         if suites is None or name in suites:
             counts += suite_prompts(name, suite, experiment)
     return counts
@@ -98,4 +98,4 @@ def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Co
 
 
 def _settings(asked: Asked) -> BenchmarksSettings:
-    return needed(asked.experiment.benchmarks, "benchmarks")
+    return require_part(asked.experiment.benchmarks, "benchmarks")

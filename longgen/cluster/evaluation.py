@@ -8,7 +8,7 @@ from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import GPU_PROCESS_BYTES, PROCESS_BYTES, REDUCTION_FACTOR, START_SECONDS
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
-from longgen.config import DuoAttentionSettings, SetupSettings, needed
+from longgen.config import DuoAttentionSettings, SetupSettings, require_part
 from longgen.planner.inference import decode_seconds, prefill_seconds
 from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.training import plan_training
@@ -20,7 +20,7 @@ RETRIEVED_TOKENS = 24
 
 def evaluate(asked: Asked) -> JobRequest:
     """Retrieval tasks and perplexity of a variant."""
-    settings = needed(asked.experiment.evaluation, "evaluation")
+    settings = require_part(asked.experiment.evaluation, "evaluation")
     samples = sum(settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks)
     prompts = dict.fromkeys(settings.lengths, samples * len(settings.depths))
     longest = max(settings.lengths)
@@ -32,8 +32,8 @@ def evaluate(asked: Asked) -> JobRequest:
 
 def reduce_kv(asked: Asked) -> JobRequest:
     """The retrieval tasks for the full model, with every reduction of its KV cache."""
-    settings = needed(asked.experiment.evaluation, "evaluation")
-    reduction = needed(settings.kv_reduction, "evaluation.kv_reduction")
+    settings = require_part(asked.experiment.evaluation, "evaluation")
+    reduction = require_part(settings.kv_reduction, "evaluation.kv_reduction")
     full = Asked(asked.experiment, asked.setup, asked.variants)  # the wildcard names the budget
     counts = [reduction.samples_per_cell if task == "needle" else settings.task_samples for task in reduction.tasks]
     lengths = reduction.lengths or [asked.experiment.extension.max_length]
@@ -45,14 +45,14 @@ def reduce_kv(asked: Asked) -> JobRequest:
 
 def gates(asked: Asked) -> JobRequest:
     """DuoAttention's gates of a model of bytes."""
-    evaluation = needed(asked.experiment.evaluation, "evaluation")
-    reduction = needed(evaluation.kv_reduction, "evaluation.kv_reduction")
+    evaluation = require_part(asked.experiment.evaluation, "evaluation")
+    reduction = require_part(evaluation.kv_reduction, "evaluation.kv_reduction")
     return gates_request(asked, reduction.duo_attention, evaluation.device, evaluation.dtype)
 
 
 def profile(asked: Asked) -> JobRequest:
     """Prefill, decoding and training steps of all variants, in turns."""
-    settings = needed(asked.experiment.profiling, "profiling")
+    settings = require_part(asked.experiment.profiling, "profiling")
     device, dtype, shape = settings.device, settings.dtype, asked.shape
     on_gpu, rates = device == "cuda", asked.rates(device, dtype, settings.threads)
     seconds, memory = 0.0, 0

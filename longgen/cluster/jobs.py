@@ -8,7 +8,7 @@ from longgen.cluster import benchmarks, data, evaluation, training
 from longgen.cluster.asked import Asked
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
-from longgen.config import Experiment, SetupSettings, needed
+from longgen.config import Experiment, SetupSettings, require_part
 from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
 from longgen.probing.layouts import Units
 from longgen.probing.search import default_placements, most_forward_passes
@@ -16,7 +16,7 @@ from longgen.probing.search import default_placements, most_forward_passes
 
 def _probe(asked: Asked) -> JobRequest:
     """Which layers, or with wildcard ``heads`` which KV heads, of the base model need full attention."""
-    settings = needed(asked.experiment.probe, "probe")
+    settings = require_part(asked.experiment.probe, "probe")
     by_heads = PROBED + asked.wildcards["heads"] == PROBED_HEADS
     units = Units(asked.shape.num_layers, asked.shape.num_kv_heads, by_heads)
     full_layers = count_full_layers(units.num_layers, settings.full_layers)
