@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from longgen.cli.machine import on_this_machine, use_threads
-from longgen.cli.options.evaluation import Evaluate
+from longgen.cli.options.evaluation import EvaluateOptions
 from longgen.config import load_experiment, require_part
 from longgen.errors import require
 from longgen.evaluation.run import evaluate_kv_reductions, evaluate_variant
 
 
-def evaluate(options: Evaluate) -> None:
+def evaluate(options: EvaluateOptions) -> None:
     """Evaluate a variant, or the full one with its KV cache reduced."""
     experiment, variant, budget_of = load_experiment(options.config), options.variant, options.kv_budget_of
     experiment.variant(variant)

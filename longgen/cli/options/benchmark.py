@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Device, Dtype, Threads
-from longgen.cli.options.reading import FieldsOf, OneOf, Options, Overrides
+from longgen.cli.options.compute import Device, Dtype, Threads
+from longgen.cli.options.parameters import FieldsOf, OneOf, Options, Overrides
 from longgen.cli.options.shared import Model, Variant
 from longgen.config import SuiteSettings
 from longgen.errors import require
@@ -24,7 +24,7 @@ Prompts = Annotated[
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkPrepare(Options):
+class BenchmarkPrepareOptions(Options):
     """Without --data-root prompts are made of stand-in data, and every result says so: it is no score of the benchmark.
 
     Example: longgen benchmark prepare ruler --tokenizer path/to/model --length 4096 --length 131072 --output prompts
@@ -38,7 +38,7 @@ class BenchmarkPrepare(Options):
         FieldsOf(
             SUITE,
             *("samples", "data_root"),
-            shown={
+            default_texts={
                 "lengths": "natural length",
                 "tasks": "all",
                 "depths": ", ".join(f"{depth:g}" for depth in NEEDLE_DEPTHS),
@@ -56,7 +56,7 @@ class BenchmarkPrepare(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkPredict(Options):
+class BenchmarkPredictOptions(Options):
     """Several processes take a shard each. Answers to prompts that changed, and of another model, are given anew."""
 
     model: Model
@@ -93,7 +93,7 @@ class BenchmarkPredict(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkScore(Options):
+class BenchmarkScoreOptions(Options):
     """They are written as results files of kinds `benchmark` and `benchmark-summary`."""
 
     prompts: Prompts

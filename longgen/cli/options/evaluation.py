@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Device, Dtype, Threads
-from longgen.cli.options.reading import FieldsOf, Options, Overrides
+from longgen.cli.options.compute import Device, Dtype, Threads
+from longgen.cli.options.parameters import FieldsOf, Options, Overrides
 from longgen.cli.options.shared import Config, Corpus, Model, Result, Run, Variant, VariantName
 from longgen.config import LongTextSettings, ShortContextSettings
 from longgen.errors import require
@@ -18,7 +18,7 @@ LONG_TEXT = LongTextSettings(length=131072, documents=50)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates(Options):
+class GatesOptions(Options):
     """They are learned on pass keys in the model's own tokens, or with --corpus as the byte models' are."""
 
     config: Config
@@ -35,7 +35,7 @@ class Gates(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Options):
+class EvaluateOptions(Options):
     """With --kv-budget-of: of the full variant, whose KV cache is reduced at inference."""
 
     config: Config
@@ -63,7 +63,7 @@ class Evaluate(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perplexity(Options):
+class PerplexityOptions(Options):
     """After an interruption the same command goes on with the next document: what is done is beside the result.
 
     Example: longgen perplexity path/to/model --text hub: --documents 20 --dtype bfloat16 --device cuda
@@ -76,7 +76,7 @@ class Perplexity(Options):
     variant: Variant
     long_text: Annotated[
         Overrides[LongTextSettings],
-        FieldsOf(LONG_TEXT, "text", "documents", "length", "bins", shown={"text": "stand-in text"}),
+        FieldsOf(LONG_TEXT, "text", "documents", "length", "bins", default_texts={"text": "stand-in text"}),
     ] = field(default_factory=Overrides)
     dtype: Dtype = "float32"
     device: Device = "cpu"
@@ -92,7 +92,7 @@ class Perplexity(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortContext(Options):
+class ShortContextOptions(Options):
     """Without --data-root the questions are stand-in data, and the result says so: it is no score of the benchmarks.
 
     Example: longgen short-context path/to/model --data-root hub: --run my-run --variant longgen-sink
@@ -108,7 +108,7 @@ class ShortContext(Options):
         FieldsOf(
             ShortContextSettings(),
             *("limit", "data_root", "batch_size"),
-            shown={
+            default_texts={
                 "tasks": "those of the Open LLM Leaderboard, version 1",
                 "limit": "all",
                 "data_root": "stand-in data",

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import OneOf, Options
+from longgen.cli.options.parameters import OneOf, Options
 from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, Output, Results
 from longgen.errors import ConfigError
 from longgen.reporting.families import COMPARISONS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures(Options):
+class FiguresOptions(Options):
     """Without --only, what a run has no results for is left out, and named. Runs that differ in name and seed alone are
     also drawn together, into NAME-seeds: their means and the evidence for the paper's claims.
     """
@@ -50,7 +50,7 @@ class Figures(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Options):
+class CompareOptions(Options):
     """Two runs stand side by side, with their difference; of more, a table each.
     Beside the trained variants stands the full one with its KV cache reduced at inference, where that was evaluated.
     All values are measured; what was not measured is empty.
@@ -77,7 +77,7 @@ class Compare(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileCompare(Options):
+class ProfileCompareOptions(Options):
     """Only a difference beyond both 95 % intervals counts as one; what is worse in B comes first.
     All values are measured.
     """
@@ -90,7 +90,7 @@ class ProfileCompare(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publish(Options):
+class PublishOptions(Options):
     """Where each file comes from is recorded beside them; uncommitted changes, several commits or several devices are
     allowed, but warned of.
     """

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import option_names
+from longgen.cli.options.parameters import option_names
 from longgen.errors import ConfigError
 from longgen.units import seconds_of_minutes
 

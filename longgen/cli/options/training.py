@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Threads
-from longgen.cli.options.reading import Options
+from longgen.cli.options.compute import Threads
+from longgen.cli.options.parameters import Options
 from longgen.cli.options.shared import Config, Setup, deadline_after
 from longgen.errors import ConfigError
 from longgen.training.metrics import JSON_LINES, WRITERS
@@ -24,7 +24,7 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Options):
+class TrainOptions(Options):
     """SIGUSR1 or SIGTERM ends it after the step in work, with a checkpoint (exit code 75 or 143). On as many processes
     as the set-up says, also in a Slurm job: `python -m longgen.training.launch CONFIG ...`, with the same options.
     """

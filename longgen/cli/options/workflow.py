@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import Options
+from longgen.cli.options.parameters import Options
 from longgen.cli.options.shared import Select, Setup
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commands(Options):
+class CommandsOptions(Options):
     """It takes longgen to run, and not Snakemake. Run it again after an interruption: what is done is left out.
     `bash run.sh 9` ends after nine minutes, training with a checkpoint, and with exit code 75 if something is left.
     """

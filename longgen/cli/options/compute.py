@@ -6,7 +6,7 @@ from typing import Annotated, get_args
 
 import typer
 
-from longgen.cli.options.reading import OneOf
+from longgen.cli.options.parameters import OneOf
 from longgen.config.parts import Device as Devices
 from longgen.hardware import ModelDtype
 
