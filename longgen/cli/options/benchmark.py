@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.compute import Device, Dtype, Threads
+from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
 from longgen.cli.options.parameters import FieldsOf, OneOf, Options, Overrides
-from longgen.cli.options.shared import Model, Variant
+from longgen.cli.options.shared import ModelArgument, VariantOption
 from longgen.config import SuiteSettings
 from longgen.errors import require
 from longgen.evaluation.benchmarks import BENCHMARKS
@@ -18,7 +18,7 @@ from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NEEDLE_DEPTHS
 
 SUITE = SuiteSettings(samples=100)
 
-Prompts = Annotated[
+PromptsOption = Annotated[
     list[Path], typer.Option(help="Folder of `longgen benchmark prepare`, or its index; repeat for several.")
 ]
 
@@ -59,8 +59,8 @@ class BenchmarkPrepareOptions(Options):
 class BenchmarkPredictOptions(Options):
     """Several processes take a shard each. Answers to prompts that changed, and of another model, are given anew."""
 
-    model: Model
-    prompts: Prompts
+    model: ModelArgument
+    prompts: PromptsOption
     output: Annotated[Path, typer.Option(help="Folder of a model's answers.")]
     shard: Annotated[int, typer.Option(help="Which part of the prompts, from 0.", min=0)] = 0
     shards: Annotated[int, typer.Option(help="How many parts there are.", min=1)] = 1
@@ -79,9 +79,9 @@ class BenchmarkPredictOptions(Options):
         Path | None,
         typer.Option(help=f"With --kv-method {DUO_ATTENTION}: file of `longgen gates`.", show_default="none"),
     ] = None
-    dtype: Dtype = "float32"
-    device: Device = "cpu"
-    threads: Threads = 0
+    dtype: DtypeOption = "float32"
+    device: DeviceOption = "cpu"
+    threads: ThreadsOption = 0
 
     def __post_init__(self) -> None:
         require(
@@ -96,8 +96,8 @@ class BenchmarkPredictOptions(Options):
 class BenchmarkScoreOptions(Options):
     """They are written as results files of kinds `benchmark` and `benchmark-summary`."""
 
-    prompts: Prompts
+    prompts: PromptsOption
     answers: Annotated[Path, typer.Option(help="Folder of a model's answers, of `longgen benchmark predict`.")]
     output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")]
     run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")]
-    variant: Variant
+    variant: VariantOption

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.parameters import Options
-from longgen.cli.options.shared import Config
+from longgen.cli.options.shared import ConfigArgument
 
 
 class PrepareStage(StrEnum):
@@ -25,7 +25,7 @@ class PrepareStage(StrEnum):
 class PrepareOptions(Options):
     """The rows are generated; `longgen pack` makes rows of a corpus of any size."""
 
-    config: Config
+    config: ConfigArgument
     stage: Annotated[PrepareStage, typer.Option(help="The corpus, or the training rows of a stage.")]
     output: Annotated[Path, typer.Option(help="Folder to make.")]
     corpus: Annotated[Path | None, typer.Option(help="Folder of the prepared corpus (for training rows).")] = None

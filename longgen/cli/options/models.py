@@ -9,10 +9,10 @@ from typing import Annotated, get_args
 
 import typer
 
-from longgen.cli.options.compute import Device, Dtype, Threads
+from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
 from longgen.cli.options.parameters import FieldsOf, OneOf, Overrides
 from longgen.cli.options.patterns import PatternOptions
-from longgen.cli.options.shared import RESULTS, Minutes, deadline_after
+from longgen.cli.options.shared import RESULTS, MinutesOption, deadline_after
 from longgen.config import ProbeSettings
 from longgen.config.training import Rope
 from longgen.errors import ConfigError
@@ -86,10 +86,10 @@ class ProbeOptions(PatternOptions):
         ),
         OneOf((*PLACEMENTS, HEADS)),
     ] = None
-    dtype: Dtype = ProbeSettings.dtype
-    device: Device = ProbeSettings.device
-    threads: Threads = 0
-    minutes: Minutes = None
+    dtype: DtypeOption = ProbeSettings.dtype
+    device: DeviceOption = ProbeSettings.device
+    threads: ThreadsOption = 0
+    minutes: MinutesOption = None
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from longgen.cli.options.parameters import FieldsOf, Options, Overrides
 from longgen.cli.options.patterns import PatternOptions
-from longgen.cli.options.shared import Select, Setup, whole_numbers
+from longgen.cli.options.shared import SelectOption, SetupOption, whole_numbers
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError, require
 from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, Layout, make_layout
@@ -199,8 +199,8 @@ class PlanClusterOptions(Options):
     """
 
     config: Annotated[Path, typer.Option(help="The experiment, such as config/llama2-7b.yaml.", show_default=False)]
-    setup: Setup = None
-    select: Select = "default"
+    setup: SetupOption = None
+    select: SelectOption = "default"
     this_machine: Annotated[
         bool,
         typer.Option(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.parameters import Options
-from longgen.cli.options.shared import RESULTS, Config
+from longgen.cli.options.shared import RESULTS, ConfigArgument
 from longgen.units import seconds_of_minutes
 
 # Tokens of the paper's shapes, and of a trial.
@@ -24,7 +24,7 @@ class ProfileExperimentOptions(Options):
     the machine was is recorded, and a warning says which share of the times is disturbed.
     """
 
-    config: Config
+    config: ConfigArgument
     output: Annotated[Path, typer.Option(help="Folder for speed.json and memory.json.")]
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="Repeat for several.", show_default="the default variants")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.parameters import OneOf, Options
-from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, Output, Results
+from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, FiguresFolderOption, ResultsOption
 from longgen.errors import ConfigError
 from longgen.reporting.families import COMPARISONS
 
@@ -39,8 +39,8 @@ class FiguresOptions(Options):
         ),
     ] = None
     html: Annotated[bool, typer.Option("--html", help="Tables as web pages too.")] = False
-    results: Results = RESULTS
-    output: Output = FIGURES
+    results: ResultsOption = RESULTS
+    output: FiguresFolderOption = FIGURES
 
     def __post_init__(self) -> None:
         if self.page and (self.only or not self.all_published):
@@ -69,7 +69,7 @@ class CompareOptions(Options):
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of rows instead.")] = False
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead.")] = False
-    results: Results = RESULTS
+    results: ResultsOption = RESULTS
 
     def __post_init__(self) -> None:
         if self.as_json and self.as_csv:
@@ -86,7 +86,7 @@ class ProfileCompareOptions(Options):
     b: Annotated[str, typer.Argument(help="The run to judge.")]
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of tables instead.")] = False
     every: Annotated[bool, typer.Option("--all", help="Also print the rows without a difference.")] = False
-    results: Results = RESULTS
+    results: ResultsOption = RESULTS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,5 +98,5 @@ class PublishOptions(Options):
     run: Annotated[str, typer.Argument(help="Run to publish: NAME for results/NAME.", show_default=False)]
     name: Annotated[str, typer.Option("--as", help="Name under results/published.", show_default=False)]
     force: Annotated[bool, typer.Option("--force", help="Replace what was published under that name.")] = False
-    results: Results = RESULTS
-    output: Output = FIGURES
+    results: ResultsOption = RESULTS
+    output: FiguresFolderOption = FIGURES

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.parameters import Options
-from longgen.cli.options.shared import Select, Setup
+from longgen.cli.options.shared import SelectOption, SetupOption
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,8 +21,8 @@ class CommandsOptions(Options):
     config: Annotated[
         Path, typer.Argument(help="The experiment, such as config/mini.yaml.", metavar="config", show_default=False)
     ]
-    select: Select = "default"
-    setup: Setup = None
+    select: SelectOption = "default"
+    setup: SetupOption = None
     cpus: Annotated[
         int, typer.Option(min=0, help="Processors that every command uses.", show_default="those of this machine")
     ] = 0
