@@ -78,34 +78,35 @@ def disturbances(others: float | None, steal: float | None, rounds: float | None
         steal: share of the processors.
         rounds: `spread` of the values in question: times, or ratios within rounds.
     """
-    found = (
+    limits = (
         (others, MOST_OTHERS, "other processes used {:.0%} of the processors"),
         (steal, MOST_STEAL, "other virtual machines stole {:.0%} of the processors"),
         (rounds, MOST_SPREAD, "rounds are spread over {:.0%}"),
     )
-    return [words.format(value) for value, most, words in found if value is not None and value > most]
+    return [words.format(value) for value, most, words in limits if value is not None and value > most]
 
 
 def is_disturbed(others: float | None, steal: float | None, rounds: float | None) -> bool | None:
     """Whether `disturbances` finds any; None where nothing was recorded that could tell."""
-    known = [value for value in (others, steal, rounds) if value is not None and not math.isnan(value)]
-    return bool(disturbances(others, steal, rounds)) if known else None
+    if all(value is None or math.isnan(value) for value in (others, steal, rounds)):
+        return None
+    return bool(disturbances(others, steal, rounds))
 
 
 def warning(records: Sequence[Mapping[str, Any]]) -> str | None:
     """What to tell who measured ``records``: how many are disturbed, and by what at most; None if none is."""
-    found = [
+    disturbed = [
         (record, rounds)
         for record in records
         for rounds in (record["spread"], record["speedup_spread"])
         if is_disturbed(record["others"], record["steal"], rounds)
     ]
-    if not found:
+    if not disturbed:
         return None
-    columns = [[record[name] for record, _ in found] for name in ("others", "steal")]
-    columns.append([rounds for _, rounds in found])
+    columns = [[record[name] for record, _ in disturbed] for name in ("others", "steal")]
+    columns.append([rounds for _, rounds in disturbed])
     most = [max((value for value in column if value is not None), default=None) for column in columns]
-    count = len({id(record) for record, _ in found})
+    count = len({id(record) for record, _ in disturbed})
     return (
         f"{count} of {len(records)} measurements are disturbed (at most: {'; '.join(disturbances(*most))}). "
         "Run nothing else beside it and measure again: figures and tables mark them, and the claims ledger gives them "

@@ -78,12 +78,12 @@ def atomic_directory(path: Path | str, otherwise: str = AGAIN) -> Iterator[Path]
     path = Path(path)
     with writing(path, otherwise):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _filled(path) as temporary:
+        with _temporary_directory(path) as temporary:
             yield temporary
 
 
 @contextlib.contextmanager
-def _filled(path: Path) -> Iterator[Path]:
+def _temporary_directory(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
         yield temporary
@@ -146,8 +146,8 @@ def check_fields(place: Path | str, value: object, otherwise: str, **fields: typ
         raise ArtifactError(f"{place} holds {type(value).__name__} where a mapping is needed: {otherwise}")
     for name, kind in fields.items():
         if not isinstance(value.get(name), kind):
-            found = f"is {value[name]!r:.60}" if name in value else "is missing"
-            raise ArtifactError(f"{place}: {name} {found} where {kind.__name__} is needed: {otherwise}")
+            problem = f"is {value[name]!r:.60}" if name in value else "is missing"
+            raise ArtifactError(f"{place}: {name} {problem} where {kind.__name__} is needed: {otherwise}")
 
 
 def fingerprint_files(paths: Iterable[Path]) -> str:

@@ -1,4 +1,4 @@
-"""Whether the device that a configuration asks for is there, and what the processor can do."""
+"""Whether the device that a configuration names is there, and what the processor can do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ ModelDtype = Literal["bfloat16", "float16", "float32"]
 
 
 def require_gpu(name: str, device: str) -> None:
-    """Raise ConfigError if ``device``, which key ``name`` asks for, is cuda and PyTorch sees no GPU."""
+    """Raise ConfigError if ``device``, which key ``name`` requests, is cuda and PyTorch sees no GPU."""
     import torch
 
     if device == "cuda" and not torch.cuda.is_available():
@@ -26,8 +26,8 @@ def computes_in_bfloat16() -> bool:
 
     if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.13 tells of x86 alone
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
 
 
 def computed_dtype(dtype: str, device: str) -> str:

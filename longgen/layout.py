@@ -137,10 +137,10 @@ def count_full_layers(num_layers: int, full_layers: int | str | float) -> int:
         ConfigError: not a number, or outside 0..num_layers (counts) or 0..1 (fractions and ratios).
     """
     allowed = f"allowed is a count 0..{num_layers}, a fraction such as 1/3 or ratio within 0..1, 'all' or 'none'"
-    refused = ConfigError(f"full_layers is {full_layers!r}: {allowed}")
+    error = ConfigError(f"full_layers is {full_layers!r}: {allowed}")
     text = str(full_layers).strip()
     if isinstance(full_layers, bool):
-        raise refused
+        raise error
     if text in ("all", "none"):
         return num_layers if text == "all" else 0
     if re.fullmatch(r"\d+", text):
@@ -148,12 +148,12 @@ def count_full_layers(num_layers: int, full_layers: int | str | float) -> int:
     elif re.fullmatch(r"\d+/\d*[1-9]\d*|\d*\.\d+(e-?\d+)?", text):
         ratio = Fraction(text)
         if ratio > 1:
-            raise refused
+            raise error
         count = int(ratio * num_layers + Fraction(1, 2))
     else:
-        raise refused
+        raise error
     if count > num_layers:
-        raise refused
+        raise error
     return count
 
 
@@ -181,10 +181,10 @@ def make_layout(
             raise ConfigError(f"placement is {HEADS!r}: allowed where the number of KV heads is known")
         return spread_over_heads(num_layers, num_kv_heads, count * num_kv_heads)
     if placement not in PLACEMENTS:
-        probed = f"; {placement} needs the record of a probe (--probe)" if placement in (PROBED, PROBED_HEADS) else ""
-        raise ConfigError(f"placement is {placement!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}{probed}")
-    chosen = set(PLACEMENTS[placement](num_layers, count)) if count else set()
-    return Layout(tuple(layer in chosen for layer in range(num_layers)))
+        hint = f"; {placement} needs the record of a probe (--probe)" if placement in (PROBED, PROBED_HEADS) else ""
+        raise ConfigError(f"placement is {placement!r}: allowed are {', '.join((*PLACEMENTS, HEADS))}{hint}")
+    full = set(PLACEMENTS[placement](num_layers, count)) if count else set()
+    return Layout(tuple(layer in full for layer in range(num_layers)))
 
 
 def spread_over_heads(num_layers: int, num_kv_heads: int, full_heads: int) -> Layout:

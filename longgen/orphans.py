@@ -21,11 +21,11 @@ _OF_TORCHRUN = "TORCHELASTIC_RUN_ID"  # in the environment of the processes that
 
 def end_with_starter(environment: Mapping[str, str] = os.environ) -> None:
     """End this process when one that ``environment`` names is gone, or torchrun, if that has started this one."""
-    named = [int(word) for word in environment.get(ENDS_WITH, "").split(",") if word]
-    of_torchrun = _OF_TORCHRUN in environment and not named
+    starters = [int(word) for word in environment.get(ENDS_WITH, "").split(",") if word]
+    of_torchrun = _OF_TORCHRUN in environment and not starters
     if of_torchrun and _takes_orphans(os.getppid()):  # killed before we could ask who it is
         os.kill(os.getpid(), signal.SIGKILL)
-    for process in named or ([os.getppid()] if of_torchrun else []):
+    for process in starters or ([os.getppid()] if of_torchrun else []):
         if process != os.getpid():  # the launcher has become this one
             end_with(process)
 

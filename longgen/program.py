@@ -76,9 +76,9 @@ def run_program(main: Callable[[], int | None], name: str = "longgen") -> NoRetu
 
 
 def _is_debugging() -> bool:
-    asked = DEBUG in sys.argv[1:]
+    has_option = DEBUG in sys.argv[1:]
     sys.argv[1:] = [word for word in sys.argv[1:] if word != DEBUG]
-    if asked:
+    if has_option:
         os.environ["LONGGEN_DEBUG"] = "1"  # for the processes that this one starts
     return bool(os.environ.get("LONGGEN_DEBUG"))
 

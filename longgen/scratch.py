@@ -26,14 +26,14 @@ CACHES = {"TRITON_CACHE_DIR": "triton", "TORCHINDUCTOR_CACHE_DIR": "inductor"}
 
 def scratch_folder() -> Path | None:
     """The machine's own folder, made if need be; None if there is none. Raises ConfigError if it cannot be made."""
-    given = os.environ.get(SCRATCH)
-    if not given or "$" in os.path.expandvars(given):
+    setting = os.environ.get(SCRATCH)
+    if not setting or "$" in os.path.expandvars(setting):
         return None
-    path = Path(os.path.expandvars(given)).expanduser()
+    path = Path(os.path.expandvars(setting)).expanduser()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{SCRATCH} is {given!r}: allowed is a folder that can be written to ({error})") from None
+        raise ConfigError(f"{SCRATCH} is {setting!r}: allowed is a folder that can be written to ({error})") from None
     return path
 
 
@@ -49,7 +49,7 @@ def use_scratch() -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(temporary)
 
 
-def staged(folder: Path) -> Path:
+def local_copy(folder: Path) -> Path:
     """``folder``, or a copy of it on this machine, which the first process that asks makes for all.
 
     A copy is that of the same files, by size and time of change. Where there is no room for one, a line on standard
@@ -58,16 +58,16 @@ def staged(folder: Path) -> Path:
     scratch = scratch_folder()
     if scratch is None or not folder.is_dir():
         return folder
-    found = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
-    seen = [(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in found.items()]
-    copy = scratch / "copies" / f"{folder.name}-{fingerprint([str(folder.resolve()), seen])[:16]}"
+    stats = {path: path.stat() for path in sorted(folder.rglob("*")) if path.is_file()}
+    files = [(path.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()]
+    copy = scratch / "copies" / f"{folder.name}-{fingerprint([str(folder.resolve()), files])[:16]}"
     copy.parent.mkdir(exist_ok=True)
     with FileLock(f"{copy}.lock"):
         if copy.exists():
             return copy
-        needed, free = sum(stat.st_size for stat in found.values()), shutil.disk_usage(scratch).free
-        if needed > free:
-            room = f"{needed / 1e9:.1f} GB of {folder}, and {scratch} has {free / 1e9:.1f} GB left"
+        size, free = sum(stat.st_size for stat in stats.values()), shutil.disk_usage(scratch).free
+        if size > free:
+            room = f"{size / 1e9:.1f} GB of {folder}, and {scratch} has {free / 1e9:.1f} GB left"
             print(f"{SCRATCH}: no room for {room}: it is read where it is", file=sys.stderr)
             return folder
         with atomic_directory(copy) as temporary:

@@ -110,7 +110,7 @@ def build(expected: Any, value: Any, key: str) -> Any:
     """``value`` (from YAML) as the type ``expected``: a dataclass, list, dict, Literal, union or plain type.
 
     Args:
-        expected: the wanted type.
+        expected: the type to make.
         value: plain data.
         key: dotted path of the value, for error messages; may be empty at the top.
 
@@ -118,40 +118,40 @@ def build(expected: Any, value: Any, key: str) -> Any:
         ConfigError: unknown or missing key, wrong type, or a dataclass's own check fails.
     """
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
-    refused = ConfigError(f"{key or 'the file'} is {value!r}: allowed is {_type_name(expected)}")
+    error = ConfigError(f"{key or 'the file'} is {value!r}: allowed is {_type_name(expected)}")
     if dataclasses.is_dataclass(expected):
         if not isinstance(value, dict):
-            raise refused
+            raise error
         return _build_dataclass(typing.cast(type, expected), value, key)
     if origin is list:
         if not isinstance(value, list):
-            raise refused
+            raise error
         return [build(arguments[0], item, f"{key}[{index}]") for index, item in enumerate(value)]
     if origin is dict:
         if not isinstance(value, dict):
-            raise refused
+            raise error
         return {build(arguments[0], k, f"key of {key}"): build(arguments[1], v, f"{key}.{k}") for k, v in value.items()}
     if origin is Literal:
         if value not in arguments:
-            raise refused
+            raise error
         return value
     if origin in (Union, types.UnionType):
-        given = [option for option in arguments if option is not type(None)]
-        if value is not None and len(given) == 1 and dataclasses.is_dataclass(given[0]):
-            return build(given[0], value, key)  # whose own errors say more than that it is none
+        types_but_null = [option for option in arguments if option is not type(None)]
+        if value is not None and len(types_but_null) == 1 and dataclasses.is_dataclass(types_but_null[0]):
+            return build(types_but_null[0], value, key)  # whose own errors say more than that it is none
         for option in arguments:
             try:
                 return build(option, value, key)
             except ConfigError:
                 continue
-        raise refused
+        raise error
     if expected is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if expected is float and isinstance(value, str) and re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", value):
         number = f"{float(value):.1e}"  # YAML 1.1 wants the point that people leave out
         raise ConfigError(f"{key} is {value!r}, which YAML reads as text: allowed is a number, so write {number}")
     if type(value) is not expected or (expected is float and not math.isfinite(value)):
-        raise refused
+        raise error
     return value
 
 
@@ -167,8 +167,8 @@ def _build_dataclass(cls: type[T], value: dict[str, Any], key: str) -> T:
         if name not in value and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise ConfigError(f"{prefix}{name} is missing: {cls.__name__} needs it")
     hints = typing.get_type_hints(cls)
-    built = {name: build(hints[name], item, f"{prefix}{name}") for name, item in value.items()}
+    values = {name: build(hints[name], item, f"{prefix}{name}") for name, item in value.items()}
     try:
-        return cls(**built)
+        return cls(**values)
     except ConfigError as error:
         raise ConfigError(f"{prefix}{error}") from None

@@ -121,11 +121,11 @@ class Table:
         lines, (_, style) = [], self._rows[number]
         cells = [column.folded(column.cells[number]) for column in columns]
         for line in range(max(map(len, cells))):
-            shown = [
+            styled_cells = [
                 _styled(column.set(words, line), BOLD if isinstance(column.cells[number], Bold) else "", styles)
                 for column, words in zip(columns, cells, strict=True)
             ]
-            lines.append(_styled(GAP.join(shown).rstrip(), style, styles).rstrip())
+            lines.append(_styled(GAP.join(styled_cells).rstrip(), style, styles).rstrip())
         return lines
 
     def _below_each_other(self, columns: list[_Column], count: int, width: int, styles: bool) -> list[str]:
@@ -206,7 +206,7 @@ def _styled(text: str, style: str, styles: bool) -> str:
     """Between escape sequences, spaces at its ends outside."""
     if not (style and styles and text.strip()):
         return text
-    return re.sub(r"\S(.*\S)?", lambda found: f"\x1b[{style}m{found[0]}\x1b[0m", text, count=1)
+    return re.sub(r"\S(.*\S)?", lambda match: f"\x1b[{style}m{match[0]}\x1b[0m", text, count=1)
 
 
 def print_text(lines: Sequence[str]) -> None:

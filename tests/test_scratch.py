@@ -11,7 +11,7 @@ from longgen import scratch
 from longgen.config import load_experiment
 from longgen.data.synthetic.rows import load_rows
 from longgen.errors import ConfigError
-from longgen.scratch import SCRATCH, scratch_folder, staged, use_scratch
+from longgen.scratch import SCRATCH, local_copy, scratch_folder, use_scratch
 from tests.experiments import experiment_file, prepare_base
 from tests.processes import finished, started
 
@@ -36,26 +36,26 @@ def node(tmp_path, monkeypatch):
 def test_without_scratch_everything_stays_where_it_is(source, monkeypatch, given):
     monkeypatch.setenv(SCRATCH, given)
     assert scratch_folder() is None
-    assert staged(source) == source
+    assert local_copy(source) == source
     before = dict(os.environ)
     use_scratch()
     assert dict(os.environ) == before
 
 
 def test_a_copy_is_made_once_and_again_when_the_files_change(source, node):
-    copy = staged(source)
+    copy = local_copy(source)
     assert copy.parent == node / "copies"
     assert (copy / "sub" / "shard").read_bytes() == bytes(1000)
     (copy / "mark").touch()
-    assert staged(source) == copy and (copy / "mark").exists(), "it was copied again"
+    assert local_copy(source) == copy and (copy / "mark").exists(), "it was copied again"
     (source / "sub" / "shard").write_bytes(bytes(999))
-    assert staged(source) != copy
-    assert len((staged(source) / "sub" / "shard").read_bytes()) == 999
+    assert local_copy(source) != copy
+    assert len((local_copy(source) / "sub" / "shard").read_bytes()) == 999
 
 
 def wait_for_copy(folder, node, report) -> None:
     os.environ[SCRATCH] = str(node)  # that of the process it is forked from may be older
-    report.write_text(str(staged(folder)))
+    report.write_text(str(local_copy(folder)))
 
 
 def test_processes_of_a_machine_share_a_copy(source, node, tmp_path):
@@ -71,7 +71,7 @@ def test_processes_of_a_machine_share_a_copy(source, node, tmp_path):
 
 def test_what_does_not_fit_is_read_where_it_is(source, node, monkeypatch, capsys):
     monkeypatch.setattr(scratch.shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
-    assert staged(source) == source
+    assert local_copy(source) == source
     assert f"LONGGEN_SCRATCH: no room for 0.0 GB of {source}" in capsys.readouterr().err
 
 

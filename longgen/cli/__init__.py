@@ -22,8 +22,8 @@ app = verbs_app(
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(is_set: bool) -> None:
+    if is_set:
         print(f"longgen {longgen.__version__}")
         raise typer.Exit
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from longgen.cli.options.benchmark import BenchmarkScore
+from longgen.cli.options.benchmark import BenchmarkScoreOptions
 from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import benchmark
@@ -18,17 +18,17 @@ from longgen.provenance import provenance
 from longgen.results import Result, check_run_name, save_result
 
 
-def benchmark_score(options: BenchmarkScore) -> None:
+def benchmark_score(options: BenchmarkScoreOptions) -> None:
     """Write scores and averages as results files, and print them."""
     check_run_name(options.run)
     files = [file for each in options.prompts for file in read_prompts(each)]
     scores: list[dict[str, Any]] = []
     summaries: list[dict[str, Any]] = []
     for name in dict.fromkeys(file.benchmark for file in files):
-        chosen = benchmark(name)
-        scored = score_answers(chosen, [file for file in files if file.benchmark == name], options.answers)
-        scores += score_records(chosen, scored)
-        summaries += summary_records(chosen, scored)
+        definition = benchmark(name)
+        answer_scores = score_answers(definition, [file for file in files if file.benchmark == name], options.answers)
+        scores += score_records(definition, answer_scores)
+        summaries += summary_records(definition, answer_scores)
     answered_by = _answered_by(files, options.answers)
     reduction = answered_by.get("kv_reduction", {"method": NONE, "budget_of": NONE})
     who = {key: reduction[key] for key in ("method", "budget_of")}
@@ -42,15 +42,15 @@ def benchmark_score(options: BenchmarkScore) -> None:
 
 
 def _answered_by(files: list[PromptFile], answers: Path) -> dict[str, Any]:
-    found = [read_json(answers_folder(answers, file) / ANSWERED_BY, "longgen benchmark predict") for file in files]
-    for file, identity in zip(files, found, strict=True):
-        if identity != found[0]:
+    identities = [read_json(answers_folder(answers, file) / ANSWERED_BY, "longgen benchmark predict") for file in files]
+    for file, identity in zip(files, identities, strict=True):
+        if identity != identities[0]:
             other = f"{file.benchmark}/{file.path.stem}"
             raise ArtifactError(
                 f"{answers}: {other} was not answered by the model that answered {files[0].benchmark}/"
                 f"{files[0].path.stem}: `longgen benchmark predict` answers all anew"
             )
-    return found[0]
+    return identities[0]
 
 
 def _print_scores(records: list[dict[str, Any]]) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from longgen.cli.options.workflow import Commands
+from longgen.cli.options.workflow import CommandsOptions
 from longgen.cluster import REQUESTS
 from longgen.config import load_experiment
 from longgen.workflow import selected_variants, workflow_jobs
 from longgen.workflow.script import shell_script
 
 
-def commands(options: Commands) -> None:
+def commands(options: CommandsOptions) -> None:
     """Print the script."""
     experiment = load_experiment(options.config)
     selected_variants(experiment, options.select)

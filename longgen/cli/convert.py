@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from longgen.cli.options.models import Convert
+from longgen.cli.options.models import ConvertOptions
 from longgen.config import load_experiment
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.convert import Conversion
 from longgen.units import binary_size
 
 
-def convert(options: Convert) -> None:
+def convert(options: ConvertOptions) -> None:
     """Convert the checkpoint, and print what the hybrid keeps."""
     if options.config is not None and options.variant is not None:
         request = _experiment_request(options.config, options.variant)
@@ -24,7 +24,7 @@ def convert(options: Convert) -> None:
             "rope_theta": options.rope_theta,
             "max_length": options.max_length,
         }
-    done = convert_checkpoint(
+    conversion = convert_checkpoint(
         options.source,
         options.destination,
         **request,
@@ -35,14 +35,14 @@ def convert(options: Convert) -> None:
         drop_sliding_window=options.drop_sliding_window,
         check_finite=not options.skip_finite_check,
     )
-    _print_summary(done)
+    _print_summary(conversion)
 
 
-def _experiment_request(config: Path, variant: str) -> dict[str, Any]:
+def _experiment_request(config: Path, name: str) -> dict[str, Any]:
     experiment = load_experiment(config)
-    chosen, extension = experiment.variant(variant), experiment.extension
-    request = {"layout": chosen.probed or chosen.layout, "pattern": chosen.pattern}
-    if not chosen.trained:
+    variant, extension = experiment.variant(name), experiment.extension
+    request = {"layout": variant.probed or variant.layout, "pattern": variant.pattern}
+    if not variant.trained:
         return request
     return request | {
         "rope": extension.rope,
@@ -51,13 +51,13 @@ def _experiment_request(config: Path, variant: str) -> dict[str, Any]:
     }
 
 
-def _print_summary(done: Conversion) -> None:
-    card = done.card
+def _print_summary(conversion: Conversion) -> None:
+    card = conversion.card
     layout, plan = card.hybrid.layout, card.plan(card.max_length)
-    if done.written:
-        print(f"{done.destination}: hybrid of {card.base}")
+    if conversion.written:
+        print(f"{conversion.destination}: hybrid of {card.base}")
     else:
-        print(f"{done.destination}: nothing to do, it is the result of the same conversion of {card.base}")
+        print(f"{conversion.destination}: nothing to do, it is the result of the same conversion of {card.base}")
     print(f"  full attention in {layout.num_full:g} of {layout.num_layers} layers")
     cache = f"  KV cache at {plan.length:,} tokens: {binary_size(plan.kv_bytes)}"
     if plan.kv_bytes == plan.kv_bytes_full:
@@ -67,5 +67,5 @@ def _print_summary(done: Conversion) -> None:
         print(f"{cache} instead of {binary_size(plan.kv_bytes_full)} (-{100 * plan.kv_reduction:.1f} %)")
     if card.lost_dropout:
         print(f"  {card.lost_dropout}")
-    if done.written:
+    if conversion.written:
         print("  fine-tune it before use; what it is: README.md in it")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from longgen.cli.options.reporting import Figures
+from longgen.cli.options.reporting import FiguresOptions
 from longgen.errors import ConfigError
 from longgen.reporting.report import (
     Report,
@@ -20,7 +20,7 @@ from longgen.reporting.seeds.groups import find_groups, what_differs
 from longgen.reporting.seeds.report import GROUP_PARTS, write_group_report
 
 
-def figures(options: Figures) -> None:
+def figures(options: FiguresOptions) -> None:
     """Draw, and say what was made where, and what could not be."""
     output = options.output
     published = published_runs(options.results) if options.all_published else []
@@ -30,13 +30,13 @@ def figures(options: Figures) -> None:
         raise ConfigError("no run is given: name one, such as smoke, or --all-published where there are published ones")
     tables: list[Path] = []
     runs = {name: open_run(name, options.results) for name in [*(options.run or []), *published]}
-    for name, opened in runs.items():
-        # what is asked of all published runs need not concern each of them; of a run by its name, it must
-        parts = [part for part in options.only or [] if part not in GROUP_PARTS]
-        wanted = [part for part in parts if name in (options.run or []) or part in parts_of(opened)]
-        if options.only and not wanted:
+    for name, run in runs.items():
+        # a part that --only names must exist in a run that is named as well, and need not in each published one
+        run_parts = [part for part in options.only or [] if part not in GROUP_PARTS]
+        parts = [part for part in run_parts if name in (options.run or []) or part in parts_of(run)]
+        if options.only and not parts:
             continue
-        tables += _told(output / name, write_report(opened, output / name, wanted, pages=options.html))
+        tables += _print_report(output / name, write_report(run, output / name, parts, pages=options.html))
     _draw_groups(list(runs.values()), bool(options.run), options.only or [], output, options.html)
     if published and (not options.only or "claims" in options.only):
         write_claims([runs[name] for name in published], output / "published")
@@ -49,25 +49,25 @@ def figures(options: Figures) -> None:
         print(own)
 
 
-def _draw_groups(runs: list[Run], named: bool, only: list[str], output: Path, html: bool) -> None:
-    """Draw the groups among ``runs``; of runs that were ``named``, say why there is none."""
-    wanted = [part for part in only if part in GROUP_PARTS]
-    if only and not wanted:
+def _draw_groups(runs: list[Run], by_name: bool, only: list[str], output: Path, html: bool) -> None:
+    """Draw the groups among ``runs``; where the user gave runs ``by_name``, say why there is none."""
+    parts = [part for part in only if part in GROUP_PARTS]
+    if only and not parts:
         return
     groups = find_groups(runs)
     for group in groups:
-        _told(output / group.name, write_group_report(group, output / group.name, wanted, pages=html))
+        _print_report(output / group.name, write_group_report(group, output / group.name, parts, pages=html))
     experiments = [run for run in runs if run.is_experiment]
-    if groups or not named or (len(experiments) < 2 and not wanted):
+    if groups or not by_name or (len(experiments) < 2 and not parts):
         return
     why = what_differs(*experiments[:2]) if len(experiments) > 1 else "one run is no group"
-    if wanted:
-        raise ConfigError(f"--only is {', '.join(wanted)}: allowed for runs that differ in name and seed alone; {why}")
+    if parts:
+        raise ConfigError(f"--only is {', '.join(parts)}: allowed for runs that differ in name and seed alone; {why}")
     print(f"  not drawn together: {why}", file=sys.stderr)
 
 
-def _told(folder: Path, report: Report) -> list[Path]:
-    """Say what was made in ``folder``; the tables among it."""
+def _print_report(folder: Path, report: Report) -> list[Path]:
+    """Print how many files ``folder`` got, and what is missing and why; returns the paths of its tables."""
     print(f"{folder}: {len(report.written)} files")
     for part, why in report.skipped.items():
         print(f"  without {part}: {why}", file=sys.stderr)

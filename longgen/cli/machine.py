@@ -19,7 +19,7 @@ def use_threads(threads: int) -> None:
 
 def torch_dtype(name: str, device: str) -> torch.dtype:
     """What computes on ``device`` with ``--dtype name``, one of `longgen.hardware.ModelDtype`."""
-    return getattr(torch, _computed(name, device))
+    return getattr(torch, _dtype_on(device, name))
 
 
 def on_this_machine(experiment: Experiment, *parts: str, device: str | None = None) -> Experiment:
@@ -30,16 +30,17 @@ def on_this_machine(experiment: Experiment, *parts: str, device: str | None = No
         parts: names of those with a dtype.
         device: that computes; None: each part's own.
     """
-    changed = {}
+    parts_here = {}
     for name in parts:
         part = getattr(experiment, name)
         if part is not None:
-            changed[name] = replace(part, dtype=_computed(part.dtype, device or part.device))
-    return replace(experiment, **changed)
+            parts_here[name] = replace(part, dtype=_dtype_on(device or part.device, part.dtype))
+    return replace(experiment, **parts_here)
 
 
-def _computed(dtype: str, device: str) -> str:
-    computed = computed_dtype(dtype, device)
-    if computed != dtype:
-        print(f"longgen: this processor has no instructions for {dtype}: {computed} computes instead", file=sys.stderr)
-    return computed
+def _dtype_on(device: str, dtype: str) -> str:
+    """The dtype that computes on ``device``; says so if it is not ``dtype``."""
+    actual = computed_dtype(dtype, device)
+    if actual != dtype:
+        print(f"longgen: this processor has no instructions for {dtype}: {actual} computes instead", file=sys.stderr)
+    return actual

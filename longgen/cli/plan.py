@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from longgen.cli.options.planning import Plan
+from longgen.cli.options.planning import PlanOptions
 from longgen.cli.plan_budget import budget_rows, print_budget
 from longgen.cli.plan_inference import more_columns, print_expected, print_inference
 from longgen.cli.plan_tables import print_plans
@@ -21,7 +21,7 @@ from longgen.provenance import provenance
 from longgen.results import Result, save_result
 
 
-def plan(options: Plan) -> None:
+def plan(options: PlanOptions) -> None:
     """Print what the options ask for, as tables or as JSON."""
     tables: tuple[Callable[[list[dict[str, Any]], str], None], ...] = (print_plans, print_inference, print_expected)
     if options.config:
@@ -33,19 +33,19 @@ def plan(options: Plan) -> None:
     if options.as_json:
         for row in rows:
             # three digits are all that the comparison with the paper's -62 % can carry
-            rounded = {"kv_reduction": round(row["kv_reduction"], 3)} if "kv_reduction" in row else {}
-            print(json.dumps(row | rounded))
+            rounding = {"kv_reduction": round(row["kv_reduction"], 3)} if "kv_reduction" in row else {}
+            print(json.dumps(row | rounding))
     else:
         for show in tables:
             show(rows, str(options.config or options.model))
 
 
-def _plan_model(options: Plan) -> list[dict[str, Any]]:
+def _plan_model(options: PlanOptions) -> list[dict[str, Any]]:
     """One row per length and batch, for a model and the pattern that the options describe."""
     shape = options.shape()
     layout, pattern = options.layout(shape), options.sparse_pattern()
     model = Model(shape, Hybrid(layout, pattern))
-    described = {
+    columns = {
         "model": shape.name,
         "placement": options.placement,
         "full_layers": layout.num_full,
@@ -53,7 +53,7 @@ def _plan_model(options: Plan) -> list[dict[str, Any]]:
         "pattern": pattern.to_dict(),
     }
     rows = [
-        described | {"batch": batch} | asdict(make_plan(model, length, batch, options.bytes_per_value))
+        columns | {"batch": batch} | asdict(make_plan(model, length, batch, options.bytes_per_value))
         for length, batch in product(options.lengths(), options.batches())
     ]
     return more_columns(options, model, rows)

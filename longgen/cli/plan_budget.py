@@ -5,27 +5,27 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from longgen.cli.options.parameters import option_names
 from longgen.cli.options.patterns import PATTERNS
-from longgen.cli.options.planning import Plan
-from longgen.cli.options.reading import option_names
+from longgen.cli.options.planning import PlanOptions
 from longgen.cli.plan_tables import IDEAL, speedups
 from longgen.errors import ConfigError
 from longgen.planner.budget import layouts_for_budget
 from longgen.tables import Table
 from longgen.units import binary_size
 
-# What a budget decides, or what is said about one layout.
-_NOT_HERE = ("full_layers", "gpu", "ceilings", "prefill_chunk", "dense_prefill", "dense_decode")
+# Options that --kv-budget excludes: what the budget decides, and what is about a single layout.
+_EXCLUDED_OPTIONS = ("full_layers", "gpu", "ceilings", "prefill_chunk", "dense_prefill", "dense_decode")
 
 
-def budget_rows(options: Plan, kv_budget: float) -> list[dict[str, Any]]:
-    """A row per layout found, in the order of `layouts_for_budget`; without a pattern, sink and stride compete.
+def budget_rows(options: PlanOptions, kv_budget: float) -> list[dict[str, Any]]:
+    """A row per layout, in the order of `layouts_for_budget`; without a pattern, sink and stride compete.
 
     Raises:
         ConfigError: an option that has no place here, several lengths or batches, or no layout meets the budget.
     """
-    if refused := option_names(name for name in options.explicit if name in _NOT_HERE):
-        raise ConfigError(f"{refused} given with --kv-budget: allowed is one or the other")
+    if names := option_names(name for name in options.explicit if name in _EXCLUDED_OPTIONS):
+        raise ConfigError(f"{names} given with --kv-budget: allowed is one or the other")
     shape = options.shape()
     for name, numbers in (("length", options.lengths()), ("batch", options.batches())):
         if len(numbers) > 1:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
-from longgen.cli.options.planning import PlanCluster
+from longgen.cli.options.planning import PlanClusterOptions
 from longgen.cluster.costs import RuleCost, run_costs, run_storage
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
@@ -14,21 +14,21 @@ from longgen.units import binary_size
 from longgen.workflow import selected_variants, workflow_jobs
 
 
-def plan_cluster(options: PlanCluster) -> None:
+def plan_cluster(options: PlanClusterOptions) -> None:
     """Print the jobs and the storage of a run, as tables or as JSON."""
-    config, setup = options.config, options.setup
+    config = options.config
     experiment = load_experiment(config)
     if options.this_machine:
         from longgen.profiling.device import processor_rates  # with PyTorch, which nothing else here takes
 
         flops, bandwidth = processor_rates()
-        measured = replace(experiment.cluster, cpu_flops=flops, cpu_bandwidth=bandwidth)
-        experiment = replace(experiment, cluster=measured)
-    chosen, variants = experiment.setup_named(setup), selected_variants(experiment, options.select)
-    setup = setup or experiment.setup
+        cluster = replace(experiment.cluster, cpu_flops=flops, cpu_bandwidth=bandwidth)
+        experiment = replace(experiment, cluster=cluster)
+    processes, variants = experiment.setup_named(options.setup), selected_variants(experiment, options.select)
+    setup = options.setup or experiment.setup
     jobs = workflow_jobs(config, options.select, setup)
     try:
-        run = (experiment, chosen, variants, jobs)
+        run = (experiment, processes, variants, jobs)
         costs, storage = run_costs(*run), run_storage(*run)
     except ConfigError as error:
         raise ConfigError(f"{config}, set-up {setup}: {error}") from None
@@ -38,16 +38,16 @@ def plan_cluster(options: PlanCluster) -> None:
         totals |= {name: sum(rule[name] for rule in rules) for name in ("gpu_hours", "cpu_hours")}
         print(json.dumps({"predicted": True, "rules": rules, "totals": totals, "storage_bytes": storage}))
         return
-    known = experiment.cluster
-    gpu = known.gpu
+    cluster = experiment.cluster
+    gpu = cluster.gpu
     title = f"{config}, set-up {setup}: {', '.join(variants)}"
-    assumed = f"predicted, not measured; {gpu}, {100 * known.utilization:.0f} % of its rates assumed"
+    caption = f"predicted, not measured; {gpu}, {100 * cluster.utilization:.0f} % of its rates assumed"
     if not any(cost.gpus for cost in costs):
         where = "a processor of this machine" if options.this_machine else "a processor"
-        rates = f"{known.cpu_flops / 1e9:,.1f} GFLOP/s and {known.cpu_bandwidth / 1e9:,.1f} GB/s"
-        assumed = f"predicted, not measured; {rates} assumed of {where}"
-    _print_costs(costs, title, assumed)
-    _print_storage(storage, assumed)
+        rates = f"{cluster.cpu_flops / 1e9:,.1f} GFLOP/s and {cluster.cpu_bandwidth / 1e9:,.1f} GB/s"
+        caption = f"predicted, not measured; {rates} assumed of {where}"
+    _print_costs(costs, title, caption)
+    _print_storage(storage, caption)
     for cost in costs:
         if not cost.fits:
             print(f"{cost.rule} is predicted to need {binary_size(cost.gpu_memory)} per GPU: more than {gpu} has")

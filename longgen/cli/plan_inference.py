@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from longgen.cli.options.planning import Plan
+from longgen.cli.options.planning import PlanOptions
 from longgen.errors import require
 from longgen.planner import Model, inference
 from longgen.planner.gpus import GIB
@@ -16,11 +16,11 @@ from longgen.tables import Table
 STAGES = ("prefill", "decode")
 
 
-def more_columns(options: Plan, model: Model, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def more_columns(options: PlanOptions, model: Model, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """``rows`` of costs with what the options ask for besides: inference on a GPU, and expected times.
 
     Args:
-        options: what is asked for.
+        options: those of `longgen plan`.
         model: whose costs they are.
         rows: each with its length, batch and ideal speed-ups.
 
@@ -42,7 +42,7 @@ def more_columns(options: Plan, model: Model, rows: list[dict[str, Any]]) -> lis
     ]
 
 
-def _on_gpu(options: Plan, model: Model) -> Callable[[int, int], dict[str, Any]]:
+def _on_gpu(options: PlanOptions, model: Model) -> Callable[[int, int], dict[str, Any]]:
     """Memory and least time with these layers and with full attention; nothing where no GPU is named."""
     chunk = options.prefill_chunk
     if options.gpu is None and options.ceilings is None:

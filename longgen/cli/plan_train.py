@@ -9,7 +9,7 @@ from pathlib import Path
 import typer
 
 from longgen import planner
-from longgen.cli.options.planning import PHASE, SETUP, TOKENS, TRAINING, PlanTrain
+from longgen.cli.options.planning import PHASE, SETUP, TOKENS, TRAINING, PlanTrainOptions
 from longgen.cli.plan_train_tables import as_record, print_tables
 from longgen.config import OptimizerSettings, load_experiment
 from longgen.errors import ConfigError
@@ -22,7 +22,7 @@ from longgen.planner.training import TrainingPlan, plan_training, remedies
 Plans = dict[str, TrainingPlan]
 
 
-def plan_train(options: PlanTrain) -> None:
+def plan_train(options: PlanTrainOptions) -> None:
     """Print the plans that the options ask for; with --check, exit code 2 says that something does not fit."""
     machine = options.machine.applied_to(Machine(gpu_named(options.gpu), network=options.network_gb * 1e9))
     if options.config:
@@ -42,7 +42,7 @@ def plan_train(options: PlanTrain) -> None:
         raise typer.Exit(2)
 
 
-def _plan_model(options: PlanTrain, machine: Machine) -> Plans:
+def _plan_model(options: PlanTrainOptions, machine: Machine) -> Plans:
     """The one set-up that the options describe."""
     shape = options.shape()
     model = planner.Model(shape, Hybrid(options.layout(shape), options.sparse_pattern()))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from longgen.cli.options.data import Prepare, What
-from longgen.config import load_experiment, needed
+from longgen.cli.options.data import PrepareOptions, PrepareStage
+from longgen.config import load_experiment, require_part
 from longgen.data.synthetic.corpus import build_corpus, load_corpus
 from longgen.data.synthetic.rows import build_rows
 from longgen.errors import ConfigError
@@ -11,11 +11,11 @@ from longgen.provenance import provenance
 from longgen.results import Result, save_result
 
 
-def prepare(options: Prepare) -> None:
+def prepare(options: PrepareOptions) -> None:
     """Make the corpus, or the rows of a stage, and write the results file of the corpus."""
     experiment, stage = load_experiment(options.config), options.stage
-    if stage is What.corpus:
-        records = build_corpus(needed(experiment.data, "data"), options.output)
+    if stage is PrepareStage.corpus:
+        records = build_corpus(require_part(experiment.data, "data"), options.output)
         if options.result is not None:
             settings = experiment.section("data")
             origin = provenance(settings, experiment.seed)
@@ -24,7 +24,7 @@ def prepare(options: Prepare) -> None:
     if options.corpus is None:
         raise ConfigError("--corpus is missing: give the folder made by `longgen prepare CONFIG --stage corpus`")
     text = load_corpus(options.corpus)
-    training = needed(experiment.base, "base") if stage is What.base else experiment.extension
+    training = require_part(experiment.base, "base") if stage is PrepareStage.base else experiment.extension
     if training.packed is not None:
         raise ConfigError(f"{stage}.packed is {training.packed}: `longgen pack` makes these rows")
     build_rows(training, text.train, text.fingerprint, experiment.seed, stage.value, options.output)

@@ -15,13 +15,13 @@ from longgen.cli.options.profiling import (
     LENGTHS,
     SHAPE,
     TRAIN_TRIAL,
-    ModelProfile,
-    ProfileExperiment,
-    ProfileInference,
-    ProfileTrain,
+    ModelProfileOptions,
+    ProfileExperimentOptions,
+    ProfileInferenceOptions,
+    ProfileTrainOptions,
 )
 from longgen.cli.options.shared import whole_numbers
-from longgen.config import load_experiment, needed
+from longgen.config import load_experiment, require_part
 from longgen.errors import ConfigError
 from longgen.profiling.device import precision_on
 from longgen.profiling.experiment import profile_experiment as measure_variants
@@ -36,7 +36,7 @@ from longgen.shapes import ModelShape
 from longgen.units import seconds_of_minutes
 
 
-def profile_experiment(options: ProfileExperiment) -> None:
+def profile_experiment(options: ProfileExperimentOptions) -> None:
     """Measure the variants and write the results files; a warning says if the machine was busy."""
     experiment = on_this_machine(load_experiment(options.config), "profiling")
     variants = options.variant or experiment.default_variants
@@ -44,18 +44,18 @@ def profile_experiment(options: ProfileExperiment) -> None:
         experiment.variant(name)
     if "full" not in variants:
         raise ConfigError(f"--variant is {', '.join(variants)}: 'full' must be one, speed-ups are relative to it")
-    measured = needed(experiment.profiling, "profiling")
-    use_threads(measured.threads)
+    profiling = require_part(experiment.profiling, "profiling")
+    use_threads(profiling.threads)
     speed, memory, attention = measure_variants(experiment, variants)
     settings = experiment.section("profiling", "model") | {"variants": variants}
-    origin = provenance(settings, experiment.seed, measured.device, attention=attention)
+    origin = provenance(settings, experiment.seed, profiling.device, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
         save_result(options.output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))
     if problem := warning(speed):
         print(f"longgen: warning: {problem}", file=sys.stderr)
 
 
-def profile_train(options: ProfileTrain) -> None:
+def profile_train(options: ProfileTrainOptions) -> None:
     """Measure the training step, as long as there is time, and print what the file holds."""
     target = _target(options)
     tokens = whole_numbers("lengths", [options.lengths or (TRAIN_TRIAL if target.shape == TINY else LENGTHS)])
@@ -66,7 +66,7 @@ def profile_train(options: ProfileTrain) -> None:
     print(f"results: {session.path}")
 
 
-def profile_inference(options: ProfileInference) -> None:
+def profile_inference(options: ProfileInferenceOptions) -> None:
     """Measure prefill, decoding and the longest context, as long as there is time, and print what the file holds."""
     target = _target(options)
     if problem := check_batch(options.batch):
@@ -88,7 +88,7 @@ class _Target(NamedTuple):
     run: str
 
 
-def _target(options: ModelProfile) -> _Target:
+def _target(options: ModelProfileOptions) -> _Target:
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
     if problem := check_device(device):
         raise ConfigError(problem)

@@ -9,14 +9,14 @@ from textwrap import shorten
 
 import pandas as pd
 
-from longgen.cli.options.reporting import ProfileCompare
+from longgen.cli.options.reporting import ProfileCompareOptions
 from longgen.reporting.profile_comparison import Comparison, compare_profiles, is_worse
 from longgen.reporting.run import open_run
 from longgen.reporting.words import TO, format_bytes
 from longgen.tables import RED, Table, print_text
 
 
-def profile_compare(options: ProfileCompare) -> None:
+def profile_compare(options: ProfileCompareOptions) -> None:
     """Print the comparison, as tables or as JSON."""
     results = options.results
     comparisons = compare_profiles(open_run(options.a, results), open_run(options.b, results))
@@ -26,8 +26,8 @@ def profile_compare(options: ProfileCompare) -> None:
     alike = len({_origins(comparison) for comparison in comparisons}) == 1  # then it is said once, below
     for index, comparison in enumerate(comparisons):
         # without intervals there is no verdict to choose rows by
-        judged = (comparison.rows["verdict"] != "").any()
-        rows = comparison.changed if judged and not options.every else comparison.rows
+        has_verdicts = (comparison.rows["verdict"] != "").any()
+        rows = comparison.changed if has_verdicts and not options.every else comparison.rows
         if len(rows):
             _table(comparison, rows).print()
         lines = [_summary(comparison), *_left_out(comparison)]
@@ -38,11 +38,11 @@ def profile_compare(options: ProfileCompare) -> None:
 
 def _plain(comparison: Comparison) -> dict[str, object]:
     rows = json.loads(comparison.rows.to_json(orient="records", double_precision=15))
-    named = {name: value for name, value in asdict(comparison.quantity).items() if name in ("kind", "column")}
+    quantity = {name: value for name, value in asdict(comparison.quantity).items() if name in ("kind", "column")}
     mean = {"mean_ratio": comparison.mean_ratio}
     only = dict(zip(("only_in_a", "only_in_b"), comparison.only, strict=True))
     origins = dict(zip(("a", "b"), comparison.origins, strict=True))
-    return named | origins | {"cautions": list(comparison.cautions)} | only | mean | {"rows": rows}
+    return quantity | origins | {"cautions": list(comparison.cautions)} | only | mean | {"rows": rows}
 
 
 def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:

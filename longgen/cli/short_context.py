@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from longgen.cli.machine import torch_dtype, use_threads
-from longgen.cli.options.evaluation import ShortContext
+from longgen.cli.options.evaluation import ShortContextOptions
 from longgen.cli.score_tables import print_scores
 from longgen.config import ShortContextSettings
 from longgen.evaluation.runs.model import attention_kernels, load_model, model_identity
@@ -18,21 +18,21 @@ from longgen.provenance import provenance
 from longgen.results import Result, check_run_name, save_result
 
 
-def short_context(options: ShortContext) -> None:
+def short_context(options: ShortContextOptions) -> None:
     """Ask the questions, write the results file, and print the scores."""
     check_run_name(options.run)
     questions = options.questions.applied_to(ShortContextSettings())
     use_threads(options.threads)
-    chosen = torch_dtype(options.dtype, options.device)
+    dtype = torch_dtype(options.dtype, options.device)
     names = list(dict.fromkeys(questions.tasks or SHORT_CONTEXT_TASKS))
-    loaded = load_tasks(names, options.num_fewshot, questions.data_root)
-    network, tokenizer = load_model(options.model, chosen, options.device)
+    loaded_tasks = load_tasks(names, options.num_fewshot, questions.data_root)
+    network, tokenizer = load_model(options.model, dtype, options.device)
     model = LongGenLM(network, tokenizer=tokenizer, batch_size=questions.batch_size)
-    records, prompts = evaluate_short_context(model, loaded, questions.limit)
-    identity = model_identity(options.model, chosen)
+    records, prompts = evaluate_short_context(model, loaded_tasks, questions.limit)
+    identity = model_identity(options.model, dtype)
     settings = {
         "data": {None: "stand-in", HUB: "hub"}.get(questions.data_root, "folder"),
-        "versions": {name: each.VERSION for name, each in loaded.tasks.items()},
+        "versions": {name: each.VERSION for name, each in loaded_tasks.tasks.items()},
         "limit": questions.limit,
         "batch_size": questions.batch_size,
         "dtype": identity["dtype"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from longgen.cli.machine import on_this_machine, use_threads
-from longgen.cli.options.training import Stage, Train
+from longgen.cli.options.training import Stage, TrainOptions
 from longgen.config import load_experiment
 from longgen.errors import ConfigError, TrainingStoppedError
 from longgen.progress import is_first
@@ -13,7 +13,7 @@ from longgen.training.parallel.processes import leave_processes
 from longgen.training.stages import Files, train_base, train_extension
 
 
-def train(options: Train) -> None:
+def train(options: TrainOptions) -> None:
     """Train; of several processes one says that it was stopped, and all of them end so."""
     experiment = load_experiment(options.config)
     processes = experiment.setup_named(options.setup)
@@ -36,7 +36,7 @@ def train(options: Train) -> None:
     leave_processes()
 
 
-def _files(options: Train) -> Files:
+def _files(options: TrainOptions) -> Files:
     return Files(
         options.rows,
         options.source(),

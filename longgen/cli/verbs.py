@@ -1,4 +1,4 @@
-"""The verbs, in the order in which a run uses them, and how they are found: nothing is imported before its time.
+"""The verbs, in the order in which a run uses them, and how each is loaded: nothing is imported before its time.
 
 ``longgen --help`` reads the table below and no more. The options of a verb (`longgen.cli.options`) are imported when it
 is named, for --help and for shells that complete; what carries it out, with PyTorch and others that take seconds, when
@@ -17,7 +17,7 @@ import typer
 import typer.main
 from typer.core import TyperGroup
 
-from longgen.cli.options.reading import read, signature
+from longgen.cli.options.parameters import read_options, signature
 from longgen.errors import ConfigError
 from longgen.evaluation.short_context import need_lm_eval, quiet_lm_eval
 from longgen.reporting import need_report_packages
@@ -27,15 +27,15 @@ from longgen.reporting import need_report_packages
 class Verb:
     """A verb of the command.
 
-    What ``longgen plan train`` is told is class ``PlanTrain`` in `longgen.cli.options`; function ``plan_train`` in the
-    module of this name in `longgen.cli` is called with it.
+    The options of ``longgen plan train`` are class ``PlanTrainOptions`` in `longgen.cli.options`; function
+    ``plan_train`` in the module of this name in `longgen.cli` is called with them.
 
     Attributes:
         help: its first sentence; the others are the docstring of its options.
         options: module of the class; none if there are only verbs below it.
         module: of the function, if not of its name.
         verbs: below it.
-        default: the one of these that need not be said.
+        default: the one of these that may be left out on the command line.
         before: called before the module of the function is imported.
     """
 
@@ -161,7 +161,7 @@ def verbs_app(
 
     Args:
         verbs: by name.
-        default: the one that need not be said.
+        default: the one that may be left out on the command line.
         words: of the verb that they are below.
         settings: those of typer.Typer.
     """
@@ -206,21 +206,21 @@ def _function(words: tuple[str, ...], verb: Verb) -> Callable[..., None]:
     """What typer calls, which it reads parameters and help from."""
     name = "_".join(words).replace("-", "_")
     module = importlib.import_module(f"longgen.cli.options.{verb.options}")
-    options = getattr(module, name.title().replace("_", ""))
+    options_class = getattr(module, f"{name.title().replace('_', '')}Options")
 
     def call(context: typer.Context, **values: Any) -> None:
-        chosen = read(options, context, values)
+        options = read_options(options_class, context, values)
         below = context.invoked_subcommand
         if below is None:
             for step in verb.before:
                 step()
-            getattr(importlib.import_module(f"longgen.cli.{verb.module or name}"), name)(chosen)
-        elif chosen.explicit:
-            names = ", ".join(each.opts[0] for each in context.command.params if each.name in chosen.explicit)
+            getattr(importlib.import_module(f"longgen.cli.{verb.module or name}"), name)(options)
+        elif options.explicit:
+            names = ", ".join(each.opts[0] for each in context.command.params if each.name in options.explicit)
             raise ConfigError(f"{names} given before {below}: allowed are options after it")
 
-    parameters = signature(options)
+    parameters = signature(options_class)
     call.__signature__ = parameters  # type: ignore[attr-defined]
     call.__annotations__ = {name: each.annotation for name, each in parameters.parameters.items()}
-    call.__doc__ = f"{verb.help}\n\n{inspect.cleandoc(options.__doc__)}"
+    call.__doc__ = f"{verb.help}\n\n{inspect.cleandoc(options_class.__doc__)}"
     return call

@@ -1,12 +1,12 @@
-"""What every job of the workflow asks of a cluster, by the planner and assumptions. Never a measurement."""
+"""What every job of the workflow requests of a cluster, by the planner and assumptions. Never a measurement."""
 
-from longgen.cluster.jobs import REQUESTS, deciding, job_request
+from longgen.cluster.jobs import REQUESTS, job_request, request_wildcards
 from longgen.cluster.request import RESOURCES, JobRequest
 
 __all__ = [
     "REQUESTS",
     "RESOURCES",
     "JobRequest",
-    "deciding",
     "job_request",
+    "request_wildcards",
 ]

@@ -9,7 +9,7 @@ from longgen.planner.gpus import GIB
 # ---------------------------------------------------------------- requests
 TIME_MARGIN = 1.5
 MEMORY_MARGIN = 1.25
-SHORTEST_SECONDS = 20 * 60  # that any job asks for: file systems and imports can be slow
+SHORTEST_SECONDS = 20 * 60  # that any job requests: file systems and imports can be slow
 # Training is told to stop so long before its time is up, at least and at most; in between, what a step and a checkpoint
 # are predicted to take, times the margin.
 SHORTEST_NOTICE = 120

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection
 
-from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import (
     LAYER_SECONDS,
     NATURAL_SAMPLES,
@@ -19,68 +18,69 @@ from longgen.cluster.assumptions import (
 )
 from longgen.cluster.evaluation import forward_seconds, gates_request
 from longgen.cluster.generation import answers_seconds, generation_request
+from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
-from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, needed
+from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, require_part
 from longgen.evaluation.benchmarks import benchmark
 from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
 
 
-def prompts(asked: Asked) -> JobRequest:
+def prompts(job: ClusterJob) -> JobRequest:
     """Prompts of a suite."""
-    suite = asked.wildcards["suite"]
-    counts = suite_prompts(suite, _settings(asked).suites[suite], asked.experiment)
+    suite = job.wildcards["suite"]
+    counts = suite_prompts(suite, _settings(job).suites[suite], job.experiment)
     tokens = sum(length * count for length, count in counts.items())
-    return JobRequest(seconds=START_SECONDS + tokens / PROMPT_RATE, memory=2 * PROCESS_BYTES, cpus=asked.cpus("cpu"))
+    return JobRequest(seconds=START_SECONDS + tokens / PROMPT_RATE, memory=2 * PROCESS_BYTES, cpus=job.cpus("cpu"))
 
 
-def answer(asked: Asked) -> JobRequest:
+def answer(job: ClusterJob) -> JobRequest:
     """A shard of a variant's answers to all prompts."""
-    settings = _settings(asked)
-    counts = all_prompts(asked.experiment)
-    seconds = answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
+    settings = _settings(job)
+    counts = all_prompts(job.experiment)
+    seconds = answers_seconds(job, counts, settings.device, settings.dtype) / settings.shards
+    return generation_request(job, seconds, max(counts), settings.device, settings.dtype)
 
 
-def answer_reduced(asked: Asked) -> JobRequest:
+def answer_reduced(job: ClusterJob) -> JobRequest:
     """The same for the full model with a reduced KV cache, of which all is there while a prompt is read."""
-    settings = _settings(asked)
-    counts = all_prompts(asked.experiment, settings.reduced_suites)
-    seconds = REDUCTION_FACTOR * answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
+    settings = _settings(job)
+    counts = all_prompts(job.experiment, settings.reduced_suites)
+    seconds = REDUCTION_FACTOR * answers_seconds(job, counts, settings.device, settings.dtype) / settings.shards
+    return generation_request(job, seconds, max(counts), settings.device, settings.dtype)
 
 
-def passkey_gates(asked: Asked) -> JobRequest:
+def passkey_gates(job: ClusterJob) -> JobRequest:
     """DuoAttention's gates of a model of language."""
-    settings = _settings(asked)
-    reduction = needed(settings.kv_reduction, "benchmarks.kv_reduction")
-    return gates_request(asked, reduction.duo_attention, settings.device, settings.dtype)
+    settings = _settings(job)
+    reduction = require_part(settings.kv_reduction, "benchmarks.kv_reduction")
+    return gates_request(job, reduction.duo_attention, settings.device, settings.dtype)
 
 
-def long_text(asked: Asked) -> JobRequest:
+def long_text(job: ClusterJob) -> JobRequest:
     """Perplexity of a variant on long text."""
-    settings = _settings(asked)
-    text = needed(settings.long_text, "benchmarks.long_text")
-    seconds = text.documents * forward_seconds(asked, text.length, settings.device, settings.dtype)
-    return generation_request(asked, seconds, text.length, settings.device, settings.dtype)
+    settings = _settings(job)
+    text = require_part(settings.long_text, "benchmarks.long_text")
+    seconds = text.documents * forward_seconds(job, text.length, settings.device, settings.dtype)
+    return generation_request(job, seconds, text.length, settings.device, settings.dtype)
 
 
-def short_context(asked: Asked) -> JobRequest:
+def short_context(job: ClusterJob) -> JobRequest:
     """Short contexts for a variant: of every answer that a question offers, how likely it is."""
-    settings = _settings(asked)
-    short = needed(settings.short_context, "benchmarks.short_context")
+    settings = _settings(job)
+    short = require_part(settings.short_context, "benchmarks.short_context")
     tasks = len(SHORT_CONTEXT_TASKS) if short.tasks is None else len(short.tasks)
     samples = min(SHORT_CONTEXT_SAMPLES, short.limit or SHORT_CONTEXT_SAMPLES)
-    row = forward_seconds(asked, SHORT_CONTEXT_TOKENS, settings.device, settings.dtype)
-    start = LAYER_SECONDS * asked.shape.num_layers / short.batch_size
+    row = forward_seconds(job, SHORT_CONTEXT_TOKENS, settings.device, settings.dtype)
+    start = LAYER_SECONDS * job.shape.num_layers / short.batch_size
     seconds = tasks * samples * SHORT_CONTEXT_CHOICES * (row + start)
     length, rows = SHORT_CONTEXT_TOKENS, short.batch_size
-    return generation_request(asked, seconds, length, settings.device, settings.dtype, rows)
+    return generation_request(job, seconds, length, settings.device, settings.dtype, rows)
 
 
 def all_prompts(experiment: Experiment, suites: Collection[str] | None = None) -> Counter[int]:
     """How many prompts of each length, in tokens, some ``suites`` of an experiment have; None: all of them."""
     counts: Counter[int] = Counter()
-    for name, suite in needed(experiment.benchmarks, "benchmarks").suites.items():
+    for name, suite in require_part(experiment.benchmarks, "benchmarks").suites.items():
         if suites is None or name in suites:
             counts += suite_prompts(name, suite, experiment)
     return counts
@@ -97,5 +97,5 @@ def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Co
     return Counter({max(length, 1024): tasks * samples for length in suite.lengths or [longest]})
 
 
-def _settings(asked: Asked) -> BenchmarksSettings:
-    return needed(asked.experiment.benchmarks, "benchmarks")
+def _settings(job: ClusterJob) -> BenchmarksSettings:
+    return require_part(job.experiment.benchmarks, "benchmarks")

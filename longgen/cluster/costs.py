@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, TEXT_BYTES
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.data import pack_settings, read_tokens, stage_tokens
-from longgen.cluster.jobs import REQUESTS, Pairs, deciding, job_request
+from longgen.cluster.job import ClusterJob
+from longgen.cluster.jobs import REQUESTS, WildcardPairs, job_request, request_wildcards
 from longgen.cluster.request import JobRequest
 from longgen.cluster.training import checkpoint_bytes, training_plans
 from longgen.config import Experiment, SetupSettings
@@ -22,7 +22,7 @@ PACKED_TOKEN_BYTES = 2
 
 @dataclass(frozen=True)
 class RuleCost:
-    """All jobs of a rule; predictions, without the margins of what is asked for.
+    """All jobs of a rule; predictions, without the margins of requests.
 
     Attributes:
         rule: its name.
@@ -71,15 +71,15 @@ def run_costs(
     Raises:
         ConfigError: the set-up cannot share out a stage's work.
     """
-    requests: dict[tuple[str, Pairs], JobRequest] = {}
+    requests: dict[tuple[str, WildcardPairs], JobRequest] = {}
     by_rule: dict[str, list[JobRequest]] = {rule: [] for rule in REQUESTS}
     for job in jobs:
         if job.rule in by_rule:
-            key = (job.rule, deciding(job.wildcards))
+            key = (job.rule, request_wildcards(job.wildcards))
             if key not in requests:
                 requests[key] = job_request(job.rule, experiment, setup, variants, dict(key[1]))
             by_rule[job.rule].append(requests[key])
-    return [_rule_cost(rule, found, experiment) for rule, found in by_rule.items() if found]
+    return [_rule_cost(rule, rule_requests, experiment) for rule, rule_requests in by_rule.items() if rule_requests]
 
 
 def run_storage(
@@ -92,28 +92,29 @@ def run_storage(
     Raises:
         ConfigError: as `run_costs`.
     """
-    first = Asked(experiment, setup, tuple(variants))
-    stored: dict[str, int] = {}
+    any_job = ClusterJob(experiment, setup, tuple(variants))
+    sizes: dict[str, int] = {}
     if experiment.extension.packed:
-        packed = pack_settings(experiment)
-        stored["packed rows"] = PACKED_TOKEN_BYTES * packed.tokens
-        stored["documents, while they are packed"] = PACKED_TOKEN_BYTES * read_tokens(packed)
-    generated = [stage for stage, settings in experiment.stages.items() if settings.packed is None]
-    stored["generated rows"] = GENERATED_TOKEN_BYTES * sum(stage_tokens(experiment, stage) for stage in generated)
-    models = len(variants) + (experiment.base is not None)
-    trained = sum(experiment.variant(name).trained for name in variants)
-    stored["converted models, until they are trained"] = trained * first.model_bytes
-    stored["models"] = models * first.model_bytes
-    # while a checkpoint is written those before it are kept
-    kept = 1 + experiment.extension.keep_checkpoints
-    checkpoint = checkpoint_bytes(training_plans(first, "extension")[0])
-    stored["checkpoints, until they are trained"] = trained * kept * checkpoint
+        packing = pack_settings(experiment)
+        sizes["packed rows"] = PACKED_TOKEN_BYTES * packing.tokens
+        sizes["documents, while they are packed"] = PACKED_TOKEN_BYTES * read_tokens(packing)
+    stages = [stage for stage, settings in experiment.stages.items() if settings.packed is None]
+    sizes["generated rows"] = GENERATED_TOKEN_BYTES * sum(stage_tokens(experiment, stage) for stage in stages)
+    num_models = len(variants) + (experiment.base is not None)
+    num_trained = sum(experiment.variant(name).trained for name in variants)
+    sizes["converted models, until they are trained"] = num_trained * any_job.model_bytes
+    sizes["models"] = num_models * any_job.model_bytes
+    # while a checkpoint is written those before it stay
+    num_checkpoints = 1 + experiment.extension.keep_checkpoints
+    checkpoint = checkpoint_bytes(training_plans(any_job, "extension")[0])
+    sizes["checkpoints, until they are trained"] = num_trained * num_checkpoints * checkpoint
     if experiment.benchmarks is not None:
         prompts = all_prompts(experiment)
-        stored["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
-        models_asked = sum(job.rule in ("answer", "answer_reduced") for job in jobs) // experiment.benchmarks.shards
-        stored["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
-    return {name: count for name, count in stored.items() if count}
+        sizes["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
+        answer_jobs = sum(job.rule in ("answer", "answer_reduced") for job in jobs)
+        answering_models = answer_jobs // experiment.benchmarks.shards
+        sizes["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * answering_models
+    return {name: size for name, size in sizes.items() if size}
 
 
 def _rule_cost(rule: str, requests: list[JobRequest], experiment: Experiment) -> RuleCost:

@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import FILE_RATE, PACK_CPUS, PROCESS_BYTES, START_SECONDS, TOKENIZER_RATE
+from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
 from longgen.config import Experiment
 from longgen.data.packing.configuration import load_pack_settings
 from longgen.data.packing.settings import PackSettings
 
 
-def corpus(asked: Asked) -> JobRequest:
+def corpus(job: ClusterJob) -> JobRequest:
     """Text of this machine or of a file, as bytes."""
-    return JobRequest(seconds=START_SECONDS, memory=PROCESS_BYTES, cpus=asked.cpus("cpu"))
+    return JobRequest(seconds=START_SECONDS, memory=PROCESS_BYTES, cpus=job.cpus("cpu"))
 
 
-def rows(asked: Asked) -> JobRequest:
+def rows(job: ClusterJob) -> JobRequest:
     """Generated rows of a stage."""
-    tokens = stage_tokens(asked.experiment, asked.wildcards["stage"])
-    return JobRequest(seconds=START_SECONDS + tokens / TOKENIZER_RATE, memory=PROCESS_BYTES, cpus=asked.cpus("cpu"))
+    tokens = stage_tokens(job.experiment, job.wildcards["stage"])
+    return JobRequest(seconds=START_SECONDS + tokens / TOKENIZER_RATE, memory=PROCESS_BYTES, cpus=job.cpus("cpu"))
 
 
-def pack(asked: Asked) -> JobRequest:
+def pack(job: ClusterJob) -> JobRequest:
     """Packed rows: everything is read and tokenised, and what is used is written."""
-    settings = pack_settings(asked.experiment)
+    settings = pack_settings(job.experiment)
     seconds = START_SECONDS + read_tokens(settings) / (PACK_CPUS * TOKENIZER_RATE)
     # a shard in 4-byte numbers, and a process each
     memory = PROCESS_BYTES * PACK_CPUS + 4 * settings.shard_tokens
     return JobRequest(seconds=seconds, memory=memory, cpus=PACK_CPUS)
 
 
-def convert(asked: Asked) -> JobRequest:
+def convert(job: ClusterJob) -> JobRequest:
     """Conversion: weights are fetched, read and written, some MiB at a time."""
-    # where they come from they have two bytes or four
-    seconds = START_SECONDS + 4 * asked.model_bytes / FILE_RATE
-    return JobRequest(seconds=seconds, memory=PROCESS_BYTES, cpus=asked.cpus("cpu"))
+    # the source has two or four bytes per weight
+    seconds = START_SECONDS + 4 * job.model_bytes / FILE_RATE
+    return JobRequest(seconds=seconds, memory=PROCESS_BYTES, cpus=job.cpus("cpu"))
 
 
 def pack_settings(experiment: Experiment) -> PackSettings:

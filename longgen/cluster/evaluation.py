@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import GPU_PROCESS_BYTES, PROCESS_BYTES, REDUCTION_FACTOR, START_SECONDS
 from longgen.cluster.generation import answers_seconds, generation_request
+from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
-from longgen.config import DuoAttentionSettings, SetupSettings, needed
+from longgen.config import DuoAttentionSettings, SetupSettings, require_part
 from longgen.planner.inference import decode_seconds, prefill_seconds
 from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.training import plan_training
@@ -18,82 +18,82 @@ from longgen.planner.training_memory import state_bytes
 RETRIEVED_TOKENS = 24
 
 
-def evaluate(asked: Asked) -> JobRequest:
+def evaluate(job: ClusterJob) -> JobRequest:
     """Retrieval tasks and perplexity of a variant."""
-    settings = needed(asked.experiment.evaluation, "evaluation")
+    settings = require_part(job.experiment.evaluation, "evaluation")
     samples = sum(settings.samples_per_cell if task == "needle" else settings.task_samples for task in settings.tasks)
     prompts = dict.fromkeys(settings.lengths, samples * len(settings.depths))
     longest = max(settings.lengths)
     device, dtype = settings.device, settings.dtype
-    perplexity = settings.perplexity_documents * forward_seconds(asked, longest, device, dtype)
-    seconds = answers_seconds(asked, prompts, device, dtype, RETRIEVED_TOKENS, settings.batch_size) + perplexity
-    return generation_request(asked, seconds, longest, device, dtype, settings.batch_size)
+    perplexity = settings.perplexity_documents * forward_seconds(job, longest, device, dtype)
+    seconds = answers_seconds(job, prompts, device, dtype, RETRIEVED_TOKENS, settings.batch_size) + perplexity
+    return generation_request(job, seconds, longest, device, dtype, settings.batch_size)
 
 
-def reduce_kv(asked: Asked) -> JobRequest:
+def reduce_kv(job: ClusterJob) -> JobRequest:
     """The retrieval tasks for the full model, with every reduction of its KV cache."""
-    settings = needed(asked.experiment.evaluation, "evaluation")
-    reduction = needed(settings.kv_reduction, "evaluation.kv_reduction")
-    full = Asked(asked.experiment, asked.setup, asked.variants)  # the wildcard names the budget
+    settings = require_part(job.experiment.evaluation, "evaluation")
+    reduction = require_part(settings.kv_reduction, "evaluation.kv_reduction")
+    full = ClusterJob(job.experiment, job.setup, job.variants)  # the wildcard names the budget
     counts = [reduction.samples_per_cell if task == "needle" else settings.task_samples for task in reduction.tasks]
-    lengths = reduction.lengths or [asked.experiment.extension.max_length]
+    lengths = reduction.lengths or [job.experiment.extension.max_length]
     prompts = dict.fromkeys(lengths, sum(counts) * len(settings.depths) * len(reduction.methods))
     device, dtype = settings.device, settings.dtype
     seconds = REDUCTION_FACTOR * answers_seconds(full, prompts, device, dtype, RETRIEVED_TOKENS, settings.batch_size)
     return generation_request(full, seconds, max(lengths), device, dtype, settings.batch_size)
 
 
-def gates(asked: Asked) -> JobRequest:
+def gates(job: ClusterJob) -> JobRequest:
     """DuoAttention's gates of a model of bytes."""
-    evaluation = needed(asked.experiment.evaluation, "evaluation")
-    reduction = needed(evaluation.kv_reduction, "evaluation.kv_reduction")
-    return gates_request(asked, reduction.duo_attention, evaluation.device, evaluation.dtype)
+    evaluation = require_part(job.experiment.evaluation, "evaluation")
+    reduction = require_part(evaluation.kv_reduction, "evaluation.kv_reduction")
+    return gates_request(job, reduction.duo_attention, evaluation.device, evaluation.dtype)
 
 
-def profile(asked: Asked) -> JobRequest:
+def profile(job: ClusterJob) -> JobRequest:
     """Prefill, decoding and training steps of all variants, in turns."""
-    settings = needed(asked.experiment.profiling, "profiling")
-    device, dtype, shape = settings.device, settings.dtype, asked.shape
-    on_gpu, rates = device == "cuda", asked.rates(device, dtype, settings.threads)
+    settings = require_part(job.experiment.profiling, "profiling")
+    device, dtype, shape = settings.device, settings.dtype, job.shape
+    on_gpu, rates = device == "cuda", job.rates(device, dtype, settings.threads)
     seconds, memory = 0.0, 0
-    for name in asked.variants:
-        variant = asked.experiment.variant(name)
+    for name in job.variants:
+        variant = job.experiment.variant(name)
         model = Model(shape, variant.hybrid)
         memory += VALUE_BYTES[dtype] * shape.parameters
         for length in settings.lengths:
             decoding = settings.decode_tokens * decode_seconds(model, length, rates)
             seconds += prefill_seconds(model, length, rates) + decoding
         seconds += sum(model.training_flops(length) / rates.flops for length in settings.training_lengths)
-    full, longest = asked.experiment.variant("full"), max(settings.training_lengths)
-    step = plan_training(Model(shape, full.hybrid), longest, 1, asked.experiment.extension, SetupSettings(), 1)
+    full, longest = job.experiment.variant("full"), max(settings.training_lengths)
+    step = plan_training(Model(shape, full.hybrid), longest, 1, job.experiment.extension, SetupSettings(), 1)
     rounds = 1 + settings.repeats  # one warms up
     return JobRequest(
         seconds=START_SECONDS + rounds * seconds,
         memory=GPU_PROCESS_BYTES if on_gpu else PROCESS_BYTES + memory + step.memory_bytes,
-        cpus=max(settings.threads, asked.cpus(device)) if on_gpu else settings.threads,
+        cpus=max(settings.threads, job.cpus(device)) if on_gpu else settings.threads,
         gpus=int(on_gpu),
         gpu_memory=memory + step.memory_bytes if on_gpu else 0,
         exclusive=True,
     )
 
 
-def forward_seconds(asked: Asked, length: int, device: str, dtype: str) -> float:
+def forward_seconds(job: ClusterJob, length: int, device: str, dtype: str) -> float:
     """Seconds of reading a row with the logits of all its tokens."""
-    variant, rates = asked.variant, asked.rates(device, dtype)
-    return Model(asked.shape, variant.hybrid).training_flops(length) / 3 / rates.flops
+    variant, rates = job.variant, job.rates(device, dtype)
+    return Model(job.shape, variant.hybrid).training_flops(length) / 3 / rates.flops
 
 
-def gates_request(asked: Asked, settings: DuoAttentionSettings, device: str, dtype: str) -> JobRequest:
+def gates_request(job: ClusterJob, settings: DuoAttentionSettings, device: str, dtype: str) -> JobRequest:
     """The request of learning gates: two forward passes, and a backward pass through weights that stay as they are.
 
     Everything that the layers save is in memory; it is not recomputed.
     """
-    full, rates, extension = asked.experiment.variant("full"), asked.rates(device, dtype), asked.experiment.extension
+    full, rates, extension = job.experiment.variant("full"), job.rates(device, dtype), job.experiment.extension
     length, rows = settings.length or extension.max_length, settings.batch_size
-    model = Model(asked.shape, full.hybrid)
+    model = Model(job.shape, full.hybrid)
     seconds = settings.steps * model.training_flops(length, rows, recompute=True) / rates.flops
-    request = generation_request(asked, seconds, length, device, dtype, rows)
+    request = generation_request(job, seconds, length, device, dtype, rows)
     step = plan_training(model, length, rows, extension, SetupSettings(), 1)
-    saved = step.memory_bytes - sum(state_bytes(step.job).values())
+    activations = step.memory_bytes - sum(state_bytes(step.job).values())
     part = "gpu_memory" if device == "cuda" else "memory"
-    return replace(request, **{part: getattr(request, part) + saved})
+    return replace(request, **{part: getattr(request, part) + activations})

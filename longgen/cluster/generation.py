@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
+from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
 from longgen.planner.inference import RESERVE, decode_seconds, inference_memory, prefill_seconds
 from longgen.planner.model import VALUE_BYTES, Model
@@ -15,7 +15,7 @@ HALF_BYTES = 2
 
 
 def answers_seconds(
-    asked: Asked,
+    job: ClusterJob,
     prompts: Mapping[int, int],
     device: str,
     dtype: str,
@@ -25,15 +25,15 @@ def answers_seconds(
     """Seconds of answering prompts.
 
     Args:
-        asked: the job, whose variant answers.
+        job: the job, whose variant answers.
         prompts: how many by length in tokens.
         device: that computes.
         dtype: that computes.
         answer_tokens: of every answer.
         batch: prompts at a time, which share the time to start kernels and, to be careful, nothing else.
     """
-    model = Model(asked.shape, asked.variant.hybrid)
-    rates, start = asked.rates(device, dtype), LAYER_SECONDS * asked.shape.num_layers / batch
+    model = Model(job.shape, job.variant.hybrid)
+    rates, start = job.rates(device, dtype), LAYER_SECONDS * job.shape.num_layers / batch
     return sum(
         count
         * (
@@ -46,28 +46,28 @@ def answers_seconds(
 
 
 def generation_request(
-    asked: Asked, seconds: float, length: int, device: str, dtype: str, batch: int = 1
+    job: ClusterJob, seconds: float, length: int, device: str, dtype: str, batch: int = 1
 ) -> JobRequest:
     """The request of a job that loads the model and works on it for some seconds.
 
     Args:
-        asked: the job, whose variant is loaded.
+        job: the job, whose variant is loaded.
         seconds: of its work, on that device.
         length: tokens of the longest row.
         device: that computes.
         dtype: of weights, activations and KV cache.
         batch: rows at a time.
     """
-    model = Model(asked.shape, asked.variant.hybrid)
+    model = Model(job.shape, job.variant.hybrid)
     on_gpu = device == "cuda"
     parts = inference_memory(model, length, batch)
     reserve = parts.pop(RESERVE)  # of a GPU
     # float16 is not a training dtype, and as long as bfloat16
-    needed = sum(parts.values()) * VALUE_BYTES.get(dtype, HALF_BYTES) // HALF_BYTES + reserve * on_gpu
+    memory = sum(parts.values()) * VALUE_BYTES.get(dtype, HALF_BYTES) // HALF_BYTES + reserve * on_gpu
     return JobRequest(
-        seconds=asked.loading_seconds + seconds,
-        memory=GPU_PROCESS_BYTES + asked.model_bytes if on_gpu else PROCESS_BYTES + needed,
-        cpus=asked.cpus(device),
+        seconds=job.loading_seconds + seconds,
+        memory=GPU_PROCESS_BYTES + job.model_bytes if on_gpu else PROCESS_BYTES + memory,
+        cpus=job.cpus(device),
         gpus=int(on_gpu),
-        gpu_memory=needed if on_gpu else 0,
+        gpu_memory=memory if on_gpu else 0,
     )

@@ -1,33 +1,33 @@
-"""What each job that the workflow submits asks for."""
+"""What each job that the workflow submits requests of the cluster."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
 from longgen.cluster import benchmarks, data, evaluation, training
-from longgen.cluster.asked import Asked
 from longgen.cluster.generation import answers_seconds, generation_request
+from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
-from longgen.config import Experiment, SetupSettings, needed
+from longgen.config import Experiment, SetupSettings, require_part
 from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
 from longgen.probing.layouts import Units
 from longgen.probing.search import default_placements, most_forward_passes
 
 
-def _probe(asked: Asked) -> JobRequest:
+def _probe(job: ClusterJob) -> JobRequest:
     """Which layers, or with wildcard ``heads`` which KV heads, of the base model need full attention."""
-    settings = needed(asked.experiment.probe, "probe")
-    by_heads = PROBED + asked.wildcards["heads"] == PROBED_HEADS
-    units = Units(asked.shape.num_layers, asked.shape.num_kv_heads, by_heads)
+    settings = require_part(job.experiment.probe, "probe")
+    by_heads = PROBED + job.wildcards["heads"] == PROBED_HEADS
+    units = Units(job.shape.num_layers, job.shape.num_kv_heads, by_heads)
     full_layers = count_full_layers(units.num_layers, settings.full_layers)
     passes = most_forward_passes(units, default_placements(by_heads), full_layers, settings.candidates)
     prompts = {settings.length: settings.prompts * passes}
-    seconds = answers_seconds(asked, prompts, settings.device, settings.dtype, answer_tokens=0)
-    return generation_request(asked, seconds, settings.length, settings.device, settings.dtype)
+    seconds = answers_seconds(job, prompts, settings.device, settings.dtype, answer_tokens=0)
+    return generation_request(job, seconds, settings.length, settings.device, settings.dtype)
 
 
-# rule -> what its job asks for, in the order of a run; all rules but the workflow's local ones, which take seconds
-REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
+# rule -> what its job requests, in the order of a run; all rules but the workflow's local ones, which take seconds
+REQUESTS: dict[str, Callable[[ClusterJob], JobRequest]] = {
     "corpus": data.corpus,
     "pack": data.pack,
     "rows": data.rows,
@@ -47,7 +47,7 @@ REQUESTS: dict[str, Callable[[Asked], JobRequest]] = {
     "short_context": benchmarks.short_context,
     "profile": evaluation.profile,
 }
-Pairs = tuple[tuple[str, str], ...]
+WildcardPairs = tuple[tuple[str, str], ...]
 
 
 def job_request(
@@ -57,7 +57,7 @@ def job_request(
     variants: Sequence[str],
     wildcards: Mapping[str, str] | None = None,
 ) -> JobRequest:
-    """What a job of a rule in `REQUESTS` asks for.
+    """What a job of a rule in `REQUESTS` requests.
 
     Args:
         rule: its name.
@@ -69,9 +69,9 @@ def job_request(
     Raises:
         ConfigError: the set-up cannot share out a stage's work, or the configuration has no part for this rule.
     """
-    return REQUESTS[rule](Asked(experiment, setup, tuple(variants), dict(wildcards or {})))
+    return REQUESTS[rule](ClusterJob(experiment, setup, tuple(variants), dict(wildcards or {})))
 
 
-def deciding(wildcards: Mapping[str, str]) -> Pairs:
-    """The wildcards on which a request depends, to compute it once for all: shards are equal."""
+def request_wildcards(wildcards: Mapping[str, str]) -> WildcardPairs:
+    """The wildcards on which a job's request depends: jobs that differ only in their shard share one request."""
     return tuple(pair for pair in wildcards.items() if pair[0] != "shard")

@@ -1,4 +1,4 @@
-"""What one job asks of the cluster, in the words of Snakemake's executor for Slurm."""
+"""What one job requests of the cluster, in the words of Snakemake's executor for Slurm."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class JobRequest:
     exclusive: bool = False
 
     def runtime(self, attempt: int = 1, max_runtime: int | None = None) -> int:
-        """Minutes to ask for: the predicted time with its margin, times ``attempt``, at most ``max_runtime``."""
+        """Minutes to request: the predicted time with its margin, times ``attempt``, at most ``max_runtime``."""
         minutes = attempt * math.ceil(max(SHORTEST_SECONDS, TIME_MARGIN * self.seconds) / 60)
         return minutes if max_runtime is None else min(minutes, max_runtime)
 
@@ -58,33 +58,33 @@ class JobRequest:
         """How many seconds before the end of ``runtime`` minutes the job is told to stop; None if it is not."""
         if self.notice is None:
             return None
-        wanted = max(SHORTEST_NOTICE, math.ceil(TIME_MARGIN * self.notice))
-        return min(wanted, int(LONGEST_NOTICE_SHARE * 60 * runtime))
+        seconds = max(SHORTEST_NOTICE, math.ceil(TIME_MARGIN * self.notice))
+        return min(seconds, int(LONGEST_NOTICE_SHARE * 60 * runtime))
 
     def resources(self, attempt: int, cluster: ClusterSettings) -> dict[str, int | str | None]:
-        """Values of all `RESOURCES` in an attempt, counted from 1; None where one is not asked for.
+        """Values of all `RESOURCES` in an attempt, counted from 1; None where one is not requested.
 
         In Slurm's units: ``mem_mb`` in MiB and per node, ``runtime`` in minutes. Where ``mpi`` is there, the job
         makes its own step; its value says whether that has several tasks.
         """
         runtime = self.runtime(attempt, cluster.max_runtime)
         memory = attempt * math.ceil(MEMORY_MARGIN * self.memory / MIB)
-        asked: dict[str, int | str | None] = dict.fromkeys(RESOURCES)
-        asked["cpus_per_task"] = self.cpus
-        asked["mem_mb"] = memory if cluster.max_memory is None else min(memory, 1024 * cluster.max_memory)
-        asked["runtime"] = runtime
+        values: dict[str, int | str | None] = dict.fromkeys(RESOURCES)
+        values["cpus_per_task"] = self.cpus
+        values["mem_mb"] = memory if cluster.max_memory is None else min(memory, 1024 * cluster.max_memory)
+        values["runtime"] = runtime
         extra = ["--exclusive"] if self.exclusive else []
         if self.tasks is None:
-            asked["gpu"] = self.gpus or None
+            values["gpu"] = self.gpus or None
         else:
-            asked |= {"nodes": self.nodes, "tasks": self.tasks, "mpi": "srun" if self.tasks > 1 else ""}
+            values |= {"nodes": self.nodes, "tasks": self.tasks, "mpi": "srun" if self.tasks > 1 else ""}
             # else Slurm may allot most processors on one node and few on the others
             extra.append(f"--ntasks-per-node={self.tasks // self.nodes}")
             if self.gpus:  # on each node, unlike `gpu`; and tasks are counted already
-                asked |= {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0}
+                values |= {"gres": f"gpu:{self.gpus}", "tasks_per_gpu": 0}
         seconds = self.signal_seconds(runtime)
         if seconds is not None:
             extra.append(f"--signal=USR1@{seconds}")
         if extra:
-            asked["slurm_extra"] = " ".join(f"'{word}'" for word in extra)  # as it goes into a command line
-        return asked
+            values["slurm_extra"] = " ".join(f"'{word}'" for word in extra)  # as it goes into a command line
+        return values

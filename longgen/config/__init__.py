@@ -8,7 +8,7 @@ from longgen.config.benchmarks import (
     SuiteSettings,
 )
 from longgen.config.cluster import ClusterSettings
-from longgen.config.experiment import Experiment, Variant, load_experiment, needed
+from longgen.config.experiment import Experiment, Variant, load_experiment, require_part
 from longgen.config.parts import (
     DataSettings,
     DuoAttentionSettings,
@@ -52,5 +52,5 @@ __all__ = [
     "Variant",
     "VariantSettings",
     "load_experiment",
-    "needed",
+    "require_part",
 ]

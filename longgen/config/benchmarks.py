@@ -1,4 +1,4 @@
-"""The part of an experiment's configuration about benchmarks: which are asked, by which models, and how they run."""
+"""The part of an experiment's configuration about benchmarks: which are run, on which models, and how."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from longgen.strict import require
 
 @dataclass(frozen=True)
 class SuiteSettings:
-    """What is asked of one benchmark (`longgen benchmark prepare`).
+    """The prompts of one benchmark (`longgen benchmark prepare`).
 
     Attributes:
         samples: of every task and length; of needles also of every depth.
@@ -32,8 +32,8 @@ class SuiteSettings:
         require(self.samples >= 1, "samples", self.samples, "a whole number >= 1")
         for name in ("lengths", "tasks", "depths"):
             value = getattr(self, name)
-            fits = value is None or (len(value) > 0 and len(set(value)) == len(value))
-            require(fits, name, value, "null, or at least one, each once")
+            are_distinct = value is None or (len(value) > 0 and len(set(value)) == len(value))
+            require(are_distinct, name, value, "null, or at least one, each once")
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,11 @@ class BenchmarksSettings:
     def __post_init__(self) -> None:
         require(self.shards >= 1, "shards", self.shards, "a whole number >= 1")
         require(self.batch_tokens >= 0, "batch_tokens", self.batch_tokens, "a whole number >= 0")
-        some = self.suites or self.long_text or self.short_context
-        require(bool(some), "suites", self.suites, "at least one, unless long_text or short_context is given")
-        reduced = self.kv_reduction is None or bool(self.suites)
-        require(reduced, "kv_reduction", self.kv_reduction, "null without suites")
+        has_any = bool(self.suites or self.long_text or self.short_context)
+        require(has_any, "suites", self.suites, "at least one, unless long_text or short_context is given")
+        require(
+            self.kv_reduction is None or bool(self.suites), "kv_reduction", self.kv_reduction, "null without suites"
+        )
         if self.kv_reduction is not None and self.kv_reduction.suites is not None:
             check_choice("kv_reduction.suites", self.kv_reduction.suites, self.suites)
 

@@ -1,4 +1,4 @@
-"""The part of an experiment's configuration about the cluster: what jobs ask of it, never what they compute."""
+"""The part of an experiment's configuration about the cluster: what jobs request of it, never what they compute."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class ClusterSettings:
         cpu_flops: FLOP/s that a processor is assumed to reach in jobs without a GPU; small models reach less than large
             ones. ``longgen plan cluster --this-machine`` measures.
         cpu_bandwidth: bytes per second that a processor is assumed to read from main memory.
-        max_runtime: longest time that a job may ask for, in minutes; training that takes longer stops with a checkpoint
+        max_runtime: longest time that a job may request, in minutes; training that takes longer stops with a checkpoint
             before it is over, and goes on in the same job. Null: no limit.
-        max_memory: most main memory that a job may ask for on a node, in GiB. Null: no limit.
+        max_memory: most main memory that a job may request on a node, in GiB. Null: no limit.
     """
 
     gpu: str = "h100-80gb"

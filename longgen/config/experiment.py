@@ -48,7 +48,7 @@ class Variant:
         pattern_name: under ``patterns``, or ``none``.
         training_attention: as configured.
         trained: as configured.
-        probed: what to ask of the record of a probe, such as ``probed:1/6``; None where the layout is known.
+        probed: which layout to take from the record of a probe, such as ``probed:1/6``; None where ``layout`` is it.
     """
 
     name: str
@@ -79,13 +79,13 @@ class Experiment:
         default_variants: those of a run that selects none.
         data: the text of the base model, of generated rows and of evaluation.
         base: how the base model is trained, unless it is a checkpoint.
-        probe: which layers of the base model need full attention; null: not asked.
+        probe: which layers of the base model need full attention; null: not probed.
         evaluation: null: not evaluated.
         profiling: null: not measured.
-        benchmarks: null: none is asked.
+        benchmarks: null: none is run.
         setups: by name, processes and how they share the work of training.
-        setup: the one that is used unless another is asked for.
-        cluster: what jobs ask of it; no result depends on it.
+        setup: the one that is used unless another is named.
+        cluster: what jobs request of it; no result depends on it.
         seed: of all random choices.
     """
 
@@ -114,8 +114,12 @@ class Experiment:
             self._check_pattern(name)
         for name, settings in self.variants.items():
             self.variant(name)
-            fits = settings.trained or self.model.checkpoint is not None
-            require(fits, f"variants.{name}.trained", False, "true without a model.checkpoint")
+            require(
+                settings.trained or self.model.checkpoint is not None,
+                f"variants.{name}.trained",
+                False,
+                "true without a model.checkpoint",
+            )
         self._check_probe()
         self._check_lengths()
         self._check_stages()
@@ -127,18 +131,18 @@ class Experiment:
 
     @property
     def probed_placements(self) -> tuple[str, ...]:
-        """What a probe has to choose: ``probed`` and ``probed-heads``, as variants ask; with no such variant the first,
-        if there is a ``probe`` at all.
+        """Those of ``probed`` and ``probed-heads`` that variants have; where none has either, ``probed`` if there is a
+        ``probe`` all the same.
         """
         if self.probe is None:
             return ()
-        asked = {settings.placement for settings in self.variants.values()}
-        return tuple(name for name in (PROBED, PROBED_HEADS) if name in asked) or (PROBED,)
+        placements = {settings.placement for settings in self.variants.values()}
+        return tuple(name for name in (PROBED, PROBED_HEADS) if name in placements) or (PROBED,)
 
     @property
     def probe_pattern(self) -> SparsePattern:
         """The pattern with which the base model is probed."""
-        name = needed(self.probe, "probe").pattern or next(iter(self.patterns))
+        name = require_part(self.probe, "probe").pattern or next(iter(self.patterns))
         return self.patterns[name]
 
     @property
@@ -147,15 +151,15 @@ class Experiment:
         return ({"base": self.base} if self.base else {}) | {"extension": self.extension}
 
     def _check_stages(self) -> None:
-        wanted = "none with a model.checkpoint" if self.model.checkpoint else "a stage, or give a model.checkpoint"
-        require((self.base is None) == (self.model.checkpoint is not None), "base", self.base, wanted)
+        allowed = "none with a model.checkpoint" if self.model.checkpoint else "a stage, or give a model.checkpoint"
+        require((self.base is None) == (self.model.checkpoint is not None), "base", self.base, allowed)
         for name, stage in self.stages.items():
             layers, exit_layers = self.model.num_hidden_layers, stage.early_exit_layers
-            fits = exit_layers is None or exit_layers < layers
-            require(fits, f"{name}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
+            is_inside = exit_layers is None or exit_layers < layers
+            require(is_inside, f"{name}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
             require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
-        generated = any(stage.packed is None for stage in self.stages.values())
-        require(self.data is not None or not (generated or self.evaluation), "data", None, "the sources of the text")
+        needs_text = self.evaluation or any(stage.packed is None for stage in self.stages.values())
+        require(self.data is not None or not needs_text, "data", None, "the sources of the text")
         self._check_reductions()
         require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
 
@@ -166,15 +170,15 @@ class Experiment:
             if reduction is not None:
                 key, pattern = f"{part}.kv_reduction", reduction.duo_attention.pattern
                 check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
-                fits, allowed = pattern is None or pattern in self.patterns, f"null, {', '.join(self.patterns)}"
-                require(fits, f"{key}.duo_attention.pattern", pattern, allowed)
+                allowed = f"null, {', '.join(self.patterns)}"
+                require(pattern in (None, *self.patterns), f"{key}.duo_attention.pattern", pattern, allowed)
 
     def _check_names(self) -> None:
-        folded: dict[str, str] = {}
+        by_lower_case: dict[str, str] = {}
         for name in self.variants:
-            fits = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
-            require(fits, "variants", name, "letters, digits, '.', '_' and '-' in a name")
-            other = folded.setdefault(name.lower(), name)
+            is_name = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) is not None
+            require(is_name, "variants", name, "letters, digits, '.', '_' and '-' in a name")
+            other = by_lower_case.setdefault(name.lower(), name)
             if other != name:
                 raise ConfigError(f"variants.{name} clashes with variants.{other}: names must differ in more than case")
         for index, name in enumerate(self.default_variants):
@@ -184,11 +188,15 @@ class Experiment:
         require(len(set(defaults)) == len(defaults), "default_variants", defaults, "each name once")
         full = self.variant("full")
         require(full.layout.num_sparse == 0, "variants.full.full_layers", self.variants["full"].full_layers, "all")
-        others = any(settings.trained for name, settings in self.variants.items() if name != "full")
-        fits = self.variants["full"].trained or not others
-        require(fits, "variants.full.trained", False, "true where another variant is trained: it is the baseline")
-        trained = full.training_attention
-        require(trained == "full", "variants.full.training_attention", trained, "full: it is the baseline")
+        any_trained = any(settings.trained for settings in self.variants.values())
+        require(
+            full.trained or not any_trained,
+            "variants.full.trained",
+            False,
+            "true where another variant is trained: it is the baseline",
+        )
+        attention = full.training_attention
+        require(attention == "full", "variants.full.training_attention", attention, "full: it is the baseline")
 
     def _check_pattern(self, name: str) -> None:
         pattern, longest = self.patterns[name], self.extension.max_length
@@ -207,11 +215,14 @@ class Experiment:
 
     def _check_probe(self) -> None:
         for name, settings in self.variants.items():
-            fits = settings.placement not in (PROBED, PROBED_HEADS) or self.probe is not None
-            require(fits, f"variants.{name}.placement", settings.placement, "one without a probe, or give a `probe`")
+            placement = settings.placement
+            needs_probe = placement in (PROBED, PROBED_HEADS)
+            key, allowed = f"variants.{name}.placement", "one without a probe, or give a `probe`"
+            require(self.probe is not None or not needs_probe, key, placement, allowed)
             # which heads they are would change what staggered ones cost
-            fits = settings.placement != PROBED_HEADS or not self.variant(name).pattern.staggered
-            require(fits, f"variants.{name}.pattern", settings.pattern, "one that is not staggered with probed-heads")
+            is_staggered = placement == PROBED_HEADS and self.variant(name).pattern.staggered
+            key, allowed = f"variants.{name}.pattern", "one that is not staggered with probed-heads"
+            require(not is_staggered, key, settings.pattern, allowed)
         if self.probe is not None:
             names = ", ".join(self.patterns)
             require(self.probe.pattern in (None, *self.patterns), "probe.pattern", self.probe.pattern, f"null, {names}")
@@ -225,22 +236,22 @@ class Experiment:
 
     def _check_lengths(self) -> None:
         sizes = {name: pattern.block_size for name, pattern in self.patterns.items()}
-        checked = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
+        by_key = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
         for part in ("evaluation", "profiling"):
             for name in ("lengths", "training_lengths"):
-                found = getattr(getattr(self, part), name, [])
-                checked |= {f"{part}.{name}[{i}]": length for i, length in enumerate(found)}
-        for key, length in checked.items():
+                lengths = getattr(getattr(self, part), name, [])
+                by_key |= {f"{part}.{name}[{i}]": length for i, length in enumerate(lengths)}
+        for key, length in by_key.items():
             for name, size in sizes.items():
                 allowed = f"a multiple of the block size {size} of patterns.{name}"
                 require(length > 0 and length % size == 0, key, length, allowed)
-        trained = self.extension.max_length
+        longest = self.extension.max_length
         for part in ("evaluation", "profiling"):
-            lengths = getattr(getattr(self, part), "lengths", [trained])
+            lengths = getattr(getattr(self, part), "lengths", [longest])
             allowed = (
-                f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+                f"a list with the longest length of the extension, {longest}: quality and speed are compared there"
             )
-            require(trained in lengths, f"{part}.lengths", lengths, allowed)
+            require(longest in lengths, f"{part}.lengths", lengths, allowed)
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``, resolved for this model. Raises ConfigError if unknown or impossible."""
@@ -250,21 +261,21 @@ class Experiment:
         key = f"variants.{name}"
         try:
             layers, kv_heads = self.model.num_hidden_layers, self.model.num_key_value_heads
-            known = {PROBED: "middle", PROBED_HEADS: HEADS}.get(settings.placement, settings.placement)
-            layout = make_layout(layers, settings.full_layers, known, kv_heads)
+            # what a probe chooses costs as much as any other layout of as many full layers or heads
+            placement = {PROBED: "middle", PROBED_HEADS: HEADS}.get(settings.placement, settings.placement)
+            layout = make_layout(layers, settings.full_layers, placement, kv_heads)
         except ConfigError as error:
             raise ConfigError(f"{key}.{error}") from None
         pattern_name = settings.pattern
         if pattern_name not in self.patterns and (layout.num_sparse or pattern_name is not None):
             raise ConfigError(f"{key}.pattern is {pattern_name!r}: allowed are {', '.join(self.patterns)}")
-        trained = settings.training_attention
-        fits = trained == "full" or layout.num_full == layers
-        require(fits, f"{key}.training_attention", trained, "full unless all layers are")
+        attention, all_full = settings.training_attention, layout.num_full == layers
+        require(attention == "full" or all_full, f"{key}.training_attention", attention, "full unless all layers are")
         # a full model has no sparse layer, but its config carries a pattern all the same
         pattern = next(iter(self.patterns.values())) if pattern_name is None else self.patterns[pattern_name]
-        probed = f"{settings.placement}:{settings.full_layers}" if known != settings.placement else None
+        probed = f"{settings.placement}:{settings.full_layers}" if placement != settings.placement else None
         names = settings.placement, pattern_name or "none"
-        return Variant(name, layout, pattern, *names, trained, settings.trained, probed)
+        return Variant(name, layout, pattern, *names, attention, settings.trained, probed)
 
     def setup_named(self, name: str | None) -> SetupSettings:
         """The set-up called ``name``, or the configuration's own choice. Raises ConfigError if unknown."""
@@ -278,8 +289,8 @@ class Experiment:
         return {name: whole[name] for name in names}
 
 
-def needed(part: Part | None, name: str) -> Part:
-    """A part of the configuration that may be absent, where a step cannot do without it.
+def require_part(part: Part | None, name: str) -> Part:
+    """``part`` of the configuration, which a step cannot do without, though others can.
 
     Raises:
         ConfigError: it is absent.
@@ -321,9 +332,9 @@ def _check_names_in_registries(experiment: Experiment) -> None:
         allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
         require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)
     reduction, longest = experiment.evaluation.kv_reduction, experiment.extension.max_length
-    row = reduction.duo_attention.length if reduction else None
+    gates_length = reduction.duo_attention.length if reduction else None
     key, allowed = "evaluation.kv_reduction.duo_attention.length", f"null, or {SHORTEST_LENGTH}..{longest}"
-    require(row is None or SHORTEST_LENGTH <= row <= longest, key, row, allowed)
+    require(gates_length is None or SHORTEST_LENGTH <= gates_length <= longest, key, gates_length, allowed)
 
 
 def _check_suites(experiment: Experiment) -> None:
@@ -332,7 +343,8 @@ def _check_suites(experiment: Experiment) -> None:
         require(name in BENCHMARKS, "benchmarks.suites", name, ", ".join(BENCHMARKS))
         for index, task in enumerate(suite.tasks or ()):
             require(task in benchmark(name).tasks, f"{key}.tasks[{index}]", task, ", ".join(benchmark(name).tasks))
-        deep = suite.depths is None or name == "needle"
-        require(deep, f"{key}.depths", suite.depths, "null: needles alone have depths")
-        natural = name in ("longbench", "babilong")
-        require(suite.lengths is not None or natural, f"{key}.lengths", None, "at least one length")
+        require(
+            suite.depths is None or name == "needle", f"{key}.depths", suite.depths, "null: needles alone have depths"
+        )
+        has_natural_lengths = name in ("longbench", "babilong")
+        require(suite.lengths is not None or has_natural_lengths, f"{key}.lengths", None, "at least one length")

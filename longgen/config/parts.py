@@ -17,10 +17,15 @@ Device = Literal["cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16"]
 
 
-def check_choice(key: str, chosen: Sequence[str], allowed: Collection[str]) -> None:
-    """Raise ConfigError unless ``chosen`` are one or several of ``allowed``, each once."""
-    fits = set(chosen) <= set(allowed) and len(set(chosen)) == len(chosen) > 0
-    require(fits, key, chosen, f"at least one of {', '.join(allowed)}, each once")
+def check_choice(key: str, names: Sequence[str], allowed: Collection[str]) -> None:
+    """Raise ConfigError unless ``names`` are one or several of ``allowed``, each once."""
+    are_distinct = len(set(names)) == len(names)
+    require(
+        len(names) > 0 and are_distinct and set(names) <= set(allowed),
+        key,
+        names,
+        f"at least one of {', '.join(allowed)}, each once",
+    )
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class DataSettings:
 class ModelSettings:
     """Shape of the base model, in the names of a Hugging Face Llama config.
 
-    ``checkpoint`` is a folder or hub id of a base model that is there: then there is no stage ``base``, and
+    ``checkpoint`` is a folder or hub id of a trained base model: then there is no stage ``base``, and
     ``max_position_embeddings`` is the length, in tokens, that it was trained at. Without it the base model is trained
     from random weights, over bytes, at the lengths of stage ``base``: normal ones of standard deviation
     ``initializer_range``, and ``residual_initializer_range``, where it is not None, for the two matrices of a layer
@@ -77,13 +82,25 @@ class ModelSettings:
         require(self.rope_theta > 1, "rope_theta", self.rope_theta, "a number > 1")
         require(self.initializer_range > 0, "initializer_range", self.initializer_range, "a number > 0")
         residual = self.residual_initializer_range
-        fits = residual is None or residual >= 0
-        require(fits, "residual_initializer_range", residual, "a number >= 0, or null for initializer_range")
-        fits = self.vocab_size >= 1 and (self.checkpoint is not None or self.vocab_size == VOCABULARY_SIZE)
-        require(fits, "vocab_size", self.vocab_size, f"{VOCABULARY_SIZE}, bytes, without a checkpoint")
+        require(
+            residual is None or residual >= 0,
+            "residual_initializer_range",
+            residual,
+            "a number >= 0, or null for initializer_range",
+        )
+        require(
+            self.vocab_size >= 1 and (self.checkpoint is not None or self.vocab_size == VOCABULARY_SIZE),
+            "vocab_size",
+            self.vocab_size,
+            f"{VOCABULARY_SIZE}, bytes, without a checkpoint",
+        )
         length = self.max_position_embeddings
-        fits = length is None if self.checkpoint is None else length is not None and length >= 1
-        require(fits, "max_position_embeddings", length, "a whole number >= 1 with a checkpoint, null without")
+        require(
+            length is None if self.checkpoint is None else length is not None and length >= 1,
+            "max_position_embeddings",
+            length,
+            "a whole number >= 1 with a checkpoint, null without",
+        )
 
 
 @dataclass(frozen=True)
@@ -109,7 +126,7 @@ class VariantSettings:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """How `longgen probe` asks the base model which of its layers need full attention; its defaults.
+    """How `longgen probe` measures which layers of the base model need full attention, with its defaults.
 
     Attributes:
         length: tokens of a prompt.
@@ -136,8 +153,8 @@ class ProbeSettings:
     def __post_init__(self) -> None:
         for name, least in (("length", 1), ("prompts", 2), ("facts", 1)):
             require(getattr(self, name) >= least, name, getattr(self, name), f"a whole number >= {least}")
-        fits = self.candidates is None or self.candidates >= 1
-        require(fits, "candidates", self.candidates, "a whole number >= 1, or null for all")
+        candidates = self.candidates
+        require(candidates is None or candidates >= 1, "candidates", candidates, "a whole number >= 1, or null for all")
 
 
 @dataclass(frozen=True)
@@ -169,14 +186,14 @@ class DuoAttentionSettings:
 
 @dataclass(frozen=True)
 class KvReductionSettings:
-    """The full model with its KV cache reduced at inference, asked what the hybrids are asked.
+    """The full model with its KV cache reduced at inference, evaluated on the tasks of the hybrids.
 
     Attributes:
         methods: names in `longgen.names.KV_REDUCTIONS`.
         budgets_of: hybrids; every method keeps as many bytes of KV cache as each of them. The pipeline takes those
             that it trains.
         samples_per_cell: needles per length and depth; of other tasks as many as the hybrids get.
-        tasks: those of ``evaluation.tasks`` that are asked.
+        tasks: those of ``evaluation.tasks`` that it is evaluated on.
         lengths: in tokens; null: the longest of the extension.
         duo_attention: for the method of that name.
     """
@@ -195,7 +212,7 @@ class KvReductionSettings:
 
 @dataclass(frozen=True)
 class EvaluationSettings:
-    """What is asked of every fine-tuned variant. Lengths in tokens, depths as fractions of the context.
+    """How every fine-tuned variant is evaluated. Lengths in tokens, depths as fractions of the context.
 
     ``device`` computes, with weights, activations and KV cache in ``dtype``; also where gates are learned and the KV
     cache is reduced.
@@ -215,8 +232,12 @@ class EvaluationSettings:
 
     def __post_init__(self) -> None:
         require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
-        fits = len(self.depths) > 0 and all(0 <= depth <= 1 for depth in self.depths)
-        require(fits, "depths", self.depths, "at least one number, all within 0..1")
+        require(
+            len(self.depths) > 0 and all(0 <= depth <= 1 for depth in self.depths),
+            "depths",
+            self.depths,
+            "at least one number, all within 0..1",
+        )
         for name in ("samples_per_cell", "task_samples", "perplexity_documents", "perplexity_bins", "batch_size"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
         if self.kv_reduction is not None:

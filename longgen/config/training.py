@@ -51,8 +51,8 @@ class PhaseSettings:
         ratio = self.final_learning_rate_ratio
         require(0 <= ratio <= 1, "final_learning_rate_ratio", ratio, "a number within 0..1")
         total = sum(self.mixture.values())
-        fits = all(share >= 0 for share in self.mixture.values()) and abs(total - 1) < 1e-6
-        require(fits or not self.mixture, "mixture", self.mixture, "shares >= 0 that add up to 1")
+        are_shares = all(share >= 0 for share in self.mixture.values()) and abs(total - 1) < 1e-6
+        require(are_shares or not self.mixture, "mixture", self.mixture, "shares >= 0 that add up to 1")
 
 
 @dataclass(frozen=True)
@@ -72,8 +72,8 @@ class OptimizerSettings:
     gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
-        fits = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
-        require(fits, "betas", self.betas, "two numbers within 0..1")
+        are_betas = len(self.betas) == 2 and all(0 <= beta < 1 for beta in self.betas)
+        require(are_betas, "betas", self.betas, "two numbers within 0..1")
         require(self.weight_decay >= 0, "weight_decay", self.weight_decay, "a number >= 0")
         require(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "a number > 0")
 
@@ -102,8 +102,8 @@ class LoraSettings:
     def __post_init__(self) -> None:
         require(self.rank >= 1, "rank", self.rank, "a whole number >= 1")
         require(self.alpha > 0, "alpha", self.alpha, "a number > 0")
-        fits = len(self.targets) > 0 and set(self.targets) <= set(LORA_TARGETS)
-        require(fits, "targets", self.targets, f"at least one of {', '.join(LORA_TARGETS)}")
+        are_targets = len(self.targets) > 0 and set(self.targets) <= set(LORA_TARGETS)
+        require(are_targets, "targets", self.targets, f"at least one of {', '.join(LORA_TARGETS)}")
 
 
 @dataclass(frozen=True)
@@ -170,8 +170,13 @@ class ExtensionSettings(TrainingSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.rope_theta > 1, "rope_theta", self.rope_theta, "a number > 1")
-        unused = self.rope == "abf" or self.rope_theta == ExtensionSettings.rope_theta
-        require(unused, "rope_theta", self.rope_theta, f"none with rope {self.rope}, which follows from the lengths")
+        is_default = self.rope_theta == ExtensionSettings.rope_theta
+        require(
+            self.rope == "abf" or is_default,
+            "rope_theta",
+            self.rope_theta,
+            f"none with rope {self.rope}, which follows from the lengths",
+        )
 
 
 @dataclass(frozen=True)
@@ -206,9 +211,14 @@ class SetupSettings:
             value = getattr(self, name)
             require(value is None or value >= 1, name, value, "a whole number >= 1 or null")
         require(self.sequence_parallel >= 1, "sequence_parallel", self.sequence_parallel, "a whole number >= 1")
-        shared = self.processes is None or self.processes % self.sequence_parallel == 0
-        require(shared, "sequence_parallel", self.sequence_parallel, f"a divisor of {self.processes} processes")
-        fits = self.nodes >= 1 and (self.processes or 1) % self.nodes == 0
-        require(fits, "nodes", self.nodes, f"a divisor of {self.processes or 1} processes")
-        fits = self.recompute or not self.offload_activations
-        require(fits, "offload_activations", self.offload_activations, "false without recompute")
+        require(
+            self.processes is None or self.processes % self.sequence_parallel == 0,
+            "sequence_parallel",
+            self.sequence_parallel,
+            f"a divisor of {self.processes} processes",
+        )
+        processes = self.processes or 1
+        divides = self.nodes >= 1 and processes % self.nodes == 0
+        require(divides, "nodes", self.nodes, f"a divisor of {processes} processes")
+        offload = self.offload_activations
+        require(self.recompute or not offload, "offload_activations", offload, "false without recompute")

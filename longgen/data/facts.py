@@ -1,4 +1,4 @@
-"""Facts to be looked up: sentences that state something, the question that asks for it, and the answer.
+"""Facts to be looked up: sentences that state something, the question for it, and the answer.
 
 For pretrained models: long-range look-up is trained on them (`longgen.data.packing.lookups`) and probed with them
 (`longgen probe`). All wordings are our choice, and none is of a benchmark: RULER's "special magic number", the needles
@@ -53,12 +53,12 @@ _MOST_TRIES = 50  # for a fact: so many of one subject mean that there are no ot
 
 @dataclass(frozen=True)
 class Fact:
-    """Something that a text states and is asked for later.
+    """Something that a text states, and a question for it.
 
     Attributes:
         subject: what it is about: two facts with one subject could contradict each other.
         statements: to be scattered in a text in this order; all of them are needed.
-        question: what is asked; it names its subject, and the answer follows it.
+        question: for the answer; it names its subject, and the answer follows it.
         answer: begins with a space.
         end: what closes the answer.
     """
@@ -89,49 +89,49 @@ def _item(generator: np.random.Generator) -> str:
 def number(generator: np.random.Generator) -> Fact:
     """A number of four to seven digits that a thing of somebody's has."""
     who, item, value = _pick(generator, _NAMES), _item(generator), _digits(generator)
-    stated = (
+    statements = (
         f"On the {item} of {who} somebody had painted the number {value}.",
         f"{who}'s {item} is entered in the register under {value}.",
         f"They gave {who} {value} crowns for the {item}.",
         f"Number {value} in the catalogue is the {item} that belongs to {who}.",
     )
-    asked = (
+    questions = (
         f"\nThe number that goes with the {item} of {who} is",
         f"\nQ: Which number goes with {who}'s {item}?\nA:",
         f"\nFor the {item} of {who} the text gives the number",
     )
-    return Fact(("number", who, item), (_pick(generator, stated),), _pick(generator, asked), f" {value}")
+    return Fact(("number", who, item), (_pick(generator, statements),), _pick(generator, questions), f" {value}")
 
 
 def place(generator: np.random.Generator) -> Fact:
     """The city in which somebody's thing is."""
     who, item, city = _pick(generator, _NAMES), _item(generator), _pick(generator, _CITIES)
-    stated = (
+    statements = (
         f"The {item} of {who} was left behind in {city}.",
         f"{who} had the {item} sent to {city}.",
         f"In {city} one can still see the {item} that {who} made.",
     )
-    asked = (
+    questions = (
         f"\nThe city where the {item} of {who} can be found is",
         f"\nQ: In which city is {who}'s {item}?\nA:",
     )
-    return Fact(("place", who, item), (_pick(generator, stated),), _pick(generator, asked), f" {city}")
+    return Fact(("place", who, item), (_pick(generator, statements),), _pick(generator, questions), f" {city}")
 
 
 def words(generator: np.random.Generator) -> Fact:
     """Three words that somebody chose."""
     who, city = _pick(generator, _NAMES), _pick(generator, _CITIES)
-    chosen = " ".join(_several(generator, [*_ADJECTIVES, *_OBJECTS], 3))
-    stated = (
-        f'{who} of {city} always answered the door with the words "{chosen}".',
-        f'On the coat of arms of {who} of {city} stands "{chosen}".',
+    phrase = " ".join(_several(generator, [*_ADJECTIVES, *_OBJECTS], 3))
+    statements = (
+        f'{who} of {city} always answered the door with the words "{phrase}".',
+        f'On the coat of arms of {who} of {city} stands "{phrase}".',
     )
-    asked = (
+    questions = (
         f"\nThe words of {who} of {city} are",
         f"\nQ: Which words go with {who} of {city}?\nA:",
     )
     subject = ("words", who, city)
-    return Fact(subject, (_pick(generator, stated),), _pick(generator, asked), f' "{chosen}"')
+    return Fact(subject, (_pick(generator, statements),), _pick(generator, questions), f' "{phrase}"')
 
 
 def setting(generator: np.random.Generator) -> Fact:
@@ -167,10 +167,10 @@ def table(generator: np.random.Generator) -> Fact:
     city, count = _pick(generator, _CITIES), int(generator.integers(4, 13))
     names, values = _several(generator, _NAMES, count), [_digits(generator) for _ in range(count)]
     lines = "".join(f"{name}: {value}\n" for name, value in zip(names, values, strict=True))
-    asked = int(generator.integers(count))
+    line = int(generator.integers(count))
     title = f"Passengers to {city}, with their tickets"
-    question = f"\nTicket of {names[asked]} in the list of passengers to {city}:"
-    return Fact(("table", city), (f"\n\n{title}\n{lines}\n",), question, f" {values[asked]}", "\n")
+    question = f"\nTicket of {names[line]} in the list of passengers to {city}:"
+    return Fact(("table", city), (f"\n\n{title}\n{lines}\n",), question, f" {values[line]}", "\n")
 
 
 KINDS: dict[str, Callable[[np.random.Generator], Fact]] = {

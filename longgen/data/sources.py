@@ -20,7 +20,7 @@ class SourceSettings:
 
 
 @dataclass(frozen=True)
-class Document:
+class SourceDocument:
     """One document: where it is from, a name that is unique within its source, and its text."""
 
     source: str
@@ -28,20 +28,20 @@ class Document:
     text: str
 
 
-def _python_stdlib(settings: SourceSettings) -> Iterator[Document]:
+def _python_stdlib(settings: SourceSettings) -> Iterator[SourceDocument]:
     """The top-level modules of this Python's standard library: real code, on every machine."""
     for path in sorted(Path(sysconfig.get_paths()["stdlib"]).glob("*.py")):
-        yield Document("python-stdlib", path.name, path.read_text(encoding="utf-8", errors="replace"))
+        yield SourceDocument("python-stdlib", path.name, path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _pydoc_topics(settings: SourceSettings) -> Iterator[Document]:
+def _pydoc_topics(settings: SourceSettings) -> Iterator[SourceDocument]:
     """The language reference that pydoc ships: real prose, on every machine."""
     topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
     for name in sorted(topics):
-        yield Document("pydoc-topics", name, topics[name])
+        yield SourceDocument("pydoc-topics", name, topics[name])
 
 
-def _text(settings: SourceSettings) -> Iterator[Document]:
+def _text(settings: SourceSettings) -> Iterator[SourceDocument]:
     """Local UTF-8 text: one file, or every ``*.txt`` below a folder."""
     if settings.path is None:
         raise ConfigError("source of kind 'text' has no path: give a .txt file or a folder of them")
@@ -54,17 +54,17 @@ def _text(settings: SourceSettings) -> Iterator[Document]:
             text = path.read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise ArtifactError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from None
-        yield Document("text", path.relative_to(root).as_posix() if path != root else path.name, text)
+        yield SourceDocument("text", path.relative_to(root).as_posix() if path != root else path.name, text)
 
 
-SOURCES: dict[str, Callable[[SourceSettings], Iterator[Document]]] = {
+SOURCES: dict[str, Callable[[SourceSettings], Iterator[SourceDocument]]] = {
     "python-stdlib": _python_stdlib,
     "pydoc-topics": _pydoc_topics,
     "text": _text,
 }
 
 
-def load_documents(settings: SourceSettings) -> Iterator[Document]:
+def load_documents(settings: SourceSettings) -> Iterator[SourceDocument]:
     """The documents of one source.
 
     Raises:

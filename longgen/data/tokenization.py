@@ -26,27 +26,27 @@ class TextEncoder:
 
     def __init__(self, tokenizer: Any) -> None:
         self._backend = _backend(tokenizer)
-        added = self._backend.get_added_tokens_decoder()
-        self._special = {index: token.content for index, token in added.items() if token.special}
+        added_tokens = self._backend.get_added_tokens_decoder()
+        self._special = {index: token.content for index, token in added_tokens.items() if token.special}
 
     def __call__(self, text: str) -> list[int]:
         """Tokens of ``text``, all of them: nothing is truncated or padded."""
-        backend = _prepared(self._backend)
+        backend = _without_options(self._backend)
         # a batch of one: with several, the library starts threads of its own
         ids = backend.encode_batch_fast([text], add_special_tokens=False)[0].ids
-        return ids if self._special.keys().isdisjoint(ids) else self._spelled(text)
+        return ids if self._special.keys().isdisjoint(ids) else self._encode_characters(text)
 
-    def _spelled(self, text: str) -> list[int]:
+    def _encode_characters(self, text: str) -> list[int]:
         """Where the model itself knows special tokens as words, as Unigram does: their characters' tokens instead."""
-        backend, found = self._backend, []
+        backend, ids = self._backend, []
         encoding = backend.encode_batch([text], add_special_tokens=False)[0]
         for index, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
             span = text[start:end] if backend.normalizer is None else backend.normalizer.normalize_str(text[start:end])
             if index in self._special and self._special[index] in span:
-                found += [token.id for character in span for token in backend.model.tokenize(character)]
+                ids += [token.id for character in span for token in backend.model.tokenize(character)]
             else:  # an ordinary token, or what stands for unknown characters
-                found.append(index)
-        return found
+                ids.append(index)
+        return ids
 
 
 def encode_text(tokenizer: Any, text: str) -> list[int]:
@@ -80,14 +80,14 @@ def encode_prompt(tokenizer: Any, text: str, special_tokens: bool = False) -> li
     start = prompt_start(tokenizer)
     if not special_tokens:
         return [*start, *encode_text(tokenizer, text)]
-    backend = _prepared(_backend(tokenizer))
+    backend = _without_options(_backend(tokenizer))
     backend.encode_special_tokens = False
     return [*start, *backend.encode_batch_fast([text], add_special_tokens=False)[0].ids]
 
 
 def prompt_start(tokenizer: Any) -> list[int]:
     """The special tokens that a fast Hugging Face tokenizer puts before a text: BOS, others, or none."""
-    encoding = _prepared(_backend(tokenizer)).encode("a", add_special_tokens=True)
+    encoding = _without_options(_backend(tokenizer)).encode("a", add_special_tokens=True)
     pairs = zip(encoding.ids, encoding.special_tokens_mask, strict=True)
     return [index for index, _ in itertools.takewhile(lambda pair: pair[1], pairs)]
 
@@ -102,7 +102,7 @@ def _backend(tokenizer: Any) -> Any:
     return backend
 
 
-def _prepared(backend: Any) -> Any:
+def _without_options(backend: Any) -> Any:
     """The tokenizer without what others who use it may have left on."""
     backend.no_truncation()
     backend.no_padding()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from longgen.config import Experiment, needed
+from longgen.config import Experiment, require_part
 from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.evaluation.baselines.duo_attention import STREAMING
@@ -27,8 +27,8 @@ def learn_passkey_gates(experiment: Experiment, model_folder: Path, output: Path
         ArtifactError: it is no model folder.
         ConfigError: the configuration has no ``benchmarks.kv_reduction``, or rows are too short for the pass keys.
     """
-    benchmarks = needed(experiment.benchmarks, "benchmarks")
-    asked = needed(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
+    benchmarks = require_part(experiment.benchmarks, "benchmarks")
+    asked = require_part(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
     pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
     model, tokenizer = load_model(model_folder, getattr(torch, benchmarks.dtype), benchmarks.device)
     length = asked.length or experiment.extension.max_length

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from longgen.config import Experiment, needed
+from longgen.config import Experiment, require_part
 from longgen.data.synthetic.documents import ANSWER_WEIGHT, needles_document
 from longgen.evaluation.baselines.duo_attention import STREAMING
 from longgen.evaluation.baselines.gates import optimise_gates, row_batches
@@ -37,8 +37,8 @@ def learn_gates(model: Any, text: np.ndarray, experiment: Experiment) -> Gates:
         text: token ids of the training text.
         experiment: also says the seed.
     """
-    evaluation = needed(experiment.evaluation, "evaluation")
-    asked = needed(evaluation.kv_reduction, "evaluation.kv_reduction").duo_attention
+    evaluation = require_part(experiment.evaluation, "evaluation")
+    asked = require_part(evaluation.kv_reduction, "evaluation.kv_reduction").duo_attention
     pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
     length = asked.length or experiment.extension.max_length
     batches = row_batches(

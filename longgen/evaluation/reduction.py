@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from longgen.config import Experiment, needed
+from longgen.config import Experiment, require_part
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines import generate, method_for_budget
 from longgen.evaluation.baselines.gates_file import Gates
@@ -39,8 +39,8 @@ def evaluate_reductions(
     Raises:
         ConfigError: gates are missing, or the hybrid keeps less than a method needs.
     """
-    settings = needed(experiment.evaluation, "evaluation")
-    asked = needed(settings.kv_reduction, "evaluation.kv_reduction")
+    settings = require_part(experiment.evaluation, "evaluation")
+    asked = require_part(settings.kv_reduction, "evaluation.kv_reduction")
     if DUO_ATTENTION in asked.methods and gates is None:
         raise ConfigError(f"methods has {DUO_ATTENTION}: it needs gates, which `longgen gates` learns")
     counts = {task: asked.samples_per_cell if task == "needle" else settings.task_samples for task in asked.tasks}

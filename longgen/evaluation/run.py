@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from longgen.config import Experiment, needed
+from longgen.config import Experiment, require_part
 from longgen.data.synthetic.corpus import Corpus, load_corpus
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines.gates_file import read_gates, save_gates, weights_fingerprint
@@ -31,7 +31,7 @@ def evaluate_variant(
         ArtifactError: the model or the corpus is missing or damaged.
         ConfigError: there is less held-out text than a length, or no GPU where one is asked for.
     """
-    asked = needed(experiment.evaluation, "evaluation")
+    asked = require_part(experiment.evaluation, "evaluation")
     opened = _open(experiment, model_folder, corpus_folder)
     seed = experiment.seed
     for kind, measure in (("retrieval", evaluate_retrieval), ("perplexity", evaluate_perplexity)):
@@ -87,7 +87,7 @@ class _Opened(NamedTuple):
 
 
 def _open(experiment: Experiment, model_folder: Path, corpus_folder: Path) -> _Opened:
-    asked = needed(experiment.evaluation, "evaluation")
+    asked = require_part(experiment.evaluation, "evaluation")
     require_gpu("evaluation.device", asked.device)
     if not (model_folder / "config.json").is_file():
         raise ArtifactError(f"{model_folder} has no config.json: `longgen train --stage extension` makes the model")

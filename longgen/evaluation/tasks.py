@@ -22,7 +22,7 @@ from longgen.data.synthetic.recall import (
     needle,
     one_value,
     random_value,
-    resolved,
+    variable_value,
     word_list,
 )
 from longgen.data.synthetic.tokenizer import decode_bytes
@@ -84,7 +84,7 @@ def variable_tracking_sample(generator: np.random.Generator, text: np.ndarray, l
     first, second = generator.choice(len(KEYS), size=2, replace=False)
     value = random_value(generator)
     statements = chain((KEYS[first], KEYS[second]), value)
-    asked = resolved(KEYS[second], value)
+    asked = variable_value(KEYS[second], value)
     room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
     start = round(depth * room)
     places = np.array([start, generator.integers(start, room + 1)])

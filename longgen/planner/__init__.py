@@ -8,12 +8,12 @@ from longgen.planner.experiment import (
     experiment_shape,
 )
 from longgen.planner.model import Model
-from longgen.planner.predictions import Plan, make_plan
+from longgen.planner.predictions import CostPlan, make_plan
 
 __all__ = [
     "Choice",
+    "CostPlan",
     "Model",
-    "Plan",
     "experiment_lengths",
     "experiment_records",
     "experiment_settings",

@@ -17,7 +17,7 @@ from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, make_layout, spread_over_heads
 from longgen.pattern import SparsePattern
 from longgen.planner.model import Model
-from longgen.planner.predictions import Plan, make_plan
+from longgen.planner.predictions import CostPlan, make_plan
 from longgen.shapes import ModelShape
 
 # A sparser stride hardly differs from none. Our choice.
@@ -35,7 +35,7 @@ class Choice:
     """
 
     hybrid: Hybrid
-    plan: Plan
+    plan: CostPlan
     within_budget: bool
 
 
@@ -80,26 +80,26 @@ def layouts_for_budget(
     def size(full: int, pattern: SparsePattern) -> int:
         return model_with(full, pattern).kv_cache_bytes(length)
 
-    allowed = budget * model_with(0, patterns[0]).full.kv_cache_bytes(length)
+    budget_bytes = budget * model_with(0, patterns[0]).full.kv_cache_bytes(length)
 
-    found: list[tuple[int, SparsePattern]] = []
+    candidates: list[tuple[int, SparsePattern]] = []
     for pattern in patterns:
-        above = bisect.bisect_right(range(units), allowed, key=lambda full: size(full, pattern))
-        found += [(full, pattern) for full in (above, above - 1) if full >= 0]
+        above = bisect.bisect_right(range(units), budget_bytes, key=lambda full: size(full, pattern))
+        candidates += [(full, pattern) for full in (above, above - 1) if full >= 0]
         if pattern.stride and other_strides:
             others = (replace(pattern, stride=stride) for stride in range(2, SPARSEST_STRIDE + 1))
-            found += islice(((above, other) for other in others if size(above, other) <= allowed), 1)
+            candidates += islice(((above, other) for other in others if size(above, other) <= budget_bytes), 1)
     choices = [
         Choice(
             model_with(full, pattern).hybrid,
             make_plan(model_with(full, pattern), length, batch, bytes_per_value),
-            size(full, pattern) <= allowed,
+            size(full, pattern) <= budget_bytes,
         )
-        for full, pattern in found
+        for full, pattern in candidates
     ]
     least = math.ceil(1e4 * min(choice.plan.kv_fraction for choice in choices)) / 1e4
-    met = any(choice.within_budget for choice in choices)
-    require(met, "kv_budget", budget, f"at least {least} here, which is left without any full layer")
+    any_within = any(choice.within_budget for choice in choices)
+    require(any_within, "kv_budget", budget, f"at least {least} here, which is left without any full layer")
     return sorted(
         choices, key=lambda choice: (not choice.within_budget, -choice.hybrid.layout.num_full, choice.plan.kv_bytes)
     )

@@ -14,8 +14,8 @@ from longgen.shapes import ModelShape
 if TYPE_CHECKING:
     from longgen.config import Experiment
 
-# What the records of a results file of kind ``plan`` take from a `Plan`.
-RECORDED = (
+# Columns of a results file of kind ``plan`` that are fields of a `CostPlan`.
+COST_COLUMNS = (
     *("length", "kv_bytes", "kv_fraction", "prefill_flops", "training_flops", "decode_bytes"),
     *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
 )
@@ -80,7 +80,7 @@ def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
     bytes_per_value = VALUE_BYTES["float32" if part is None else part.dtype]
     for name in experiment.variants:
         variant = experiment.variant(name)
-        described = {
+        columns = {
             "variant": name,
             "placement": variant.placement,
             "pattern": variant.pattern_name,
@@ -89,5 +89,5 @@ def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
         }
         for length in experiment_lengths(experiment):
             plan = asdict(make_plan(Model(shape, variant.hybrid), length, bytes_per_value=bytes_per_value))
-            records.append(described | {column: plan[column] for column in RECORDED})
+            records.append(columns | {column: plan[column] for column in COST_COLUMNS})
     return records

@@ -73,8 +73,10 @@ CUDA_NAMES = {
 
 def gpu_of_device(cuda_name: str) -> Gpu | None:
     """The GPU that CUDA calls ``cuda_name`` (`torch.cuda.get_device_name`); None if it is not in `GPUS`."""
-    found = next((name for part, name in CUDA_NAMES.items() if part in cuda_name and f"G{part}" not in cuda_name), None)
-    return GPUS[found] if found else None
+    for part, name in CUDA_NAMES.items():
+        if part in cuda_name and f"G{part}" not in cuda_name:
+            return GPUS[name]
+    return None
 
 
 def gpu_named(name: str) -> Gpu:

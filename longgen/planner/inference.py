@@ -60,10 +60,10 @@ def longest_context(
     0 if not even a step fits; a model may know fewer positions.
     """
 
-    def needed(length: int) -> int:
+    def memory(length: int) -> int:
         return sum(inference_memory(model, length, batch, chunk).values())
 
-    return STEP * bisect.bisect_right(range(STEP, LONGEST + 1, STEP), available, key=needed)
+    return STEP * bisect.bisect_right(range(STEP, LONGEST + 1, STEP), available, key=memory)
 
 
 def prefill_seconds(

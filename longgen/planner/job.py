@@ -1,4 +1,4 @@
-"""What is to be planned: one phase of training on one set-up of processes, checked."""
+"""The training job that is planned: one phase on one set-up of processes, checked."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ DEFAULT_MACHINE = Machine()
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """One phase of training on one set-up; arguments as of `longgen.planner.training.plan_training`.
 
     Raises:

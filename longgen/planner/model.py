@@ -184,7 +184,7 @@ class Model:
         mlp = chunk * (3 * shape.intermediate_size + 4 * shape.hidden_size)
         heads = shape.num_heads + 2 * shape.num_kv_heads
         attention = chunk * (3 * shape.hidden_size + heads * shape.head_dim)
-        joined = [
+        layer_caches = [
             sum(
                 len(group) * 2 * shape.head_dim * (sight.kept_count(length - chunk) + chunk + sight.kept_count(length))
                 for group, sight in self.hybrid.head_groups(layer, shape.num_kv_heads)
@@ -192,7 +192,7 @@ class Model:
             )
             for layer in range(shape.num_layers)
         ]
-        return max(mlp, attention + max(joined)) * batch * bytes_per_value
+        return max(mlp, attention + max(layer_caches)) * batch * bytes_per_value
 
 
 def check_sizes(**numbers: int) -> None:

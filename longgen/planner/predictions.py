@@ -12,7 +12,7 @@ from longgen.planner.model import Model
 
 
 @dataclass(frozen=True)
-class Plan:
+class CostPlan:
     """Predictions for one model and length; the ideals compare with full attention.
 
     Attributes:
@@ -42,7 +42,7 @@ class Plan:
     ideal_training_speedup: float
 
 
-def make_plan(model: Model, length: int, batch: int = 1, bytes_per_value: int = 2) -> Plan:
+def make_plan(model: Model, length: int, batch: int = 1, bytes_per_value: int = 2) -> CostPlan:
     """The predictions for one length; arguments as in `Model.decode_bytes`.
 
     Raises:
@@ -53,7 +53,7 @@ def make_plan(model: Model, length: int, batch: int = 1, bytes_per_value: int = 
     prefill, prefill_full = (each.prefill_flops(length, batch) for each in both)
     training, training_full = (each.training_flops(length, batch) for each in both)
     decode, decode_full = (each.decode_bytes(length, batch, bytes_per_value) for each in both)
-    return Plan(
+    return CostPlan(
         length=length,
         kv_bytes=kv,
         kv_bytes_full=kv_full,

@@ -43,9 +43,9 @@ def device_rates(gpu_name: str | None, ceilings: Path | None) -> tuple[Gpu, Rate
     if ceilings is None:
         if gpu_name is None:
             raise ConfigError("gpu is missing: give a GPU, or ceilings that were measured on one")
-        named = gpu_named(gpu_name)
-        return named, Rates(named.bfloat16, named.memory_bandwidth, "datasheet")
-    rates, device = _measured(ceilings)
+        datasheet = gpu_named(gpu_name)
+        return datasheet, Rates(datasheet.bfloat16, datasheet.memory_bandwidth, "datasheet")
+    rates, device = _read_rates(ceilings)
     measured_on = gpu_of_device(device)
     gpu = gpu_named(gpu_name) if gpu_name else measured_on
     if gpu is None:
@@ -55,19 +55,19 @@ def device_rates(gpu_name: str | None, ceilings: Path | None) -> tuple[Gpu, Rate
     return gpu, rates
 
 
-def _measured(path: Path) -> tuple[Rates, str]:
+def _read_rates(path: Path) -> tuple[Rates, str]:
     """The rates in a results file, and what CUDA calls the device."""
     result = load_result(path, MADE_BY)
     kind, settings = result.kind, result.settings
     _check(path, kind == "device-limits", "kind", kind, "device-limits")
     _check(path, settings.get("tiny") is False, "settings.tiny", settings.get("tiny"), "false: no try of the code")
     _check(path, settings.get("dtype") == "bfloat16", "settings.dtype", settings.get("dtype"), "bfloat16")
-    found: dict[Any, Any] = {record.get("quantity"): record.get("value") for record in result.records}
+    values: dict[Any, Any] = {record.get("quantity"): record.get("value") for record in result.records}
     for name in (COPY, PRODUCT):
-        value = found.get(name)
+        value = values.get(name)
         _check(path, isinstance(value, int | float) and value > 0, name, value, "a number > 0")
     device = str(result.provenance.get("device", {}).get("name"))
-    return Rates(float(found[PRODUCT]), float(found[COPY]), f"measured on {device}"), device
+    return Rates(float(values[PRODUCT]), float(values[COPY]), f"measured on {device}"), device
 
 
 def _check(path: Path, condition: bool, name: str, value: object, allowed: str) -> None:

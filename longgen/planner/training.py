@@ -11,7 +11,7 @@ from typing import Any
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
 from longgen.planner.gpus import GIB
-from longgen.planner.job import DEFAULT_MACHINE, Job, Machine
+from longgen.planner.job import DEFAULT_MACHINE, Machine, TrainingJob
 from longgen.planner.model import Model
 from longgen.planner.training_memory import host_memory, training_memory
 from longgen.planner.training_time import StepTime, step_flops, step_time
@@ -31,7 +31,7 @@ class TrainingPlan:
         step: seconds of an optimizer step, by part.
     """
 
-    job: Job
+    job: TrainingJob
     memory: dict[str, int]
     host_memory: dict[str, int]
     step: StepTime
@@ -86,17 +86,17 @@ def plan_training(
         phase_length: tokens per row.
         batch_size: rows per optimizer step, over all processes.
         training: dtype, optimizer and adapters; all of its phases for `TrainingPlan.days`.
-        setup: how the processes share the work; its own ``processes`` is not asked.
+        setup: how the processes share the work; its own ``processes`` is not read.
         processes: one per GPU.
         machine: GPUs, links and the efficiency that is assumed.
 
     Raises:
         ConfigError: rows, tokens or heads cannot be shared out evenly, or a number is not a whole number >= 1.
     """
-    return _plan(Job(model, phase_length, batch_size, training, setup, processes, machine))
+    return _plan(TrainingJob(model, phase_length, batch_size, training, setup, processes, machine))
 
 
-def _plan(job: Job) -> TrainingPlan:
+def _plan(job: TrainingJob) -> TrainingPlan:
     return TrainingPlan(job, training_memory(job), host_memory(job), step_time(job))
 
 
@@ -115,8 +115,7 @@ def require_fit(plan: TrainingPlan, memory_bytes: int, what: str = "GPU memory")
         return
     job, largest = plan.job, sorted(plan.memory.items(), key=lambda item: -item[1])[:4]
     parts = ", ".join(f"{name} {count / GIB:.1f}" for name, count in largest)
-    found = remedies(plan, memory_bytes)
-    allowed = "; or ".join(found) if found else "a smaller model, shorter rows or larger GPUs"
+    allowed = "; or ".join(remedies(plan, memory_bytes)) or "a smaller model, shorter rows or larger GPUs"
     raise ConfigError(
         f"{job.length:,} tokens of {job.shape.name} on {job.processes} processes are predicted to need "
         f"{plan.memory_bytes / GIB:.1f} GiB of {what} each, and {memory_bytes / GIB:.1f} GiB are there ({parts}): "
@@ -133,60 +132,61 @@ def remedies(plan: TrainingPlan, memory_bytes: int | None = None) -> list[str]:
     """
     changes = _changes(plan.job)
     for count in range(1, CHANGES + 1):
-        combined = (_first_fit(plan.job, kinds, memory_bytes) for kinds in itertools.combinations(changes, count))
-        found = [_in_words(job) for job in combined if job is not None]
-        if found:
-            return found[:REMEDIES]
+        candidates = (_first_fit(plan.job, kinds, memory_bytes) for kinds in itertools.combinations(changes, count))
+        descriptions = [_in_words(*candidate) for candidate in candidates if candidate is not None]
+        if descriptions:
+            return descriptions[:REMEDIES]
     return []
 
 
 Change = dict[str, Any]
 
 
-def _changes(job: Job) -> list[list[Change]]:
+def _changes(job: TrainingJob) -> list[list[Change]]:
     """What may be changed, the cheapest first: for each kind the steps to try, the smallest first."""
     setup = job.setup
-    offered: list[list[Change]] = [
+    kinds: list[list[Change]] = [
         [{"recompute": True}] if not setup.recompute else [],
         [{"micro_batch_size": 1}] if job.rows > 1 else [],
-        [{"sequence_parallel": size} for size in _doubled(job.sequence, job.processes)],
+        [{"sequence_parallel": size} for size in _doublings(job.sequence, job.processes)],
         [{"offload_activations": True}] if setup.recompute and not setup.offload_activations else [],
         [{"offload_parameters": True}] if not setup.offload_parameters else [],
-        [{"processes": count} for count in _doubled(job.processes, 64 * job.processes)],
+        [{"processes": count} for count in _doublings(job.processes, 64 * job.processes)],
     ]
-    return [steps for steps in offered if steps]
+    return [steps for steps in kinds if steps]
 
 
-def _doubled(value: int, limit: int) -> Iterator[int]:
+def _doublings(value: int, limit: int) -> Iterator[int]:
     while 2 * value <= limit:
         value *= 2
         yield value
 
 
-def _first_fit(job: Job, kinds: tuple[list[Change], ...], memory_bytes: int | None) -> tuple[Job, Change] | None:
+def _first_fit(
+    job: TrainingJob, kinds: tuple[list[Change], ...], memory_bytes: int | None
+) -> tuple[TrainingJob, Change] | None:
     available = job.machine.gpu.memory if memory_bytes is None else memory_bytes
     for steps in itertools.product(*kinds):
         change: Change = {}
         for step in steps:
             change |= step
         try:
-            changed = _changed(job, change)
+            candidate = _with_change(job, change)
         except ConfigError:  # cannot be shared out so
             continue
-        if sum(training_memory(changed).values()) <= available:
-            return changed, change
+        if sum(training_memory(candidate).values()) <= available:
+            return candidate, change
     return None
 
 
-def _changed(job: Job, change: Change) -> Job:
+def _with_change(job: TrainingJob, change: Change) -> TrainingJob:
     processes = change.get("processes", job.processes)
     setup = replace(job.setup, **change | {"processes": processes})
     return replace(job, setup=setup, processes=processes)
 
 
-def _in_words(found: tuple[Job, Change]) -> str:
-    job, change = found
+def _in_words(job: TrainingJob, change: Change) -> str:
     words = " and ".join(f"{name}: {str(value).lower()}" for name, value in change.items())
-    needed = f"{sum(training_memory(job).values()) / GIB:.1f} GiB"
+    memory = f"{sum(training_memory(job).values()) / GIB:.1f} GiB"
     host = sum(host_memory(job).values())
-    return f"{words} ({needed}{f', and {host / GIB:.0f} GiB of main memory per node' if host else ''})"
+    return f"{words} ({memory}{f', and {host / GIB:.0f} GiB of main memory per node' if host else ''})"

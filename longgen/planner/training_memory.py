@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from longgen.names import CHUNK_TOKENS, LOGITS_BLOCK
 from longgen.planner.gpus import GIB
-from longgen.planner.job import MASTER_BYTES, Job
+from longgen.planner.job import MASTER_BYTES, TrainingJob
 
 # What no tensor accounts for. Our choice, on the safe side of what such runs usually show; not measured.
 CONTEXT_BYTES = 1 * GIB  # CUDA context, cuBLAS workspaces, loaded kernels
@@ -22,7 +22,7 @@ INPUTS, SAVED = "saved layer inputs", "saved activations"
 LAYER, LOSS, RESERVE = "layer in work", "loss in work", "reserve"
 
 
-def training_memory(job: Job) -> dict[str, int]:
+def training_memory(job: TrainingJob) -> dict[str, int]:
     """Bytes on one GPU at the widest point of a step, by component; the reserve is one of them.
 
     Counted as if gradients of earlier passes were there, and for the layer that needs most. Not counted: what LoRA and
@@ -31,14 +31,14 @@ def training_memory(job: Job) -> dict[str, int]:
     states = state_bytes(job)
     if job.setup.offload_parameters:
         states = dict.fromkeys(STATES, 0)
-    memory = states | max(_moments(job), key=lambda moment: sum(moment.values()))
+    memory = states | max(_backward_peaks(job), key=lambda peak: sum(peak.values()))
     if job.setup.device == "cuda":
         several = COMMUNICATION_BYTES if job.processes > 1 else 0
         memory[RESERVE] = CONTEXT_BYTES + several + int(FRAGMENTATION * sum(memory.values()))
     return {name: count for name, count in memory.items() if count}
 
 
-def host_memory(job: Job) -> dict[str, int]:
+def host_memory(job: TrainingJob) -> dict[str, int]:
     """Bytes of main memory that offloading takes on a node, by component.
 
     PyTorch rounds pinned buffers up to powers of two, which is not counted.
@@ -52,7 +52,7 @@ def host_memory(job: Job) -> dict[str, int]:
     return memory
 
 
-def offloaded_bytes(job: Job) -> int:
+def offloaded_bytes(job: TrainingJob) -> int:
     """Bytes that one pass of one process sends to main memory in the forward pass and fetches in the backward pass.
 
     The inputs of all layers, and what the last norm saves: its input, twice, in float32, and the normalised input.
@@ -61,7 +61,7 @@ def offloaded_bytes(job: Job) -> int:
     return job.tokens * hidden * (job.shape.num_layers * job.value_bytes + 2 * 4 + job.value_bytes)
 
 
-def state_bytes(job: Job) -> dict[str, int]:
+def state_bytes(job: TrainingJob) -> dict[str, int]:
     """Bytes of one process's weights, gradients and optimizer state, wherever they are kept."""
     trained = job.whole.trained
     moments = 2 * trained  # of AdamW; Muon has one for the matrices that it updates
@@ -71,25 +71,25 @@ def state_bytes(job: Job) -> dict[str, int]:
     return {name: MASTER_BYTES * -(-count // job.processes) for name, count in zip(STATES, counts, strict=True)}
 
 
-def _moments(job: Job) -> list[dict[str, int]]:
+def _backward_peaks(job: TrainingJob) -> list[dict[str, int]]:
     """Bytes beside the states, by component, where the backward pass may be widest."""
     layer, layers, value = job.layer, job.shape.num_layers, job.value_bytes
-    in_work = max(_layer_moments(job).values()) * job.tokens
+    in_work = max(_layer_peaks(job).values()) * job.tokens
     head = job.trained_head * value  # its gradient is there from the loss on
     return [
         # a layer: weights of the next are on their way, and gradients of the one before are being reduced
-        _saved(job, layers - 1)
+        _saved_bytes(job, layers - 1)
         | {LAYER: in_work}
         | _sharding(job, 2 * layer.count, head + layer.trained * (value + MASTER_BYTES)),
         # the loss, after which weights of the last layer and the one before it come
-        _saved(job, layers) | {LOSS: _loss(job)} | _sharding(job, 2 * layer.count, 0),
+        _saved_bytes(job, layers) | {LOSS: _loss(job)} | _sharding(job, 2 * layer.count, 0),
         # the end, where gradients of the root are reduced
         {LAYER: 2 * job.tokens * job.shape.hidden_size * value}
         | _sharding(job, 0, job.root.trained * (value + MASTER_BYTES)),
     ]
 
 
-def _sharding(job: Job, gathered: int, reduced: int) -> dict[str, int]:
+def _sharding(job: TrainingJob, gathered: int, reduced: int) -> dict[str, int]:
     """Bytes that FSDP2 holds beside its shards: ``gathered`` weights of layers, and ``reduced`` bytes of gradients."""
     if not job.sharded:
         return {}
@@ -99,7 +99,7 @@ def _sharding(job: Job, gathered: int, reduced: int) -> dict[str, int]:
     return {GATHERED: size, REDUCED: reduced}
 
 
-def _saved(job: Job, layers: int) -> dict[str, int]:
+def _saved_bytes(job: TrainingJob, layers: int) -> dict[str, int]:
     """Bytes that wait for their backward pass: of ``layers`` layers; of all of them if only inputs are kept."""
     shape, setup = job.shape, job.setup
     layer_input = job.tokens * shape.hidden_size * job.value_bytes
@@ -111,23 +111,23 @@ def _saved(job: Job, layers: int) -> dict[str, int]:
 
 
 # ---------------------------------------------------------------- inside a layer: bytes per token of this process
-def _norm(job: Job) -> int:
+def _norm(job: TrainingJob) -> int:
     """An RMSNorm saves its input in float32, the normalised input, and its output for the matrices that follow."""
     hidden, value = job.shape.hidden_size, job.value_bytes
     return hidden * (4 + 2 * value)
 
 
-def _queries(job: Job) -> int:
+def _queries(job: TrainingJob) -> int:
     """Bytes of a token's queries, and of what attention gives back."""
     return job.shape.num_heads * job.shape.head_dim * job.value_bytes
 
 
-def _keys(job: Job) -> int:
+def _keys(job: TrainingJob) -> int:
     """Bytes of a token's keys, or values, where attention is computed: Ulysses repeats heads that are too few."""
     return max(job.shape.num_kv_heads, job.sequence) * job.shape.head_dim * job.value_bytes
 
 
-def _attention(job: Job) -> int:
+def _attention(job: TrainingJob) -> int:
     """Attention saves queries, keys, values, output and log-sum-exp; the output matrix, the output.
 
     The latter is a tensor of its own where heads are exchanged for tokens, or put together from full and sparse ones.
@@ -137,12 +137,12 @@ def _attention(job: Job) -> int:
     return (1 + copies) * _queries(job) + 2 * _keys(job) + 4 * job.shape.num_heads
 
 
-def _mlp(job: Job) -> int:
+def _mlp(job: TrainingJob) -> int:
     """The gated MLP saves gate, activated gate, up projection, and their product."""
     return 4 * job.shape.intermediate_size * job.value_bytes
 
 
-def _layer_moments(job: Job) -> dict[str, int]:
+def _layer_peaks(job: TrainingJob) -> dict[str, int]:
     """Bytes per token within the layer in work, where each of its parts needs most."""
     shape, value = job.shape, job.value_bytes
     hidden, inner = shape.hidden_size * value, shape.intermediate_size * value
@@ -163,7 +163,7 @@ def _layer_moments(job: Job) -> dict[str, int]:
     }
 
 
-def _loss(job: Job) -> int:
+def _loss(job: TrainingJob) -> int:
     """Bytes of the loss: logits of a chunk, those in work in float32, the head's gradient, and the hidden states."""
     shape, chunk = job.shape, job.shape.vocab_size * min(job.tokens, CHUNK_TOKENS)
     logits = chunk * job.value_bytes + min(4 * chunk, LOGITS_BLOCK)

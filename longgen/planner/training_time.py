@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from longgen.planner.job import MASTER_BYTES, Job
+from longgen.planner.job import MASTER_BYTES, TrainingJob
 from longgen.planner.training_memory import offloaded_bytes
 
 # Bytes of main memory per second that AdamW reaches on the processors of a node, where parameters are offloaded. Our
@@ -44,7 +44,7 @@ class StepTime:
         return max(self.compute, self.sharding) + self.exchange + self.offload + self.update
 
 
-def step_time(job: Job) -> StepTime:
+def step_time(job: TrainingJob) -> StepTime:
     """Predicted seconds of one optimizer step of ``job``."""
     machine = job.machine
     peak = job.processes * machine.gpu.flops(job.training.dtype)
@@ -59,22 +59,22 @@ def step_time(job: Job) -> StepTime:
     )
 
 
-def step_flops(job: Job, recompute: bool = False) -> int:
+def step_flops(job: TrainingJob, recompute: bool = False) -> int:
     """FLOPs of one optimizer step over all processes; without recomputation, those that count for MFU."""
     return job.model.training_flops(job.length, job.batch_size, recompute)
 
 
-def gathered_bytes(job: Job) -> int:
+def gathered_bytes(job: TrainingJob) -> int:
     """Bytes of weights that one pass gathers on each process: layers in both directions, the root once."""
     return (2 * job.shape.num_layers * job.layer.count + job.root.count) * job.value_bytes
 
 
-def reduced_bytes(job: Job) -> int:
+def reduced_bytes(job: TrainingJob) -> int:
     """Bytes of gradients that each process brings to the reduction of one pass."""
     return job.whole.trained * MASTER_BYTES
 
 
-def exchanged_bytes(job: Job) -> int:
+def exchanged_bytes(job: TrainingJob) -> int:
     """Bytes that one pass sends through a process's all-to-alls: queries, keys, values and output of all layers.
 
     In the forward pass, in the backward pass, and in the forward pass that is computed again. The share that a process
@@ -88,7 +88,7 @@ def exchanged_bytes(job: Job) -> int:
     return times * shape.num_layers * job.tokens * heads * shape.head_dim * job.value_bytes
 
 
-def _sharding(job: Job) -> float:
+def _sharding(job: TrainingJob) -> float:
     """Seconds of FSDP2's traffic in one pass."""
     seconds = _collective(job, gathered_bytes(job) + reduced_bytes(job))
     if job.setup.offload_parameters:  # float32 shards go in for every gathering, and gradients out
@@ -97,7 +97,7 @@ def _sharding(job: Job) -> float:
     return seconds
 
 
-def _collective(job: Job, size: int) -> float:
+def _collective(job: TrainingJob, size: int) -> float:
     """Seconds of an all-gather or reduce-scatter of ``size`` bytes over all processes.
 
     Each GPU takes in what it lacks over its link; what comes from other nodes, its node's network adapters share.
@@ -108,7 +108,7 @@ def _collective(job: Job, size: int) -> float:
     return max(inside, between)
 
 
-def _exchange(job: Job) -> float:
+def _exchange(job: TrainingJob) -> float:
     """Seconds of one pass's all-to-alls; neighbours share a node."""
     machine, sequence, sent = job.machine, job.sequence, exchanged_bytes(job)
     here = min(sequence, machine.gpus_per_node)
@@ -116,7 +116,7 @@ def _exchange(job: Job) -> float:
     return inside / machine.gpu.link + between / machine.network
 
 
-def _update(job: Job) -> float:
+def _update(job: TrainingJob) -> float:
     """Seconds of the optimizer, which is limited by memory."""
     trained = job.whole.trained
     if job.setup.offload_parameters:

@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from longgen.busy import Watch
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.config import Experiment, ModelSettings, Variant, needed
+from longgen.config import Experiment, ModelSettings, Variant, require_part
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.hardware import require_gpu
 from longgen.modeling import LongGenCache, longgen_config
@@ -45,7 +45,7 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
     Raises:
         ConfigError: the configuration has no ``profiling``, or it asks for a GPU and there is none.
     """
-    settings, seed = needed(experiment.profiling, "profiling"), experiment.seed
+    settings, seed = require_part(experiment.profiling, "profiling"), experiment.seed
     device, dtype = settings.device, settings.dtype
     require_gpu("profiling.device", device)
     longest = max(settings.lengths + settings.training_lengths) + settings.decode_tokens

@@ -10,7 +10,7 @@ from typing import Literal
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
-from longgen.planner import Plan, make_plan
+from longgen.planner import CostPlan, make_plan
 from longgen.planner.model import Model
 from longgen.shapes import model_shape
 from longgen.strict import build, load_yaml, require
@@ -114,7 +114,7 @@ class PaperClaims:
         require(self.reading in self.variants, "reading", self.reading, f"one of {', '.join(self.variants)}")
 
     @functools.cached_property
-    def plans(self) -> dict[str, Plan]:
+    def plans(self) -> dict[str, CostPlan]:
         """What the planner predicts of every variant at the paper's scale."""
         shape = model_shape(self.model)
         return {

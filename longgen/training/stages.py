@@ -13,7 +13,7 @@ import torch
 from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
-from longgen.config import Experiment, SetupSettings, TrainingSettings, needed
+from longgen.config import Experiment, SetupSettings, TrainingSettings, require_part
 from longgen.data.synthetic.rows import load_rows
 from longgen.files import atomic_directory, fingerprint_files, write_json
 from longgen.hybrid import Hybrid
@@ -77,7 +77,7 @@ def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None
         ArtifactError, ConfigError, TrainingError: as `longgen.training.loop.train`.
     """
     # its rows are short, and it is no hybrid: nobody shares them
-    setup, training = replace(setup or SetupSettings(), sequence_parallel=1), needed(experiment.base, "base")
+    setup, training = replace(setup or SetupSettings(), sequence_parallel=1), require_part(experiment.base, "base")
     job = _Job(experiment, training, setup, files, "base", join(training, setup))
     job.check()
     torch.manual_seed(experiment.seed)

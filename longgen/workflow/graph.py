@@ -68,7 +68,7 @@ def workflow_jobs(
         threads: of the jobs of some rules, in place of what the rules say.
 
     Returns:
-        them, each after those that it needs.
+        all jobs, each after those that it needs.
 
     Raises:
         ConfigError: there is no Snakemake or no Snakefile here, or Snakemake cannot plan the run.
@@ -81,13 +81,14 @@ def workflow_jobs(
         raise ConfigError(
             f"there is no {SNAKEFILE} in {Path.cwd()}: allowed is a clone of the project as working directory"
         )
-    given = {"experiment": str(config), "select": select} | ({"setup": setup} if setup else {})
-    words = [sys.executable, "-m", "longgen.workflow.graph", json.dumps({"threads": threads or {}, "config": given})]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode:
-        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+    workflow_config = {"experiment": str(config), "select": select} | ({"setup": setup} if setup else {})
+    request = json.dumps({"threads": threads or {}, "config": workflow_config})
+    command = [sys.executable, "-m", "longgen.workflow.graph", request]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    if process.returncode:
+        message = " ".join(process.stderr.split()) or f"exit code {process.returncode}"
         raise ConfigError(f"{config}: Snakemake cannot plan this run: {message}")
-    return [Job(**job) for job in json.loads(done.stdout.splitlines()[-1])]
+    return [Job(**job) for job in json.loads(process.stdout.splitlines()[-1])]
 
 
 def selected_variants(experiment: Experiment, select: str = "default") -> list[str]:
@@ -100,15 +101,15 @@ def selected_variants(experiment: Experiment, select: str = "default") -> list[s
         return experiment.default_variants
     if select == "all":
         return list(experiment.variants)
-    asked = select.split(",")
-    chosen = [name for name in experiment.variants if name in asked]
-    if set(asked) - set(chosen) or "full" not in chosen:
+    names = select.split(",")
+    variants = [name for name in experiment.variants if name in names]
+    if set(names) - set(variants) or "full" not in variants:
         allowed = ", ".join(experiment.variants)
         raise ConfigError(f"select is {select!r}: allowed are default, all, or names with full among them: {allowed}")
-    return chosen
+    return variants
 
 
-def _planned(threads: Mapping[str, int], config: Mapping[str, str]) -> list[Job]:
+def _plan_jobs(threads: Mapping[str, int], config: Mapping[str, str]) -> list[Job]:
     """`workflow_jobs`, in this process."""
     from snakemake.api import SnakemakeApi
     from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
@@ -122,41 +123,41 @@ def _planned(threads: Mapping[str, int], config: Mapping[str, str]) -> list[Job]
         workflow.dag(DAGSettings(forceall=True)).execute_workflow(executor="dryrun")
         # the API prints graphs and does not give them
         dag = workflow._workflow.dag
-        made: dict[Any, Job] = {}
+        jobs: dict[Any, Job] = {}
         rules = {name: place for place, name in enumerate(dict.fromkeys(job.rule.name for job in dag.jobs))}
 
         def visit(job: Any) -> Job:
             """A job after those that it needs, in the order in which the workflow's files name rules and variants."""
-            if job not in made:
+            if job not in jobs:
                 before = sorted(dag.dependencies[job], key=lambda other: (rules[other.rule.name], other.jobid))
-                made[job] = _job(job, [visit(other) for other in before])
-            return made[job]
+                jobs[job] = _job(job, [visit(other) for other in before])
+            return jobs[job]
 
         for job in dag.targetjobs:
             visit(job)
-        return [job for job in made.values() if job.command]
+        return [job for job in jobs.values() if job.command]
 
 
 def _job(job: Any, before: list[Job]) -> Job:
     """One of Snakemake's jobs, after those that it needs."""
 
-    def flagged(name: str) -> list[str]:
+    def outputs_with_flag(name: str) -> list[str]:
         return [str(path) for path in job.output if getattr(path, "flags", {}).get(name)]
 
     wildcards = {key: str(value) for key, value in job.wildcards_dict.items()}
-    made = {path for other in before for path in other.outputs}
-    read = sorted(path for path in map(str, job.input) if path not in made and Path(path).is_file())
-    contents = fingerprint_files(map(Path, read))
+    of_other_jobs = {path for other in before for path in other.outputs}
+    sources = sorted(path for path in map(str, job.input) if path not in of_other_jobs and Path(path).is_file())
+    contents = fingerprint_files(map(Path, sources))
     params = {key: str(value) for key, value in job.params.items()}
     needs = [other.identity for other in before]
     return Job(
-        identity=fingerprint([job.rule.name, wildcards, params, job.rule.shellcmd, read, contents, needs]),
+        identity=fingerprint([job.rule.name, wildcards, params, job.rule.shellcmd, sources, contents, needs]),
         rule=job.rule.name,
         wildcards=wildcards,
         command=job.shellcmd or "",
         outputs=[str(path) for path in job.output],
-        touched=flagged("touch"),
-        temporary=flagged("temp"),
+        touched=outputs_with_flag("touch"),
+        temporary=outputs_with_flag("temp"),
         needs=needs,
     )
 
@@ -165,7 +166,7 @@ def _main() -> None:
     from snakemake.exceptions import WorkflowError
 
     try:
-        jobs = _planned(**json.loads(sys.argv[1]))
+        jobs = _plan_jobs(**json.loads(sys.argv[1]))
     except WorkflowError as error:
         raise ConfigError(str(error)) from None
     print(json.dumps([asdict(job) for job in jobs]))

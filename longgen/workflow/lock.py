@@ -27,8 +27,8 @@ def note_holder(*, jobs_here: bool) -> None:
         jobs_here: whether its jobs are processes of this machine, which end with it (`longgen.orphans`).
     """
     own = psutil.Process()
-    noted = {"host": platform.node(), "process": own.pid, "began": own.create_time(), "jobs_here": jobs_here}
-    write_json(HOLDER, noted)
+    holder = {"host": platform.node(), "process": own.pid, "began": own.create_time(), "jobs_here": jobs_here}
+    write_json(HOLDER, holder)
 
 
 def remove_stale_lock() -> str:
@@ -44,14 +44,14 @@ def remove_stale_lock() -> str:
     if not LOCKS.is_dir() or not any(LOCKS.iterdir()) or not HOLDER.exists():
         return ""
     try:
-        noted = read_json(HOLDER, "snakemake")
-        is_ours = noted["host"] == platform.node() and noted["jobs_here"]
-        if not is_ours or _lives(noted["process"], noted["began"]) or _others_here():
+        holder = read_json(HOLDER, "snakemake")
+        is_ours = holder["host"] == platform.node() and holder["jobs_here"]
+        if not is_ours or _lives(holder["process"], holder["began"]) or _others_here():
             return ""
     except (ArtifactError, KeyError, TypeError):  # half a note, as a power cut may leave it, is none
         return ""
     shutil.rmtree(LOCKS)
-    return f"The run of process {noted['process']} was killed and left this folder locked: its lock is removed."
+    return f"The run of process {holder['process']} was killed and left this folder locked: its lock is removed."
 
 
 def _lives(process: int, began: float) -> bool:

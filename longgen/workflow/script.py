@@ -73,16 +73,16 @@ def shell_script(jobs: Sequence[Job], run: str, folder: str) -> str:
         folder: of the marks that say what is done: a file a job, with its identity.
     """
     by_identity = {job.identity: job for job in jobs}
-    words = {"run": run, "done": shlex.quote(folder), "seconds_to_stop": SECONDS_TO_STOP}
-    lines = [HEAD.format(**words, to_be_continued=TO_BE_CONTINUED)]
+    values = {"run": run, "done": shlex.quote(folder), "seconds_to_stop": SECONDS_TO_STOP}
+    lines = [HEAD.format(**values, to_be_continued=TO_BE_CONTINUED)]
     for job in jobs:
         if not job.temporary:
             before = [by_identity[name] for name in job.needs if by_identity[name].temporary]
-            made = [path for path in job.outputs if path not in job.touched]
+            outputs = [path for path in job.outputs if path not in job.touched]
             steps = [command for each in before for command in _commands(each)] + _commands(job)
             steps += [f"rm -rf {shlex.quote(path)}" for each in before for path in each.temporary]
-            given = [job.identity, job.name, "\n".join(steps), *made, *job.touched]
-            lines.append(" ".join(["job", *map(shlex.quote, given)]))
+            arguments = [job.identity, job.name, "\n".join(steps), *outputs, *job.touched]
+            lines.append(" ".join(["job", *map(shlex.quote, arguments)]))
     return "\n".join(lines) + "\n"
 
 

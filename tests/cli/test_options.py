@@ -12,7 +12,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from longgen.cli.options.reading import FieldsOf, OneOf, Options, Overrides, field_help, option_names, read, signature
+from longgen.cli.options.parameters import (
+    FieldsOf,
+    OneOf,
+    Options,
+    Overrides,
+    field_help,
+    option_names,
+    read_options,
+    signature,
+)
 from longgen.cli.verbs import VERBS, Verb
 from longgen.errors import ConfigError
 from longgen.pattern import SparsePattern
@@ -48,7 +57,9 @@ class Bake(Options):
     bread: Annotated[str, typer.Argument()]
     oven: Annotated[
         Overrides[Oven],
-        FieldsOf(Oven(heat=200), "heat", "fan", "light", "fuel", panel="Oven", shown={"heat": "hot"}, trays="trays"),
+        FieldsOf(
+            Oven(heat=200), "heat", "fan", "light", "fuel", panel="Oven", default_texts={"heat": "hot"}, trays="trays"
+        ),
     ] = field(default_factory=Overrides)
     topping: Annotated[list[str] | None, typer.Option(help="Repeat for several"), OneOf(("salt", "seeds"))] = None
     minutes: Annotated[int, typer.Option()] = 40
@@ -61,7 +72,7 @@ def bake(*words: str) -> Any:
     found: list[Any] = []
 
     def call(context: typer.Context, **values: Any) -> None:
-        found.append(read(Bake, context, values))
+        found.append(read_options(Bake, context, values))
 
     call.__signature__ = signature(Bake)  # type: ignore[attr-defined]
     call.__annotations__ = {name: each.annotation for name, each in signature(Bake).parameters.items()}

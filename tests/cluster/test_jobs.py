@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from longgen.cluster import REQUESTS, deciding, job_request
+from longgen.cluster import REQUESTS, job_request, request_wildcards
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.request import JobRequest
 from longgen.config import ClusterSettings, Experiment, SetupSettings, load_experiment
@@ -39,14 +39,14 @@ def test_every_rule_of_the_workflow_is_local_or_has_a_request() -> None:
     rules = {name for text in texts for name in re.findall(r"^(?:rule|use rule \w+ as) (\w+)", text, re.MULTILINE)}
     listed = re.search(r"^localrules:\n((?: +\w+,\n)+)", (ROOT / "Snakefile").read_text("utf-8"), re.MULTILINE)
     assert listed and rules - set(re.findall(r"\w+", listed[1])) == REQUESTS.keys()
-    requested = {name for text in texts for name in re.findall(r'\*\*requested\("(\w+)"\)', text)}
+    requested = {name for text in texts for name in re.findall(r'\*\*job_resources\("(\w+)"\)', text)}
     assert requested == REQUESTS.keys()
 
 
 @pytest.mark.parametrize("experiment", [SMOKE, SEVEN, SEVENTY], ids=lambda e: e.name)
 def test_every_job_of_the_configurations_has_a_request(experiment) -> None:
     jobs = planned_jobs(f"config/{experiment.name}.yaml", "all")
-    for rule, wildcards in {(job.rule, deciding(job.wildcards)) for job in jobs if job.rule in REQUESTS}:
+    for rule, wildcards in {(job.rule, request_wildcards(job.wildcards)) for job in jobs if job.rule in REQUESTS}:
         found = request(rule, experiment, **dict(wildcards))
         assert found.seconds >= 60 and found.memory >= 3 * GIB and found.cpus >= 1
         assert (found.gpus > 0) == (found.gpu_memory > 0), rule

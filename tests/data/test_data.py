@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from longgen.config import DataSettings, PhaseSettings, TrainingSettings
-from longgen.data.sources import Document, SourceSettings, load_documents
+from longgen.data.sources import SourceDocument, SourceSettings, load_documents
 from longgen.data.synthetic.corpus import build_corpus, load_corpus, split_of
 from longgen.data.synthetic.documents import ANSWER_WEIGHT, DOCUMENTS
 from longgen.data.synthetic.recall import KEYS
@@ -75,9 +75,9 @@ def test_corpus_split_is_by_document_and_complete(tmp_path):
     assert sorted(documents["train"] + documents["heldout"]) == sorted(f"document {i} " for i in range(60))
     assert {r["split"]: r["documents"] for r in records} == {name: len(d) for name, d in documents.items()}
     assert 5 <= len(documents["heldout"]) <= 25
-    fewer = [Document("text", f"{i:02}.txt", "") for i in range(0, 60, 2)]
+    fewer = [SourceDocument("text", f"{i:02}.txt", "") for i in range(0, 60, 2)]
     splits = [split_of(document, 0.25) for document in fewer]
-    assert splits == [split_of(Document("text", d.name, "other"), 0.25) for d in fewer], "by name, not by content"
+    assert splits == [split_of(SourceDocument("text", d.name, "other"), 0.25) for d in fewer], "by name, not by content"
     build_corpus(data, tmp_path / "again")
     assert load_corpus(tmp_path / "again").fingerprint == corpus.fingerprint
     (tmp_path / "00.txt").write_text("changed", encoding="utf-8")

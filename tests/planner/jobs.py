@@ -8,7 +8,7 @@ from longgen.config import LoraSettings, OptimizerSettings, PhaseSettings, Setup
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.pattern import SparsePattern
-from longgen.planner.job import Job
+from longgen.planner.job import TrainingJob
 from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 
@@ -27,7 +27,7 @@ def job(
     dtype: str = "bfloat16",
     optimizer: str = "adamw",
     **setup,
-) -> Job:
+) -> TrainingJob:
     """Two passes of ``rows`` rows per step, on CPUs: without a GPU's reserve."""
     settings = SetupSettings(micro_batch_size=rows, **setup)
     batch = 2 * rows * processes // settings.sequence_parallel
@@ -35,9 +35,9 @@ def job(
     training = TrainingSettings([phase], OptimizerSettings(optimizer), packed="rows.yaml", dtype=dtype)
     layout = layout or make_layout(shape.num_layers, 1)
     model = Model(shape, Hybrid(layout, SparsePattern(64, 1, 16)))
-    return Job(model, length, batch, training, settings, processes)
+    return TrainingJob(model, length, batch, training, settings, processes)
 
 
-def lora(job: Job, **settings) -> Job:
+def lora(job: TrainingJob, **settings) -> TrainingJob:
     """The same with adapters."""
     return replace(job, training=replace(job.training, lora=LoraSettings(**settings)))

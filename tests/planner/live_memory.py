@@ -22,7 +22,7 @@ from transformers import masking_utils
 from longgen.data.batch import Batch
 from longgen.modeling import longgen_classes, longgen_config, pieces
 from longgen.modeling.base import shape_config
-from longgen.planner.job import Job
+from longgen.planner.job import TrainingJob
 from longgen.training.adapters import add_adapters
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel import sharding
@@ -118,7 +118,7 @@ class Measured:
     exchanged: int
 
 
-def measure(job: Job, monkeypatch: pytest.MonkeyPatch) -> Measured:
+def measure(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> Measured:
     """The second of two passes of ``job``, with gradients of the first and optimizer state, on its first process."""
     shape = job.shape
     base = shape_config(shape, job.length)

@@ -10,7 +10,7 @@ from longgen.config.training import LORA_TARGETS
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.planner.gpus import GIB
-from longgen.planner.job import Job
+from longgen.planner.job import TrainingJob
 from longgen.planner.model import Model
 from longgen.planner.training_memory import RESERVE, STATES, host_memory, offloaded_bytes, training_memory
 from longgen.planner.training_time import exchanged_bytes, gathered_bytes, reduced_bytes
@@ -48,7 +48,7 @@ JOBS = {
 
 
 @pytest.mark.parametrize("planned", JOBS.values(), ids=JOBS)
-def test_prediction_holds(planned: Job, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prediction_holds(planned: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted, measured = training_memory(planned), measure(planned, monkeypatch)
     total, states = sum(predicted.values()), sum(predicted[name] for name in STATES)
     assert 0.95 <= total / measured.peak <= 1.15

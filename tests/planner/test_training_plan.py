@@ -12,7 +12,7 @@ from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner.gpus import GIB, GPUS, gpu_named
-from longgen.planner.job import Job, Machine
+from longgen.planner.job import Machine, TrainingJob
 from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training, remedies, require_fit
 from longgen.planner.training_time import HOST_MEMORY_BANDWIDTH, step_time
@@ -33,7 +33,7 @@ def plan(model: str, gpus: int, length: int = 131072, batch: int = 32, **setup) 
     return plan_training(Model(named, Hybrid(layout, SparsePattern())), length, batch, training, settings, gpus)
 
 
-def tiny(processes: int, gpus_per_node: int, **how) -> Job:
+def tiny(processes: int, gpus_per_node: int, **how) -> TrainingJob:
     machine = Machine(GPUS["h100-80gb"], gpus_per_node, network=50e9)
     return replace(job(TINY, processes=processes, length=1024, recompute=True, **how), machine=machine)
 

@@ -36,7 +36,7 @@ rule prompts:
     wildcard_constraints:
         suite="|".join(SUITES) or "none",
     resources:
-        **requested("prompts"),
+        **job_resources("prompts"),
     params:
         folder=subpath(output[0], parent=True),
         tokenizer=lambda wildcards, input: CHECKPOINT or Path(input[0]).parent,
@@ -70,7 +70,7 @@ rule answer:
         f"{ARTIFACTS}/logs/answer-{{variant}}-{{shard}}.log",
     threads: 1
     resources:
-        **requested("answer"),
+        **job_resources("answer"),
     params:
         folder=subpath(output[0], parent=True),
         shards=len(SHARDS),
@@ -93,7 +93,7 @@ rule passkey_gates:
         f"{ARTIFACTS}/logs/passkey-gates.log",
     threads: 1
     resources:
-        **requested("passkey_gates"),
+        **job_resources("passkey_gates"),
     params:
         config=CONFIG,
         settings=fingerprint(
@@ -130,7 +130,7 @@ rule answer_reduced:
         budget="|".join(EXPERIMENT.variants),
     threads: 1
     resources:
-        **requested("answer_reduced"),
+        **job_resources("answer_reduced"),
     params:
         folder=subpath(output[0], parent=True),
         shards=len(SHARDS),
@@ -194,7 +194,7 @@ rule long_text:
         f"{ARTIFACTS}/logs/long-text-{{variant}}.log",
     threads: 1
     resources:
-        **requested("long_text"),
+        **job_resources("long_text"),
     params:
         run=RUN,
         dtype=COMPUTING,
@@ -213,7 +213,7 @@ rule short_context:
         f"{ARTIFACTS}/logs/short-context-{{variant}}.log",
     threads: 1
     resources:
-        **requested("short_context"),
+        **job_resources("short_context"),
     params:
         run=RUN,
         dtype=COMPUTING,

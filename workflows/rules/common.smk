@@ -1,4 +1,4 @@
-"""The experiment of this invocation, and what every rule asks of it."""
+"""The experiment of this invocation, and what every rule takes from it."""
 
 import functools
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from longgen.cluster import RESOURCES, deciding, job_request
+from longgen.cluster import RESOURCES, job_request, request_wildcards
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.names import DUO_ATTENTION
@@ -45,8 +45,8 @@ os.environ[ENDS_WITH] = str(os.getpid())
 
 # Nor can it unlock the folder: the next run does.
 if workflow.is_main_process:
-    if removed := remove_stale_lock():
-        logger.info(removed)
+    if message := remove_stale_lock():
+        logger.info(message)
 
 
 onstart:
@@ -64,10 +64,10 @@ def variant_settings(name):
     return fingerprint(str(EXPERIMENT.variant(name)))
 
 
-def options(**given):
+def options(**values):
     """Options of a command from names and values; a list repeats its option, and None leaves it out."""
     words = []
-    for name, value in given.items():
+    for name, value in values.items():
         for each in value if isinstance(value, list) else [value]:
             if each is not None:
                 words.append(f"--{name.replace('_', '-')} {shlex.quote(str(each))}")
@@ -76,7 +76,7 @@ def options(**given):
 
 @functools.cache
 def request_of(rule, wildcards):
-    """What a job of a rule, with these pairs of wildcards, asks of a cluster."""
+    """What a job of a rule, with these pairs of wildcards, requests of a cluster."""
     try:
         return job_request(rule, EXPERIMENT, PROCESSES, VARIANTS, dict(wildcards))
     except LongGenError as error:
@@ -87,15 +87,15 @@ GPU_PARTITION = os.environ.get("LONGGEN_SLURM_GPU_PARTITION")
 CPU_PARTITION = os.environ.get("LONGGEN_SLURM_PARTITION")
 
 
-def requested(rule):
+def job_resources(rule):
     """The resources of a rule: what Slurm gets, and `cpus`, the processors that its command uses.
 
-    On a cluster a job computes on all that it asked for; on this machine on the `threads` that it is scheduled with.
+    On a cluster a job computes on all that it requested; on this machine on the `threads` that it is scheduled with.
     Resources and no params, as they change no result: on other processors nothing is made again.
     """
 
     def request(wildcards):
-        return request_of(rule, deciding(wildcards))
+        return request_of(rule, request_wildcards(wildcards))
 
     def of(name):
         return lambda wildcards, attempt: request(wildcards).resources(
@@ -132,7 +132,7 @@ REDUCTION = EXPERIMENT.evaluation and EXPERIMENT.evaluation.kv_reduction
 BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_of]
 
 
-# Records of the base model's probes: what variants need, or the configuration asks for.
+# Records of the base model's probes: those that variants need, or the configuration alone.
 PROBES = [f"{RESULTS}/{record_name(name)}" for name in EXPERIMENT.probed_placements]
 
 

@@ -6,7 +6,7 @@ rule corpus:
     log:
         f"{ARTIFACTS}/logs/corpus.log",
     resources:
-        **requested("corpus"),
+        **job_resources("corpus"),
     params:
         config=CONFIG,
         folder=subpath(output.manifest, parent=True),
@@ -27,7 +27,7 @@ rule pack:
         f"{ARTIFACTS}/logs/pack.log",
     threads: workflow.cores
     resources:
-        **requested("pack"),
+        **job_resources("pack"),
     params:
         folder=subpath(output.manifest, parent=True),
     shell:
@@ -43,7 +43,7 @@ rule rows:
     log:
         f"{ARTIFACTS}/logs/rows-{{stage}}.log",
     resources:
-        **requested("rows"),
+        **job_resources("rows"),
     params:
         config=CONFIG,
         corpus=subpath(input[0], parent=True),

@@ -9,7 +9,7 @@ rule evaluate:
         f"{ARTIFACTS}/logs/evaluate-{{variant}}.log",
     threads: 1
     resources:
-        **requested("evaluate"),
+        **job_resources("evaluate"),
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),
@@ -33,7 +33,7 @@ rule gates:
     priority: 1
     threads: 1
     resources:
-        **requested("gates"),
+        **job_resources("gates"),
     params:
         config=CONFIG,
         settings=fingerprint(
@@ -67,7 +67,7 @@ rule reduce_kv:
     priority: 1
     threads: 1
     resources:
-        **requested("reduce_kv"),
+        **job_resources("reduce_kv"),
     params:
         config=CONFIG,
         settings=settings("evaluation", "seed"),

@@ -23,7 +23,7 @@ rule profile:
         f"{ARTIFACTS}/logs/profile.log",
     threads: workflow.cores
     resources:
-        **requested("profile"),
+        **job_resources("profile"),
     params:
         config=CONFIG,
         settings=settings("model", "profiling"),

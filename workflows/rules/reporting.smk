@@ -1,7 +1,7 @@
 from longgen import reporting
 
 # What a configuration has no part for is not made.
-WANTED = {
+RESULT_FILES = {
     f"{RESULTS}/plan.json": True,
     f"{RESULTS}/corpus.json": EXPERIMENT.data,
     f"{RESULTS}/packing.json": EXPERIMENT.extension.packed,
@@ -25,26 +25,26 @@ RUN_RESULTS = [
         budget=BUDGETS,
         reduced=REDUCED,
     )
-    for pattern, part in WANTED.items()
+    for pattern, part in RESULT_FILES.items()
     if part
 ] + [PROBES]
 # The figures of an experiment compare what was trained, evaluated and measured; those of benchmarks stand by themselves.
 # Where there is no evaluation, needles and perplexity of benchmarks' own data are one.
-ASKED = (
+EVALUATED_BY_BENCHMARKS = (
     "needle" in SUITES and SUITES["needle"].data_root and LONG_TEXT and LONG_TEXT.text
 )
-COMPLETE = (EXPERIMENT.evaluation or ASKED) and EXPERIMENT.profiling
-ASKED_REDUCED = (
+COMPLETE = (EXPERIMENT.evaluation or EVALUATED_BY_BENCHMARKS) and EXPERIMENT.profiling
+REDUCTIONS_BY_BENCHMARKS = (
     not EXPERIMENT.evaluation and REDUCED and "needle" in BENCHMARKS.reduced_suites
 )
 # Benchmarks whose own averages there are: those of some tasks alone would be none.
 AVERAGED = [name for name in SUITES if name == "needle" or SUITES[name].tasks is None]
-OF_BENCHMARKS = {
+BENCHMARK_FIGURES = {
     "benchmark_needle": "needle" in SUITES,
     "ruler_by_length": "ruler" in AVERAGED,
     "long_text": LONG_TEXT,
 }
-TABLES_OF_BENCHMARKS = {
+BENCHMARK_TABLES = {
     "benchmark_scores": SUITES,
     "benchmark_summary": AVERAGED,
     "short_context": SHORT_CONTEXT,
@@ -53,20 +53,20 @@ FIGURES_MADE = [
     *(reporting.FIGURE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
     *(
         reporting.FIGURE_NAMES[reporting.REDUCTIONS]
-        if COMPLETE and (BUDGETS or ASKED_REDUCED)
+        if COMPLETE and (BUDGETS or REDUCTIONS_BY_BENCHMARKS)
         else ()
     ),
-    *(name for name, part in OF_BENCHMARKS.items() if part),
+    *(name for name, part in BENCHMARK_FIGURES.items() if part),
     *(reporting.FIGURE_NAMES[reporting.PROBE] if PROBES else ()),
 ]
 TABLES_MADE = [
     *(reporting.TABLE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
     *(
         reporting.TABLE_NAMES[reporting.REDUCTIONS]
-        if COMPLETE and (BUDGETS or ASKED_REDUCED)
+        if COMPLETE and (BUDGETS or REDUCTIONS_BY_BENCHMARKS)
         else ()
     ),
-    *(name for name, part in TABLES_OF_BENCHMARKS.items() if part),
+    *(name for name, part in BENCHMARK_TABLES.items() if part),
 ]
 
 

@@ -13,7 +13,7 @@ rule base:
     threads: 1
     # the set-up is a resource and no param: by which processes a model was trained is no reason to train it again
     resources:
-        **requested("base"),
+        **job_resources("base"),
         setup=SETUP,
     params:
         config=CONFIG,
@@ -41,7 +41,7 @@ rule probe:
         f"{ARTIFACTS}/logs/probe{{heads}}.log",
     threads: 2
     resources:
-        **requested("probe"),
+        **job_resources("probe"),
     params:
         config=CONFIG,
         settings=settings("model", "probe", "patterns", "seed"),
@@ -63,7 +63,7 @@ rule convert:
     log:
         f"{ARTIFACTS}/logs/convert-{{variant}}.log",
     resources:
-        **requested("convert"),
+        **job_resources("convert"),
     params:
         config=CONFIG,
         # of the extension only what conversion writes into the model's config
@@ -92,7 +92,7 @@ use rule convert as untrained with:
         variant="|".join(name for name in EXPERIMENT.variants if name not in TRAINED)
         or "none",
     resources:
-        **requested("untrained"),
+        **job_resources("untrained"),
 
 
 # One thread each: two variants side by side use two cores better than one after the other with two threads.
@@ -115,7 +115,7 @@ rule extend:
     priority: 1
     threads: 1
     resources:
-        **requested("extend"),
+        **job_resources("extend"),
         setup=SETUP,
     params:
         config=CONFIG,

@@ -1,1 +1,1 @@
-"""What every verb can be told: a class of options each, known without importing what carries it out."""
+"""The options of every verb: a class each, which is imported without what carries the verb out."""

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Device, Dtype, Threads
-from longgen.cli.options.reading import FieldsOf, OneOf, Options, Overrides
-from longgen.cli.options.shared import Model, Variant
+from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
+from longgen.cli.options.parameters import FieldsOf, OneOf, Options, Overrides
+from longgen.cli.options.shared import ModelArgument, VariantOption
 from longgen.config import SuiteSettings
 from longgen.errors import require
 from longgen.evaluation.benchmarks import BENCHMARKS
@@ -18,13 +18,13 @@ from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NEEDLE_DEPTHS
 
 SUITE = SuiteSettings(samples=100)
 
-Prompts = Annotated[
+PromptsOption = Annotated[
     list[Path], typer.Option(help="Folder of `longgen benchmark prepare`, or its index; repeat for several.")
 ]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkPrepare(Options):
+class BenchmarkPrepareOptions(Options):
     """Without --data-root prompts are made of stand-in data, and every result says so: it is no score of the benchmark.
 
     Example: longgen benchmark prepare ruler --tokenizer path/to/model --length 4096 --length 131072 --output prompts
@@ -38,7 +38,7 @@ class BenchmarkPrepare(Options):
         FieldsOf(
             SUITE,
             *("samples", "data_root"),
-            shown={
+            default_texts={
                 "lengths": "natural length",
                 "tasks": "all",
                 "depths": ", ".join(f"{depth:g}" for depth in NEEDLE_DEPTHS),
@@ -56,11 +56,11 @@ class BenchmarkPrepare(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkPredict(Options):
+class BenchmarkPredictOptions(Options):
     """Several processes take a shard each. Answers to prompts that changed, and of another model, are given anew."""
 
-    model: Model
-    prompts: Prompts
+    model: ModelArgument
+    prompts: PromptsOption
     output: Annotated[Path, typer.Option(help="Folder of a model's answers.")]
     shard: Annotated[int, typer.Option(help="Which part of the prompts, from 0.", min=0)] = 0
     shards: Annotated[int, typer.Option(help="How many parts there are.", min=1)] = 1
@@ -79,9 +79,9 @@ class BenchmarkPredict(Options):
         Path | None,
         typer.Option(help=f"With --kv-method {DUO_ATTENTION}: file of `longgen gates`.", show_default="none"),
     ] = None
-    dtype: Dtype = "float32"
-    device: Device = "cpu"
-    threads: Threads = 0
+    dtype: DtypeOption = "float32"
+    device: DeviceOption = "cpu"
+    threads: ThreadsOption = 0
 
     def __post_init__(self) -> None:
         require(
@@ -93,11 +93,11 @@ class BenchmarkPredict(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkScore(Options):
+class BenchmarkScoreOptions(Options):
     """They are written as results files of kinds `benchmark` and `benchmark-summary`."""
 
-    prompts: Prompts
+    prompts: PromptsOption
     answers: Annotated[Path, typer.Option(help="Folder of a model's answers, of `longgen benchmark predict`.")]
     output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")]
     run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")]
-    variant: Variant
+    variant: VariantOption

@@ -9,12 +9,12 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import Options
-from longgen.cli.options.shared import Config
+from longgen.cli.options.parameters import Options
+from longgen.cli.options.shared import ConfigArgument
 
 
-class What(StrEnum):
-    """What to prepare."""
+class PrepareStage(StrEnum):
+    """What to prepare: the corpus, or the rows of a training stage."""
 
     corpus = "corpus"
     base = "base"
@@ -22,18 +22,18 @@ class What(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepare(Options):
+class PrepareOptions(Options):
     """The rows are generated; `longgen pack` makes rows of a corpus of any size."""
 
-    config: Config
-    stage: Annotated[What, typer.Option(help="The corpus, or the training rows of a stage.")]
+    config: ConfigArgument
+    stage: Annotated[PrepareStage, typer.Option(help="The corpus, or the training rows of a stage.")]
     output: Annotated[Path, typer.Option(help="Folder to make.")]
     corpus: Annotated[Path | None, typer.Option(help="Folder of the prepared corpus (for training rows).")] = None
     result: Annotated[Path | None, typer.Option(help="Results file to write (for the corpus).")] = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pack(Options):
+class PackOptions(Options):
     """Sources: the Hugging Face hub (streamed), JSON lines, Parquet, Arrow, text. Memory does not grow with their size.
     After an interruption the same command goes on where it was; the rows are the same bytes, whatever the workers.
     Records that are no documents are counted and shown; more than max_bad_fraction of them are an error.

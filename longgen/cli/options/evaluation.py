@@ -8,9 +8,17 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Device, Dtype, Threads
-from longgen.cli.options.reading import FieldsOf, Options, Overrides
-from longgen.cli.options.shared import Config, Corpus, Model, Result, Run, Variant, VariantName
+from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
+from longgen.cli.options.parameters import FieldsOf, Options, Overrides
+from longgen.cli.options.shared import (
+    ConfigArgument,
+    CorpusOption,
+    ModelArgument,
+    ResultOption,
+    RunOption,
+    VariantNameOption,
+    VariantOption,
+)
 from longgen.config import LongTextSettings, ShortContextSettings
 from longgen.errors import require
 
@@ -18,10 +26,10 @@ LONG_TEXT = LongTextSettings(length=131072, documents=50)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gates(Options):
+class GatesOptions(Options):
     """They are learned on pass keys in the model's own tokens, or with --corpus as the byte models' are."""
 
-    config: Config
+    config: ConfigArgument
     model: Annotated[Path, typer.Option(help="Folder of the full variant, extended.")]
     output: Annotated[Path, typer.Option(help="File to write, such as gates.json.")]
     corpus: Annotated[
@@ -31,17 +39,17 @@ class Gates(Options):
             show_default="for `benchmarks.kv_reduction`, on pass keys in the model's own tokens",
         ),
     ] = None
-    threads: Threads = 0
+    threads: ThreadsOption = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Options):
+class EvaluateOptions(Options):
     """With --kv-budget-of: of the full variant, whose KV cache is reduced at inference."""
 
-    config: Config
+    config: ConfigArgument
     model: Annotated[Path, typer.Option(help="Folder of the model.")]
-    variant: VariantName
-    corpus: Corpus
+    variant: VariantNameOption
+    corpus: CorpusOption
     output: Annotated[Path, typer.Option(help="Folder for retrieval.json and perplexity.json, or for HYBRID.json.")]
     kv_budget_of: Annotated[
         str | None,
@@ -55,7 +63,7 @@ class Evaluate(Options):
     gates: Annotated[
         Path | None, typer.Option(help="With --kv-budget-of: file of `longgen gates`, for duo-attention.")
     ] = None
-    threads: Threads = 0
+    threads: ThreadsOption = 0
 
     def __post_init__(self) -> None:
         alone = self.gates is None or self.kv_budget_of is not None
@@ -63,24 +71,24 @@ class Evaluate(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Perplexity(Options):
+class PerplexityOptions(Options):
     """After an interruption the same command goes on with the next document: what is done is beside the result.
 
     Example: longgen perplexity path/to/model --text hub: --documents 20 --dtype bfloat16 --device cuda
     --run my-run --variant full --result results/my-run/benchmarks/full/long-text.json
     """
 
-    model: Model
-    result: Result
-    run: Run
-    variant: Variant
+    model: ModelArgument
+    result: ResultOption
+    run: RunOption
+    variant: VariantOption
     long_text: Annotated[
         Overrides[LongTextSettings],
-        FieldsOf(LONG_TEXT, "text", "documents", "length", "bins", shown={"text": "stand-in text"}),
+        FieldsOf(LONG_TEXT, "text", "documents", "length", "bins", default_texts={"text": "stand-in text"}),
     ] = field(default_factory=Overrides)
-    dtype: Dtype = "float32"
-    device: Device = "cpu"
-    threads: Threads = 0
+    dtype: DtypeOption = "float32"
+    device: DeviceOption = "cpu"
+    threads: ThreadsOption = 0
     seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the stand-in text.", min=0)] = 0
 
     def settings(self) -> LongTextSettings:
@@ -92,23 +100,23 @@ class Perplexity(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShortContext(Options):
+class ShortContextOptions(Options):
     """Without --data-root the questions are stand-in data, and the result says so: it is no score of the benchmarks.
 
     Example: longgen short-context path/to/model --data-root hub: --run my-run --variant longgen-sink
     --result results/my-run/benchmarks/longgen-sink/short-context.json --batch-size 8 --dtype bfloat16 --device cuda
     """
 
-    model: Model
-    result: Result
-    run: Run
-    variant: Variant
+    model: ModelArgument
+    result: ResultOption
+    run: RunOption
+    variant: VariantOption
     questions: Annotated[
         Overrides[ShortContextSettings],
         FieldsOf(
             ShortContextSettings(),
             *("limit", "data_root", "batch_size"),
-            shown={
+            default_texts={
                 "tasks": "those of the Open LLM Leaderboard, version 1",
                 "limit": "all",
                 "data_root": "stand-in data",
@@ -119,6 +127,6 @@ class ShortContext(Options):
     num_fewshot: Annotated[
         int | None, typer.Option(help="Examples before each question.", show_default="the task's own", min=0)
     ] = None
-    dtype: Dtype = "float32"
-    device: Device = "cpu"
-    threads: Threads = 0
+    dtype: DtypeOption = "float32"
+    device: DeviceOption = "cpu"
+    threads: ThreadsOption = 0

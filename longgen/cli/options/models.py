@@ -9,10 +9,10 @@ from typing import Annotated, get_args
 
 import typer
 
-from longgen.cli.options.computing import Device, Dtype, Threads
+from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
+from longgen.cli.options.parameters import FieldsOf, OneOf, Overrides
 from longgen.cli.options.patterns import PatternOptions
-from longgen.cli.options.reading import FieldsOf, OneOf, Overrides
-from longgen.cli.options.shared import RESULTS, Minutes, deadline_after
+from longgen.cli.options.shared import RESULTS, MinutesOption, deadline_after
 from longgen.config import ProbeSettings
 from longgen.config.training import Rope
 from longgen.errors import ConfigError
@@ -24,15 +24,15 @@ _PROMPTS, _SEARCH = "Prompts", "Search"
 _POSITIONS, _WEIGHTS, _EXPERIMENT = "Positions and length", "Source and weights", "From an experiment"
 
 
-class By(StrEnum):
-    """What is made sparse as a whole."""
+class ProbeUnit(StrEnum):
+    """What a probe makes sparse as a whole."""
 
     layers = "layers"
     heads = "heads"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Probe(PatternOptions):
+class ProbeOptions(PatternOptions):
     """The cost is the loss on the answers to questions about facts that stand farther back than any sparse layer sees.
     An interrupted probe goes on where it was; after --minutes it ends with exit code 75.
 
@@ -55,14 +55,14 @@ class Probe(PatternOptions):
     layouts: Annotated[
         Path | None, typer.Option(help="Folder for layout files.", show_default="artifacts/NAME/layouts")
     ] = None
-    by: Annotated[By, typer.Option(help="What is made sparse: layers, or KV heads.")] = By.layers
+    by: Annotated[ProbeUnit, typer.Option(help="What is made sparse: layers, or KV heads.")] = ProbeUnit.layers
     prompts: Annotated[
         Overrides[ProbeSettings],
         FieldsOf(
             ProbeSettings(),
             *("text", "length", "prompts", "facts"),
             panel=_PROMPTS,
-            shown={"text": "Python's standard library and manual"},
+            default_texts={"text": "Python's standard library and manual"},
         ),
     ] = field(default_factory=Overrides)
     seed: Annotated[int, typer.Option(help="Of the prompts.", min=0, rich_help_panel=_PROMPTS)] = 0
@@ -86,10 +86,10 @@ class Probe(PatternOptions):
         ),
         OneOf((*PLACEMENTS, HEADS)),
     ] = None
-    dtype: Dtype = ProbeSettings.dtype
-    device: Device = ProbeSettings.device
-    threads: Threads = 0
-    minutes: Minutes = None
+    dtype: DtypeOption = ProbeSettings.dtype
+    device: DeviceOption = ProbeSettings.device
+    threads: ThreadsOption = 0
+    minutes: MinutesOption = None
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Probe(PatternOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Convert(PatternOptions):
+class ConvertOptions(PatternOptions):
     """The weights stay as they are: fine-tune the result before use.
     SRC is checked before anything is written, and no code in it is run.
     Memory does not grow with the model, but for a GGUF file, which is dequantised in memory.

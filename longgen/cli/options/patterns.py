@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import FieldsOf, OneOf, Options, Overrides
+from longgen.cli.options.parameters import FieldsOf, OneOf, Options, Overrides
 from longgen.errors import ConfigError
 from longgen.pattern import SparsePattern
 
@@ -35,7 +35,7 @@ class PatternOptions(Options):
             PATTERNS["sink"],
             *("block_size", "sink_blocks", "local_blocks", "stride", "staggered"),
             panel=_PATTERN,
-            shown={"stride": f"{PATTERNS['stride'].stride}, if stride"},
+            default_texts={"stride": f"{PATTERNS['stride'].stride}, if stride"},
         ),
     ] = field(default_factory=Overrides)
 

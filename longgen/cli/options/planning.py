@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
+from longgen.cli.options.parameters import FieldsOf, Options, Overrides
 from longgen.cli.options.patterns import PatternOptions
-from longgen.cli.options.reading import FieldsOf, Options, Overrides
-from longgen.cli.options.shared import Select, Setup, whole_numbers
+from longgen.cli.options.shared import SelectOption, SetupOption, whole_numbers
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError, require
 from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, Layout, make_layout
@@ -33,7 +33,7 @@ _GPU_NAMES = ", ".join(GPUS)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlannedModel(PatternOptions):
+class PlannedModelOptions(PatternOptions):
     """A hybrid: a model, its full layers, and the pattern of the others."""
 
     model: Annotated[
@@ -62,7 +62,7 @@ class PlannedModel(PatternOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan(PlannedModel):
+class PlanOptions(PlannedModelOptions):
     """The ideals are by FLOPs for prefill and training, by bytes read for decoding: predictions, not measurements. What
     is counted and assumed: docs/planning.md.
     """
@@ -131,7 +131,7 @@ class Plan(PlannedModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanTrain(PlannedModel):
+class PlanTrainOptions(PlannedModelOptions):
     """All of it is predicted, and nothing measured. What is counted and assumed: docs/planning-a-training-run.md."""
 
     phase: Annotated[
@@ -141,7 +141,7 @@ class PlanTrain(PlannedModel):
             "length",
             batch="batch_size",
             steps="steps",
-            shown={"steps": f"{TOKENS // 10**9} billion tokens' worth, as in the paper"},
+            default_texts={"steps": f"{TOKENS // 10**9} billion tokens' worth, as in the paper"},
         ),
     ] = field(default_factory=Overrides)
     training: Annotated[Overrides[TrainingSettings], FieldsOf(TRAINING, "dtype")] = field(default_factory=Overrides)
@@ -190,7 +190,7 @@ class PlanTrain(PlannedModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlanCluster(Options):
+class PlanClusterOptions(Options):
     """Which jobs there are, Snakemake says, in a clone of the project.
 
     All of it is predicted, and nothing measured: longgen/cluster/assumptions.py says from what.
@@ -199,8 +199,8 @@ class PlanCluster(Options):
     """
 
     config: Annotated[Path, typer.Option(help="The experiment, such as config/llama2-7b.yaml.", show_default=False)]
-    setup: Setup = None
-    select: Select = "default"
+    setup: SetupOption = None
+    select: SelectOption = "default"
     this_machine: Annotated[
         bool,
         typer.Option(

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import Options
-from longgen.cli.options.shared import RESULTS, Config
+from longgen.cli.options.parameters import Options
+from longgen.cli.options.shared import RESULTS, ConfigArgument
 from longgen.units import seconds_of_minutes
 
 # Tokens of the paper's shapes, and of a trial.
@@ -19,12 +19,12 @@ SHAPE = "llama2-7b"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileExperiment(Options):
+class ProfileExperimentOptions(Options):
     """Uses models of the configured shape with random weights. For honest times, run nothing else beside it: how busy
     the machine was is recorded, and a warning says which share of the times is disturbed.
     """
 
-    config: Config
+    config: ConfigArgument
     output: Annotated[Path, typer.Option(help="Folder for speed.json and memory.json.")]
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="Repeat for several.", show_default="the default variants")
@@ -32,7 +32,7 @@ class ProfileExperiment(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelProfile(Options):
+class ModelProfileOptions(Options):
     """What profiles of a true model's training and inference share."""
 
     shape: Annotated[
@@ -54,7 +54,7 @@ class ModelProfile(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileTrain(ModelProfile):
+class ProfileTrainOptions(ModelProfileOptions):
     """A few layers of the model's true shape under its embeddings and LM head, as many as fit; from slices of different
     layers the step of the whole model is composed. On a CPU it is composed of parts of single layers.
     """
@@ -65,7 +65,7 @@ class ProfileTrain(ModelProfile):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileInference(ModelProfile):
+class ProfileInferenceOptions(ModelProfileOptions):
     """LongGen against full attention at the model's true shape: the whole model where it fits in memory, and the model
     composed of slices of a few layers; on a CPU of single layers alone. Where full attention does not fit at the
     longest length, both are compared at the longest at which it does.

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import OneOf, Options
-from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, Output, Results
+from longgen.cli.options.parameters import OneOf, Options
+from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, FiguresFolderOption, ResultsOption
 from longgen.errors import ConfigError
 from longgen.reporting.families import COMPARISONS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Figures(Options):
+class FiguresOptions(Options):
     """Without --only, what a run has no results for is left out, and named. Runs that differ in name and seed alone are
     also drawn together, into NAME-seeds: their means and the evidence for the paper's claims.
     """
@@ -39,8 +39,8 @@ class Figures(Options):
         ),
     ] = None
     html: Annotated[bool, typer.Option("--html", help="Tables as web pages too.")] = False
-    results: Results = RESULTS
-    output: Output = FIGURES
+    results: ResultsOption = RESULTS
+    output: FiguresFolderOption = FIGURES
 
     def __post_init__(self) -> None:
         if self.page and (self.only or not self.all_published):
@@ -50,7 +50,7 @@ class Figures(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compare(Options):
+class CompareOptions(Options):
     """Two runs stand side by side, with their difference; of more, a table each.
     Beside the trained variants stands the full one with its KV cache reduced at inference, where that was evaluated.
     All values are measured; what was not measured is empty.
@@ -69,7 +69,7 @@ class Compare(Options):
     ] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of rows instead.")] = False
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead.")] = False
-    results: Results = RESULTS
+    results: ResultsOption = RESULTS
 
     def __post_init__(self) -> None:
         if self.as_json and self.as_csv:
@@ -77,7 +77,7 @@ class Compare(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProfileCompare(Options):
+class ProfileCompareOptions(Options):
     """Only a difference beyond both 95 % intervals counts as one; what is worse in B comes first.
     All values are measured.
     """
@@ -86,11 +86,11 @@ class ProfileCompare(Options):
     b: Annotated[str, typer.Argument(help="The run to judge.")]
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON list of tables instead.")] = False
     every: Annotated[bool, typer.Option("--all", help="Also print the rows without a difference.")] = False
-    results: Results = RESULTS
+    results: ResultsOption = RESULTS
 
 
 @dataclass(frozen=True, kw_only=True)
-class Publish(Options):
+class PublishOptions(Options):
     """Where each file comes from is recorded beside them; uncommitted changes, several commits or several devices are
     allowed, but warned of.
     """
@@ -98,5 +98,5 @@ class Publish(Options):
     run: Annotated[str, typer.Argument(help="Run to publish: NAME for results/NAME.", show_default=False)]
     name: Annotated[str, typer.Option("--as", help="Name under results/published.", show_default=False)]
     force: Annotated[bool, typer.Option("--force", help="Replace what was published under that name.")] = False
-    results: Results = RESULTS
-    output: Output = FIGURES
+    results: ResultsOption = RESULTS
+    output: FiguresFolderOption = FIGURES

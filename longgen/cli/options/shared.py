@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import option_names
+from longgen.cli.options.parameters import option_names
 from longgen.errors import ConfigError
 from longgen.units import seconds_of_minutes
 
@@ -19,25 +19,27 @@ FIGURES = Path("paper_figures")
 # of the verbs that read the results of a run
 RUN_NAMES = "NAME for results/NAME, or published/NAME."
 
-Config = Annotated[Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)]
-VariantName = Annotated[str, typer.Option("--variant", help="A name under `variants` of the configuration.")]
-Setup = Annotated[
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)
+]
+VariantNameOption = Annotated[str, typer.Option("--variant", help="A name under `variants` of the configuration.")]
+SetupOption = Annotated[
     str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
 ]
-Select = Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")]
-Corpus = Annotated[Path, typer.Option(help="Folder of the prepared corpus; its held-out text is used.")]
+SelectOption = Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")]
+CorpusOption = Annotated[Path, typer.Option(help="Folder of the prepared corpus; its held-out text is used.")]
 
-Model = Annotated[Path, typer.Argument(help="Folder of the model.", show_default=False)]
-Result = Annotated[Path, typer.Option(help="Results file to write.")]
-Run = Annotated[str, typer.Option(help="Name of the run that the result is part of.")]
-Variant = Annotated[str, typer.Option(help="Name of the model in it.")]
+ModelArgument = Annotated[Path, typer.Argument(help="Folder of the model.", show_default=False)]
+ResultOption = Annotated[Path, typer.Option(help="Results file to write.")]
+RunOption = Annotated[str, typer.Option(help="Name of the run that the result is part of.")]
+VariantOption = Annotated[str, typer.Option(help="Name of the model in it.")]
 
-Minutes = Annotated[
+MinutesOption = Annotated[
     float | None, typer.Option(help="Stop after so long; the same command goes on.", show_default="no limit")
 ]
 
-Results = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-Output = Annotated[Path, typer.Option(help="Folder for the figures of all runs.")]
+ResultsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
+FiguresFolderOption = Annotated[Path, typer.Option(help="Folder for the figures of all runs.")]
 
 
 def deadline_after(minutes: float | None) -> float:

@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.computing import Threads
-from longgen.cli.options.reading import Options
-from longgen.cli.options.shared import Config, Setup, deadline_after
+from longgen.cli.options.compute import ThreadsOption
+from longgen.cli.options.parameters import Options
+from longgen.cli.options.shared import ConfigArgument, SetupOption, deadline_after
 from longgen.errors import ConfigError
 from longgen.training.metrics import JSON_LINES, WRITERS
 
@@ -24,12 +24,12 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Train(Options):
+class TrainOptions(Options):
     """SIGUSR1 or SIGTERM ends it after the step in work, with a checkpoint (exit code 75 or 143). On as many processes
     as the set-up says, also in a Slurm job: `python -m longgen.training.launch CONFIG ...`, with the same options.
     """
 
-    config: Config
+    config: ConfigArgument
     stage: Annotated[Stage, typer.Option(help="base: a new model at short length. extension: long-context.")]
     rows: Annotated[
         Path, typer.Option(help="Folder made by `longgen prepare --stage base|extension`, or by `longgen pack`.")
@@ -40,7 +40,7 @@ class Train(Options):
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer to save with the model (base).")] = None
     model: Annotated[Path | None, typer.Option(help="Converted model to extend (extension).")] = None
     variant: Annotated[str | None, typer.Option(help="Variant that the model is (extension).")] = None
-    setup: Setup = None
+    setup: SetupOption = None
     metrics: Annotated[
         Path | None, typer.Option(help="Folder for the numbers of every step: metrics.jsonl.", show_default="none")
     ] = None
@@ -55,7 +55,7 @@ class Train(Options):
         float | None,
         typer.Option(help="Stop after so long, with a checkpoint, as on SIGUSR1.", show_default="no limit"),
     ] = None
-    threads: Threads = 0
+    threads: ThreadsOption = 0
     deadline: float = field(init=False)
 
     def __post_init__(self) -> None:

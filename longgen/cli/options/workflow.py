@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.reading import Options
-from longgen.cli.options.shared import Select, Setup
+from longgen.cli.options.parameters import Options
+from longgen.cli.options.shared import SelectOption, SetupOption
 
 
 @dataclass(frozen=True, kw_only=True)
-class Commands(Options):
+class CommandsOptions(Options):
     """It takes longgen to run, and not Snakemake. Run it again after an interruption: what is done is left out.
     `bash run.sh 9` ends after nine minutes, training with a checkpoint, and with exit code 75 if something is left.
     """
@@ -21,8 +21,8 @@ class Commands(Options):
     config: Annotated[
         Path, typer.Argument(help="The experiment, such as config/mini.yaml.", metavar="config", show_default=False)
     ]
-    select: Select = "default"
-    setup: Setup = None
+    select: SelectOption = "default"
+    setup: SetupOption = None
     cpus: Annotated[
         int, typer.Option(min=0, help="Processors that every command uses.", show_default="those of this machine")
     ] = 0

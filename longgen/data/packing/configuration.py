@@ -36,16 +36,17 @@ def check_names(settings: PackSettings) -> None:
     method = settings.method
     upsampling = settings.upsampling
     if method in ("per-source", "global"):
-        given = [upsampling.factor, upsampling.share]
-        require(given.count(None) == 1, "upsampling.factor, share", given, f"one of the two with method {method}")
+        values = [upsampling.factor, upsampling.share]
+        require(values.count(None) == 1, "upsampling.factor, share", values, f"one of the two with method {method}")
     else:
-        unused = upsampling == UpsamplingSettings()
-        require(unused, "upsampling", dataclasses.asdict(upsampling), f"none with method {method}")
-    unused = settings.mixture is None or method == "per-source"
-    require(unused, "mixture", settings.mixture, f"none with method {method}, only per-source keeps one")
+        is_default = upsampling == UpsamplingSettings()
+        require(is_default, "upsampling", dataclasses.asdict(upsampling), f"none with method {method}")
+    mixture = settings.mixture
+    allowed = f"none with method {method}, only per-source keeps one"
+    require(mixture is None or method == "per-source", "mixture", mixture, allowed)
     if method == "buckets":
-        fits = all(length & (length - 1) == 0 for length in settings.lengths)
-        require(fits, "lengths", settings.lengths, "powers of two with method buckets")
+        are_powers_of_two = all(length & (length - 1) == 0 for length in settings.lengths)
+        require(are_powers_of_two, "lengths", settings.lengths, "powers of two with method buckets")
         shares = settings.length_shares
         require(shares is None, "length_shares", shares, "null with method buckets: documents decide")
         require(not settings.shuffle_rows, "shuffle_rows", True, "false with method buckets, which always does")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from longgen.data.packing.encoding import Encode, Encoded, encoding
+from longgen.data.packing.encoding import EncodeBlocks, TokenizedDocuments, block_encoder
 from longgen.data.packing.readers import READERS, Block, read_blocks
 from longgen.data.packing.settings import LongSourceSettings, PackSettings
 from longgen.data.packing.shards import finished_shards, new_shard, shard_path
@@ -43,18 +43,18 @@ class _ShardWriter:
 
     def _clear(self) -> None:
         self.tokens, self._started = 0, time.monotonic()
-        self._parts: list[Encoded] = []
+        self._parts: list[TokenizedDocuments] = []
         self._names: list[str] = []  # of domains, in order of appearance
         self._domains: list[int] = []
         self._tallies: dict[str, Tally] = {}
 
-    def add(self, source: str, block: Block, encoded: Encoded) -> dict[str, Any]:
+    def add(self, source: str, block: Block, tokenized: TokenizedDocuments) -> dict[str, Any]:
         """Take a tokenised block; its counts, as the fields of a `Tally`."""
         bad = [str(record) for record in block.bad]
-        records, tokens = len(block.documents) + len(bad), len(encoded.tokens)
+        records, tokens = len(block.documents) + len(bad), len(tokenized.tokens)
         counts = {"records": records, "tokens": tokens, "bad": len(bad), "examples": bad[:EXAMPLES]}
         self._tallies.setdefault(source, Tally()).add(counts)
-        self._parts.append(encoded)
+        self._parts.append(tokenized)
         self.tokens += tokens
         for document in block.documents:
             if document.domain not in self._names:
@@ -64,7 +64,7 @@ class _ShardWriter:
 
     def write(self, source: int, state: dict[str, Any] | None) -> None:
         """Write a shard, with the number of the source and the reader's state to go on from."""
-        described = {
+        manifest = {
             "source": source,
             "state": state,
             "domains": self._names,
@@ -80,7 +80,7 @@ class _ShardWriter:
             np.save(temporary / "lengths.npy", np.concatenate([*lengths, np.empty(0, np.int64)]))
             np.save(temporary / "domains.npy", np.array(self._domains, np.int32))
             np.save(temporary / "hashes.npy", np.concatenate([*hashes, np.empty((0, 2), np.uint64)]))
-            write_json(temporary / SHARD_FILE, described)
+            write_json(temporary / SHARD_FILE, manifest)
         self._number += 1
         self._clear()
 
@@ -108,14 +108,17 @@ def tokenise(settings: PackSettings, facts: TokenizerFacts, folder: Path) -> Non
         return
     limits = [source.max_tokens or 0 for source in sources]
     total = sum(limits) if all(limits) else 0  # 0: unknown
-    done = sum(tally.tokens for tally in tallies.values())
+    before = sum(tally.tokens for tally in tallies.values())
     writer = _ShardWriter(folder, len(shards))
-    with encoding(facts, settings.workers) as encode, progress_bar(total, "tokenising", "token", done) as bar:
+    with (
+        block_encoder(facts, settings.workers) as encode,
+        progress_bar(total, "tokenising", "token", before) as bar,
+    ):
         for index in range(begun, len(sources)):
             source, tally = sources[index], tallies[sources[index].name]
             state = last.get("state") if index == begun else None
-            for block, encoded in _encoded_blocks(source, tally, state, encode):
-                counts = writer.add(source.name, block, encoded)
+            for block, tokenized in _tokenized_blocks(source, tally, state, encode):
+                counts = writer.add(source.name, block, tokenized)
                 tally.add(counts)
                 tally.check(source.name, settings.max_bad_fraction, finished=False)
                 bar.update(counts["tokens"])
@@ -125,10 +128,10 @@ def tokenise(settings: PackSettings, facts: TokenizerFacts, folder: Path) -> Non
         writer.write(len(sources), None)
 
 
-def _encoded_blocks(
-    source: LongSourceSettings, tally: Tally, state: dict[str, Any] | None, encode: Encode
-) -> Iterator[tuple[Block, Encoded]]:
-    """Blocks of ``source`` from ``state`` on, until ``tally``, which the caller keeps, has all the tokens wanted."""
+def _tokenized_blocks(
+    source: LongSourceSettings, tally: Tally, state: dict[str, Any] | None, encode: EncodeBlocks
+) -> Iterator[tuple[Block, TokenizedDocuments]]:
+    """Blocks of ``source`` from ``state`` on, until ``tally``, which the caller counts, reaches its ``max_tokens``."""
     enough = math.inf if source.max_tokens is None else source.max_tokens
     if tally.tokens >= enough:
         return

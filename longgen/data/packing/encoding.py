@@ -23,8 +23,8 @@ from longgen.orphans import end_with_parent
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """Tokenised documents.
+class TokenizedDocuments:
+    """The tokens of several documents.
 
     Attributes:
         tokens: all documents one after another, in the facts' dtype.
@@ -56,7 +56,7 @@ class Encoder:
         # one text at a time: the processes are the parallelism
         return lambda texts: [encoder(text) for text in texts]
 
-    def __call__(self, texts: list[str]) -> Encoded:
+    def __call__(self, texts: list[str]) -> TokenizedDocuments:
         """Tokenise and hash."""
         facts = self._facts
         dtype = np.dtype(facts.dtype)
@@ -64,7 +64,7 @@ class Encoder:
         last = np.array([] if facts.eos_id is None else [facts.eos_id], dtype)
         parts = [np.concatenate([first, np.asarray(ids, dtype), last]) for ids in self._encode(texts)]
         digests = b"".join(hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
-        return Encoded(
+        return TokenizedDocuments(
             np.concatenate([*parts, np.empty(0, dtype)]),
             np.array([len(part) for part in parts], np.int64),
             np.frombuffer(digests, "<u8").reshape(len(texts), 2),
@@ -80,15 +80,15 @@ def _start_worker(facts: TokenizerFacts) -> None:
     end_with_parent()
 
 
-def _encode_in_worker(texts: list[str]) -> Encoded:
+def _encode_in_worker(texts: list[str]) -> TokenizedDocuments:
     return _encoder(texts)
 
 
-Encode = Callable[[Iterable[Block]], Iterator[tuple[Block, Encoded]]]
+EncodeBlocks = Callable[[Iterable[Block]], Iterator[tuple[Block, TokenizedDocuments]]]
 
 
 @contextlib.contextmanager
-def encoding(facts: TokenizerFacts, workers: int) -> Iterator[Encode]:
+def block_encoder(facts: TokenizerFacts, workers: int) -> Iterator[EncodeBlocks]:
     """Yield a function that tokenises blocks, in the order in which they come, in ``workers`` processes.
 
     It reads at most two blocks per process ahead, so that memory does not grow with the corpus.
@@ -104,14 +104,14 @@ def encoding(facts: TokenizerFacts, workers: int) -> Iterator[Encode]:
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _start_worker, (facts,))
 
-    def encode(blocks: Iterable[Block]) -> Iterator[tuple[Block, Encoded]]:
-        waiting: deque[tuple[Block, Future[Encoded]]] = deque()
+    def encode(blocks: Iterable[Block]) -> Iterator[tuple[Block, TokenizedDocuments]]:
+        pending: deque[tuple[Block, Future[TokenizedDocuments]]] = deque()
         for block in blocks:
-            waiting.append((block, pool.submit(_encode_in_worker, [each.text for each in block.documents])))
-            if len(waiting) >= 2 * workers:
-                first, future = waiting.popleft()
+            pending.append((block, pool.submit(_encode_in_worker, [each.text for each in block.documents])))
+            if len(pending) >= 2 * workers:
+                first, future = pending.popleft()
                 yield first, future.result()
-        for first, future in waiting:
+        for first, future in pending:
             yield first, future.result()
 
     try:

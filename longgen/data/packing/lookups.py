@@ -1,8 +1,8 @@
-"""Rows from which long-range look-up is learnt: facts scattered in a row's own text, and asked for at its end.
+"""Rows from which long-range look-up is learnt: facts scattered in a row's own text, with questions at its end.
 
 Our choice throughout; the paper trains on text alone. Text hardly needs tokens that are far away: a model whose layers
 are all sparse has nearly the loss of a full one on it, so that a short fine-tuning on text would not tell whether
-anything is still found.
+the model still finds anything.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def lookup_row(
     quotes: int = 0,
     within: tuple[float, float] = (0.0, 1.0),
 ) -> LookupRow:
-    """A row of ``body`` with facts scattered in it, and at its end all of them asked for in random order.
+    """A row of ``body`` with facts scattered in it, and at its end a question for each, in random order.
 
     Args:
         generator: of all randomness.
@@ -75,36 +75,36 @@ def lookup_row(
     Raises:
         ValueError: the row has no room for them.
     """
-    stated = [[encode(f" {text}" if text[0] != "\n" else text) for text in fact.statements] for fact in facts]
-    asked = [(encode(fact.question), encode(fact.answer), encode(fact.end)) for fact in facts]
-    opening, going_on, closing = (encode(text) for text in _QUOTE)
-    room = length - sum(map(len, (part for parts in [*stated, *asked] for part in parts)))
-    room -= quotes * (len(opening) + CUE_TOKENS + len(going_on) + QUOTED_TOKENS + len(closing))
+    statements = [[encode(f" {text}" if text[0] != "\n" else text) for text in fact.statements] for fact in facts]
+    questions = [(encode(fact.question), encode(fact.answer), encode(fact.end)) for fact in facts]
+    opening, continuation, closing = (encode(text) for text in _QUOTE)
+    room = length - sum(map(len, (part for parts in [*statements, *questions] for part in parts)))
+    room -= quotes * (len(opening) + CUE_TOKENS + len(continuation) + QUOTED_TOKENS + len(closing))
     low, high = round(within[0] * room), round(within[1] * room)
     if high - low < 2 * (CUE_TOKENS + QUOTED_TOKENS):
         raise ValueError(f"a row of {length} tokens has no room for {len(facts)} facts and {quotes} quotations")
     hay = np.asarray(body[:room], np.int64)
     places = np.arange(low, high + 1)
     if sentence_ends is not None:
-        fitting = 1 + np.flatnonzero(sentence_ends[hay[: max(high - 1, 0)]])
-        fitting = fitting[fitting >= low]
-        places = fitting if len(fitting) else places
+        starts = 1 + np.flatnonzero(sentence_ends[hay[: max(high - 1, 0)]])
+        starts = starts[starts >= low]
+        places = starts if len(starts) else places
 
     pieces: list[tuple[int, list[int], int]] = []  # place, tokens, question that it answers
-    for question, statements in enumerate(stated):
-        chosen = np.sort(generator.choice(places, size=len(statements)))
-        pieces += [(int(where), tokens, question) for where, tokens in zip(chosen, statements, strict=True)]
+    for question, parts_of_fact in enumerate(statements):
+        positions = np.sort(generator.choice(places, size=len(parts_of_fact)))
+        pieces += [(int(where), tokens, question) for where, tokens in zip(positions, parts_of_fact, strict=True)]
     pieces.sort(key=lambda piece: piece[0])  # stable: statements of a fact keep their order
 
     shifts = np.zeros(room + 1, np.int64)  # where each token of the body ends up
     spans = np.full((len(facts) + quotes, 2), -1, np.int64)
     parts: list[np.ndarray] = []
-    last = filled = 0
+    last = end = 0
     for where, tokens, question in pieces:
         parts += [hay[last:where], np.array(tokens, np.int64)]
-        filled += where - last
-        spans[question] = (filled if spans[question, 0] < 0 else spans[question, 0]), filled + len(tokens)
-        filled += len(tokens)
+        end += where - last
+        spans[question] = (end if spans[question, 0] < 0 else spans[question, 0]), end + len(tokens)
+        end += len(tokens)
         shifts[where:] += len(tokens)
         last = where
     parts.append(hay[last:])
@@ -112,19 +112,19 @@ def lookup_row(
     for quote in range(quotes):
         start = int(generator.integers(low, high - CUE_TOKENS - QUOTED_TOKENS + 1))
         cue, rest = np.split(hay[start : start + CUE_TOKENS + QUOTED_TOKENS], [CUE_TOKENS])
-        asked.append(([*opening, *cue.tolist(), *going_on], rest.tolist(), closing))
+        questions.append(([*opening, *cue.tolist(), *continuation], rest.tolist(), closing))
         stop = start + CUE_TOKENS + QUOTED_TOKENS
         spans[len(facts) + quote] = start + shifts[start], stop + shifts[stop - 1]
 
-    answers = np.empty((len(asked), 2), np.int64)
-    filled = length - sum(len(part) for parts in asked for part in parts)
-    order = generator.permutation(len(asked)).tolist()
+    answers = np.empty((len(questions), 2), np.int64)
+    end = length - sum(len(part) for texts in questions for part in texts)
+    order = generator.permutation(len(questions)).tolist()
     for row, question in enumerate(order):
-        before, answer, after = asked[question]
-        begin = filled + len(before)
+        before, answer, after = questions[question]
+        begin = end + len(before)
         answers[row] = begin, begin + len(answer)
         parts += [np.array(part, np.int64) for part in (before, answer, after)]
-        filled = begin + len(answer) + len(after)
+        end = begin + len(answer) + len(after)
     return LookupRow(np.concatenate(parts), answers, spans[order])
 
 
@@ -168,13 +168,13 @@ class Lookups:
             quotes = int(generator.binomial(count, self._settings.quotes))
             facts = make_facts(generator, count - quotes, self._settings.kinds)
             try:
-                made = lookup_row(generator, tokens[row], facts, self._encode, length, self._ends, quotes)
+                row_with_lookups = lookup_row(generator, tokens[row], facts, self._encode, length, self._ends, quotes)
             except ValueError as error:
                 raise ConfigError(
                     f"lookups.tokens_per_question is {self._settings.tokens_per_question}: {error}; allowed is more, "
                     "or longer rows"
                 ) from None
-            tokens[row] = made.tokens
+            tokens[row] = row_with_lookups.tokens
             counts[row] = count
-            answers.append(made.answers.astype(np.int32))
+            answers.append(row_with_lookups.answers.astype(np.int32))
         return np.concatenate(answers), counts

@@ -34,7 +34,7 @@ class PackPlan:
     """All rows, and the documents that were drawn for them (a repeated one repeatedly), used to the end or not."""
 
     streams: list[Stream]
-    drawn: np.ndarray
+    documents: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class _Group:
     what: str
 
 
-def _concatenated(groups: list[_Group], table: DocumentTable, settings: PackSettings, max_repeats: int) -> PackPlan:
+def _concatenate(groups: list[_Group], table: DocumentTable, settings: PackSettings, max_repeats: int) -> PackPlan:
     """Draw from every group, shuffle, and lay the documents end to end."""
-    drawn, given = [], []
+    documents_of_groups, tokens_of_groups = [], []
     for number, group in enumerate(groups):
         generator = np.random.default_rng([settings.seed, 1, number])
         documents, tokens = draw(table.lengths, group.candidates, group.quota, max_repeats, generator, group.what)
-        drawn.append(documents)
-        given.append(tokens)
-    order = np.random.default_rng([settings.seed, 0]).permutation(sum(len(each) for each in drawn))
-    documents, stops = np.concatenate(drawn)[order], np.concatenate(given)[order]
+        documents_of_groups.append(documents)
+        tokens_of_groups.append(tokens)
+    order = np.random.default_rng([settings.seed, 0]).permutation(sum(map(len, documents_of_groups)))
+    documents, stops = np.concatenate(documents_of_groups)[order], np.concatenate(tokens_of_groups)[order]
     return PackPlan(_split(documents, stops, settings), documents)
 
 
@@ -83,27 +83,27 @@ def _split(documents: np.ndarray, tokens: np.ndarray, settings: PackSettings) ->
 def cut(table: DocumentTable, settings: PackSettings) -> PackPlan:
     """Concatenate and cut: documents as they come, in random order ("cutting at 128K" in Fu et al. 2024)."""
     group = _Group(np.flatnonzero(table.unique), settings.tokens, "all documents")
-    return _concatenated([group], table, settings, max_repeats=1)
+    return _concatenate([group], table, settings, max_repeats=1)
 
 
 def _long_and_short(
-    table: DocumentTable, chosen: np.ndarray, quota: int, upsampling: UpsamplingSettings, what: str
+    table: DocumentTable, mask: np.ndarray, quota: int, upsampling: UpsamplingSettings, what: str
 ) -> list[_Group]:
-    """Two groups of the documents where ``chosen``, which together give ``quota`` tokens, long ones up-sampled."""
+    """Two groups of the documents where ``mask``, which together give ``quota`` tokens, long ones up-sampled."""
     is_long = table.lengths >= upsampling.threshold
-    natural = table.lengths[chosen & is_long].sum() / table.lengths[chosen].sum()
+    natural = table.lengths[mask & is_long].sum() / table.lengths[mask].sum()
     tokens = round(long_share(float(natural), upsampling) * quota)
     threshold = f"{upsampling.threshold:,} tokens"
     return [
-        _Group(np.flatnonzero(chosen & is_long), tokens, f"{what} of at least {threshold}"),
-        _Group(np.flatnonzero(chosen & ~is_long), quota - tokens, f"{what} of less than {threshold}"),
+        _Group(np.flatnonzero(mask & is_long), tokens, f"{what} of at least {threshold}"),
+        _Group(np.flatnonzero(mask & ~is_long), quota - tokens, f"{what} of less than {threshold}"),
     ]
 
 
 def global_upsampling(table: DocumentTable, settings: PackSettings) -> PackPlan:
     """Up-sample long documents whatever their domain; the mixture of domains shifts ("global" in Fu et al. 2024)."""
     groups = _long_and_short(table, table.unique, settings.tokens, settings.upsampling, "all documents")
-    return _concatenated(groups, table, settings, settings.upsampling.max_repeats)
+    return _concatenate(groups, table, settings, settings.upsampling.max_repeats)
 
 
 def per_source(table: DocumentTable, settings: PackSettings) -> PackPlan:
@@ -113,17 +113,17 @@ def per_source(table: DocumentTable, settings: PackSettings) -> PackPlan:
     there, lengths are in tokens (not estimated from characters) and the last document of a group is cut (our choices).
     """
     upsampling = settings.upsampling
-    read = np.bincount(table.domains[table.unique], table.lengths[table.unique], minlength=len(table.names))
-    weights = read if settings.mixture is None else _given_mixture(settings.mixture, table.names)
+    natural = np.bincount(table.domains[table.unique], table.lengths[table.unique], minlength=len(table.names))
+    weights = natural if settings.mixture is None else _mixture_weights(settings.mixture, table.names)
     groups = []
     for domain, quota in enumerate(apportion(settings.tokens, weights).tolist()):
-        chosen = table.unique & (table.domains == domain)
-        if chosen.any():  # a domain may be all duplicates
-            groups += _long_and_short(table, chosen, quota, upsampling, f"documents of {table.names[domain]}")
-    return _concatenated(groups, table, settings, upsampling.max_repeats)
+        mask = table.unique & (table.domains == domain)
+        if mask.any():  # a domain may be all duplicates
+            groups += _long_and_short(table, mask, quota, upsampling, f"documents of {table.names[domain]}")
+    return _concatenate(groups, table, settings, upsampling.max_repeats)
 
 
-def _given_mixture(mixture: dict[str, float], names: list[str]) -> np.ndarray:
+def _mixture_weights(mixture: dict[str, float], names: list[str]) -> np.ndarray:
     if set(mixture) != set(names):
         raise ConfigError(f"mixture names {', '.join(sorted(mixture))}: allowed are those read, {', '.join(names)}")
     return np.array([mixture[name] for name in names])
@@ -141,19 +141,19 @@ def buckets(table: DocumentTable, settings: PackSettings) -> PackPlan:
     usable = table.lengths // shortest * shortest
     generator = np.random.default_rng([settings.seed, 1, 0])
     what = f"all documents, in pieces of at least {shortest:,}"
-    drawn, remaining = draw(usable, np.flatnonzero(table.unique), settings.tokens, 1, generator, what)
+    documents, remaining = draw(usable, np.flatnonzero(table.unique), settings.tokens, 1, generator, what)
     position = np.zeros_like(remaining)
     streams = []
     for number, length in enumerate(longest_first):
         count = remaining // length
-        index = np.repeat(np.arange(len(drawn)), count)
+        index = np.repeat(np.arange(len(documents)), count)
         nth = np.arange(len(index)) - np.repeat(np.cumsum(count) - count, count)
         order = np.random.default_rng([settings.seed, 0, number]).permutation(len(index))
         starts = (position[index] + nth * length)[order]
-        streams.append(Stream(length, drawn[index[order]], starts, starts + length))
+        streams.append(Stream(length, documents[index[order]], starts, starts + length))
         position += count * length
         remaining = remaining - count * length
-    return PackPlan([stream for stream in streams if len(stream.documents)], drawn)
+    return PackPlan([stream for stream in streams if len(stream.documents)], documents)
 
 
 METHODS: dict[str, Callable[[DocumentTable, PackSettings], PackPlan]] = {

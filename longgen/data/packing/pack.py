@@ -24,7 +24,7 @@ from longgen.errors import ConfigError
 from longgen.files import read_mapping, write_json
 from longgen.provenance import fingerprint
 
-_STARTED = "packing.json"
+_IDENTITY = "packing.json"
 _REPORT = "report.json"
 
 
@@ -46,7 +46,7 @@ class Packing:
 
 
 def pack(settings: PackSettings, folder: Path) -> Packing:
-    """Read, tokenise and pack into ``folder``; an interrupted call is gone on with, a finished one left alone.
+    """Read, tokenise and pack into ``folder``, going on where a call was interrupted; what is finished is left alone.
 
     Raises:
         ConfigError: a setting is impossible, or ``folder`` holds something else.
@@ -56,7 +56,7 @@ def pack(settings: PackSettings, folder: Path) -> Packing:
     identity = settings.identity()
     # "inputs": the files of local sources, without which a corpus that changed would be mixed with what it was
     identity["inputs"] = {source.name: READERS[source.kind](source).identity() for source in settings.sources}
-    if not (folder / _STARTED).exists():
+    if not (folder / _IDENTITY).exists():
         _start(settings, identity, folder)
     _check_same(identity, folder)
     if (folder / MANIFEST).exists():
@@ -66,14 +66,14 @@ def pack(settings: PackSettings, folder: Path) -> Packing:
     facts = read_tokenizer(settings, folder / "tokenizer")
     documents = folder / "documents"
     tokenise(settings, facts, documents)
-    started = time.monotonic()
+    start = time.monotonic()
     shards = finished_shards(documents)
     table = load_table(shards, facts.dtype)
     plan = METHODS[settings.method](table, settings)
     lookups = _lookups(settings, folder / "tokenizer")
     write_rows(plan.streams, table, settings.shard_tokens, folder, lookups)
     tallies = read_tallies(shards, settings)
-    seconds = time.monotonic() - started + sum(read_shard_file(shard)["seconds"] for shard in shards)
+    seconds = time.monotonic() - start + sum(read_shard_file(shard)["seconds"] for shard in shards)
     records = packing_records(table, plan, tallies, settings, seconds)
     bad = [example for tally in tallies.values() for example in tally.examples]
     write_json(folder / _REPORT, {"records": records, "bad": bad})
@@ -94,7 +94,7 @@ def _start(settings: PackSettings, identity: dict[str, Any], folder: Path) -> No
         if others:
             raise ConfigError(f"{folder} holds {others[0]}: allowed is a new folder, or one that `longgen pack` began")
     save_tokenizer(settings, folder / "tokenizer")
-    write_json(folder / _STARTED, identity)
+    write_json(folder / _IDENTITY, identity)
 
 
 def _lookups(settings: PackSettings, tokenizer: Path) -> Lookups | None:
@@ -106,11 +106,11 @@ def _lookups(settings: PackSettings, tokenizer: Path) -> Lookups | None:
 
 
 def _check_same(identity: dict[str, Any], folder: Path) -> None:
-    begun = read_mapping(folder / _STARTED, "longgen pack")
-    changed = [key for key in identity if begun.get(key) != identity[key]]
-    if changed:
+    earlier = read_mapping(folder / _IDENTITY, "longgen pack")
+    differing = [key for key in identity if earlier.get(key) != identity[key]]
+    if differing:
         raise ConfigError(
-            f"{folder} was begun with other {', '.join(changed)}: go on with the same, or give another folder"
+            f"{folder} was begun with other {', '.join(differing)}: go on with the same, or give another folder"
         )
 
 

@@ -23,7 +23,7 @@ from longgen.program import run_program
 PACKAGES = ("matplotlib", "numpy", "pandas", "sympy", "torch", "transformers")
 BEGIN, END = "<s>", "</s>"
 VOCABULARY_SIZE = 32_000  # that of Llama-2
-TRAINED_ON = 15  # the tokenizer sees one document in so many: enough for its vocabulary, in seconds
+SAMPLE_EVERY = 15  # the tokenizer is trained on one document in so many: enough for its vocabulary, in seconds
 
 
 def python_documents(library: Path, packages: Path) -> Iterator[Document]:
@@ -51,7 +51,7 @@ def write_python_code(library: Path, packages: Path, folder: Path, vocabulary_si
         with (temporary / "documents.jsonl").open("w", encoding="utf-8") as file:
             for number, document in enumerate(python_documents(library, packages)):
                 file.write(json.dumps({"text": document.text, "meta": {"source": document.domain}}) + "\n")
-                if number % TRAINED_ON == 0:
+                if number % SAMPLE_EVERY == 0:
                     sample.append(document.text)
         if not sample:
             raise ArtifactError(f"{library} and {packages} hold no *.py with text: allowed is at least one")

@@ -38,13 +38,13 @@ def draw(
     Args:
         usable: tokens that each document can give.
         candidates: numbers of the documents to draw from.
-        quota: tokens wanted.
+        quota: tokens to draw.
         max_repeats: every document is drawn once before any is drawn again, and at most this often.
         generator: random numbers.
         what: describes the candidates, for the error message.
 
     Returns:
-        [drawn] numbers of documents and [drawn] int64 tokens that each gives: all, and of the last one what is left.
+        [count] numbers of documents and [count] int64 tokens that each gives: all, and of the last one what is left.
 
     Raises:
         ArtifactError: the candidates do not give that much.
@@ -53,14 +53,15 @@ def draw(
         return candidates[:0], usable[:0]
     available = int(usable[candidates].sum())
     if available * max_repeats < quota:
-        repeated = f", each used at most {max_repeats} times" if max_repeats > 1 else ""
+        repeats = f", each used at most {max_repeats} times" if max_repeats > 1 else ""
         raise ArtifactError(
-            f"{quota:,} tokens are wanted from {what}, which have {available:,}{repeated}: read more (more sources, "
+            f"{quota:,} tokens are wanted from {what}, which have {available:,}{repeats}: read more (more sources, "
             "larger max_tokens), lower token_budget or the up-sampling, or raise upsampling.max_repeats"
         )
-    drawn = np.concatenate([generator.permutation(candidates) for _ in range(-(-quota // available))])
-    ends = np.cumsum(usable[drawn])
+    documents = np.concatenate([generator.permutation(candidates) for _ in range(-(-quota // available))])
+    ends = np.cumsum(usable[documents])
     count = int(np.searchsorted(ends, quota)) + 1
-    drawn, given = drawn[:count], usable[drawn[:count]]
-    given[-1] -= ends[count - 1] - quota
-    return drawn, given
+    documents = documents[:count]
+    tokens = usable[documents]
+    tokens[-1] -= ends[count - 1] - quota
+    return documents, tokens

@@ -16,7 +16,7 @@ from typing import Any
 
 from longgen.data.packing.records import BadRecord, Document, document_of
 from longgen.data.packing.settings import LongSourceSettings
-from longgen.data.packing.source_files import BROKEN, data_package, list_files, open_at
+from longgen.data.packing.source_files import READ_ERRORS, data_package, list_files, open_at
 from longgen.errors import ArtifactError
 from longgen.provenance import fingerprint
 
@@ -47,7 +47,7 @@ class Reader(ABC):
         return copy.deepcopy(self._state)
 
     def identity(self) -> str:
-        """Fingerprint of names and sizes of the files: a corpus that changed must not be gone on with."""
+        """Fingerprint of names and sizes of the files: if these change, an interrupted packing must not continue."""
         return fingerprint([[path.as_posix(), path.stat().st_size] for path in self.files])
 
     def _remaining_files(self) -> Iterator[tuple[Path, dict[str, Any]]]:
@@ -91,7 +91,7 @@ class JsonlReader(Reader):
                         self._state = {"file": self._state["file"]} | place
                         if not line.isspace():
                             yield self._entry(line, f"{path}, line {number}")
-            except BROKEN as error:
+            except READ_ERRORS as error:
                 raise ArtifactError(f"{path}: cannot be read after line {number} ({error})") from None
 
     def _entry(self, line: bytes, place: str) -> Document | BadRecord:
@@ -107,23 +107,23 @@ class JsonlReader(Reader):
 class _StreamReader(Reader):
     """Records that Hugging Face ``datasets`` streams; it keeps the place in the stream."""
 
-    _open: Any = None  # the stream that is being read
+    _dataset: Any = None  # the one that is being streamed
 
     def state(self) -> dict[str, Any]:
-        return super().state() | ({} if self._open is None else {"stream": self._open.state_dict()})
+        return super().state() | ({} if self._dataset is None else {"stream": self._dataset.state_dict()})
 
     def _stream(self, state: dict[str, Any], unit: str, **arguments: Any) -> Iterator[Document | BadRecord]:
         datasets = data_package("datasets")
         number = state.get("record", 0)
         try:
-            self._open = datasets.load_dataset(streaming=True, **arguments)
+            self._dataset = datasets.load_dataset(streaming=True, **arguments)
             if "stream" in state:
-                self._open.load_state_dict(state["stream"])
-            for record in self._open:
+                self._dataset.load_state_dict(state["stream"])
+            for record in self._dataset:
                 number += 1
                 self._state = {"file": self._state["file"], "record": number}
                 yield document_of(record, f"{unit} {number}", self.settings)
-            self._open = None
+            self._dataset = None
         # datasets passes on whatever file systems, decoders and the network raise
         except Exception as error:
             again = "the same command goes on from the last shard"
@@ -154,10 +154,10 @@ class HubReader(_StreamReader):
     """A dataset of the Hugging Face hub, or a local folder laid out like one, streamed: nothing is stored."""
 
     def __iter__(self) -> Iterator[Document | BadRecord]:
-        chosen = self.settings
-        arguments = {"path": chosen.path, "name": chosen.subset, "split": chosen.split, "revision": chosen.revision}
+        source = self.settings
+        arguments = {"path": source.path, "name": source.subset, "split": source.split, "revision": source.revision}
         if self._state["file"] == 0:
-            yield from self._stream(self._state, f"{chosen.path} ({chosen.split}), record", **arguments)
+            yield from self._stream(self._state, f"{source.path} ({source.split}), record", **arguments)
             self._state = {"file": 1}
 
 

@@ -39,32 +39,32 @@ def packing_records(
         return np.bincount(cell[documents], weights, minlength=cells).astype(np.int64).tolist()
 
     pieces = np.concatenate([stream.documents for stream in plan.streams])
-    used = count(pieces, np.concatenate([stream.stops - stream.starts for stream in plan.streams]))
-    drawn = count(plan.drawn, table.lengths[plan.drawn])
-    everything, again = slice(None), ~table.unique
+    tokens_used = count(pieces, np.concatenate([stream.stops - stream.starts for stream in plan.streams]))
+    tokens_drawn = count(plan.documents, table.lengths[plan.documents])
+    everything, duplicate = slice(None), ~table.unique
     columns = {
         "documents_read": count(everything),
         "tokens_read": count(everything, table.lengths),
-        "documents_duplicate": count(again),
-        "tokens_duplicate": count(again, table.lengths[again]),
-        "documents_used": count(plan.drawn),
-        "tokens_used": used,
-        "tokens_wasted": [whole - part for whole, part in zip(drawn, used, strict=True)],
+        "documents_duplicate": count(duplicate),
+        "tokens_duplicate": count(duplicate, table.lengths[duplicate]),
+        "documents_used": count(plan.documents),
+        "tokens_used": tokens_used,
+        "tokens_wasted": [whole - part for whole, part in zip(tokens_drawn, tokens_used, strict=True)],
         "bad_records": [0] * cells,
     }
-    timed = {"seconds": None, "tokens_per_second": None, "workers": None}
+    no_times = {"seconds": None, "tokens_per_second": None, "workers": None}
     highs = [*edges[1:], None]
     records: list[dict[str, Any]] = []
     for number, name in enumerate(table.names):
         for place in range(len(edges)):
             counts = {key: values[number * len(edges) + place] for key, values in columns.items()}
-            described = {"domain": name, "length_low": edges[place], "length_high": highs[place]}
+            bucket = {"domain": name, "length_low": edges[place], "length_high": highs[place]}
             if counts["documents_read"]:
-                records.append(described | counts | timed)
+                records.append(bucket | counts | no_times)
     for name, tally in tallies.items():
         if tally.bad:
             counts = dict.fromkeys(COUNTS, 0) | {"bad_records": tally.bad}
-            records.append({"domain": name, "length_low": None, "length_high": None} | counts | timed)
+            records.append({"domain": name, "length_low": None, "length_high": None} | counts | no_times)
     total = {key: sum(record[key] for record in records) for key in COUNTS}
     per_second = total["tokens_read"] / max(seconds, 1e-9)
     rate = {"seconds": seconds, "tokens_per_second": per_second, "workers": settings.workers}

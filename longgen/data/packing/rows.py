@@ -26,7 +26,7 @@ def write_rows(
 
     Raises:
         ArtifactError: a shard that is there is damaged, or the disk is full.
-        ConfigError: rows have no room for the look-ups that are wanted in them.
+        ConfigError: rows have no room for their look-ups.
     """
     total = sum(count_rows(stream) * stream.length for stream in streams)
     with progress_bar(total, "packing", "token") as bar:
@@ -57,11 +57,11 @@ def _write_shard(
     flat = np.empty(size, table.dtype)
     piece = int(np.searchsorted(ends, begin, side="right"))
     edges = [0]
-    while (filled := edges[-1]) < size:
-        start = int(stream.stops[piece] - (ends[piece] - begin - filled))
-        stop = min(int(stream.stops[piece]), start + size - filled)
-        flat[filled : filled + stop - start] = table.tokens(int(stream.documents[piece]), start, stop)
-        edges.append(filled + stop - start)
+    while (place := edges[-1]) < size:
+        start = int(stream.stops[piece] - (ends[piece] - begin - place))
+        stop = min(int(stream.stops[piece]), start + size - place)
+        flat[place : place + stop - start] = table.tokens(int(stream.documents[piece]), start, stop)
+        edges.append(place + stop - start)
         piece += 1
     tokens = flat.reshape(rows, stream.length)
     edge = np.array(edges)

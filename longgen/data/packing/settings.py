@@ -1,8 +1,9 @@
-"""What `longgen pack` is told: sources, tokenizer, method, budget (config/data/*.yaml)."""
+"""The configuration of `longgen pack`: sources, tokenizer, method, budget (config/data/*.yaml)."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,23 +142,27 @@ class PackSettings:
         names = [source.name for source in self.sources]
         require(len(names) > 0 and len(set(names)) == len(names), "sources", names, "at least one, each name once")
         require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
-        fits = all(2 <= length < 2**31 for length in self.lengths) and len(set(self.lengths)) == len(self.lengths)
-        require(fits, "lengths", self.lengths, "whole numbers of tokens >= 2, each once")
+        in_range, are_distinct = all(2 <= n < 2**31 for n in self.lengths), len(set(self.lengths)) == len(self.lengths)
+        require(in_range and are_distinct, "lengths", self.lengths, "whole numbers of tokens >= 2, each once")
         shares = self.length_shares
-        fits = shares is None or (len(shares) == len(self.lengths) and min(shares) > 0 and abs(sum(shares) - 1) < 1e-3)
-        require(fits, "length_shares", shares, f"{len(self.lengths)} shares > 0 that add up to 1, or null")
+        require(
+            shares is None or (len(shares) == len(self.lengths) and _are_shares(shares)),
+            "length_shares",
+            shares,
+            f"{len(self.lengths)} shares > 0 that add up to 1, or null",
+        )
         least = min(self.lengths)
-        fits, allowed = self.token_budget >= least, f"a number >= {least}, one row"
-        if fits and self.method != "buckets":
-            fits, allowed = min(self.rows.values()) > 0, "enough for a row of every length"
-        require(fits, "token_budget", self.token_budget, allowed)
+        require(self.token_budget >= least, "token_budget", self.token_budget, f"a number >= {least}, one row")
+        if self.method != "buckets":
+            has_all_lengths = min(self.rows.values()) > 0
+            require(has_all_lengths, "token_budget", self.token_budget, "enough for a row of every length")
         for name in ("workers", "shard_tokens"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
         require(self.seed >= 0, "seed", self.seed, "a whole number >= 0")
         require(0 <= self.max_bad_fraction <= 1, "max_bad_fraction", self.max_bad_fraction, "a number within 0..1")
         if self.mixture is not None:
-            fits = all(share > 0 for share in self.mixture.values()) and abs(sum(self.mixture.values()) - 1) < 1e-3
-            require(fits, "mixture", self.mixture, "shares > 0 that add up to 1")
+            are_shares = _are_shares(self.mixture.values())
+            require(are_shares, "mixture", self.mixture, "shares > 0 that add up to 1")
 
     @property
     def rows(self) -> dict[int, int]:
@@ -177,3 +182,7 @@ class PackSettings:
     def identity(self) -> dict[str, Any]:
         """All that determines what is written, as plain data."""
         return {name: value for name, value in dataclasses.asdict(self).items() if name not in FREE}
+
+
+def _are_shares(values: Collection[float]) -> bool:
+    return all(value > 0 for value in values) and abs(sum(values) - 1) < 1e-3

@@ -15,10 +15,10 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def finished_shards(folder: Path) -> list[Path]:
     """The shards from number 0 on, up to the first that is missing."""
-    found: list[Path] = []
-    while (path := shard_path(folder, len(found))).is_dir():
-        found.append(path)
-    return found
+    shards: list[Path] = []
+    while (path := shard_path(folder, len(shards))).is_dir():
+        shards.append(path)
+    return shards
 
 
 def new_shard(path: Path) -> AbstractContextManager[Path]:

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 from longgen.errors import ArtifactError, ConfigError
 
 # What opening or reading a compressed file raises if it is broken or cut short, besides OSError.
-BROKEN = (OSError, EOFError, zlib.error)
+READ_ERRORS = (OSError, EOFError, zlib.error)
 
 
 def data_package(name: str) -> Any:
@@ -33,8 +33,8 @@ def list_files(path: str, suffixes: tuple[str, ...]) -> list[Path]:
     root = Path(path)
     if root.is_file():
         return [root]
-    found = root.rglob("*") if root.is_dir() else _match(path)
-    files = sorted((file for file in found if file.is_file() and file.name.endswith(suffixes)), key=Path.as_posix)
+    paths = root.rglob("*") if root.is_dir() else _match(path)
+    files = sorted((file for file in paths if file.is_file() and file.name.endswith(suffixes)), key=Path.as_posix)
     if not files:
         raise ArtifactError(f"{path} holds no file: allowed is a file, folder or pattern with {', '.join(suffixes)}")
     return files

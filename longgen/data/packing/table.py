@@ -45,9 +45,9 @@ class DocumentTable:
 def first_of_each(hashes: np.ndarray) -> np.ndarray:
     """[documents] bool: True where a pair of hashes [documents, 2] occurs for the first time."""
     order = np.lexsort((hashes[:, 1], hashes[:, 0]))  # stable: equal ones stay in reading order
-    ordered = hashes[order]
+    in_order = hashes[order]
     new = np.ones(len(hashes), bool)
-    new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+    new[1:] = (in_order[1:] != in_order[:-1]).any(axis=1)
     unique = np.empty(len(hashes), bool)
     unique[order] = new
     return unique
@@ -59,21 +59,21 @@ def load_table(shards: list[Path], dtype: str) -> DocumentTable:
     Raises:
         ArtifactError: a shard is damaged, or there is no document at all.
     """
-    described = [read_shard_file(shard)["domains"] for shard in shards]
-    names = sorted({name for found in described for name in found})
+    names_by_shard = [read_shard_file(shard)["domains"] for shard in shards]
+    names = sorted({name for shard_names in names_by_shard for name in shard_names})
     domains, lengths, offsets, hashes = [], [], [], []
-    for shard, found in zip(shards, described, strict=True):
+    for shard, shard_names in zip(shards, names_by_shard, strict=True):
         try:
             in_shard = [np.load(shard / f"{part}.npy", allow_pickle=False) for part in ("domains", "lengths", "hashes")]
         except (OSError, ValueError, EOFError) as error:
             raise ArtifactError(f"{shard} is damaged ({error}): delete it, `longgen pack` remakes it") from None
-        size, wanted = (shard / "tokens.bin").stat().st_size, int(in_shard[1].sum()) * np.dtype(dtype).itemsize
-        if size != wanted:
+        size, expected = (shard / "tokens.bin").stat().st_size, int(in_shard[1].sum()) * np.dtype(dtype).itemsize
+        if size != expected:
             raise ArtifactError(
-                f"{shard / 'tokens.bin'} has {size} bytes instead of {wanted}: "
+                f"{shard / 'tokens.bin'} has {size} bytes instead of {expected}: "
                 f"delete {shard}, `longgen pack` remakes it"
             )
-        domains.append(np.array([names.index(name) for name in found], np.int32)[in_shard[0]])
+        domains.append(np.array([names.index(name) for name in shard_names], np.int32)[in_shard[0]])
         lengths.append(in_shard[1])
         offsets.append(np.cumsum(in_shard[1]) - in_shard[1])
         hashes.append(in_shard[2])

@@ -81,13 +81,13 @@ def read_tokenizer(settings: PackSettings, folder: Path) -> TokenizerFacts:
     from transformers import AutoTokenizer
 
     with reading(folder, "delete it, and the same command makes it anew"):
-        saved = AutoTokenizer.from_pretrained(folder)
-    ids: dict[str, int | None] = {"begin_with_bos": saved.bos_token_id, "end_with_eos": saved.eos_token_id}
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids: dict[str, int | None] = {"begin_with_bos": tokenizer.bos_token_id, "end_with_eos": tokenizer.eos_token_id}
     for key, token in ids.items():
         if not getattr(settings, key):
             ids[key] = None
         elif token is None:
             raise ConfigError(f"{key} is True: allowed is false with tokenizer {settings.tokenizer!r}, which has none")
-    size = max(saved.get_vocab().values()) + 1
+    size = max(tokenizer.get_vocab().values()) + 1
     is_bytes = settings.tokenizer == BYTES
     return TokenizerFacts(str(folder / "tokenizer.json"), is_bytes, ids["begin_with_bos"], ids["end_with_eos"], size)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from longgen.config import DataSettings
-from longgen.data.sources import Document, load_documents
+from longgen.data.sources import SourceDocument, load_documents
 from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import EOS_ID
 from longgen.errors import ArtifactError
@@ -28,7 +28,7 @@ class Corpus:
     fingerprint: str
 
 
-def split_of(document: Document, heldout_fraction: float) -> str:
+def split_of(document: SourceDocument, heldout_fraction: float) -> str:
     """``train`` or ``heldout``, from a hash of the document's name: stable when documents come and go."""
     digest = hashlib.sha256(f"{document.source}/{document.name}".encode()).digest()
     return "heldout" if int.from_bytes(digest[:8], "big") < heldout_fraction * 2**64 else "train"
@@ -46,12 +46,12 @@ def build_corpus(settings: DataSettings, folder: Path) -> list[dict[str, Any]]:
     tokens: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
     records = []
     for source in settings.sources:
-        encoded: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
+        source_tokens: dict[str, list[np.ndarray]] = {split: [] for split in SPLITS}
         for document in load_documents(source):
             split = split_of(document, settings.heldout_fraction)
-            encoded[split].append(np.append(encode_bytes(document.text), np.uint16(EOS_ID)))
+            source_tokens[split].append(np.append(encode_bytes(document.text), np.uint16(EOS_ID)))
         name = source.kind if source.path is None else f"{source.kind}:{source.path}"
-        for split, parts in encoded.items():
+        for split, parts in source_tokens.items():
             content = np.concatenate([*parts, np.empty(0, np.uint16)])
             sha256 = hashlib.sha256(content.tobytes()).hexdigest()
             count = {"documents": len(parts), "tokens": len(content)}

@@ -28,7 +28,7 @@ from longgen.data.synthetic.recall import (
     one_value,
     pair,
     random_value,
-    resolved,
+    variable_value,
     word_list,
 )
 from longgen.data.synthetic.tokenizer import encode_bytes
@@ -59,12 +59,12 @@ def repeats_document(generator: np.random.Generator, text: np.ndarray, length: i
     return np.resize(segment, length), weights
 
 
-def _weights(statement: Statement, asked: bool, fixed: slice) -> np.ndarray:
-    """Weights of a statement: its fixed words count as text, its key and a new value nothing, an asked value much."""
+def _weights(statement: Statement, is_question: bool, wording: slice) -> np.ndarray:
+    """Weights of a statement: its wording counts as text, its key and a new value nothing, a question's answer much."""
     weights = np.zeros(len(statement))
-    weights[fixed] = TEXT_WEIGHT
+    weights[wording] = TEXT_WEIGHT
     weights[len(statement) - len(statement.end) :] = TEXT_WEIGHT
-    if asked:
+    if is_question:
         start = len(statement.prompt)
         weights[start : start + len(statement.answer)] = ANSWER_WEIGHT
     return weights
@@ -74,43 +74,45 @@ def _assemble(
     generator: np.random.Generator,
     text: np.ndarray,
     length: int,
-    scattered: list[tuple[Statement, bool]],
+    statements: list[tuple[Statement, bool]],
     questions: list[tuple[Statement, bool]],
-    fixed: slice,
+    wording: slice,
 ) -> Row:
-    """Text with ``scattered`` statements in it in their order and ``questions`` at its end; each (statement, asked)."""
-    room = length - sum(len(statement) for statement, _ in scattered + questions)
+    """Text with ``statements`` scattered in it in order and ``questions`` at its end; each (statement, is_question)."""
+    room = length - sum(len(statement) for statement, _ in statements + questions)
     hay = haystack(generator, text, room)
-    places = np.sort(generator.integers(room + 1, size=len(scattered)))
-    tokens = insert(hay, places, [statement.tokens for statement, _ in scattered])
-    weights = insert(np.full(room, TEXT_WEIGHT), places, [_weights(s, asked, fixed) for s, asked in scattered])
+    places = np.sort(generator.integers(room + 1, size=len(statements)))
+    tokens = insert(hay, places, [statement.tokens for statement, _ in statements])
+    weights = insert(
+        np.full(room, TEXT_WEIGHT), places, [_weights(s, is_question, wording) for s, is_question in statements]
+    )
     tail = [statement.tokens for statement, _ in questions]
-    tail_weights = [_weights(s, asked, fixed) for s, asked in questions]
+    tail_weights = [_weights(s, is_question, wording) for s, is_question in questions]
     return np.concatenate([tokens, *tail]), np.concatenate([weights, *tail_weights])
 
 
-def _repeated(
-    generator: np.random.Generator, text: np.ndarray, length: int, lines: list[Statement], fixed: slice
+def _repeat_lines(
+    generator: np.random.Generator, text: np.ndarray, length: int, lines: list[Statement], wording: slice
 ) -> Row:
     """``lines`` over and over in random order, with scraps of text between them; every repetition is a question."""
     # made once: a long row repeats them thousands of times
-    pieces = [(line.tokens, _weights(line, False, fixed), _weights(line, True, fixed)) for line in lines]
+    pieces = [(line.tokens, _weights(line, False, wording), _weights(line, True, wording)) for line in lines]
     tokens: list[np.ndarray] = []
     weights: list[np.ndarray] = []
     seen: set[int] = set()
-    filled = 0
-    while filled < length:
+    size = 0
+    while size < length:
         if generator.random() < 0.3:
             scrap = haystack(generator, text, int(generator.integers(1, 13)))
             tokens.append(scrap)
             weights.append(np.full(len(scrap), TEXT_WEIGHT))
-            filled += len(scrap)
+            size += len(scrap)
         index = int(generator.integers(len(lines)))
-        line, new, asked = pieces[index]
+        line, first_weights, question_weights = pieces[index]
         tokens.append(line)
-        weights.append(asked if index in seen else new)
+        weights.append(question_weights if index in seen else first_weights)
         seen.add(index)
-        filled += len(line)
+        size += len(line)
     return np.concatenate(tokens)[:length], np.concatenate(weights)[:length]
 
 
@@ -123,7 +125,7 @@ def pairs_document(generator: np.random.Generator, text: np.ndarray, length: int
     count = int(generator.choice([1, 1, 2, 2, 3, 4]))
     keys = generator.choice(len(KEYS), size=count, replace=False)
     lines = [pair(KEYS[key], random_value(generator)) for key in keys]
-    return _repeated(generator, text, length, lines, slice(len(KEYS[0]), len(lines[0].prompt)))
+    return _repeat_lines(generator, text, length, lines, slice(len(KEYS[0]), len(lines[0].prompt)))
 
 
 def lookups_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
@@ -145,12 +147,12 @@ def lookups_document(generator: np.random.Generator, text: np.ndarray, length: i
         Statement(encode_bytes(key + between), encode_bytes(random_value(generator)[:digits]), encode_bytes(end))
         for key in keys
     ]
-    return _repeated(generator, text, length, lines, slice(len(keys[0]), len(lines[0].prompt)))
+    return _repeat_lines(generator, text, length, lines, slice(len(keys[0]), len(lines[0].prompt)))
 
 
 NEEDLE_LENGTH = len(needle(KEYS[0], "0" * VALUE_DIGITS))
-_NEEDLE_FIXED = slice(0, len("\nThe pass key of "))
-_VARIABLE_FIXED = slice(0, len("\nVAR "))
+_NEEDLE_WORDING = slice(0, len("\nThe pass key of "))
+_VARIABLE_WORDING = slice(0, len("\nVAR "))
 
 
 def _pass_keys(generator: np.random.Generator, count: int) -> list[Statement]:
@@ -159,41 +161,41 @@ def _pass_keys(generator: np.random.Generator, count: int) -> list[Statement]:
 
 
 def needles_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
-    """Up to four needles scattered in text, asked for at the end in random order."""
+    """Up to four needles scattered in text, with questions for them at the end in random order."""
     slots = length // NEEDLE_LENGTH
     count = int(generator.integers(1, max(1, min(4, int(slots * 0.45))) + 1))
     needles = _pass_keys(generator, count)
-    asked = generator.permutation(count)[: max(1, min(count, slots - count))]
-    scattered = [(statement, False) for statement in needles]
-    return _assemble(generator, text, length, scattered, [(needles[i], True) for i in asked], _NEEDLE_FIXED)
+    order = generator.permutation(count)[: max(1, min(count, slots - count))]
+    statements = [(statement, False) for statement in needles]
+    return _assemble(generator, text, length, statements, [(needles[i], True) for i in order], _NEEDLE_WORDING)
 
 
 def variables_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
-    """Chains of two variables scattered in text, the second assigned from the first, and the values asked for."""
+    """Chains of two variables scattered in text, the second assigned from the first, and questions for the values."""
     size = len(chain(("name",), "0" * VALUE_DIGITS)[0])
     count = min(4, length // (4 * size))
     if not count:  # a row too short for a chain and its question
         return text_document(generator, text, length)
     names = generator.permutation(len(KEYS))[: 2 * count].reshape(count, 2)
-    scattered: list[tuple[Statement, bool]] = []
+    statements: list[tuple[Statement, bool]] = []
     questions: list[tuple[Statement, bool]] = []
     for first, second in names.tolist():
         value = random_value(generator)
-        scattered += [(statement, False) for statement in chain((KEYS[first], KEYS[second]), value)]
-        asked = KEYS[second if generator.random() < 0.7 else first]
-        questions.append((resolved(asked, value), True))
+        statements += [(statement, False) for statement in chain((KEYS[first], KEYS[second]), value)]
+        name = KEYS[second if generator.random() < 0.7 else first]
+        questions.append((variable_value(name, value), True))
     order = generator.permutation(count).tolist()
-    return _assemble(generator, text, length, scattered, [questions[i] for i in order], _VARIABLE_FIXED)
+    return _assemble(generator, text, length, statements, [questions[i] for i in order], _VARIABLE_WORDING)
 
 
 # Tokens of a value and of a question for it alone; those of several values share one.
 _VALUE_LENGTH = sum(map(len, (one_value(KEYS[0], "0" * VALUE_DIGITS), all_values(KEYS[0], ["0" * VALUE_DIGITS]))))
-_VALUE_FIXED = slice(0, len("\nA value of "))
+_VALUE_WORDING = slice(0, len("\nA value of "))
 _MOST_VALUES = 4  # of a key
 
 
 def values_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
-    """Several values of up to four keys scattered in text, all values of every key asked for at the end."""
+    """Several values of up to four keys scattered in text, with questions for all values of every key at the end."""
     slots = length // _VALUE_LENGTH
     if not slots:  # a row too short for a value and its question
         return text_document(generator, text, length)
@@ -201,15 +203,15 @@ def values_document(generator: np.random.Generator, text: np.ndarray, length: in
     most = min(_MOST_VALUES, slots // count)
     keys = generator.choice(len(KEYS), size=count, replace=False).tolist()
     owners = np.repeat(keys, generator.integers(1, most + 1, size=count))
-    stated: dict[int, list[str]] = {key: [] for key in keys}
-    scattered = []
+    values_by_key: dict[int, list[str]] = {key: [] for key in keys}
+    statements = []
     for key, value in zip(
         generator.permutation(owners).tolist(), different_values(generator, len(owners)), strict=True
     ):
-        stated[key].append(value)
-        scattered.append((one_value(KEYS[key], value), False))
-    questions = [(all_values(KEYS[key], values), True) for key, values in stated.items()]
-    return _assemble(generator, text, length, scattered, questions, _VALUE_FIXED)
+        values_by_key[key].append(value)
+        statements.append((one_value(KEYS[key], value), False))
+    questions = [(all_values(KEYS[key], values), True) for key, values in values_by_key.items()]
+    return _assemble(generator, text, length, statements, questions, _VALUE_WORDING)
 
 
 _COMMON_LENGTH = len(common_words(list(KEYS[: len(FREQUENCIES)])))
@@ -224,8 +226,8 @@ def words_document(generator: np.random.Generator, text: np.ndarray, length: int
     question = common_words(common)
     tokens = [haystack(generator, text, rest), listed_words(words), question.tokens]
     weights = [np.full(rest, TEXT_WEIGHT), np.zeros(count * LISTED_LENGTH)]
-    fixed = slice(0, len(question.prompt))
-    return np.concatenate(tokens), np.concatenate([*weights, _weights(question, True, fixed)])
+    wording = slice(0, len(question.prompt))
+    return np.concatenate(tokens), np.concatenate([*weights, _weights(question, True, wording)])
 
 
 def scattered_document(generator: np.random.Generator, text: np.ndarray, length: int) -> Row:
@@ -236,11 +238,11 @@ def scattered_document(generator: np.random.Generator, text: np.ndarray, length:
     needles = _pass_keys(generator, count)
     order = generator.permutation(np.concatenate([np.arange(count), generator.integers(count, size=total - count)]))
     seen: set[int] = set()
-    scattered = []
+    statements = []
     for index in order.tolist():
-        scattered.append((needles[index], index in seen))
+        statements.append((needles[index], index in seen))
         seen.add(index)
-    return _assemble(generator, text, length, scattered, [], _NEEDLE_FIXED)
+    return _assemble(generator, text, length, statements, [], _NEEDLE_WORDING)
 
 
 DOCUMENTS: dict[str, Callable[[np.random.Generator, np.ndarray, int], Row]] = {

@@ -70,7 +70,7 @@ def chain(names: tuple[str, ...], value: str) -> list[Statement]:
     ]
 
 
-def resolved(name: str, value: str) -> Statement:
+def variable_value(name: str, value: str) -> Statement:
     """``The value of VAR NAME is VALUE.``: the question of variable tracking, where only digits are an answer."""
     return Statement(encode_bytes(f"\nThe value of VAR {name} is "), encode_bytes(value), encode_bytes(".\n"))
 
@@ -108,10 +108,10 @@ def word_list(generator: np.random.Generator, count: int) -> tuple[list[str], li
     """
     words = generator.permutation(len(KEYS))[: count - sum(FREQUENCIES) + len(FREQUENCIES)]
     shares = sum(FREQUENCIES) + len(words) - len(FREQUENCIES)
-    often = [-(-count * frequency // shares) for frequency in FREQUENCIES]  # rounded up: always more than the others
+    counts = [-(-count * frequency // shares) for frequency in FREQUENCIES]  # rounded up: always more than the others
     common, others = words[: len(FREQUENCIES)], words[len(FREQUENCIES) :]
-    listed = generator.permutation(np.append(np.repeat(common, often), np.resize(others, count - sum(often))))
-    return [KEYS[index] for index in listed.tolist()], [KEYS[index] for index in common.tolist()]
+    indices = generator.permutation(np.append(np.repeat(common, counts), np.resize(others, count - sum(counts))))
+    return [KEYS[index] for index in indices.tolist()], [KEYS[index] for index in common.tolist()]
 
 
 def listed_words(words: list[str]) -> np.ndarray:

@@ -15,15 +15,15 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_directory, read_mapping, write_json
 from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
-from longgen.scratch import staged
+from longgen.scratch import local_copy
 
 if TYPE_CHECKING:
     from longgen.data.batch import Batch, TrainingRows
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Rows of one phase.
+class GeneratedRows:
+    """Rows of one phase, as generated documents fill them.
 
     Attributes:
         tokens: [rows, length + 1] uint16: a row's inputs are all but its last token, its targets all but its first.
@@ -100,7 +100,7 @@ def load_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tupl
         ArtifactError: missing or damaged.
         ConfigError: there are too few packed rows, none of a length, or they have tokens that the model has not.
     """
-    folder = staged(folder)
+    folder = local_copy(folder)
     return _generated_rows(folder) if settings.packed is None else _packed_rows(folder, settings, vocab_size)
 
 
@@ -109,7 +109,7 @@ def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> t
     from longgen.data.packing.packed import PackedRows
 
     phases: list[TrainingRows] = []
-    used: Counter[int] = Counter()  # phases of one length read on where the one before stopped
+    next_row: Counter[int] = Counter()  # phases of one length read on where the one before stopped
     for number, phase in enumerate(settings.phases):
         rows = PackedRows.open(folder, phase.length)
         if rows.vocabulary_size > vocab_size:
@@ -117,14 +117,14 @@ def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> t
                 f"{folder} has {rows.vocabulary_size} token ids, and the model {vocab_size}: "
                 "pack with the tokenizer of the model"
             )
-        count, first = phase.steps * phase.batch_size, used[phase.length]
+        count, first = phase.steps * phase.batch_size, next_row[phase.length]
         if first + count > len(rows):
             raise ConfigError(
                 f"phases[{number}].steps is {phase.steps}: {folder} has {len(rows)} rows of {phase.length} tokens, "
                 f"allowed is {max(0, len(rows) - first) // phase.batch_size} with batches of {phase.batch_size}"
             )
         phases.append(DocumentRows(rows, first, settings.separate_documents, settings.answer_weight))
-        used[phase.length] += count
+        next_row[phase.length] += count
     return phases, rows.fingerprint
 
 
@@ -133,7 +133,9 @@ def _generated_rows(folder: Path) -> tuple[list[TrainingRows], str]:
     manifest = read_mapping(folder / "manifest.json", command, phases=int, fingerprint=str)
     try:
         phases: list[TrainingRows] = [
-            Rows(*(np.load(folder / f"phase-{number}.{part}.npy", mmap_mode="r") for part in ("tokens", "weights")))
+            GeneratedRows(
+                *(np.load(folder / f"phase-{number}.{part}.npy", mmap_mode="r") for part in ("tokens", "weights"))
+            )
             for number in range(manifest["phases"])
         ]
     except (OSError, ValueError, EOFError) as error:

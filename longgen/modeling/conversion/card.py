@@ -10,7 +10,7 @@ from longgen.hybrid import Hybrid
 from longgen.layout import Layout
 from longgen.modeling.rope import describe_rope
 from longgen.pattern import SparsePattern
-from longgen.planner import Plan, make_plan
+from longgen.planner import CostPlan, make_plan
 from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
@@ -55,7 +55,7 @@ class Card:
         was = self.attention_dropout
         return f"attention_dropout is 0 instead of {was}, since our attention has none: nothing but training is changed"
 
-    def plan(self, length: int) -> Plan:
+    def plan(self, length: int) -> CostPlan:
         """The planner's predictions at ``length``, for one sequence."""
         return make_plan(Model(self.shape, self.hybrid), length, bytes_per_value=self.bytes_per_value)
 

@@ -120,7 +120,7 @@ def test_a_share_beyond_what_there_is_says_of_which_domain_and_repeats_help():
         METHODS["per-source"](WORLD, upsampled(base, share=0.9))
     plan = METHODS["per-source"](WORLD, upsampled(base, share=0.9, max_repeats=2))
     assert used(plan, WORLD, ~np.array(IN_A) & (WORLD.lengths >= 64)) == 360
-    assert np.bincount(plan.drawn).max() == 2
+    assert np.bincount(plan.documents).max() == 2
 
 
 @given(st.lists(st.tuples(st.integers(1, 300), st.integers(0, 2), st.booleans()), min_size=3, max_size=60), st.data())
@@ -137,7 +137,7 @@ def test_per_source_mixture_for_any_documents(documents, data):
     for domain, tokens in enumerate(read):
         got = used(plan, world, world.domains == domain)
         assert abs(got - chosen.tokens * tokens / total) < 1
-    assert world.unique[plan.drawn].all()
+    assert world.unique[plan.documents].all()
     (stream,) = plan.streams
     assert (stream.stops <= world.lengths[stream.documents]).all()
     assert (stream.stops - stream.starts).sum() == chosen.tokens

@@ -1,4 +1,4 @@
-"""One job of the workflow, and what its request is computed from."""
+"""A job of the workflow as its request is computed: the experiment, its set-up, and rates of the processors."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from longgen.shapes import ModelShape
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One job of the workflow.
+class ClusterJob:
+    """A job of the workflow, and what its request depends on.
 
     Attributes:
         experiment: its configuration.

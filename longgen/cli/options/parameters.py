@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Overrides(Generic[T]):
-    """Those fields of a ``T`` that were given on the command line.
+    """The fields of a ``T`` that the command line sets.
 
     Attributes:
         values: by the names of the fields.
@@ -41,7 +41,7 @@ class Overrides(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a verb is told.
+    """The options of a verb.
 
     The docstring of a verb's class is what its --help says after the first sentence, which `longgen.cli.verbs` has.
 
@@ -80,8 +80,8 @@ class FieldsOf:
         defaults: an instance, whose values are the defaults.
         names: fields whose options are called as they are.
         panel: heading in --help.
-        shown: what --help shows in place of a default, by field.
-        renamed: name of the option -> field.
+        default_texts: what --help shows in place of a default, by field.
+        aliases: name of the option -> field, where they differ.
     """
 
     def __init__(
@@ -89,11 +89,11 @@ class FieldsOf:
         defaults: Any,
         *names: str,
         panel: str | None = None,
-        shown: dict[str, str] | None = None,
-        **renamed: str,
+        default_texts: dict[str, str] | None = None,
+        **aliases: str,
     ) -> None:
-        self.defaults, self.panel, self.shown = defaults, panel, shown or {}
-        self.fields = {name: name for name in names} | renamed
+        self.defaults, self.panel, self.default_texts = defaults, panel, default_texts or {}
+        self.fields = {name: name for name in names} | aliases
         self._types = typing.get_type_hints(type(defaults))
 
     def parameters(self) -> Iterator[inspect.Parameter]:
@@ -107,7 +107,7 @@ class FieldsOf:
             info = typer.Option(
                 *words,
                 help=f"{text.rstrip('.')}; repeat for several." if typing.get_origin(kind) is list else text,
-                show_default=self.shown.get(name, kind is not bool or default),
+                show_default=self.default_texts.get(name, kind is not bool or default),
                 rich_help_panel=self.panel,
             )
             hint: Any = Annotated[kind if default is not None else kind | None, info, self._one_of(name)]
@@ -149,7 +149,7 @@ def signature(options: type[Options]) -> inspect.Signature:
     return inspect.Signature([_parameter("context", typer.Context), *_parameters(options)])
 
 
-def read(options: type[Options], context: typer.Context, values: dict[str, Any]) -> Options:
+def read_options(options: type[Options], context: typer.Context, values: dict[str, Any]) -> Options:
     """The ``options`` that a command was called with.
 
     Args:
@@ -166,8 +166,8 @@ def read(options: type[Options], context: typer.Context, values: dict[str, Any])
     groups, checks = _extras(options, FieldsOf), _extras(options, OneOf)
     for name, one_of in checks.items():
         one_of.check(name, values[name])
-    grouped = {option for group in groups.values() for option in group.fields}
-    plain = {name: value for name, value in values.items() if name not in grouped}
+    of_groups = {option for group in groups.values() for option in group.fields}
+    plain = {name: value for name, value in values.items() if name not in of_groups}
     for name, group in groups.items():
         plain[name] = group.read({option: values[option] for option in group.fields if option in explicit})
     return options(explicit=explicit, **plain)
@@ -185,12 +185,12 @@ def _parameters(options: type[Any]) -> Iterator[inspect.Parameter]:
 
 
 def _parameter(name: str, hint: Any, default: Any = dataclasses.MISSING) -> inspect.Parameter:
-    """One as typer reads it; the help of a hint with `OneOf` lists the values."""
+    """A parameter as typer reads it; the help of a hint with `OneOf` lists the values."""
     kind, *extras = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-    listed = next((extra.choices for extra in extras if isinstance(extra, OneOf)), ())
+    choices = next((extra.choices for extra in extras if isinstance(extra, OneOf)), ())
     for info in (copy(extra) for extra in extras if isinstance(extra, ParameterInfo)):
-        if listed:
-            info.help = f"{(info.help or '').rstrip('.')}: {', '.join(listed)}."
+        if choices:
+            info.help = f"{(info.help or '').rstrip('.')}: {', '.join(choices)}."
         hint = Annotated[kind, info]
     default = inspect.Parameter.empty if default is dataclasses.MISSING else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)
@@ -207,5 +207,5 @@ def _one_type(hint: Any) -> Any:
     """What the command line reads for a field of this type: text for a Literal or several types."""
     options = typing.get_args(hint) if typing.get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     plain = [option for option in options if option is not type(None)]
-    known = len(plain) == 1 and (plain[0] in (int, float, bool) or typing.get_origin(plain[0]) is list)
-    return plain[0] if known else str
+    is_parsed = len(plain) == 1 and (plain[0] in (int, float, bool) or typing.get_origin(plain[0]) is list)
+    return plain[0] if is_parsed else str
