@@ -102,7 +102,8 @@ def workflow_jobs(
     environment = os.environ | {PLANS_ONLY: "1"}
     done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
-        message = " ".join(done.stderr.split()) or f"exit code {done.returncode}"
+        said = done.stderr.rpartition("snakemake: error: ")[2]  # after what Snakemake says of itself
+        message = " ".join(said.split()) or f"exit code {done.returncode}"
         raise ConfigError(f"{config}: Snakemake cannot plan this run: {message}")
     return [Job(**job) for job in json.loads(done.stdout.splitlines()[-1])]
 
@@ -192,11 +193,11 @@ def _job(job: Any, before: list[Job], is_due: bool) -> Job:
 
 
 def _main() -> None:
-    from snakemake.exceptions import WorkflowError
+    from snakemake.exceptions import RuleException, WorkflowError
 
     try:
         jobs = _planned(**json.loads(sys.argv[1]))
-    except WorkflowError as error:
+    except (WorkflowError, RuleException) as error:
         raise ConfigError(str(error)) from None
     print(json.dumps([asdict(job) for job in jobs]))
 
