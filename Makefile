@@ -26,7 +26,9 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[pipeline,kernels,data,dev]"
 	touch $@
 
+# First what is left, and how long it may take; exit codes of that but 2 say no more than that something is left.
 run: setup  ## the whole pipeline; SELECT=all for every variant, EXPERIMENT=path for another configuration
+	@longgen status $(EXPERIMENT) --select $(SELECT) --time $(if $(filter-out all,$(CORES)),--cores $(CORES)) || [ $$? -ne 2 ]
 	snakemake --cores $(CORES) --config experiment=$(EXPERIMENT) select=$(SELECT)
 
 example-models: run  ## keep three models of the smoke run in examples/models, for examples/find_the_needle.py

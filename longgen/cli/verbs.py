@@ -47,6 +47,12 @@ class Verb:
     before: tuple[Callable[[], None], ...] = ()
 
 
+def _need_snakemake() -> None:
+    from longgen.workflow.graph import need_snakemake
+
+    need_snakemake()
+
+
 _PLAN = {
     "train": Verb(
         "Predict memory per GPU, time and MFU of training, and what to change where a set-up does not fit.", "planning"
@@ -147,6 +153,11 @@ VERBS = {
         "Copy results/RUN to results/published/NAME in one step, then draw its figures.",
         "reporting",
         before=(need_report_packages,),
+    ),
+    "status": Verb(
+        "Show what of a run is there, running, failed and due, and what the next command does.",
+        "workflow",
+        before=(_need_snakemake,),
     ),
     "commands": Verb(
         "Print what the workflow runs as a script for bash: longgen commands CONFIG > run.sh.", "workflow"

@@ -22,6 +22,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
         "layouts",
         "needle",
         "retrieval",
+        "task_scores",
         "perplexity",
         "training",
         "ratio_placement_pattern",
@@ -32,7 +33,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
         "kv",
     ),
     REDUCTIONS: ("needle_reductions",),
-    BENCHMARKS: ("benchmark_needle", "ruler_by_length", "long_text"),
+    BENCHMARKS: ("benchmark_needle", "ruler_by_length", "ruler_tasks", "long_text"),
     KERNELS: ("kernels",),
     STEPS: ("training_by_length",),
     INFERENCE: ("inference_by_length",),
@@ -42,9 +43,9 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
 }
 # The tables by subject; what makes each is in `longgen.reporting.report.TABLES`.
 TABLE_NAMES: dict[str, tuple[str, ...]] = {
-    EXPERIMENT: ("ablation", "claims"),
+    EXPERIMENT: ("ablation", "task_scores_table", "claims"),
     REDUCTIONS: ("kv_reductions",),
-    BENCHMARKS: ("benchmark_scores", "benchmark_summary", "short_context"),
+    BENCHMARKS: ("benchmark_scores", "benchmark_summary", "ruler_tasks_table", "short_context"),
     KERNELS: ("kernel_table", "attention_speed"),
     STEPS: ("training_speed",),
     INFERENCE: ("inference_speed",),

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.reporting import task_scores
 from longgen.reporting.benchmarks import (
     MODEL,
     SCORE_COLUMNS,
@@ -98,9 +99,25 @@ def short_context(run: Run) -> tuple[pd.DataFrame, str]:
     return table[[*keys, "stand_in", "variant", "n", "score", "score_low", "score_high"]], "\n".join(lines) + "\n"
 
 
+def ruler_tasks(run: Run) -> tuple[pd.DataFrame, str]:
+    """RULER's tasks by method and length, and their average.
+
+    Returns:
+        what `longgen.reporting.task_scores.ruler_scores` does; and Markdown, a table per length, in percent.
+
+    Raises:
+        ArtifactError: the run has no scores of RULER.
+    """
+    rows = task_scores.ruler_scores(run)
+    about = [benchmark_note(run, "benchmark", run.device("benchmark"))]
+    warning = f"**{STAND_IN.capitalize()}**" if is_stand_in(rows) else ""
+    return rows, task_scores.markdown("RULER: method by task", about, rows, warning)
+
+
 BENCHMARK_TABLES: dict[str, Callable[[Run], tuple[pd.DataFrame, str]]] = {
     "benchmark_scores": benchmark_scores,
     "benchmark_summary": benchmark_summary,
+    "ruler_tasks_table": ruler_tasks,
     "short_context": short_context,
 }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from longgen.reporting import families, style, words
 from longgen.reporting.ablation import INTERVAL
+from longgen.reporting.run import Plan
 
 # comparison -> its name beside the panels
 ROWS = {families.RATIO: "ratio", families.PLACEMENT: "placement", families.PATTERN: "pattern"}
@@ -33,6 +36,7 @@ class Column:
         factor: from the data to the axis.
         unit: of the ticks.
         ticks: where they are; none leaves it to the values.
+        planned: name of a column with predictions, which are drawn hollow where nothing was measured.
     """
 
     name: str
@@ -40,6 +44,11 @@ class Column:
     factor: float = 1.0
     unit: str = ""
     ticks: tuple[float, ...] = ()
+    planned: str = ""
+
+
+# What the figures of one run and of several seeds both show of the cache.
+KV_CACHE = Column("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100), "kv_fraction_planned")
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -57,6 +66,20 @@ def comparisons(table: pd.DataFrame) -> pd.DataFrame:
         if comparison == families.RATIO or not rows["family"].isin(_IN_ALL).all():
             parts.append(rows.assign(comparison=comparison))
     return pd.concat(parts, ignore_index=True)
+
+
+def with_planned_cache(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
+    """``table`` (columns ``variant``, ``length``, ``kv_fraction``) with the plan's share where none was measured.
+
+    The column, ``kv_fraction_planned``, is there only if something is missing and the plan knows it.
+    """
+    missing = table["kv_fraction"].isna()
+    known = plan.predictions.rename(columns={"kv_fraction": "kv_fraction_planned"})
+    found = table[["variant", "length"]].merge(
+        known[["variant", "length", "kv_fraction_planned"]], how="left", on=["variant", "length"]
+    )
+    planned = found["kv_fraction_planned"].set_axis(table.index).where(missing)
+    return table if planned.isna().all() else table.assign(kv_fraction_planned=planned)
 
 
 def draw_dot_rows(
@@ -100,6 +123,9 @@ def draw_dot_rows(
         Line2D([], [], color=looks[name].color, lw=0.8, ls=(0, (3, 2)), label=f"{looks[name].label}: the reference")
         for name in reference
     ]
+    if any(column.planned in data and data[column.planned].notna().any() for column in columns):
+        hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 5.5, "linestyle": "none"}
+        entries.append(Line2D([], [], color=style.INK, marker="o", label="hollow: planned, not measured", **hollow))
     if seeds is not None:
         entries.append(Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"))
     style.legend_below(figure, entries)
@@ -123,11 +149,15 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str,
     axes.tick_params(axis="y", length=0)
     axes.grid()
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    if rows[column.name].isna().all():
+    planned = column.planned in rows
+    if rows[column.name].isna().all() and not planned:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
         return
     for place, row in enumerate(rows.to_dict("records")):
         look, value = looks[row["variant"]], column.factor * row[column.name]
+        if math.isnan(value):
+            _draw_missing(axes, place, column.factor * row[column.planned] if planned else math.nan, look)
+            continue
         if row["family"] == families.REFERENCE:
             axes.axvline(value, color=look.color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
         axes.errorbar(
@@ -144,6 +174,16 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str,
             mew=0.4,
             linestyle="none",
         )
+
+
+def _draw_missing(axes: Axes, place: int, planned: float, look: style.VariantStyle) -> None:
+    """What stands where nothing was measured: the prediction, hollow, or the words."""
+    if math.isnan(planned):
+        words_at: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": style.NOTE_SIZE, "color": style.MUTED}
+        words_at["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the reference's line
+        axes.text(0.02, place, "not measured", transform=axes.get_yaxis_transform(), **words_at)
+        return
+    axes.plot(planned, place, marker=look.marker, color=look.color, markerfacecolor="white", ms=5, linestyle="none")
 
 
 def _draw_seeds(

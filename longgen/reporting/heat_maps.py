@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import rcParams
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
 
 from longgen.reporting import style, words
 
-COLORMAP = "RdYlBu"  # red to blue: the usual look without its red-green
 # inches
 PANELS_WIDTH = style.WIDTH - 1.3
 LENGTH_WIDTH = 0.27  # of a length below the axes
@@ -54,7 +54,7 @@ def draw_heat_maps(
         axes = grid[line, column]
         axes.set_xticks(range(len(lengths)), [words.format_length(length) for length in lengths])
         axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
-        last = line == lines - 1  # also where the last line is not full: labels in between would tear lines apart
+        last = index + columns >= len(panels)  # nothing below it, also where the last line is not full
         axes.tick_params(labelbottom=last)
         axes.set_xlabel(("length (tokens)" if columns > 4 else "context length (tokens)") if last else "")
         axes.set_ylabel("depth of the needle" if column == 0 else "")
@@ -77,15 +77,18 @@ def _columns(panels: int, lengths: int, title: int) -> int:
     return min(allowed, key=lambda columns: -panels % columns)
 
 
-def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool) -> QuadMesh:
-    """Cells from 0 to 1 (NaN: not evaluated, grey), the first row at the top; with their numbers if there is room."""
+def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool, bold: np.ndarray | None = None) -> QuadMesh:
+    """Cells from 0 to 1 (NaN: not evaluated, grey), the first row at the top; with their numbers if there is room.
+
+    ``bold`` says of which cells the numbers are.
+    """
     depths, lengths = matrix.shape
     masked = np.ma.masked_invalid(matrix)
     mesh = axes.pcolormesh(
         np.arange(lengths + 1) - 0.5,
         np.arange(depths + 1) - 0.5,
         masked,
-        cmap=COLORMAP,
+        cmap=rcParams["image.cmap"],
         vmin=0,
         vmax=1,
         edgecolors="white",
@@ -97,7 +100,9 @@ def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool) -> QuadMesh:
         for (row, column), value in np.ndenumerate(matrix):
             if not math.isnan(value):
                 color = "white" if value < 0.15 or value > 0.85 else style.INK
-                axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
+                weight = "bold" if bold is not None and bold[row, column] else "normal"
+                text = axes.text(column, row, f"{value:.2f}", ha="center", va="center", fontsize=6, color=color)
+                text.set_fontweight(weight)
     return mesh
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 
-from longgen.reporting.style import VariantStyle
+from longgen.reporting.style import VariantStyle, text_color
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,16 @@ class Place:
 
 _PLACES = [
     Place(dx if right else -dx, dy if above else -dy, right, above)
-    for dx, dy in ((5.0, 2.0), *((dx, dy) for dy in (9.0, 15.0, 22.0, 30.0, 40.0, 52.0) for dx in (3.0, 14.0)))
+    for dx, dy in (
+        (5.0, 2.0),
+        *((dx, dy) for dy in (9.0, 15.0, 22.0, 30.0, 40.0, 52.0, 66.0) for dx in (3.0, 14.0, 30.0, 50.0, 75.0)),
+    )
     for above in (True, False)
     for right in (True, False)
 ]
+_STARTS, _SWEEPS = 6, 12  # of the search: from so many beginnings, so often over all labels
+_CROSSING = 3.0  # cost of two lines that cross, and of a line across a label
+_ACROSS_MARKER = 0.6
 
 
 @dataclass(frozen=True)
@@ -60,28 +66,81 @@ def label_points(
 ) -> list[Annotation]:
     """Write each style's label beside its point; a label that had to move away gets a thin line to its point.
 
-    Call it last: axis limits must be final. ``unlabelled`` points are kept clear of labels too.
+    Labels cover neither each other nor points, and their lines cross as little as can be. Call it last: axis limits
+    must be final. ``unlabelled`` points are kept clear of labels too.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()  # the layout decides where the points are
-    gap = np.array([-3, 0, 3, 0]) * figure.dpi / 72  # between labels on a line, or they read as one
     scale, inside = figure.dpi / 72, np.array(axes.get_window_extent(renderer).extents)
-    obstacles = np.array([box for point in [*points, *unlabelled] for box in _obstacles(axes, point, scale)])
-    # boxes[i, j]: where label i would be at place j; costs alike
+    everything = [*points, *unlabelled]
+    obstacles = np.array([box for point in everything for box in _obstacles(axes, point, scale)])
+    markers = axes.transData.transform([(point.x, point.y) for point in everything])
+    # boxes[i, j]: where label i would be at place j; costs and lines alike
     boxes = np.array([_boxes(axes, point, scale, renderer) for point in points])
+    far = np.array([place.far for place in _PLACES])
+    lines = _lines(boxes, markers[: len(points)], far)
     areas = _overlap(boxes, boxes)
     covered = _overlap(boxes[:, :, None], obstacles).sum(axis=-1)
     efforts = np.array([place.effort for place in _PLACES])
     costs = (10 * covered + 40 * (areas - _overlap(boxes, inside))) / areas + efforts
-    chosen = np.argmin(costs, axis=1)
-    for _ in range(3):  # each label gives way to the others, until they agree
-        for index in range(len(points)):
-            others = np.delete(boxes[np.arange(len(points)), chosen], index, axis=0) + gap
-            crowded = 10 * _overlap(boxes[index][:, None], others).sum(axis=-1) / areas[index]
-            chosen[index] = np.argmin(costs[index] + crowded)
+    for index in range(len(points)):
+        others = np.delete(markers, index, axis=0)
+        around = np.hstack([others - 3 * scale, others + 3 * scale])
+        costs[index] += _ACROSS_MARKER * _runs_through(lines[index][:, None], around).sum(axis=-1)
+    chosen = _arrange(costs, boxes, lines, areas, gap=3 * scale)
     return [_write(axes, point, _PLACES[place]) for point, place in zip(points, chosen, strict=True)]
+
+
+def _arrange(costs: np.ndarray, boxes: np.ndarray, lines: np.ndarray, areas: np.ndarray, gap: float) -> np.ndarray:
+    """A place for each label: each gives way to the others until they agree; the best of several beginnings."""
+    count = len(costs)
+    aside = gap * np.array([-1, 0, 1, 0])  # between labels on a line, or they read as one
+    random, best, least = np.random.default_rng(0), np.argmin(costs, axis=1), np.inf
+    for start in range(_STARTS):
+        chosen = np.argmin(costs + (random.random(costs.shape) if start else 0), axis=1)
+        for _ in range(_SWEEPS):
+            before, total = chosen.copy(), 0.0
+            for index in random.permutation(count) if start else range(count):
+                others = np.delete(np.arange(count), index)
+                taken, drawn = boxes[others, chosen[others]], lines[others, chosen[others]]
+                own, line = boxes[index][:, None], lines[index][:, None]
+                crowded = 10 * _overlap(own, taken + aside).sum(axis=-1) / areas[index]
+                crossing = _cross(line, drawn) + 1.0 * _runs_through(line, taken) + _runs_through(drawn, own)
+                at = costs[index] + crowded + _CROSSING * crossing.sum(axis=-1)
+                chosen[index] = np.argmin(at)
+                total += at[chosen[index]]
+            if (chosen == before).all():
+                break
+        if total < least:
+            best, least = chosen, total
+    return best
+
+
+def _lines(boxes: np.ndarray, points: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """The line from each label to its point, as (x, y, x, y) on the last axis; NaN where there is none."""
+    start = np.clip(points[:, None], boxes[..., :2], boxes[..., 2:])
+    ends = np.broadcast_to(points[:, None], start.shape)
+    return np.where(far[:, None], np.concatenate([start, ends], axis=-1), np.nan)
+
+
+def _cross(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Whether lines cross, by broadcasting; a line that is NaN crosses none."""
+
+    def side(line: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        along, across = line[..., 2] - line[..., 0], line[..., 3] - line[..., 1]
+        return along * (y - line[..., 1]) - across * (x - line[..., 0])
+
+    apart = side(first, second[..., 0], second[..., 1]) * side(first, second[..., 2], second[..., 3])
+    return (apart < 0) & (side(second, first[..., 0], first[..., 1]) * side(second, first[..., 2], first[..., 3]) < 0)
+
+
+def _runs_through(line: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Whether lines run through boxes (left, bottom, right, top), by broadcasting: they cross a diagonal."""
+    left, bottom, right, top = np.moveaxis(box, -1, 0)
+    diagonals = (np.stack([left, bottom, right, top], axis=-1), np.stack([left, top, right, bottom], axis=-1))
+    return _cross(line, diagonals[0]) | _cross(line, diagonals[1])
 
 
 def _overlap(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -115,7 +174,8 @@ def _obstacles(axes: Axes, point: LabelledPoint, scale: float) -> list[tuple[flo
 
 
 def _write(axes: Axes, point: LabelledPoint, place: Place) -> Annotation:
-    line = {"arrowstyle": "-", "color": point.look.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 3}
+    corner = (0 if place.right else 1, 0 if place.above else 1)  # of the words, next to the point
+    line = {"arrowstyle": "-", "color": point.look.color, "lw": 0.5, "shrinkA": 0, "shrinkB": 3, "relpos": corner}
     label = axes.annotate(
         point.look.label,
         (point.x, point.y),
@@ -124,7 +184,7 @@ def _write(axes: Axes, point: LabelledPoint, place: Place) -> Annotation:
         ha="left" if place.right else "right",
         va="bottom" if place.above else "top",
         fontsize=7,
-        color=point.look.color,
+        color=text_color(point.look.color),
         arrowprops=line if place.far else None,
         path_effects=[withStroke(linewidth=1.8, foreground="white")],
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,10 +15,29 @@ from matplotlib.lines import Line2D
 from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
 from longgen.reporting.style import ABOVE, INK, VariantStyle, legend_below
 
+BESIDE = "beside each other in a grey band: all at one length"  # for the small print
+_BAND_EDGE = 1.025  # factor from the outermost marker to the edge of its band
+_BAND = "#f3f3f3"
+
 
 def spread(count: int, step: float = 0.035) -> list[float]:
-    """Factors around 1 for a logarithmic x axis: they set the variants' intervals beside each other."""
+    """Factors around 1 for a logarithmic x axis: they set the variants' intervals beside each other.
+
+    Say so: `draw_bands` on the axes, `beside` in the small print.
+    """
     return [float(2 ** (step * (index - (count - 1) / 2))) for index in range(count)]
+
+
+def beside(shifts: Sequence[float]) -> list[str]:
+    """The parts of the small print that say what `spread` did; none if it shifted nothing."""
+    return [BESIDE] if len(shifts) > 1 else []
+
+
+def draw_bands(axes: Axes, lengths: Iterable[float], shifts: Sequence[float]) -> None:
+    """A grey band behind everything that stands beside each other for one length; none if nothing is shifted."""
+    for length in sorted(set(lengths)) if len(shifts) > 1 else []:
+        ends = length * min(shifts) / _BAND_EDGE, length * max(shifts) * _BAND_EDGE
+        axes.axvspan(*ends, facecolor=_BAND, linewidth=0, zorder=0)
 
 
 def draw_lines(
@@ -72,11 +92,14 @@ def legend_of_variants(figure: Figure, looks: list[VariantStyle], extra: list[Li
     legend_below(figure, handles + list(extra or []))
 
 
-def draw_ideal(axes: Axes, rows: pd.DataFrame, color: str) -> None:
-    """``ideal_speedup`` by ``length``, as the planner predicts it: thin and dashed; of a single length, a dash."""
+def draw_ideal(axes: Axes, rows: pd.DataFrame, color: str, shift: float = 1.0) -> None:
+    """``ideal_speedup`` by ``length``, as the planner predicts it: thin and dashed; of a single length, a dash.
+
+    ``shift`` is that of the measured line, so that both stand above the same place.
+    """
     rows = rows.drop_duplicates("length").sort_values("length")
     dash: dict[str, Any] = {"marker": "_", "markersize": 14} if len(rows) == 1 else {}
-    axes.plot(rows["length"], rows["ideal_speedup"], color=color, lw=0.8, ls=(0, (3, 2)), **dash)
+    axes.plot(shift * rows["length"], rows["ideal_speedup"], color=color, lw=0.8, ls=(0, (3, 2)), **dash)
 
 
 def ideal_entry(text: str = "ideal, predicted") -> Line2D:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 from pathlib import Path
 
@@ -23,7 +24,8 @@ def page_of(markdown: str, title: str) -> str:
     """HTML of a Markdown text with tables. Fetches nothing; HTML within the text stays text."""
     from markdown_it import MarkdownIt
 
-    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    whole = re.sub(r"(?<=\d) (?=%)", "\u00a0", markdown)  # a number and its sign stay on a line
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(whole)
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{_STYLE}</style>'
     return f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body>\n{body}</body></html>\n'
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,11 @@ def with_perplexity_interval(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def draw_positions(
-    axes: Axes, data: pd.DataFrame, looks: Mapping[str, VariantStyle], marks: Mapping[str, float]
+    axes: Axes,
+    data: pd.DataFrame,
+    looks: Mapping[str, VariantStyle],
+    marks: Mapping[str, float],
+    bands: Collection[str] | None = None,
 ) -> None:
     """Perplexity per bin of positions, a line per variant, with 95 % intervals as bands.
 
@@ -32,13 +36,14 @@ def draw_positions(
         data: rows of `with_perplexity_interval`, columns `COLUMNS` at least.
         looks: by variant.
         marks: lengths in tokens to mark, by their text, where they lie within the positions.
+        bands: the variants whose intervals are drawn; None: all.
     """
     for name in dict.fromkeys(data["variant"]):
         rows, look = data[data["variant"] == name].sort_values("position_start"), looks[name]
         centre = (rows["position_start"] + rows["position_end"]) / 2
-        axes.fill_between(
-            centre, rows["perplexity_low"], rows["perplexity_high"], color=look.color, alpha=0.15, linewidth=0
-        )
+        if bands is None or name in bands:
+            ends = rows["perplexity_low"], rows["perplexity_high"]
+            axes.fill_between(centre, *ends, color=look.color, alpha=0.15, linewidth=0)
         axes.plot(
             centre,
             rows["perplexity"],
@@ -48,6 +53,13 @@ def draw_positions(
             markeredgecolor="white",
             mew=0.4,
         )
+    position_axis(axes, data, marks)
+    wide = log_if_wide(axes, data["perplexity"])
+    axes.set_ylabel("perplexity (log scale)" if wide else "perplexity")
+
+
+def position_axis(axes: Axes, data: pd.DataFrame, marks: Mapping[str, float]) -> None:
+    """The x axis of positions up to the last one of ``data``, with ``marks`` as `draw_positions` takes them."""
     end = float(data["position_end"].max())
     for text, length in marks.items():
         if length < end:
@@ -55,8 +67,6 @@ def draw_positions(
     axes.set_xlim(0, end * 1.01)
     axes.set_xticks(*_ticks(end))
     axes.set_xlabel("position in the context (tokens)")
-    wide = log_if_wide(axes, data["perplexity"])
-    axes.set_ylabel("perplexity (log scale)" if wide else "perplexity")
     axes.grid(axis="y")
 
 

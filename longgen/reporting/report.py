@@ -10,7 +10,7 @@ import pandas as pd
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES, task_scores
 from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
@@ -23,6 +23,7 @@ from longgen.reporting.figures import FIGURES
 from longgen.reporting.inference_speed import inference_speed_markdown
 from longgen.reporting.kernel_table import kernel_markdown, kernel_table
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
+from longgen.reporting.latex import write_latex
 from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.page import write_page
 from longgen.reporting.results_page import results_page
@@ -109,6 +110,12 @@ def _records(kind: str, text_of: Callable[[Run], str]) -> Table:
     return make
 
 
+def _task_scores(run: Run) -> tuple[pd.DataFrame, str]:
+    rows = task_scores.experiment_scores(run)
+    about = [f"Run {run.name}, model {run.model_name}. Exact match, of answers with several parts the share given."]
+    return rows, task_scores.markdown("Method by task", about, rows)
+
+
 # name -> what is written as CSV, and the same as Markdown
 TABLES: dict[str, Table] = {
     "ablation": _in_words(_measured_ablation, ablation_markdown),
@@ -118,6 +125,7 @@ TABLES: dict[str, Table] = {
     "attention_speed": _records("attention-speed", attention_speed_markdown),
     "training_speed": _records("training-speed", training_speed_markdown),
     "inference_speed": _records("inference-speed", inference_speed_markdown),
+    "task_scores_table": _task_scores,
     **BENCHMARK_TABLES,
 }
 
@@ -146,14 +154,14 @@ def parts_of(run: Run) -> list[str]:
     return [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
 
 
-def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool = False) -> Report:
+def write_report(run: Run, folder: Path, only: Collection[str] = (), forms: Collection[str] = ()) -> Report:
     """Make all figures and tables that the run has results for.
 
     Args:
         run: the results.
         folder: where to write; files of a part that cannot be made (any more) are removed, so that no stale one stays.
         only: names in `PARTS`; none means `parts_of` the run.
-        pages: write tables as HTML too; where there is such a page, it is written anew in any case.
+        forms: names in `FORMS` in which tables are written too.
 
     Raises:
         ConfigError: a name in ``only`` is unknown.
@@ -176,14 +184,28 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), pages: bool
         remove_part(folder, name)
     if not report.written:
         raise ArtifactError(next(iter(report.skipped.values())))
-    tables = [path for path in report.written if path.suffix == ".md"]
-    report.written += [write_page(path) for path in tables if pages or path.with_suffix(".html").exists()]
+    report.written += write_forms(report.written, forms)
     return report
+
+
+# Beside Markdown: suffix -> what writes the file beside NAME.md.
+FORMS: dict[str, Callable[[Path], Path]] = {"html": write_page, "tex": write_latex}
+
+
+def write_forms(written: Sequence[Path], forms: Collection[str]) -> list[Path]:
+    """The tables among ``written`` in ``forms``, names in `FORMS`; what is there in another one is written anew too."""
+    tables = [path for path in written if path.suffix == ".md"]
+    return [
+        write(path)
+        for path in tables
+        for form, write in FORMS.items()
+        if form in forms or path.with_suffix(f".{form}").exists()
+    ]
 
 
 def remove_part(folder: Path, name: str) -> None:
     """Remove the files of part ``name``, so that no stale one stays."""
-    for extension in (*FORMATS, "md", "html"):
+    for extension in (*FORMATS, "md", *FORMS):
         (folder / f"{name}.{extension}").unlink(missing_ok=True)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,13 +12,18 @@ import numpy as np
 from matplotlib import rc_context, rcdefaults, rcParams
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from longgen.reporting.words import format_length, variant_label
+from longgen.reporting.words import SEPARATOR, format_length, variant_label
 
 WIDTH = 7.0  # inches: the text width of a two-column paper
+NOTE_SIZE = 6.5  # points: of the small print
+_LEFT = 0.08  # inches beside title and note
 ABOVE = 11.0  # points between axes and title where `write_above` writes
 
 RC: dict[str, Any] = {
@@ -46,12 +52,28 @@ RC: dict[str, Any] = {
 }
 
 
+# Of heat maps of scores: as the field has them, and for readers to whom red and green look alike. Numbers in the cells
+# say the same to everyone.
+RED_GREEN, RED_BLUE = "RdYlGn", "RdYlBu"
+_HEAT_COLORS: ContextVar[str] = ContextVar("heat colors", default=RED_GREEN)
+
+
+@contextlib.contextmanager
+def heat_colors(name: str) -> Iterator[None]:
+    """Heat maps within this are drawn in `RED_GREEN`, as otherwise too, or in `RED_BLUE`."""
+    before = _HEAT_COLORS.set(name)
+    try:
+        yield
+    finally:
+        _HEAT_COLORS.reset(before)
+
+
 @contextlib.contextmanager
 def paper_style() -> Iterator[None]:
     """Draw and save within this: matplotlib's defaults and `RC`, whatever a user's matplotlibrc says."""
     with rc_context():
         rcdefaults()
-        rcParams.update(cast(Any, RC))
+        rcParams.update(cast(Any, RC | {"image.cmap": _HEAT_COLORS.get()}))
         yield
 
 
@@ -101,18 +123,48 @@ def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
     return {name: VariantStyle(*looks[name], variant_label(name)) for name in names}
 
 
+def text_color(color: str) -> str:
+    """``color`` for words on white: darker where it is so light that it suits areas and markers alone."""
+    red, green, blue = to_rgb(color)
+    brightness = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    factor = min(1.0, 0.45 / brightness) if brightness else 1.0
+    return to_hex((red * factor, green * factor, blue * factor))
+
+
 def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Figure:
-    """An empty figure with a title at the top left, and below it a small grey note (run, model, device)."""
+    """An empty figure with a title at the top left, and below it a small grey note (run, model, device).
+
+    What is too wide for the figure goes on in another line, by which the figure is higher than ``height`` (inches).
+    """
+    room = 72 * (width - 2 * _LEFT)  # points
+    heading = "\n".join(_in_lines(title, " ", room, RC["figure.titlesize"], "bold"))
+    small = "\n".join(_in_lines(note, SEPARATOR, room, NOTE_SIZE))
+    title_height, note_height = (0.21 + 0.17 * heading.count("\n"), 0.21 + 0.12 * small.count("\n"))  # inches
+    height += title_height + note_height - 0.42
     figure = Figure(figsize=(width, height), layout="constrained")
-    heading = 0.42 / height  # inches for title and note
     engine = figure.get_layout_engine()
     assert isinstance(engine, ConstrainedLayoutEngine)
-    engine.set(w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04, rect=(0, 0, 1, 1 - heading))
-    left = 0.08 / width
-    figure.suptitle(title, x=left, y=1 - 0.06 / height, ha="left", va="top").set_in_layout(False)
-    note_text = figure.text(left, 1 - 0.27 / height, note, ha="left", va="top", fontsize=6.5, color=MUTED)
+    engine.set(
+        w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04, rect=(0, 0, 1, 1 - (title_height + note_height) / height)
+    )
+    left, below = _LEFT / width, 1 - (0.06 + title_height) / height
+    figure.suptitle(heading, x=left, y=1 - 0.06 / height, ha="left", va="top").set_in_layout(False)
+    note_text = figure.text(left, below, small, ha="left", va="top", fontsize=NOTE_SIZE, color=MUTED)
     note_text.set_in_layout(False)
     return figure
+
+
+def _in_lines(text: str, separator: str, room: float, size: float, weight: str = "normal") -> list[str]:
+    """``text`` in lines of at most ``room`` points, broken at separators; what has none within the room stays whole."""
+    font = FontProperties(family=RC["font.family"], size=size, weight=weight)
+    lines: list[str] = []
+    for part in text.split(separator):
+        longer = separator.join([*lines[-1:], part])
+        if lines and text_to_path.get_text_width_height_descent(longer, font, ismath=False)[0] <= room:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.names import DUO_ATTENTION, H2O, LM_INFINITE, PYRAMIDKV, SINK_WINDOW, SNAPKV, STREAMING_LLM, TOVA
 from longgen.pattern import SparsePattern
 from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.run import Run
@@ -22,9 +23,28 @@ _LABELS = {
     "full": "full attention",
     "longgen-sink": "LongGen (sink)",
     "longgen-stride": "LongGen (stride)",
+    "longgen-staggered": "LongGen (staggered)",
+    "longlora": "LongLoRA",
     "all-sparse": "all layers sparse",
     "base": "base model",
 }
+
+
+_METHODS = {
+    DUO_ATTENTION: "DuoAttention",
+    SNAPKV: "SnapKV",
+    PYRAMIDKV: "PyramidKV",
+    SINK_WINDOW: "sink + window",
+    TOVA: "TOVA",
+    STREAMING_LLM: "StreamingLLM",
+    LM_INFINITE: "LM-Infinite",
+    H2O: "H2O",
+}
+
+
+def method_label(name: str) -> str:
+    """A reduction of the KV cache as its authors write it: ``snapkv`` is "SnapKV"."""
+    return _METHODS.get(name, name)
 
 
 def variant_label(name: str) -> str:

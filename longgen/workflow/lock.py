@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import platform
 import shutil
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil  # Snakemake needs it too
@@ -20,6 +21,52 @@ from longgen.files import read_json, write_json
 LOCKS, HOLDER = Path(".snakemake/locks"), Path(".snakemake/longgen-holder.json")
 
 
+@dataclass(frozen=True)
+class Holder:
+    """The run that last noted itself in a folder.
+
+    Attributes:
+        host: name of its machine.
+        process: its number there.
+        began: when that process began, in seconds as `time.time` has them.
+        jobs_here: whether its jobs are processes of that machine.
+    """
+
+    host: str
+    process: int
+    began: float
+    jobs_here: bool
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it was on this machine."""
+        return self.host == platform.node()
+
+    @property
+    def lives(self) -> bool:
+        """Whether its process is still there; of one on this machine."""
+        try:
+            return bool(psutil.Process(self.process).create_time() == self.began)  # its number may have gone to another
+        except psutil.NoSuchProcess:
+            return False
+
+
+def noted_holder() -> Holder | None:
+    """Who noted itself last in the current folder; None: nobody, or half a note, as a power cut may leave it."""
+    if not HOLDER.exists():
+        return None
+    try:
+        noted = read_json(HOLDER, "snakemake")
+        return Holder(str(noted["host"]), int(noted["process"]), float(noted["began"]), bool(noted["jobs_here"]))
+    except (ArtifactError, KeyError, TypeError, ValueError, OSError):
+        return None
+
+
+def is_locked() -> bool:
+    """Whether the current folder has a lock, of a run that goes on or of one that was killed."""
+    return LOCKS.is_dir() and any(LOCKS.iterdir())
+
+
 def note_holder(*, jobs_here: bool) -> None:
     """Note that this process holds the lock of the current folder; for `onstart`, which runs while it is held.
 
@@ -27,8 +74,7 @@ def note_holder(*, jobs_here: bool) -> None:
         jobs_here: whether its jobs are processes of this machine, which end with it (`longgen.orphans`).
     """
     own = psutil.Process()
-    holder = {"host": platform.node(), "process": own.pid, "began": own.create_time(), "jobs_here": jobs_here}
-    write_json(HOLDER, holder)
+    write_json(HOLDER, asdict(Holder(platform.node(), own.pid, own.create_time(), jobs_here)))
 
 
 def remove_stale_lock() -> str:
@@ -41,24 +87,11 @@ def remove_stale_lock() -> str:
     Returns:
         what to tell the user; empty if there was nothing to remove.
     """
-    if not LOCKS.is_dir() or not any(LOCKS.iterdir()) or not HOLDER.exists():
-        return ""
-    try:
-        holder = read_json(HOLDER, "snakemake")
-        is_ours = holder["host"] == platform.node() and holder["jobs_here"]
-        if not is_ours or _lives(holder["process"], holder["began"]) or _others_here():
-            return ""
-    except (ArtifactError, KeyError, TypeError):  # half a note, as a power cut may leave it, is none
+    holder = noted_holder() if is_locked() else None
+    if holder is None or not holder.is_here or not holder.jobs_here or holder.lives or _others_here():
         return ""
     shutil.rmtree(LOCKS)
-    return f"The run of process {holder['process']} was killed and left this folder locked: its lock is removed."
-
-
-def _lives(process: int, began: float) -> bool:
-    try:
-        return bool(psutil.Process(process).create_time() == began)  # its number may have gone to another
-    except psutil.NoSuchProcess:
-        return False
+    return f"The run of process {holder.process} was killed and left this folder locked: its lock is removed."
 
 
 def _others_here() -> bool:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
+from matplotlib.figure import Figure
 
+from longgen.reporting.drawing import settle_layout
 from longgen.reporting.figures.needle_reductions import FULL, HYBRID
 from longgen.reporting.figures.ratio_placement_pattern import COLUMNS
+from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.measures import pareto_front
 from longgen.reporting.run import Run, open_run
-from longgen.reporting.style import variant_styles
+from longgen.reporting.style import new_figure, paper_style, variant_styles
+from longgen.reporting.trade_off import Shown, draw_points, score_axis, stretch_note, stretched_from
 from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
 from tests.reporting.fake_run import ABLATION, DEPTHS, TRAINED, exact, kv_fraction, speedup, write_run
 from tests.reporting.test_figures import draw, ends, errorbars, legend, panels, vertical_lines
@@ -77,6 +83,35 @@ def test_ratio_placement_and_pattern_are_compared_each_with_full_and_reference(a
     assert legend(drawing.figure) == ["LongGen (sink): the reference"]
 
 
+def test_a_cache_that_nobody_measured_is_planned_hollow_and_other_gaps_are_said(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "smoke", ABLATION)
+    for path, key in (("profile/memory.json", "memory"), ("evaluation/ends-1-3/perplexity.json", "perplexity")):
+        value = json.loads((folder / path).read_text("utf-8"))
+        if key == "memory":
+            value["records"] = [record for record in value["records"] if record["variant"] != "ends-1-3"]
+            (folder / path).write_text(json.dumps(value), "utf-8")
+        else:
+            (folder / path).unlink()
+    drawing = draw("ratio_placement_pattern", open_run("smoke", tmp_path))
+    rows = drawing.data[drawing.data["variant"] == "ends-1-3"]
+    assert rows["kv_fraction"].isna().all(), "what is planned is never among what was measured"
+    assert rows["kv_fraction_planned"].tolist() == [pytest.approx(kv_fraction("ends-1-3", TRAINED), abs=1e-3)]
+    assert drawing.data.loc[drawing.data["variant"] != "ends-1-3", "kv_fraction_planned"].isna().all()
+    grid = np.array(panels(drawing.figure)).reshape(len(COMPARED), len(COLUMNS))
+    place = COMPARED["placement"].index("ends-1-3")
+    (hollow,) = [line for line in grid[1, 2].lines if line.get_markerfacecolor() == "white"]
+    assert hollow.get_xydata()[0] == pytest.approx([100 * rows["kv_fraction_planned"].iloc[0], place])
+    said = [(text.get_text(), text.get_position()[1]) for text in grid[1, 1].texts]
+    assert said == [("not measured", place)]
+    assert "hollow: planned, not measured" in legend(drawing.figure)
+    assert "kv_fraction_planned" not in draw("ratio_placement_pattern", complete(tmp_path)).data
+
+
+def complete(folder: Path) -> Run:
+    write_run(folder / "whole", ABLATION)
+    return open_run("whole", folder)
+
+
 def test_what_a_run_has_no_variant_of_is_not_compared_and_what_it_did_not_measure_is_said(tmp_path: Path) -> None:
     (write_run(tmp_path / "smoke") / "profile/speed.json").unlink()
     drawing = draw("ratio_placement_pattern", open_run("smoke", tmp_path))
@@ -112,7 +147,7 @@ def test_needles_by_depth_of_hybrid_full_and_every_method(tmp_path: Path) -> Non
         assert panel.get_title() == f"bytes of {name}, {100 * KEPT[budget_of]:.0f} % of the KV cache, 2K tokens"
         assert [text.get_text() for text in panel.get_yticklabels()] == ["0%", "25%", "50%", "75%", "100%"]
     labels = [text.get_text().replace("\n", " ") for text in axes[-1].get_xticklabels()]
-    assert labels == ["the hybrid", "full, not reduced", "snapkv", "tova"]
+    assert labels == ["the hybrid", "full, not reduced", "SnapKV", "TOVA"]
     assert "4 to 20 samples per cell" in drawing.figure.texts[1].get_text()
     row = drawing.data.set_index(["budget_of", "model", "depth"]).loc[("longgen-stride", "tova", 1.0)]
     assert (row["exact"], row["n"], row["kv_fraction"]) == (1.0, SAMPLES, KEPT["longgen-stride"])
@@ -137,10 +172,12 @@ def test_pareto(tmp_path: Path) -> None:
     memory, time = panels(drawing.figure)
     rows = drawing.data.to_dict("records")
     assert len(rows) == len(ABLATION) + 4
-    drawn = [[bar.lines[0].get_xydata()[0].tolist() for bar in axes.containers] for axes in (memory, time)]
-    assert drawn[0] == [[row["kv_fraction"], row["needle_exact"]] for row in rows]
+    drawn = [np.array([bar.lines[0].get_xydata()[0] for bar in axes.containers]) for axes in (memory, time)]
     measured = [row for row in rows if row["what"] == "trained"]
-    assert drawn[1] == [[row["prefill_time"], row["needle_exact"]] for row in measured], "reductions have no time"
+    for points, shown, cost in ((drawn[0], rows, "kv_fraction"), (drawn[1], measured, "prefill_time")):
+        assert points[:, 1].tolist() == [row["needle_exact"] for row in shown], "reductions have no time"
+        assert points[:, 0] == pytest.approx([row[cost] for row in shown], abs=0.05), "at most set aside"
+    assert_apart(drawing.figure, memory, drawn[0])
     for number, row in enumerate(measured):
         assert row["variant"] == list(ABLATION)[number]
         quality = np.mean([exact(number, 0, TRAINED, depth) for depth in DEPTHS])
@@ -148,7 +185,9 @@ def test_pareto(tmp_path: Path) -> None:
         assert (row["needle_exact"], row["kv_fraction"], row["prefill_time"]) == pytest.approx((quality, *costs))
         if number:
             ratio = speedup(number, 0, TRAINED)
-            assert ends(time.containers[number], axis=0)[0] == pytest.approx([1 / (ratio + 0.072), 1 / (ratio - 0.06)])
+            aside = drawn[1][number, 0] - 1 / ratio
+            interval = [1 / (ratio + 0.072) + aside, 1 / (ratio - 0.06) + aside]
+            assert ends(time.containers[number], axis=0)[0] == pytest.approx(interval)
     reduced = {(row["budget_of"], row["method"]): row["needle_exact"] for row in rows[len(ABLATION) :]}
     assert reduced["longgen-sink", "snapkv"] == 0.6
     front = {row["variant"] for row in measured if row["kv_fraction_front"]}
@@ -161,14 +200,74 @@ def test_pareto(tmp_path: Path) -> None:
         assert step.get_drawstyle() == "steps-post", "up to the next cost nothing better is to be had"
         assert step.get_xydata() == pytest.approx(on_front[[cost, "needle_exact"]].to_numpy(float))
         assert on_front["needle_exact"].is_monotonic_increasing
-    colors = {row["family"]: bar.lines[0].get_color() for row, bar in zip(rows, memory.containers, strict=True)}
-    families = ("full", "reference", "pattern", "all-sparse", "ratio", "placement", "reduction")
-    assert tuple(colors) == families
-    assert len(set(colors.values())) == len(families)
-    variants = [variant_styles(ABLATION)[name].label for name in ABLATION]
-    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "snapkv", "tova"]), "each once"
+    looks = variant_styles(ABLATION)
+    for row, bar in zip(rows, memory.containers, strict=True):
+        marker = bar.lines[0]
+        if row["what"] == "trained":
+            look = looks[row["variant"]]
+            assert (marker.get_color(), marker.get_marker()) == (look.color, look.marker), "as in every other figure"
+        assert (marker.get_markerfacecolor() == "white") == (row["what"] != "trained")
+        assert (marker.get_markersize() == 8) == (row["variant"] == "longgen-sink" and row["what"] == "trained")
+    of_methods = {row["method"]: bar.lines[0].get_marker() for row, bar in zip(rows, memory.containers, strict=True)}
+    assert of_methods["snapkv"] != of_methods["tova"], "a marker per method"
+    variants = [looks[name].label for name in ABLATION]
+    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "SnapKV", "TOVA"]), "each once"
     assert sorted(text.get_text() for text in time.texts) == sorted(variants)
-    assert len(legend(drawing.figure)) == len(families) + 1
+    assert legend(drawing.figure) == ["Pareto front", "hollow: full attention, KV reduced at inference"]
+
+
+def assert_apart(figure: Figure, axes: Axes, points: np.ndarray) -> None:
+    """That no marker covers another one: 4 points between their centres at least."""
+    places = axes.transData.transform(points) * 72 / figure.dpi
+    distances = np.abs(places[:, None] - places).max(axis=-1) + 1e3 * np.eye(len(places))
+    assert distances.min() > 4
+
+
+def test_points_at_one_place_stand_side_by_side_around_it() -> None:
+    with paper_style():
+        figure = new_figure("title", "note", height=3)
+        axes = figure.subplots()
+        axes.set_xlim(0, 1)
+        figure.draw_without_rendering()
+        look = variant_styles(["full"])["full"]
+        places = [(0.5, 0.3), (0.5, 0.3), (0.5, 0.305), (0.9, 0.3)]
+        points = [LabelledPoint(x, y, (x - 0.1, x + 0.1), (y, y), look) for x, y in places]
+        placed = draw_points(axes, [Shown(point) for point in points])
+        settle_layout(figure)
+    found = np.array([(each.point.x, each.point.y) for each in placed])
+    assert found[:3, 0].mean() == pytest.approx(0.5)
+    assert found[:, 1].tolist() == [y for _, y in places], "scores are never moved"
+    assert found[3].tolist() == [0.9, 0.3], "nor what stands alone"
+    assert_apart(figure, axes, found)
+    assert [np.mean(each.point.x_ends) for each in placed] == pytest.approx(found[:, 0]), "with their intervals"
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ([0.95, 0.97, 1.0, 0.2], 0.9),
+        ([0.85, 0.83, 0.91, 0.2], 0.8),
+        ([0.95, 0.97, 1.0], None),  # nothing is below
+        ([0.1, 0.2, 0.97], None),  # most are below
+        ([0.95, 0.97, 0.85], None),  # hardly below
+        ([], None),
+    ],
+)
+def test_the_axis_is_stretched_where_most_scores_are(scores: list[float], expected: float | None) -> None:
+    assert stretched_from(scores) == expected
+
+
+def test_a_stretched_axis_keeps_every_score_in_its_place_and_says_so() -> None:
+    axes = Figure().subplots()
+    score_axis(axes, 0.9)
+    ticks = [0, 0.2, 0.4, 0.6, 0.9, 0.92, 1.0]
+    heights = axes.transData.transform([(0, tick) for tick in ticks])[:, 1]
+    assert (np.diff(heights) > 0).all()
+    assert heights[-1] - heights[-2] > heights[1] - heights[0], "0.08 at the top has more room than 0.2 below"
+    inverse = axes.transData.inverted().transform([(0, height) for height in heights])[:, 1]
+    assert inverse == pytest.approx(ticks)
+    assert stretch_note(0.9) == ["shaded: the axis is stretched above 0.9"]
+    assert stretch_note(None) == []
 
 
 def test_pareto_front() -> None:

@@ -365,6 +365,8 @@ def test_what_has_no_input_is_left_out_with_its_command(tmp_path: Path, monkeypa
     assert {name: why.split("is missing: ")[1] for name, why in report.skipped.items()} == {
         "benchmark_needle": "`longgen benchmark score ... --run some` makes it (it holds no needles)",
         "ruler_by_length": "`longgen benchmark score ... --run some` makes it (it holds no average of RULER)",
+        "ruler_tasks": "`longgen benchmark score ... --run some` makes it (it holds nothing of RULER)",
+        "ruler_tasks_table": "`longgen benchmark score ... --run some` makes it (it holds nothing of RULER)",
         "long_text": "`longgen perplexity ... --run some` makes it",
         "short_context": "`longgen short-context ... --run some` makes it",
     }

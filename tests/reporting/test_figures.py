@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
-from matplotlib.colors import to_rgba
+from matplotlib.colors import to_hex, to_rgba
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -23,7 +23,7 @@ from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.pattern import ROLES, roles
 from longgen.reporting.figures.training import smooth
 from longgen.reporting.run import Run, open_run
-from longgen.reporting.style import FULL, paper_style, variant_styles
+from longgen.reporting.style import FULL, RED_BLUE, heat_colors, paper_style, variant_styles
 from tests.reporting.fake_run import (
     ABLATION,
     BASE,
@@ -141,19 +141,23 @@ def test_heads_that_see_different_blocks_have_a_panel_each(tmp_path: Path) -> No
     assert set(drawing.data[drawing.data["pattern"] == "staggered"]["head"]) == {0, 3}
 
 
-def test_layouts(ablation_run: Run) -> None:
-    drawing = draw("layouts", ablation_run)
-    (axes,) = panels(drawing.figure)
-    stacks: dict[int, set[int]] = {}
+def full_cells(axes: Axes) -> dict[int, set[int]]:
+    """Line -> the layers that are full there."""
+    found: dict[int, set[int]] = {}
     for patch in axes.patches:
         assert isinstance(patch, Rectangle)
         if patch.get_facecolor() == to_rgba(FULL):
-            column = round(patch.get_x() + patch.get_width() / 2)
-            stacks.setdefault(column, set()).add(round(patch.get_y() + 0.5))
+            line = round(patch.get_y() + patch.get_height() / 2)
+            found.setdefault(line, set()).add(round(patch.get_x() + 0.5))
+    return found
+
+
+def test_layouts(ablation_run: Run) -> None:
+    drawing = draw("layouts", ablation_run)
+    (axes,) = panels(drawing.figure)
     assert len(axes.patches) == 10 * 6
     names = list(ABLATION)
-    found = {names[column]: layers for column, layers in stacks.items()}
-    assert found == {
+    assert {names[line]: layers for line, layers in full_cells(axes).items()} == {
         "full": {0, 1, 2, 3, 4, 5},
         "longgen-sink": {2, 3},
         "longgen-stride": {2, 3},
@@ -164,9 +168,33 @@ def test_layouts(ablation_run: Run) -> None:
         "top-1-3": {4, 5},
         "interleaved-1-3": {1, 4},
     }
-    assert [text.get_text().replace("\n", " ") for text in axes.get_xticklabels()][:4] == list(LABELS.values())
+    looks = variant_styles(ABLATION)
+    assert [text.get_text() for text in axes.get_yticklabels()] == [looks[name].label for name in names]
     assert legend(drawing.figure) == ["full attention", "sparse: sink + window", "sparse: sink + window + stride 8"]
-    assert axes.get_ylim()[0] < axes.get_ylim()[1], "layer 0 is at the bottom"
+    assert axes.get_ylim()[0] > axes.get_ylim()[1], "the first variant is at the top"
+    assert axes.get_xlabel() == "layer (0 is next to the embeddings)"
+    assert not any("not trained" in text.get_text() for text in axes.texts)
+
+
+def test_layouts_of_variants_without_results_say_so(run: Run) -> None:
+    results = [copy.deepcopy(result) for result in run.results if result.variant != "longgen-stride"]
+    for result in results:
+        if result.kind != "plan":
+            result.records[:] = [each for each in result.records if each.get("variant") != "longgen-stride"]
+    (axes,) = panels(draw("layouts", Run("smoke", run.folder, results)).figure)
+    said = [text.get_text() for text in axes.texts]
+    assert said == ["6 of 6 full", "2 of 6 full", "2 of 6 full \u00b7 planned, not trained in this run", "0 of 6 full"]
+    (axes,) = panels(draw("layouts", Run("smoke", run.folder, [r for r in run.results if r.kind == "plan"])).figure)
+    assert not any("not trained" in text.get_text() for text in axes.texts), "a plan alone is no run yet"
+
+
+def test_patterns_have_colours_of_their_own(run: Run) -> None:
+    run = copy.deepcopy(run)
+    staggered = dataclasses.replace(PATTERNS["stride"], staggered=True)
+    run.plan.variants["all-sparse"] = dataclasses.replace(run.plan.variants["all-sparse"], pattern=staggered)
+    figure = draw("layouts", run).figure
+    colors = {to_hex(handle.get_facecolor()) for handle in figure.legends[0].get_patches()}
+    assert len(colors) == len(legend(figure)) == 4
 
 
 def test_a_layout_by_head_is_drawn_head_by_head(run: Run) -> None:
@@ -174,11 +202,11 @@ def test_a_layout_by_head_is_drawn_head_by_head(run: Run) -> None:
     run.plan.variants["longgen-sink"] = dataclasses.replace(run.plan.variants["longgen-sink"], layout=layout)
     drawing = draw("layouts", run)
     (axes,) = panels(drawing.figure)
-    cells = [patch for patch in axes.patches if abs(patch.get_x() + 0.36 - 1) < 0.72]  # the second column
+    cells = [patch for patch in axes.patches if 0.5 < patch.get_y() + patch.get_height() / 2 < 1.5]  # the second line
     full = [patch for patch in cells if patch.get_facecolor() == to_rgba(FULL)]
     assert (len(cells), len(full)) == (5 * 3 + 1, 5 + 1)
-    assert all(patch.get_x() == pytest.approx(1 - 0.36) for patch in full), "the first head stands left"
-    assert "2.67 of 6" in [text.get_text() for text in axes.texts]
+    assert all(patch.get_y() == pytest.approx(1 - 0.38) for patch in full), "the first head stands above"
+    assert "2.67 of 6 full" in [text.get_text() for text in axes.texts]
     rows = drawing.data[drawing.data["variant"] == "longgen-sink"]
     assert list(rows["attention"]) == ["full in 1 of 3 heads"] * 5 + ["full"]
 
@@ -200,6 +228,7 @@ def test_needle(run: Run) -> None:
         if number == 0:  # the others share it
             assert [t.get_text() for t in panel.get_yticklabels()] == ["0%", "25%", "50%", "75%", "100%"]
         assert [t.get_text() for t in panel.get_xticklabels()] == ["256", "512", "1K", "2K"]
+        assert mesh.get_cmap().name == "RdYlGn"
         assert vertical_lines(panel) == [0.5, 3.5], "after the base length, and after the trained length"
         values = {(t.get_position()): t.get_text() for t in panel.texts if "." in t.get_text()}
         assert values[(3, 0)] == f"{exact(number, 0, 2048, 0.0):.2f}"
@@ -209,6 +238,20 @@ def test_needle(run: Run) -> None:
     assert "20 samples per cell" in drawing.figure.texts[1].get_text()
     worst = drawing.data.set_index(["variant", "length", "depth"]).loc[("all-sparse", 2048, 0.0)]
     assert worst["exact"] == exact(3, 0, 2048, 0.0)
+
+
+def test_heat_maps_for_those_to_whom_red_and_green_look_alike(run: Run) -> None:
+    with heat_colors(RED_BLUE):
+        mesh = panels(draw("needle", run).figure)[0].collections[0]
+    assert mesh.get_cmap().name == "RdYlBu"
+
+
+def test_columns_of_heat_maps_have_labels_below_their_last_panel(ablation_run: Run) -> None:
+    axes = panels(draw("needle", ablation_run).figure)
+    columns = {panel.get_subplotspec().colspan.start for panel in axes}
+    labelled = [panel for panel in axes if panel.get_xlabel()]
+    assert {panel.get_subplotspec().colspan.start for panel in labelled} == columns
+    assert len(labelled) == len(columns)
 
 
 def test_needle_leaves_a_gap_where_nothing_was_evaluated(run: Run) -> None:
@@ -247,45 +290,48 @@ def test_retrieval(run: Run) -> None:
     assert legend(drawing.figure) == list(LABELS.values())
 
 
-def test_perplexity(run: Run) -> None:
+def nll_of(number: int) -> np.ndarray:
+    starts = np.arange(0, TRAINED, 128)
+    return 1.15 + 0.4 * np.exp(-starts / 200) + 0.017 * number * (1 + starts / TRAINED)
+
+
+@pytest.mark.parametrize("which", ["run", "ablation_run"])
+def test_perplexity_and_its_difference_to_full_attention(which: str, request: pytest.FixtureRequest) -> None:
+    run = request.getfixturevalue(which)
+    names = run.variants
     drawing = draw("perplexity", run)
-    (axes,) = panels(drawing.figure)
-    lines = {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
-    assert list(lines) == list(LABELS.values())
-    for number, variant in enumerate(DEFAULTS):
-        line = lines[LABELS[variant]]
-        starts = np.arange(0, TRAINED, 128)
-        nll = 1.15 + 0.4 * np.exp(-starts / 200) + 0.017 * number * (1 + starts / TRAINED)
-        assert line.get_xdata() == pytest.approx(starts + 64)
-        assert line.get_ydata() == pytest.approx(np.exp(nll))
-    assert vertical_lines(axes) == [BASE]
-    assert axes.get_ylabel() == "perplexity"
-    assert axes.get_xlabel() == "position in the context (tokens)"
+    left, right = panels(drawing.figure)
+    looks = variant_styles(names)
+    lines = {line.get_label(): line for line in left.lines if len(line.get_xdata()) > 2}
+    assert list(lines) == [looks[name].label for name in names]
+    differences = [line for line in right.lines if len(line.get_xdata()) > 2]
+    for number, name in enumerate(names):
+        line = lines[looks[name].label]
+        assert line.get_xdata() == pytest.approx(np.arange(0, TRAINED, 128) + 64)
+        assert line.get_ydata() == pytest.approx(np.exp(nll_of(number)))
+        ratio = np.exp(nll_of(number)) / np.exp(nll_of(0))
+        assert differences[number].get_ydata() == pytest.approx(100 * (ratio - 1), abs=1e-9)
+        assert differences[number].get_color() == line.get_color() == looks[name].color
+    for axes in (left, right):
+        assert vertical_lines(axes) == [BASE]
+        assert axes.get_xlabel() == "position in the context (tokens)"
+    assert (left.get_ylabel(), right.get_ylabel()) == ("perplexity", "difference of perplexity")
+    (band,) = left.collections
+    rows = run.frame("perplexity")
+    rows = rows[rows["variant"] == "full"]
+    expected = np.exp(rows["nll_low"].min()), np.exp(rows["nll_high"].max())
+    heights = band.get_paths()[0].vertices[:, 1]
+    assert (heights.min(), heights.max()) == pytest.approx(expected), "of full attention alone"
+    assert "its interval is not in the results" in " ".join(drawing.figure.texts[1].get_text().split())
     assert drawing.data["perplexity_high"].tolist() == pytest.approx(np.exp(drawing.data["nll_high"]).tolist())
+    assert legend(drawing.figure) == list(lines)
 
 
-def test_perplexity_of_many_variants_has_a_panel_each_beside_full_attention(ablation_run: Run) -> None:
-    axes = panels(draw("perplexity", ablation_run).figure)
-    looks = variant_styles(ABLATION)
-    assert [panel.get_title() for panel in axes] == [looks[name].label for name in ABLATION if name != "full"]
-    frame = ablation_run.frame("perplexity")
-    for panel, name in zip(axes, list(ABLATION)[1:], strict=True):
-        lines = {line.get_label(): line for line in panel.lines if len(line.get_xdata()) > 2}
-        assert list(lines) == ["full attention", looks[name].label]
-        for shown in ("full", name):
-            expected = frame.loc[frame["variant"] == shown, "perplexity"].to_numpy()
-            assert lines[looks[shown].label].get_ydata() == pytest.approx(expected)
-        assert len(panel.collections) == 2, "a band each"
-
-
-def test_the_bands_of_perplexity_are_the_intervals(run: Run) -> None:
-    (axes,) = panels(draw("perplexity", run).figure)
-    frame = run.frame("perplexity")
-    for band, name in zip(axes.collections, DEFAULTS, strict=True):
-        rows = frame[frame["variant"] == name]
-        (outline,) = band.get_paths()
-        expected = np.exp(rows["nll_low"].min()), np.exp(rows["nll_high"].max())
-        assert (outline.vertices[:, 1].min(), outline.vertices[:, 1].max()) == pytest.approx(expected)
+def test_perplexity_without_full_attention_is_compared_with_nothing(run: Run) -> None:
+    results = [result for result in run.results if (result.kind, result.variant) != ("perplexity", "full")]
+    drawing = draw("perplexity", Run("smoke", run.folder, results))
+    assert len(panels(drawing.figure)) == 1
+    assert drawing.data["perplexity_over_full"].isna().all()
 
 
 def test_perplexity_goes_logarithmic_when_a_variant_breaks_down(run: Run) -> None:
@@ -295,7 +341,7 @@ def test_perplexity_goes_logarithmic_when_a_variant_breaks_down(run: Run) -> Non
         else r
         for r in run.results
     ]
-    (axes,) = panels(draw("perplexity", Run("smoke", run.folder, results)).figure)
+    axes = panels(draw("perplexity", Run("smoke", run.folder, results)).figure)[0]
     assert (axes.get_yscale(), axes.get_ylabel()) == ("log", "perplexity (log scale)")
 
 
@@ -318,6 +364,6 @@ def test_training(run: Run) -> None:
         shown = next(line for line in accuracy_extension.lines if line.get_label() == LABELS[variant])
         assert shown.get_ydata() == pytest.approx(rows["answer_accuracy"].to_numpy())
     assert len(accuracy_base.lines[0].get_ydata()) == base["answer_accuracy"].notna().sum()
-    assert legend(drawing.figure) == ["base model", *LABELS.values()]
+    assert legend(drawing.figure) == ["base model", *LABELS.values(), "pale: loss before the moving mean"]
     assert loss_base.get_ylabel() == "loss (nats per token)"
     assert accuracy_base.get_xlabel() == "tokens of this stage (millions)"

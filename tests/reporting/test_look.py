@@ -1,16 +1,10 @@
-"""What holds for every figure: it has its words, they are inside the picture, and they do not cover each other."""
+"""What holds for every figure: it has its words, inside the picture and apart, and its ticks have labels."""
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
-
 import pandas as pd
 import pytest
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.text import Annotation, Text
-from matplotlib.transforms import Bbox
 
 from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, INFERENCE, KERNELS, REDUCTIONS, STEPS
 from longgen.reporting.drawing import settle_layout
@@ -18,43 +12,15 @@ from longgen.reporting.figures import FIGURES
 from longgen.reporting.run import Run
 from longgen.reporting.style import legend_below, new_figure, paper_style, variant_styles
 from tests.reporting.fake_run import ABLATION
+from tests.reporting.look import problems_of, recorded_words
 
 
-def drawn_words(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Bbox]]:
-    """Every text that is really drawn (a figure holds more: ticks beyond the limits, say), and its box in pixels."""
-    found: dict[int, tuple[str, Bbox]] = {}
-    draw = Text.draw
-
-    def record(self: Text, renderer: Any, *arguments: Any, **keywords: Any) -> None:
-        draw(self, renderer, *arguments, **keywords)
-        if self.get_visible() and self.get_text().strip():
-            line = getattr(self, "arrow_patch", None)
-            if isinstance(self, Annotation):
-                self.arrow_patch = None  # the words, not the line to the point
-            found[id(self)] = (self.get_text(), Text.get_window_extent(self, renderer))
-            if isinstance(self, Annotation):
-                self.arrow_patch = line
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Text, "draw", record)
-        FigureCanvasAgg(figure).draw()
-    return list(found.values())
-
-
-def assert_words_are_inside_and_apart(figure: Figure, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For a figure whose layout is settled."""
-    with paper_style():
-        found = drawn_words(figure, monkeypatch)
-        width, height = figure.bbox.width, figure.bbox.height
+def assert_looks_right(figure: Figure) -> None:
+    """Lays it out, too."""
+    with paper_style(), recorded_words() as found:
+        settle_layout(figure)
     assert len(found) > 10
-    for words, box in found:
-        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= width + 1 and box.y1 <= height + 1
-        assert inside, f"{words!r} is cut off: {box}"
-    for (words, box), (others, other) in itertools.combinations(found, 2):
-        across = min(box.x1, other.x1) - max(box.x0, other.x0)
-        along = min(box.y1, other.y1) - max(box.y0, other.y0)
-        # boxes hold room for descenders: a sliver in common is no overlap to the eye
-        assert across <= 2 or along <= 4, f"{words!r} covers {others!r}"
+    assert problems_of(figure, found) == []
 
 
 EXPERIMENTS = [(name, which) for name in FIGURE_NAMES[EXPERIMENT] for which in ("run", "ablation_run")]
@@ -65,14 +31,41 @@ MODELS = [(name, "model_run") for name in (*FIGURE_NAMES[STEPS], *FIGURE_NAMES[I
 
 
 @pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
-def test_words_are_inside_and_apart(
-    name: str, which: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+def test_words_are_inside_and_apart_and_ticks_have_labels(
+    name: str, which: str, request: pytest.FixtureRequest
 ) -> None:
     run: Run = request.getfixturevalue(which)
     with paper_style():
         figure = FIGURES[name](run).figure
-        settle_layout(figure)
-    assert_words_are_inside_and_apart(figure, monkeypatch)
+    assert_looks_right(figure)
+
+
+def test_a_figure_that_looks_wrong_is_found() -> None:
+    with paper_style():
+        figure = new_figure("A title", "a note", height=2)
+        left, right = figure.subplots(1, 2, sharey=True)
+        figure.text(0.99, 0.5, "words beyond the edge")
+        for _ in range(2):
+            left.text(0.5, 0.5, "twice")
+        right.set_xticks([0.5], [""])
+        with recorded_words() as found:
+            settle_layout(figure)
+    cut, covered, bare = problems_of(figure, found)
+    assert "'words beyond the edge' is cut off" in cut
+    assert covered == "'twice' covers 'twice'"
+    assert bare.startswith("the x ticks of")
+
+
+def test_titles_and_notes_that_are_too_wide_go_on_in_another_line() -> None:
+    with paper_style():
+        short, long = (new_figure("word " * n, " \u00b7 ".join(["a part of it"] * n), height=2) for n in (2, 40))
+        title, note = (text.get_text().split("\n") for text in long.texts)
+        assert all(text.get_window_extent().x1 < long.bbox.x1 for text in long.texts)
+    assert [len(text.get_text().split("\n")) for text in short.texts] == [1, 1]
+    assert len(title) > 1
+    assert len(note) > 1
+    assert " \u00b7 ".join(note).count("a part of it") == 40
+    assert long.get_figheight() > short.get_figheight() == 2
 
 
 @pytest.mark.parametrize("name", FIGURE_NAMES[EXPERIMENT])
@@ -81,9 +74,9 @@ def test_title_note_and_axis_labels(name: str, run: Run) -> None:
         figure = FIGURES[name](run).figure
     assert figure.get_suptitle()
     assert figure.texts[1].get_text().startswith("run smoke \u00b7 model smoke, 6 layers")
-    if name != "layouts":  # its x axis has the variants' names
-        assert any(axes.get_xlabel() for axes in figure.axes)
-    assert any(axes.get_ylabel() for axes in figure.axes) or name == "speedup"
+    # where an axis has the names of variants, or of tasks
+    assert any(axes.get_xlabel() for axes in figure.axes) or name == "task_scores"
+    assert any(axes.get_ylabel() for axes in figure.axes) or name in ("speedup", "layouts")
 
 
 @pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
@@ -91,7 +84,7 @@ def test_data_has_no_prediction_under_a_measured_name(name: str, which: str, req
     data = FIGURES[name](request.getfixturevalue(which)).data
     assert isinstance(data, pd.DataFrame)
     assert len(data)
-    predicted = {"ideal_speedup", "kv_bytes_planned"}
+    predicted = {"ideal_speedup", "kv_bytes_planned", "kv_fraction_planned"}
     assert not {c for c in data.columns if "ideal" in c or "planned" in c} - predicted
 
 

@@ -12,17 +12,17 @@ from longgen.reporting.run import Run
 
 
 def test_markdown_becomes_a_table_and_html_in_it_stays_text() -> None:
-    page = page_of("# Title\n\n| a | b |\n|:--|--:|\n| 1 | <script>x</script> |\n\n**bold**", "a < b")
+    page = page_of("# Title\n\n| a | b |\n|:--|--:|\n| 1 | <script>x</script> |\n\n**bold** 62.0 %", "a < b")
     assert "<title>a &lt; b</title>" in page
     assert '<td style="text-align:right">&lt;script&gt;x&lt;/script&gt;</td>' in page
-    assert "<strong>bold</strong>" in page
+    assert "<strong>bold</strong> 62.0\u00a0%" in page
     assert "<script" not in page
     assert "http" not in page, "nothing is fetched"
 
 
 @pytest.mark.usefixtures("undrawn")
 def test_every_table_of_a_report_gets_a_page_if_asked_for_and_a_stale_one_goes(run: Run, tmp_path: Path) -> None:
-    report = write_report(run, tmp_path, only=["ablation"], pages=True)
+    report = write_report(run, tmp_path, only=["ablation"], forms=["html"])
     assert [path.name for path in report.written] == ["ablation.csv", "ablation.md", "ablation.html"]
     text = (tmp_path / "ablation.html").read_text(encoding="utf-8")
     assert text.count("<tr>") == 1 + 4

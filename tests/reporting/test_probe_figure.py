@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError
-from longgen.reporting.drawing import Drawing, settle_layout
+from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.probe import LOOKS
 from longgen.reporting.run import Run, open_run
@@ -19,7 +19,7 @@ from longgen.reporting.style import paper_style
 from longgen.statistics import mean_interval
 from tests.reporting.fake_probe import NEEDED, write_probe
 from tests.reporting.fake_run import write_run
-from tests.reporting.test_look import assert_words_are_inside_and_apart
+from tests.reporting.test_look import assert_looks_right
 
 
 def draw(run: Run) -> Drawing:
@@ -85,14 +85,13 @@ def test_heads_stand_beside_each_other_and_beside_layers(tmp_path: Path) -> None
     assert len(set(np.round(places, 6))) == 90
 
 
-def test_words_are_inside_and_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_words_are_inside_and_apart_and_ticks_have_labels(tmp_path: Path) -> None:
     write_probe(tmp_path / "probed", layers=80)
     for by_heads in (False, True):
         write_probe(tmp_path / "probed", by_heads, layers=80)
-        drawing = draw(open_run("probed", tmp_path))
         with paper_style():
-            settle_layout(drawing.figure)
-        assert_words_are_inside_and_apart(drawing.figure, monkeypatch)
+            figure = draw(open_run("probed", tmp_path)).figure
+        assert_looks_right(figure)
 
 
 def test_the_command_draws_a_folder_that_holds_a_probe_alone(tmp_path: Path) -> None:

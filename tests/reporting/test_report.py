@@ -105,7 +105,7 @@ NEEDS = {
     "profile/speed.json": {"speedup", "speed_by_length", "time_by_length"},
     "profile/memory.json": {"pareto", "kv"},
     "training": {"training"},
-    "evaluation": {"needle", "retrieval", "perplexity", "pareto"},
+    "evaluation": {"needle", "retrieval", "task_scores", "task_scores_table", "perplexity", "pareto"},
     "plan.json": set(PARTS),
 }
 

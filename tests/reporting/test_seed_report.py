@@ -23,6 +23,7 @@ from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.table import readable_seeds, seeds_markdown, seeds_table
 from longgen.reporting.seeds.values import Values, read_values
 from longgen.reporting.style import paper_style
+from longgen.reporting.trade_off import FRONT
 from tests.reporting.fake_seeds import (
     BASE,
     BUDGETS,
@@ -38,7 +39,7 @@ from tests.reporting.fake_seeds import (
     speedup,
     write_seed,
 )
-from tests.reporting.test_look import assert_words_are_inside_and_apart
+from tests.reporting.test_look import assert_looks_right
 
 
 def share(variant: str, seed: int, task: str) -> float:
@@ -131,8 +132,8 @@ def drawing(request: pytest.FixtureRequest, seed_group: Group, seed_values: Valu
     return drawn
 
 
-def test_words_are_inside_and_apart(drawing: Drawing, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert_words_are_inside_and_apart(drawing.figure, monkeypatch)
+def test_words_are_inside_and_apart_and_ticks_have_labels(drawing: Drawing) -> None:
+    assert_looks_right(drawing.figure)
 
 
 def test_the_ablation_draws_means_and_seeds(seed_group: Group, seed_values: Values) -> None:
@@ -159,7 +160,7 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
         drawn = draw_knee(seed_group, seed_values)
     means = drawn.data[drawn.data["seed"].isna()].set_index(["name", "budget_of"], drop=False)
     (axes,) = drawn.figure.axes
-    x, y = axes.lines[0].get_data()
+    x, y = next(line for line in axes.lines if line.get_color() == FRONT).get_data()
     names = ["all-sparse", "middle-1-12", "middle-1-6", "middle-1-4", "longgen-sink", "middle-1-2", "full"]
     assert list(x) == pytest.approx([kv_fraction(name) for name in names])
     both = [[share(name, seed, task) for seed in range(3) for task in TASKS[:2]] for name in names]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 
@@ -53,6 +54,49 @@ def test_speedup(run: Run) -> None:
         "full attention (1\u00d7)",
     ]
     assert "measured on Pretend Processor 9000" in drawing.figure.texts[1].get_text()
+
+
+def test_an_ideal_far_beyond_all_that_was_measured_is_cut_and_its_number_is_not(run: Run) -> None:
+    results = copy.deepcopy(run.results)
+    for result in results:
+        if result.kind == "plan":
+            for record in result.records:
+                if record["variant"] == "all-sparse":
+                    record["ideal_decode_speedup"] = 50.0
+    drawing = draw("speedup", Run("smoke", run.folder, results))
+    decode = panels(drawing.figure)[2]
+    ideals, _ = bars(decode)
+    rows = drawing.data[drawing.data["stage"] == "decode"]
+    known = max(rows["speedup_high"].max(), 1.41)
+    assert ideals[2] == pytest.approx(1.6 * known)
+    assert ideals[:2] == pytest.approx(rows["ideal_speedup"].to_numpy()[:2])
+    assert "50.00\u00d7" in {text.get_text() for text in decode.texts}
+    assert rows["ideal_speedup"].to_numpy()[2] == 50
+    assert decode.get_xlim()[1] < 3 * known, "the others have room"
+    assert "ideal, predicted (with a gap: longer than drawn)" in legend(drawing.figure)
+
+
+@pytest.mark.parametrize("name", ["kv", "speed_by_length", "retrieval", "time_by_length"])
+def test_what_stands_aside_for_others_stands_in_the_band_of_its_length(name: str, ablation_run: Run) -> None:
+    drawing = draw(name, ablation_run)
+    assert "beside each other in a grey band: all at one length" in drawing.figure.texts[1].get_text()
+    for axes in panels(drawing.figure):
+        bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
+        lengths = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert len(bands) == len(lengths)
+        for low, high in bands:
+            assert sum(low < length < high for length in lengths) == 1
+        for line in axes.lines:
+            for x in line.get_xdata() if len(line.get_xdata()) > 2 else []:
+                assert any(low <= x <= high for low, high in bands)
+
+
+def test_ideals_stand_above_what_was_measured(run: Run) -> None:
+    for panel in panels(draw("speed_by_length", run).figure):
+        dashed = [line for line in panel.lines if line.get_linestyle() == "--" and len(line.get_xdata()) > 2]
+        found = errorbars(panel)
+        for line, variant in zip(dashed, HYBRIDS, strict=True):
+            assert line.get_xdata() == pytest.approx(found[LABELS[variant]].lines[0].get_xdata())
 
 
 def test_speed_by_length(run: Run) -> None:

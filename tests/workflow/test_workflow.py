@@ -17,8 +17,11 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.config import load_experiment
+from longgen.errors import TO_BE_CONTINUED
 from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, PROBE, REDUCTIONS, TABLE_NAMES
+from longgen.reporting.drawing import settle_layout
 from tests.experiments import tiny_settings
+from tests.reporting.look import problems_of, recorded_words
 from tests.training.extensions import extension_settings, packing, prepared
 from tests.workflow.browser import NAMES, browser, opened
 
@@ -213,7 +216,17 @@ def test_jobs_with_a_gpu_go_to_the_partition_that_the_environment_names(clone, m
 
 
 def test_published_figures_are_redrawn_from_tracked_results_alone(clone, undrawn, monkeypatch):
-    """Their numbers: the toy run shows that pictures come of them, which take most of the time."""
+    """Their numbers, and how they look: the toy run shows that pictures come of them, which take most of the time."""
+    looks = {}
+
+    def settle(figure):
+        with recorded_words() as words:
+            settle_layout(figure)
+        looks[f"figure {len(looks)}: {figure.get_suptitle()}, {figure.texts[1].get_text()}"] = problems_of(
+            figure, words
+        )
+
+    monkeypatch.setattr("longgen.reporting.drawing.settle_layout", settle)
     output = snakemake(clone, "--dry-run", "--printshellcmds", "figures")
     assert planned(output) == {"figures": [""]}
     (command,) = re.findall(r"longgen (figures .*) 2> ", output)
@@ -230,6 +243,8 @@ def test_published_figures_are_redrawn_from_tracked_results_alone(clone, undrawn
     assert CliRunner().invoke(app, command.split(), catch_exceptions=False).exit_code == 0
     assert {path: path.read_bytes() for path in texts} == before
     assert not (clone / "artifacts" / "smoke").exists()
+    assert len(looks) > 40
+    assert {name: wrong for name, wrong in looks.items() if wrong} == {}
 
 
 def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
@@ -253,6 +268,16 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
     assert {row["task"] for row in rows} == {"keys", "samsum", "lcc_e"}
     assert {row["stand_in"] for row in rows} == {"True"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
+
+
+def test_status_says_that_all_is_there_and_what_more_variants_would_take(finished):
+    assert "would do nothing: all is there." in longgen(finished, "status", "toy.yaml")
+    words = [Path(sys.executable).with_name("longgen"), "status", "toy.yaml", "--select", "all", "--json"]
+    more = subprocess.run(words, cwd=finished, env=environment(), capture_output=True, text=True)
+    assert more.returncode == TO_BE_CONTINUED, more.stderr
+    states = {(job["rule"], job["wildcards"].get("variant")): job["state"] for job in json.loads(more.stdout)["jobs"]}
+    assert states["base", None] == states["extend", "middle"] == "done"
+    assert states["extend", "ends"] == states["evaluate", "ends"] == "to do"
 
 
 @pytest.fixture(scope="module")
@@ -292,16 +317,30 @@ def test_a_browser_without_a_network_shows_the_report_without_an_error(report, t
       await new Promise((done) => { image.onload = image.onerror = done; image.src = result.data_uri; });
       loaded[path.split("/").pop()] = image.naturalWidth;
     }
+    // as a click on each eye and i does: every picture, table and caption
+    const clicked = {};
+    for (const [path, result] of Object.entries(results)) {
+      const content = result.mime_type.startsWith("image/") ? "img" : "html";
+      app.setView({content, contentPath: result.data_uri, resultPath: path, navbarMode: "resultinfo"});
+      await new Promise((done) => setTimeout(done, 50));
+      const sources = [...document.querySelectorAll("#app img, #app iframe")].map((each) => each.src);
+      clicked[path.split("/").pop()] = [sources.includes(result.data_uri), document.querySelector("#app").innerText];
+    }
     const table = Object.keys(results).find((path) => path.endsWith("claims.html"));
     app.setView({content: "html", contentPath: results[table].data_uri, resultPath: table, navbarMode: "resultinfo"});
     await new Promise((done) => setTimeout(done, 100));
-    return {loaded, described: document.querySelector("#app").innerText};
+    return {loaded, clicked, described: document.querySelector("#app").innerText};
     """
     told = opened(report, script, tmp_path)
     assert told["problems"] == told["fetched"] == []
     loaded = told["answer"]["loaded"]
     assert loaded.keys() == {name for name in shown(report) if name.endswith(".png")}
     assert min(loaded.values()) > 500, "a picture is broken or empty"
+    assert told["answer"]["clicked"].keys() == shown(report).keys()
+    for name, (is_there, words) in told["answer"]["clicked"].items():
+        _, _, _, caption, *_ = (CAPTIONS / name).with_suffix(".rst").read_text().splitlines()
+        assert is_there, name
+        assert " ".join(caption.replace("`", "").replace("*", "").split()) in " ".join(words.split()), name
     assert "neither confirms nor refutes the paper" in told["answer"]["described"]
     assert (tmp_path / "screenshot.png").stat().st_size > 20_000
 

@@ -16,6 +16,7 @@ from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name
 from longgen.provenance import fingerprint
 from longgen.workflow import selected_variants
+from longgen.workflow.graph import PLANS_ONLY
 from longgen.workflow.lock import note_holder, remove_stale_lock
 
 for key in config:
@@ -44,7 +45,7 @@ FIGURES = f"paper_figures/{RUN}"
 os.environ[ENDS_WITH] = str(os.getpid())
 
 # Nor can it unlock the folder: the next run does.
-if workflow.is_main_process:
+if workflow.is_main_process and PLANS_ONLY not in os.environ:
     if message := remove_stale_lock():
         logger.info(message)
 

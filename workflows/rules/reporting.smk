@@ -42,11 +42,13 @@ AVERAGED = [name for name in SUITES if name == "needle" or SUITES[name].tasks is
 BENCHMARK_FIGURES = {
     "benchmark_needle": "needle" in SUITES,
     "ruler_by_length": "ruler" in AVERAGED,
+    "ruler_tasks": "ruler" in SUITES,
     "long_text": LONG_TEXT,
 }
 BENCHMARK_TABLES = {
     "benchmark_scores": SUITES,
     "benchmark_summary": AVERAGED,
+    "ruler_tasks_table": "ruler" in SUITES,
     "short_context": SHORT_CONTEXT,
 }
 FIGURES_MADE = [

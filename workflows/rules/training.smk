@@ -89,8 +89,9 @@ use rule convert as untrained with:
     log:
         f"{ARTIFACTS}/logs/untrained-{{variant}}.log",
     wildcard_constraints:
+        # where all are trained: no name at all
         variant="|".join(name for name in EXPERIMENT.variants if name not in TRAINED)
-        or "none",
+        or "(?!)",
     resources:
         **job_resources("untrained"),
 

@@ -39,6 +39,11 @@ class FiguresOptions(Options):
         ),
     ] = None
     html: Annotated[bool, typer.Option("--html", help="Tables as web pages too.")] = False
+    latex: Annotated[bool, typer.Option("--latex", help="Tables as LaTeX too, with booktabs: NAME.tex.")] = False
+    red_blue: Annotated[
+        bool,
+        typer.Option("--red-blue", help="Heat maps in red and blue, for readers to whom red and green look alike."),
+    ] = False
     results: ResultsOption = RESULTS
     output: FiguresFolderOption = FIGURES
 

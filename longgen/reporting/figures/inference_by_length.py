@@ -13,7 +13,7 @@ from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 from longgen.speed_records import MODEL_DECODE, MODEL_PREFILL
@@ -46,7 +46,8 @@ def draw(run: Run) -> Drawing:
     """A row of panels per model. Raises ArtifactError if neither prefill nor decoding was timed."""
     data = drawn_rows(run)
     shapes = list(dict.fromkeys(data["shape"])) or [""]
-    note = words.device_note(run, "inference-speed")
+    shifts = spread(len(set(data["pattern"])))
+    note = words.SEPARATOR.join([words.device_note(run, "inference-speed"), *beside(shifts)])
     figure = style.new_figure("Prefill, decoding and KV cache against full attention", note, 0.8 + 2.1 * len(shapes))
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
@@ -69,6 +70,7 @@ def draw(run: Run) -> Drawing:
         row[2].set_ylabel("% of full attention")
         for axes in row:
             axes.grid(axis="y")
+            draw_bands(axes, of_shape["length"], [*shifts, _composed_shift(of_shape) * shifts[-1]] if shifts else [])
             if len(of_shape):
                 style.length_axis(axes, of_shape["length"].to_numpy())
     marks = [
@@ -79,20 +81,25 @@ def draw(run: Run) -> Drawing:
     return Drawing(figure, data)
 
 
+def _composed_shift(rows: pd.DataFrame) -> float:
+    """Factor of x for composed models: beside whole ones, where there are both."""
+    return 1.06 if rows["composed"].nunique() > 1 else 1.0
+
+
 def _draw_speedups(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle]) -> None:
     for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
         of_pattern = rows[rows["pattern"] == name]
-        draw_ideal(axes, of_pattern, look.color)
+        draw_ideal(axes, of_pattern, look.color, shift)
         composed = of_pattern["composed"].astype(bool)
         draw_lines(axes, of_pattern[~composed], "length", "speedup", look, shift)
         hollow = _HOLLOW | {"markeredgecolor": look.color, "linestyle": "none"}
-        draw_lines(axes, of_pattern[composed], "length", "speedup", look, 1.06 * shift, **hollow)
+        draw_lines(axes, of_pattern[composed], "length", "speedup", look, _composed_shift(rows) * shift, **hollow)
 
 
 def _draw_cache(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle]) -> None:
     for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
         for composed, part in rows[rows["pattern"] == name].groupby("composed"):
             hollow = _HOLLOW | {"markeredgecolor": look.color, "linestyle": "none"} if composed else {}
-            x, y = part["length"] * shift * (1.06 if composed else 1), 100 * part["kv_fraction"]
+            x, y = part["length"] * shift * (_composed_shift(rows) if composed else 1), 100 * part["kv_fraction"]
             axes.plot(x, y, color=look.color, marker=look.marker, **hollow)
     axes.set_ylim(0, 105)

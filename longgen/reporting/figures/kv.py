@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, legend_of_variants, spread
 from longgen.reporting.run import Run
 
 
@@ -18,16 +18,17 @@ def draw(run: Run) -> Drawing:
     data = data.sort_values("length", kind="stable").rename(columns={"kv_bytes": "kv_bytes_measured"})
     names = [name for name in run.variants if name in set(data["variant"])]
     data = pd.concat([data[data["variant"] == name] for name in names], ignore_index=True)
+    shifts = spread(len(names))  # variants with as many full layers have the same bytes
     figure = style.new_figure(
         "KV cache by context length: measured and planned",
-        words.run_note(run, "memory"),
+        words.SEPARATOR.join([words.run_note(run, "memory"), *beside(shifts)]),
         height=3.2 + 0.06 * len(names),
         width=5.2,
     )
     axes = figure.subplots()
     looks = style.variant_styles(run.variants)
-    # side by side: variants with as many full layers have the same bytes
-    for name, shift in zip(names, spread(len(names)), strict=True):
+    draw_bands(axes, data["length"], shifts)
+    for name, shift in zip(names, shifts, strict=True):
         rows, look = data[data["variant"] == name], looks[name]
         axes.plot(rows["length"] * shift, rows["kv_bytes_planned"], color=look.color, linewidth=0.9)
         axes.plot(

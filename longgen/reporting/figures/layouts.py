@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -10,29 +12,33 @@ from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.run import PlannedVariant, Run
 
+_CELL = 0.76  # of a row: the height of its cells
+# by whether the pattern has a stride, and whether that is staggered or, without one, the sink is missing
+_COLORS = {(False, False): "#9CC9E8", (False, True): "#CFE3C1", (True, False): "#F2B07B", (True, True): "#C6A5D8"}
+
 
 def draw(run: Run) -> Drawing:
-    """Every variant's stack of layers side by side, layer 0 (next to the embeddings) at the bottom."""
-    plan = run.plan
-    depth = max(variant.layout.num_layers for variant in plan.variants.values())
-    columns = max(4, len(plan.variants))
+    """A row per variant, a cell per layer: layer 0 (next to the embeddings) at the left, heads one below the other."""
+    variants = list(run.plan.variants.values())
+    depth = max(variant.layout.num_layers for variant in variants)
     figure = style.new_figure(
         "Which layers keep full attention, per variant",
         words.run_note(run),
-        height=3.2,
-        width=min(style.WIDTH, 1.2 + 0.95 * columns),
+        height=1.25 + 0.27 * len(variants),
+        width=min(style.WIDTH, 3.4 + 0.2 * depth),
     )
     axes = figure.subplots()
     rows, legend = [], {}
-    for column, variant in enumerate(plan.variants.values()):
+    results = _with_results(run)
+    for line, variant in enumerate(variants):
         for layer, entry in enumerate(variant.layout.full):
             heads = entry if isinstance(entry, tuple) else (entry,)
-            width = 0.72 / len(heads)
+            height = _CELL / len(heads)
             for head, full in enumerate(heads):
                 label, color = _look(variant, full)
                 legend[label] = color
-                corner = (column - 0.36 + head * width, layer - 0.5)
-                axes.add_patch(Rectangle(corner, width, 1, facecolor=color, edgecolor="white", lw=0.6))
+                corner = (layer - 0.5, line - _CELL / 2 + head * height)
+                axes.add_patch(Rectangle(corner, 1, height, facecolor=color, edgecolor="white", lw=0.6))
             rows.append(
                 {
                     "variant": variant.name,
@@ -41,19 +47,29 @@ def draw(run: Run) -> Drawing:
                     "pattern": "none" if all(heads) else variant.pattern_name,
                 }
             )
-        count = f"{variant.layout.num_full:.3g} of {variant.layout.num_layers}"
-        axes.annotate(count, (column, depth - 0.5), xytext=(0, 3), textcoords="offset points", ha="center", va="bottom")
-    axes.set_xlim(-0.6, len(plan.variants) - 0.4)
-    axes.set_ylim(-0.5, depth * 1.08 - 0.5)
-    labels = [words.wrap(words.variant_label(name), 11 if columns < 9 else 9) for name in plan.variants]
-    axes.set_xticks(range(len(labels)), labels)
-    axes.tick_params(axis="x", length=0)
-    axes.spines["bottom"].set_visible(False)
-    axes.yaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
-    axes.set_ylabel("layer (0 is next to the embeddings)")
-    handles = [Patch(facecolor=color, label=label) for label, color in sorted(legend.items())]
-    style.legend_below(figure, handles)
+        count = f"{variant.layout.num_full:.3g} of {variant.layout.num_layers} full"
+        text = count if variant.name in results or not results else f"{count} · planned, not trained in this run"
+        color = style.MUTED if variant.name not in results and results else style.INK
+        at: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
+        axes.annotate(text, (depth - 0.5, line), color=color, fontsize=style.RC["ytick.labelsize"], **at)
+    axes.set_xlim(-0.5, depth - 0.5)
+    axes.set_ylim(len(variants) - 0.5, -0.5)
+    axes.set_yticks(range(len(variants)), [words.variant_label(variant.name) for variant in variants])
+    for name, variant in zip(axes.get_yticklabels(), variants, strict=True):
+        if results and variant.name not in results:
+            name.set_color(style.MUTED)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.set_xlabel("layer (0 is next to the embeddings)")
+    style.legend_below(figure, [Patch(facecolor=color, label=label) for label, color in sorted(legend.items())])
     return Drawing(figure, pd.DataFrame(rows))
+
+
+def _with_results(run: Run) -> set[str]:
+    """The variants of which the run has any result; none of a run that has only its plan."""
+    kinds = [kind for kind in ("training", "retrieval", "perplexity", "speed", "memory") if run.has(kind)]
+    return {name for kind in kinds for name in run.frame(kind)["variant"]} - {"base"}
 
 
 def _attention(heads: tuple[bool, ...]) -> str:
@@ -65,5 +81,6 @@ def _attention(heads: tuple[bool, ...]) -> str:
 def _look(variant: PlannedVariant, full: bool) -> tuple[str, str]:
     if full:
         return "full attention", style.FULL
-    color = "#F2B07B" if variant.pattern.stride else "#9CC9E8"
-    return f"sparse: {words.pattern_label(variant.pattern)}", color
+    pattern = variant.pattern
+    color = _COLORS[bool(pattern.stride), pattern.staggered if pattern.stride else not pattern.sink_blocks]
+    return f"sparse: {words.pattern_label(pattern)}", color

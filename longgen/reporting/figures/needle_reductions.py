@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 
 from longgen.errors import ArtifactError
@@ -13,7 +15,7 @@ from longgen.reporting.run import Run
 
 HYBRID, FULL = "the hybrid", "full, not reduced"
 COLUMNS = ["length", "budget_of", "model", "kv_fraction", "depth", "n", "exact", "exact_low", "exact_high"]
-_LABEL_WIDTH = 11  # characters of a model's name below its column
+_LABEL_WIDTH = 9  # characters of a model's name below its column
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
@@ -70,9 +72,13 @@ def draw(run: Run) -> Drawing:
         name, length = words.variant_label(rows["budget_of"].iloc[0]), words.format_length(rows["length"].iloc[0])
         axes.set_title(f"bytes of {name}, {100 * rows['kv_fraction'].max():.0f} % of the KV cache, {length} tokens")
         axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
-    panels[-1].set_xticks(range(len(models)), [words.wrap(model.replace("-", "- "), _LABEL_WIDTH) for model in models])
-    for text in panels[-1].get_xticklabels():
-        text.set_text(text.get_text().replace("- ", "-"))
+    panels[-1].set_xticks(range(len(models)), [_in_lines(words.method_label(model)) for model in models])
     figure.supylabel("depth of the needle", fontsize="medium")
     figure.colorbar(mesh, ax=list(panels), label="exact match", aspect=12 * len(groups), fraction=0.05, pad=0.01)
     return Drawing(figure, data)
+
+
+def _in_lines(label: str) -> str:
+    """A name below its column; a long one is broken where its parts meet, as StreamingLLM before LLM."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=-)", " ", label) if len(label) > _LABEL_WIDTH else label
+    return words.wrap(parts, _LABEL_WIDTH)

@@ -7,14 +7,14 @@ import pandas as pd
 from longgen.reporting import style, words
 from longgen.reporting.ablation import INTERVAL
 from longgen.reporting.comparison import TRAINED, comparison_table
-from longgen.reporting.dot_rows import HIGHER, LOWER, Column, comparisons, draw_dot_rows
+from longgen.reporting.dot_rows import HIGHER, KV_CACHE, LOWER, Column, comparisons, draw_dot_rows, with_planned_cache
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.run import Run
 
 COLUMNS = (
     Column("needle_exact", f"needle exact match\n{HIGHER}", ticks=(0, 0.5, 1)),
     Column("perplexity", f"perplexity\n{LOWER}"),
-    Column("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100)),
+    KV_CACHE,
     Column("prefill_speedup", f"prefill speed-up\n{HIGHER}", unit=words.TIMES),
 )
 DATA = [
@@ -29,6 +29,8 @@ DATA = [
 def drawn_rows(run: Run) -> pd.DataFrame:
     """A row per comparison and variant of it, in the order drawn (`comparisons`): the columns `DATA`.
 
+    Where no KV cache was measured, the planned one is in a column of its own (`with_planned_cache`).
+
     Raises:
         ArtifactError: plan.json is missing, or nothing was measured of any variant.
     """
@@ -36,7 +38,8 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     table = table[table["what"] == TRAINED]
     if table.empty:
         raise run.missing("retrieval")
-    return comparisons(table)[DATA]
+    table = with_planned_cache(table, run.plan)
+    return comparisons(table)[[*DATA, *(name for name in [KV_CACHE.planned] if name in table)]]
 
 
 def draw(run: Run) -> Drawing:

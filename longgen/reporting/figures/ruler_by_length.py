@@ -13,7 +13,7 @@ from longgen.evaluation.protocol import protocol
 from longgen.reporting import style
 from longgen.reporting.benchmarks import MODEL, NONE, benchmark_note, in_order, marked, short_labels, with_model
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_lines, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, draw_lines, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
@@ -29,15 +29,17 @@ def draw(run: Run) -> Drawing:
     rows = with_model(rows)
     labels, budgets = short_labels(rows)
     looks = _looks(run, rows, labels)
+    shifts = spread(len(looks), 0.02)
     figure = style.new_figure(
         marked("RULER, average of 13 tasks", rows),
-        benchmark_note(run, "benchmark-summary", "95 % intervals", budgets),
+        benchmark_note(run, "benchmark-summary", "95 % intervals", budgets, *beside(shifts)),
         height=3.1 + 0.06 * len(looks),
     )
     axes = figure.subplots()
     threshold = protocol("ruler")["threshold"]
     axes.axhline(threshold, **_THRESHOLD)
-    for (model, look), shift in zip(looks.items(), spread(len(looks), 0.02), strict=True):
+    draw_bands(axes, rows["length"], shifts)
+    for (model, look), shift in zip(looks.items(), shifts, strict=True):
         of_model = rows[rows["model"] == model].sort_values("length")
         draw_lines(axes, of_model, "length", "value", look, shift)
     style.length_axis(axes, rows["length"].to_numpy())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.run import Run
 
@@ -17,9 +17,10 @@ def draw(run: Run) -> Drawing:
     data = with_ideal(run, speed[speed["variant"] != "full"]).sort_values("length", kind="stable")
     stages = [stage for stage in STAGES if stage in set(data["stage"])]
     names = [name for name in run.variants if name in set(data["variant"])]
+    shifts = spread(len(names))
     figure = style.new_figure(
         "Speed-up over full attention by context length",
-        words.run_note(run, "speed"),
+        words.SEPARATOR.join([words.run_note(run, "speed"), "bars: 95 % intervals", *beside(shifts)]),
         height=2.9,
     )
     panels = figure.subplots(1, len(stages), squeeze=False)[0]
@@ -27,9 +28,10 @@ def draw(run: Run) -> Drawing:
     for axes, stage in zip(panels, stages, strict=True):
         of_stage = data[data["stage"] == stage]
         axes.axhline(1, color=looks["full"].color, linewidth=0.9)
-        for name, shift in zip(names, spread(len(names)), strict=True):
+        draw_bands(axes, of_stage["length"], shifts)
+        for name, shift in zip(names, shifts, strict=True):
             rows = of_stage[of_stage["variant"] == name]
-            draw_ideal(axes, rows.dropna(subset="ideal_speedup"), looks[name].color)
+            draw_ideal(axes, rows.dropna(subset="ideal_speedup"), looks[name].color, shift)
             draw_lines(axes, rows, "length", "speedup", looks[name], shift)
         style.length_axis(axes, of_stage["length"].to_numpy())
         style.log_axis(axes, 0.8, 1.25)  # no outlier flattens the others

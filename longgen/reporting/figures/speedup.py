@@ -31,6 +31,7 @@ COLUMNS = [
     "paper",
     "speedup_disturbed",
 ]
+_CUT = 1.6  # times the greatest measured or published speed-up of a panel: ideals beyond are cut
 PAPER_COLOR = "#B2182B"
 
 
@@ -58,9 +59,10 @@ def draw(run: Run) -> Drawing:
     )
     panels = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]
     looks = style.variant_styles(run.variants)
+    are_cut = False
     for axes, stage in zip(panels, stages, strict=True):
         rows = data[data["stage"] == stage].set_index("variant").reindex(names)
-        _draw_bars(axes, rows, [looks[name].color for name in names])
+        are_cut |= _draw_bars(axes, rows, [looks[name].color for name in names])
         paper = data.loc[data["stage"] == stage, "paper"].iloc[0]
         axes.axvline(paper, color=PAPER_COLOR, linewidth=1.1, linestyle=(0, (1, 1.2)), zorder=4)
         length = data.loc[data["stage"] == stage, "length"].iloc[0]
@@ -70,9 +72,10 @@ def draw(run: Run) -> Drawing:
     panels[0].set_yticks(range(len(names)), [looks[name].label for name in names])
     panels[0].set_ylim(len(names) - 0.45, -0.75)
     model, paper_length = "7B", words.format_length(paper_claims().length)
+    ideal = "ideal, predicted" + (" (with a gap: longer than drawn)" if are_cut else "")
     handles = [
         Patch(facecolor="#8a8a8a", label="measured, with 95 % interval"),
-        Patch(facecolor="none", edgecolor=style.INK, hatch="/////", linewidth=0.7, label="ideal, predicted"),
+        Patch(facecolor="none", edgecolor=style.INK, hatch="/////", linewidth=0.7, label=ideal),
         Line2D([], [], color=PAPER_COLOR, lw=1.1, ls=(0, (1, 1.2)), label=f"paper, {model} at {paper_length}"),
         Line2D([], [], color=style.INK, linewidth=0.9, label=f"full attention (1{words.TIMES})"),
     ]
@@ -80,11 +83,16 @@ def draw(run: Run) -> Drawing:
     return Drawing(figure, data)
 
 
-def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> None:
+def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> bool:
+    """Bars of one stage; whether any of them is cut."""
     places = np.arange(len(rows))
     measured, ideal = rows["speedup"].to_numpy(), rows["ideal_speedup"].to_numpy()
+    known = np.nanmax(rows[["speedup", "speedup_high", "paper"]].to_numpy())
+    # an ideal far beyond all that was measured would squeeze the others
+    cut = _CUT * known
+    beyond, shown = ideal > cut, np.minimum(ideal, cut)
     # drawn from 0, so that lengths compare; the ideal above, the measured below, both readable at any ratio
-    axes.barh(places - 0.2, ideal, 0.36, facecolor="none", edgecolor=colors, hatch="/////", linewidth=0.8)
+    axes.barh(places - 0.2, shown, 0.36, facecolor="none", edgecolor=colors, hatch="/////", linewidth=0.8)
     errors = np.vstack([measured - rows["speedup_low"].to_numpy(), rows["speedup_high"].to_numpy() - measured])
     axes.barh(
         places + 0.2,
@@ -95,11 +103,12 @@ def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> None:
         error_kw={"elinewidth": 0.9, "capsize": 1.8, "ecolor": style.INK},
     )
     axes.axvline(1, color=style.INK, linewidth=0.9)
-    ends = np.nanmax(np.vstack([ideal, rows["speedup_high"].to_numpy(), rows["paper"].to_numpy()]))
-    axes.set_xlim(0, ends * 1.22)
-    ends_of = zip(places, measured, rows["speedup_high"], ideal, rows["speedup_disturbed"], strict=True)
-    for place, value, high, best, disturbed in ends_of:
-        for end, number, height, mark in ((high, value, 0.2, disturbed), (best, best, -0.2, None)):
+    axes.set_xlim(0, np.nanmax([known, *shown]) * 1.22)
+    for place in places[beyond]:  # a gap in a bar that goes on
+        axes.plot(cut * np.array([0.91, 0.94]), place - 0.2 + np.array([0.26, -0.26]), color="white", lw=3, zorder=3)
+    ends_of = zip(places, measured, rows["speedup_high"], ideal, shown, rows["speedup_disturbed"], strict=True)
+    for place, value, high, best, width, disturbed in ends_of:
+        for end, number, height, mark in ((high, value, 0.2, disturbed), (width, best, -0.2, None)):
             if not math.isnan(number):
                 axes.annotate(
                     marked(f"{number:.2f}{words.TIMES}", mark),
@@ -111,3 +120,4 @@ def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> None:
                     path_effects=[withStroke(linewidth=2, foreground="white")],  # over the paper's line
                     zorder=5,
                 )
+    return bool(beyond.any())

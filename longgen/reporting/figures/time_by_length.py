@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import draw_lines, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, draw_lines, legend_of_variants, spread
 from longgen.reporting.measures import STAGES
 from longgen.reporting.run import Run
 
@@ -37,16 +37,20 @@ def draw(run: Run) -> Drawing:
     data = with_throughput(run.frame("speed")).sort_values("length", kind="stable")
     stages = [stage for stage in STAGES if stage in set(data["stage"])]
     names = [name for name in run.variants if name in set(data["variant"])]
+    shifts = spread(len(names))
+    note = [words.run_note(run, "speed"), "one sequence", "bars: 95 % intervals", *beside(shifts)]
     figure = style.new_figure(
         "Time and throughput by context length",
-        f"{words.run_note(run, 'speed')} · one sequence · bars: 95 % intervals",
+        words.SEPARATOR.join(note),
         height=4.6,
     )
     panels = figure.subplots(2, len(stages), squeeze=False, sharex="col")
     looks = style.variant_styles(run.variants)
     for stage, (time, rate) in zip(stages, panels.T, strict=True):
         of_stage = data[data["stage"] == stage]
-        for name, shift in zip(names, spread(len(names)), strict=True):
+        for axes in (time, rate):
+            draw_bands(axes, of_stage["length"], shifts)
+        for name, shift in zip(names, shifts, strict=True):
             rows = of_stage[of_stage["variant"] == name]
             draw_lines(time, rows, "length", "seconds", looks[name], shift)
             draw_lines(rate, rows, "length", "tokens_per_second", looks[name], shift)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
@@ -14,6 +17,7 @@ STAGES = {"base": "base model", "extension": "context extension"}
 BASE = style.VariantStyle(style.MUTED, "o", "base model")
 COLUMNS = ["variant", "stage", "phase", "step", "length", "tokens", "loss", "loss_smoothed", "answer_accuracy"]
 SMOOTHED_ABOVE = 60  # points; fewer are drawn as they are
+_RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35}
 MEASURES = {"loss": "loss (nats per token)", "answer_accuracy": "accuracy on answers"}
 
 
@@ -53,14 +57,18 @@ def draw(run: Run) -> Drawing:
             axes.set_ylim(-0.03, 1.03)
     names = [name for name in run.variants if name in set(data["variant"])]
     shown = ([BASE] if "base" in stages else []) + [looks[name] for name in names]
-    legend_of_variants(figure, [style.VariantStyle(look.color, "", look.label) for look in shown])
+    smoothed = data.groupby(["variant", "stage"]).size().max() > SMOOTHED_ABOVE
+    raw = Line2D([], [], color=BASE.color, label="pale: loss before the moving mean", **_RAW)
+    legend_of_variants(
+        figure, [style.VariantStyle(look.color, "", look.label) for look in shown], [raw] if smoothed else []
+    )
     return Drawing(figure, data)
 
 
 def _draw_curve(axes: Axes, curve: pd.DataFrame, measure: str, look: style.VariantStyle) -> None:
     millions = curve["tokens"] / 1e6
     if measure == "loss" and len(curve) > SMOOTHED_ABOVE:
-        axes.plot(millions, curve["loss"], color=look.color, linewidth=0.5, alpha=0.22)
+        axes.plot(millions, curve["loss"], color=look.color, **_RAW)
     shown = "loss_smoothed" if measure == "loss" else measure
     known = curve[shown].notna()
     axes.plot(millions[known], curve[shown][known], color=look.color, label=look.label, linewidth=1.2)

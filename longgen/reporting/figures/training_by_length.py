@@ -13,7 +13,7 @@ from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 from longgen.speed_records import COMPOSED_MODEL, SLICE
@@ -25,6 +25,7 @@ COLUMNS = [
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
+_SLICE_SHIFT = 1.06  # factor of x: beside the whole model
 _HOLLOW: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 0.9}
 
 
@@ -53,7 +54,9 @@ def drawn_rows(run: Run) -> pd.DataFrame:
 def draw(run: Run) -> Drawing:
     """A column per model: a step's time, its throughput, and the speed-up. Raises ArtifactError if none was timed."""
     data = drawn_rows(run)
-    figure = style.new_figure("Training steps by length", words.device_note(run, "training-speed"), height=6.2)
+    shifts = spread(len(set(data["pattern"])))
+    note = words.SEPARATOR.join([words.device_note(run, "training-speed"), *beside(shifts)])
+    figure = style.new_figure("Training steps by length", note, height=6.2)
     shapes = list(dict.fromkeys(data["shape"]))
     panels = figure.subplots(3, max(1, len(shapes)), squeeze=False, sharex="col")
     known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
@@ -66,7 +69,10 @@ def draw(run: Run) -> Drawing:
         of_shape = data[data["shape"] == shape]
         models, slices = of_shape[of_shape["what"] == COMPOSED_MODEL], of_shape[of_shape["what"] == SLICE]
         speedup.axhline(1, color=known["full"].color, linewidth=0.9)
-        for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
+        for axes in (time, rate):
+            draw_bands(axes, of_shape["length"], shifts)
+        draw_bands(speedup, of_shape["length"], [*shifts, _SLICE_SHIFT * shifts[-1]] if len(slices) else shifts)
+        for (name, look), shift in zip(looks.items(), shifts, strict=True):
             rows = models[models["pattern"] == name]
             draw_lines(time, rows, "length", "seconds", look, shift)
             draw_lines(rate, rows, "length", "tokens_per_second", look, shift)
@@ -95,6 +101,6 @@ _NAMES = {name: "full attention" if name == "full" else f"LongGen, {label}" for 
 
 def _draw_speedups(axes: Axes, models: pd.DataFrame, slices: pd.DataFrame, look: VariantStyle, shift: float) -> None:
     """Of a hybrid: whole models as a line, slices as hollow markers, the ideal thin and dashed."""
-    draw_ideal(axes, models, look.color)
+    draw_ideal(axes, models, look.color, shift)
     draw_lines(axes, models, "length", "speedup", look, shift)
-    draw_lines(axes, slices, "length", "speedup", look, 1.06 * shift, **_HOLLOW, markeredgecolor=look.color)
+    draw_lines(axes, slices, "length", "speedup", look, _SLICE_SHIFT * shift, **_HOLLOW, markeredgecolor=look.color)

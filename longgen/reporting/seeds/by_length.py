@@ -7,9 +7,9 @@ import math
 import pandas as pd
 
 from longgen.errors import ArtifactError
-from longgen.reporting import style
+from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import describe_task, draw_lines, legend_of_variants, spread
+from longgen.reporting.lines import beside, describe_task, draw_bands, draw_lines, legend_of_variants, spread
 from longgen.reporting.positions import log_if_wide
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.values import Values
@@ -56,15 +56,19 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
     shown = list(dict.fromkeys(data["task"]))
     lines, looks = math.ceil(len(shown) / _ACROSS), style.variant_styles(group.variants)
     names = [name for name in group.variants if name in set(data["variant"])]
+    shifts = spread(len(names))
+    about = [f"{group.name}, {group.seeds}", group.device("retrieval")]
+    note = [*about, "tasks pooled over depths", "bars: 95 % intervals", *beside(shifts)]
     figure = style.new_figure(
         "Quality by context length, means over seeds",
-        f"{group.name}, {group.seeds} · {group.device('retrieval')} · tasks pooled over depths · bars: 95 % intervals",
+        words.SEPARATOR.join(note),
         height=0.75 + 2.15 * lines,
     )
     panels = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False)
     for place, (axes, task) in enumerate(zip(panels.flat, shown, strict=False)):
         rows = data[data["task"] == task]
-        for name, shift in zip(names, spread(len(names)), strict=True):
+        draw_bands(axes, rows["length"] if task != PERPLEXITY else [], shifts)
+        for name, shift in zip(names, shifts, strict=True):
             own = rows[rows["variant"] == name]
             if task == PERPLEXITY:
                 axes.plot(

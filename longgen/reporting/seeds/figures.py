@@ -4,23 +4,34 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
 from longgen.errors import ArtifactError
 from longgen.reporting import families, style, words
 from longgen.reporting.ablation import INTERVAL
-from longgen.reporting.dot_rows import HIGHER, LOWER, Column, comparisons, draw_dot_rows
+from longgen.reporting.dot_rows import HIGHER, KV_CACHE, LOWER, Column, comparisons, draw_dot_rows, with_planned_cache
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.labels import LabelledPoint, label_points
+from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.pooling import Estimate, pool
 from longgen.reporting.seeds.table import quantities, seeds_table
 from longgen.reporting.seeds.values import KV, TASKS, Values
+from longgen.reporting.trade_off import (
+    APART,
+    FRONT,
+    Shown,
+    cost_axis,
+    draw_points,
+    name_points,
+    reduced_entry,
+    reduction_style,
+    score_axis,
+    stretch_note,
+    stretched_from,
+)
 
 _ABOUT = ["comparison", "variant", "family", "full_layers", "num_layers", "placement", "pattern", "length", "seed"]
-_REDUCED = "#8C564B"
 _CURVE = (families.FULL, families.RATIO, families.REFERENCE)
 
 
@@ -30,7 +41,7 @@ def _columns(table: pd.DataFrame) -> list[Column]:
         Column("needle_exact", f"needle exact match\n{HIGHER}", ticks=ticks),
         *([Column(TASKS, f"mean of all tasks\n{HIGHER}", ticks=ticks)] if TASKS in table else []),
         Column("perplexity", f"perplexity\n{LOWER}"),
-        Column(KV, f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100)),
+        KV_CACHE,
     ]
 
 
@@ -45,6 +56,7 @@ def draw_ablation(group: Group, values: Values) -> Drawing:
         raise next(iter(group.runs.values())).missing("retrieval")
     columns = [column for column in _columns(table) if column.name in table]
     names = [column.name for column in columns]
+    table = with_planned_cache(table, group.plan)
     pooled, seeds = comparisons(table), _by_seed(values, list(table["variant"]), names)
     note = f"{_note(group)} · means over seeds · tasks pooled over depths · bars: 95 % intervals"
     title = f"What ratio, placement and pattern change, at {words.format_length(values.length)} tokens"
@@ -52,7 +64,8 @@ def draw_ablation(group: Group, values: Values) -> Drawing:
     about = table[["variant", "family", "full_layers", "num_layers", "placement", "pattern", "length"]]
     drawn = pooled.assign(seed=None)
     drawn = pd.concat([drawn, seeds.merge(about)], ignore_index=True).astype({"seed": "Int64"})
-    return Drawing(figure, drawn[[*_ABOUT, *(f"{name}{end}" for name in names for end in INTERVAL)]])
+    planned = [name for name in [KV_CACHE.planned] if name in table]
+    return Drawing(figure, drawn[[*_ABOUT, *(f"{name}{end}" for name in names for end in INTERVAL), *planned]])
 
 
 def _by_seed(values: Values, variants: list[str], names: list[str]) -> pd.DataFrame:
@@ -120,63 +133,54 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     """Retrieval against the share of the KV cache; the ratios of one placement and pattern are connected."""
     data = knee_data(group, values)
     looks = style.variant_styles(group.variants)
+    means = data[data["seed"].isna()]
+    reduced = means["what"] == "reduced"
+    stretched = stretched_from(means.loc[~reduced, "retrieval"])
+    about = ["means over seeds", "pooled over depths", "bars: 95 % intervals", APART, *stretch_note(stretched)]
     figure = style.new_figure(
         f"Retrieval at {words.format_length(values.length)} tokens against KV cache",
-        f"{_note(group)} · means over seeds · pooled over depths · bars: 95 % intervals",
-        height=4.2,
+        words.SEPARATOR.join([_note(group), *about]),
+        height=5.2 if reduced.any() else 4.4,
     )
     axes = figure.subplots()
-    means = data[data["seed"].isna()]
-    curve = means[means["on_curve"]].sort_values(KV)
-    axes.plot(curve[KV], curve["retrieval"], color="#cfcfcf", linewidth=2.2, zorder=1)
-    for row in means.to_dict("records"):
-        _draw_point(axes, row, looks)
-    for row in data[data["seed"].notna()].to_dict("records"):
-        axes.plot(row[KV], row["retrieval"], ".", color=_look(row, looks).color, ms=5, alpha=0.8, mew=0, zorder=2)
-    axes.set_ylim(-0.04, 1.04)
+    score_axis(axes, stretched)
+    cost_axis(axes, data[KV], 0.1)
     axes.set_xlabel("share of full attention's KV cache (← smaller is better)")
     tasks = shown_tasks(values)
     axes.set_ylabel(f"{'needle exact match' if tasks == ['needle'] else f'mean score of {len(tasks)} tasks'} {HIGHER}")
     axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axes.grid()
-    axes.margins(x=0.1)
+    curve = means[means["on_curve"]].sort_values(KV)
+    axes.plot(curve[KV], curve["retrieval"], color=FRONT, linewidth=2.2, zorder=1)
     entries = [
-        Line2D([], [], color="#cfcfcf", linewidth=2.2, label="ratios of full layers"),
+        Line2D([], [], color=FRONT, linewidth=2.2, label="ratios of full layers"),
         Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"),
+        *([reduced_entry()] if reduced.any() else []),
     ]
-    if (means["what"] == "reduced").any():
-        entries.append(Line2D([], [], color=_REDUCED, marker="v", ls="none", label="full, reduced at inference"))
     style.legend_below(figure, entries)
-    label_points(axes, [_labelled(row, looks) for row in means.to_dict("records")])
+    figure.draw_without_rendering()  # what covers what depends on where the axes are
+    placed = draw_points(axes, _shown(means, looks))
+    for row, each in zip(means.to_dict("records"), placed, strict=True):
+        of_seeds = data[data["seed"].notna() & (data["name"] == row["name"]) & (data["what"] == row["what"])]
+        if row["what"] == "reduced":
+            of_seeds = of_seeds[of_seeds["budget_of"] == row["budget_of"]]
+        at = np.full(len(of_seeds), each.point.x)
+        axes.plot(at, of_seeds["retrieval"], ".", color=each.point.look.color, ms=4, alpha=0.7, mew=0, zorder=2)
+    name_points(axes, placed)
     return Drawing(figure, data)
 
 
-def _look(row: dict, looks: dict[str, style.VariantStyle]) -> style.VariantStyle:
-    return looks[row["name"]] if row["what"] == "trained" else style.VariantStyle(_REDUCED, "v", row["name"])
-
-
-def _draw_point(axes: Axes, row: dict, looks: dict[str, style.VariantStyle]) -> None:
-    look, value = _look(row, looks), row["retrieval"]
-    axes.errorbar(
-        row[KV],
-        value,
-        yerr=np.clip([[value - row["retrieval_low"]], [row["retrieval_high"] - value]], 0, None),
-        color=look.color,
-        marker=look.marker,
-        markersize=6,
-        ecolor=(look.color, 0.45),
-        elinewidth=0.8,
-        capsize=1.5,
-        markeredgecolor="white",
-        markeredgewidth=0.5,
-        linestyle="none",
-        zorder=3,
-    )
-
-
-def _labelled(row: dict, looks: dict[str, style.VariantStyle]) -> LabelledPoint:
-    ends = row["retrieval_low"], row["retrieval_high"]
-    return LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, _look(row, looks))
+def _shown(means: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> list[Shown]:
+    """The means as points; of a method at several budgets the largest one has the name."""
+    largest = means.groupby("name")[KV].transform("max") == means[KV]
+    shown = []
+    for row, named in zip(means.to_dict("records"), largest, strict=True):
+        reduced = row["what"] == "reduced"
+        look = reduction_style(row["name"]) if reduced else looks[row["name"]]
+        ends = row["retrieval_low"], row["retrieval_high"]
+        point = LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, look)
+        shown.append(Shown(point, reduced, row["family"] == families.REFERENCE, bool(named) or not reduced))
+    return shown
 
 
 def _note(group: Group) -> str:

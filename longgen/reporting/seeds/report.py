@@ -8,8 +8,7 @@ from pathlib import Path
 from longgen.errors import ArtifactError
 from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
 from longgen.reporting.drawing import Drawing, save_drawing
-from longgen.reporting.page import write_page
-from longgen.reporting.report import Report, remove_part, save_table
+from longgen.reporting.report import Report, remove_part, save_table, write_forms
 from longgen.reporting.seeds.by_length import draw_by_length
 from longgen.reporting.seeds.evidence import evidence_table
 from longgen.reporting.seeds.evidence_text import evidence_markdown
@@ -45,14 +44,14 @@ _WRITERS: tuple[_Writer, ...] = (*map(_figure, _DRAWN), _write_seeds, _write_evi
 GROUP_PARTS = dict(zip((*FIGURE_NAMES[SEEDS], *TABLE_NAMES[SEEDS]), _WRITERS, strict=True))
 
 
-def write_group_report(group: Group, folder: Path, only: Collection[str] = (), pages: bool = False) -> Report:
+def write_group_report(group: Group, folder: Path, only: Collection[str] = (), forms: Collection[str] = ()) -> Report:
     """Make the figures and tables of a group.
 
     Args:
         group: of `longgen.reporting.seeds.groups.find_groups`.
         folder: where to write; files of a part that cannot be made (any more) are removed.
         only: names in `GROUP_PARTS`; none means all.
-        pages: write tables as HTML too; where there is such a page, it is written anew in any case.
+        forms: names in `longgen.reporting.report.FORMS` in which tables are written too.
 
     Raises:
         ArtifactError: a results file cannot be used, or an input of a part in ``only`` is missing.
@@ -66,6 +65,5 @@ def write_group_report(group: Group, folder: Path, only: Collection[str] = (), p
                 raise
             report.skipped[name] = str(error)
             remove_part(folder, name)
-    tables = [path for path in report.written if path.suffix == ".md"]
-    report.written += [write_page(path) for path in tables if pages or path.with_suffix(".html").exists()]
+    report.written += write_forms(report.written, forms)
     return report
