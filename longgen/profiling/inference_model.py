@@ -140,7 +140,7 @@ class InferenceStack:
     def _make_up(self, cache: LongGenCache, seen: int, length: int) -> None:
         """Fill an `_empty` cache with ``seen`` random tokens, full layers with room for ``length``."""
         for _, part in cache.parts():
-            kept = chunked(length) if part.sight.pattern is None else part.sight.kept_count(seen)
+            kept = chunked(length) if part.head_pattern.pattern is None else part.head_pattern.kept_count(seen)
             part.restore({name: self._random(kept) for name in ("keys", "values")}, seen)
 
     def _fixed(self, stack: Stack, length: int) -> LongGenCache | None:

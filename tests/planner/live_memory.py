@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_iter
 from transformers import masking_utils
 
 from longgen.data.batch import Batch
-from longgen.modeling import longgen_classes, longgen_config, pieces
+from longgen.modeling import attention_parts, longgen_classes, longgen_config
 from longgen.modeling.base import shape_config
 from longgen.planner.job import TrainingJob
 from longgen.training.adapters import add_adapters
@@ -138,9 +138,9 @@ def measure(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> Measured:
 
     monkeypatch.setattr(trainee_module, "save_on_cpu", to_host)
     monkeypatch.setattr(
-        pieces,
+        attention_parts,
         "_attend",
-        lambda query, piece, *_: FlashLike.apply(query, piece.key, piece.value, piece.sight.pattern is None),
+        lambda query, part, *_: FlashLike.apply(query, part.key, part.value, part.head_pattern.pattern is None),
     )
     # asks whether positions begin anew, which tensors without contents cannot answer
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None)

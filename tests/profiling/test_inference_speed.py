@@ -154,7 +154,7 @@ def test_prefill_in_chunks_and_decoding_compute_what_the_model_does(small_patter
     tokens = torch.randint(256, (1, 256))
     with torch.no_grad():
         cache, fixed = tiny._empty(stack, 256), tiny._fixed(stack, 255)
-        assert [part.sight.pattern is None for _, part in cache.parts()] == [False, True, False]
+        assert [part.head_pattern.pattern is None for _, part in cache.parts()] == [False, True, False]
         for part in tokens.split(100, dim=1):
             logits = tiny.model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
         expected = tiny.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits
@@ -216,7 +216,7 @@ def limit_full_attention(monkeypatch, most_tokens: int) -> None:
 
     def limited(self, *arguments, **options):
         done = update(self, *arguments, **options)
-        if all(part.sight.pattern is None for _, part in self.parts()) and self.get_seq_length() > most_tokens:
+        if all(part.head_pattern.pattern is None for _, part in self.parts()) and self.get_seq_length() > most_tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return done
 

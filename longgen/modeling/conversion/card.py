@@ -20,8 +20,8 @@ LENGTHS = 6
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a card tells.
+class ModelCard:
+    """What the card of a hybrid says.
 
     Attributes:
         base: name of the base model.

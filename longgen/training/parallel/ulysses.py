@@ -74,7 +74,7 @@ class SequenceParallel:
     def own_groups(self, groups: Sequence[HeadGroup]) -> tuple[HeadGroup, ...]:
         """What this process's KV heads see, numbered from 0."""
         own = [
-            HeadGroup(tuple(head - self.kv_heads.start for head in heads if head in self.kv_heads), sight)
-            for heads, sight in groups
+            HeadGroup(tuple(head - self.kv_heads.start for head in heads if head in self.kv_heads), head_pattern)
+            for heads, head_pattern in groups
         ]
         return tuple(group for group in own if group.heads)
