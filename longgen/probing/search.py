@@ -75,8 +75,8 @@ def greedy(units: Units, groups: Sequence[Group], steps: int, measure: Measure) 
         sets = [MeasuredSet("candidate", units.layout([*chosen, *group]), group[0]) for group in left]
         best = int(np.argmin(measure([each.layout for each in sets]).mean(axis=1)))
         chosen += left.pop(best)
-        won = sets.pop(best)
-        yield [MeasuredSet("greedy", won.layout, won.unit), *sets]
+        best_set = sets.pop(best)
+        yield [MeasuredSet("greedy", best_set.layout, best_set.unit), *sets]
 
 
 def grouped(ranked: Sequence[Unit], size: int, count: int) -> list[Group]:
