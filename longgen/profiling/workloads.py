@@ -103,15 +103,15 @@ class Workload:
         generator = torch.Generator(device).manual_seed(seed)
         q_len = 1 if self.stage == "decode" else self.length
         sizes = [(q_len, self.shape.num_heads), *[(self.kv_len, self.shape.num_kv_heads)] * 2]
-        made = []
+        tensors = []
         for tokens, heads in sizes:
             if self.stage == "decode":  # a cache keeps a head's tokens adjacent
                 size = (self.batch, heads, tokens, self.shape.head_dim)
-                made.append(torch.randn(size, device=device, dtype=dtype, generator=generator))
+                tensors.append(torch.randn(size, device=device, dtype=dtype, generator=generator))
             else:
                 size = (self.batch, tokens, heads, self.shape.head_dim)
-                made.append(torch.randn(size, device=device, dtype=dtype, generator=generator).transpose(1, 2))
-        return made
+                tensors.append(torch.randn(size, device=device, dtype=dtype, generator=generator).transpose(1, 2))
+        return tensors
 
 
 def dtype_name(dtype: torch.dtype) -> str:

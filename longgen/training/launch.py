@@ -44,12 +44,12 @@ def read_words(words: Sequence[str]) -> tuple[SetupSettings, int | None, list[st
         "python -m longgen.training.launch", description=__doc__, add_help=False, allow_abbrev=False
     )
     parser.add_argument("--cpus-per-task", type=int)
-    given, rest = parser.parse_known_args(words)
+    own_options, rest = parser.parse_known_args(words)
     parser.add_argument("config")
     parser.add_argument("--setup")
-    found, _ = parser.parse_known_args(rest)
-    experiment = load_experiment(found.config)
-    return experiment.setup_named(found.setup), given.cpus_per_task, rest
+    train_options, _ = parser.parse_known_args(rest)
+    experiment = load_experiment(train_options.config)
+    return experiment.setup_named(train_options.setup), own_options.cpus_per_task, rest
 
 
 def local_command(setup: SetupSettings, words: Sequence[str]) -> list[str]:

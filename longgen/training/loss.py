@@ -107,9 +107,9 @@ def _loss_and_gradient_(
         probabilities = scores[: len(block)].copy_(block)
         largest = probabilities.amax(-1, keepdim=True)
         probabilities -= largest
-        wanted = probabilities.gather(1, target[:, None]).squeeze(1)
+        target_scores = probabilities.gather(1, target[:, None]).squeeze(1)
         sums = probabilities.exp_().sum(-1)
-        loss += ((sums.log() - wanted) * share).sum()
+        loss += ((sums.log() - target_scores) * share).sum()
         if gradient:
             probabilities *= (share / sums)[:, None]
             probabilities.scatter_add_(1, target[:, None], -share[:, None])
