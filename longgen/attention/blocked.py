@@ -208,13 +208,13 @@ def _gradients(
         )
         # The gradient of a row of scores is weights * (grad_weights - their weighted mean), and the mean is this:
         means = (grads * outputs).sum(-1)
-        lowered = -together(sums[rows, heads])
+        negative_sums = -together(sums[rows, heads])
         keys, values = (_ChunkedStates(together(states[rows, heads].to(exact)), plan.far) for states in (key, value))
         grad_queries = torch.zeros_like(queries)
         grad_keys, grad_values = (_ChunkedStates(torch.zeros_like(states.all), plan.far) for states in (keys, values))
         for chunk in plan.chunks:
             own_queries, own_grads, into_queries = (x[..., chunk.rows, :] for x in (queries, grads, grad_queries))
-            own_means, own_lowered = (x[..., None, chunk.rows] for x in (means, lowered))
+            own_means, own_negative_sums = (x[..., None, chunk.rows] for x in (means, negative_sums))
             for tile in chunk.tiles(most):
                 own_keys, own_values, into_keys, into_values = (
                     (states.far if tile.is_far else states.all)[..., tile.keys, :]
@@ -222,7 +222,7 @@ def _gradients(
                 )
                 weights, grad_weights = buffers.like(own_keys, own_queries)
                 multiply(own_keys, own_queries.mT, out=weights)
-                torch.add(own_lowered, weights, alpha=scale, out=weights).exp_()
+                torch.add(own_negative_sums, weights, alpha=scale, out=weights).exp_()
                 for among, hidden in tile.edges:
                     weights[..., among, :].masked_fill_(hidden, 0)
                 add_product(into_values, weights, own_grads)

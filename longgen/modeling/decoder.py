@@ -165,11 +165,11 @@ def _padded_arguments(
         cache.padded_rows = rows
         first = cache.row_lengths()
     elif mask is not None and before:  # this cache keeps padding too, and attention leaves it out
-        seen = real_tokens(mask)
-        if seen is not None:
+        seen_rows = real_tokens(mask)
+        if seen_rows is not None:
             rows = rows or [slice(0, inputs.shape[1])] * len(inputs)
             first = mask[:, :before].sum(1, keepdim=True)
-            arguments["seen_rows"] = seen
+            arguments["seen_rows"] = seen_rows
     if rows is not None:
         arguments["padded_rows"] = rows
     if rows is not None or (position_ids is None and isinstance(first, torch.Tensor)):

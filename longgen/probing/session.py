@@ -178,8 +178,7 @@ def _search(
     with progress_bar(most, "greedy choice", "layer") as bar:
         for step in search.greedy(units, groups, full_layers, session.measuring(bar)):
             sets += step
-            added = next(group for group in groups if group[0] == step[0].unit)
-            chosen += added
+            chosen += next(group for group in groups if group[0] == step[0].unit)
     session.stage("curves")([each.layout for each in curves])
     return ranked, groups, sets, chosen
 
@@ -198,9 +197,9 @@ class _Session:
         layers, prompts = units.num_layers, self.prompts
         # of the ranking only its length is known yet
         curves = search.curve_sets(units, units.all, placements, full_layers)
-        placed = [each.layout for each in curves if each.name != "ranked"]
+        fixed = [each.layout for each in curves if each.name != "ranked"]
         ranking = self.store.evaluations_of(single)
-        others = self.store.evaluations_of(placed) + (len(curves) - len(placed)) * layers * prompts
+        others = self.store.evaluations_of(fixed) + (len(curves) - len(fixed)) * layers * prompts
         lowest = search.grouped(units.all, units.per_layer, candidates)
         choice = search.most_evaluations_of_greedy(units, lowest, full_layers) * prompts
         self._most = ranking + others + choice

@@ -139,9 +139,9 @@ def _seconds(
 def _against_ideal(record: dict[str, Any], full: dict[str, Any], name: str, pattern: SparsePattern) -> dict[str, Any]:
     length = record["length"]
     ideal = dense_pairs(length) / pattern.attended_pairs(length)
-    added = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
-    added["fraction_of_ideal"] = record["speedup"] / ideal
-    return {column: (record | added)[column] for column in _AGAINST_IDEAL}
+    columns = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
+    columns["fraction_of_ideal"] = record["speedup"] / ideal
+    return {column: (record | columns)[column] for column in _AGAINST_IDEAL}
 
 
 def table(records: Records) -> str:

@@ -121,8 +121,8 @@ def time_stacks(case: InferenceCase, stacks: Sequence[Stack], device: str, budge
     config, fitting = (configs[0], list(stacks)) if large else _config_that_fits(model, stacks, length, configs, kernel)
     if not fitting or (case.how != WHOLE and len(fitting) < len(stacks)):
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-    lost = [stack for stack in stacks if stack not in fitting]
-    records = [record for stack in lost for record in unsupported_records(case, precision, stack, OUT_OF_MEMORY)]
+    too_large = [stack for stack in stacks if stack not in fitting]
+    records = [record for stack in too_large for record in unsupported_records(case, precision, stack, OUT_OF_MEMORY)]
 
     first = PrefillConfig(config.kernel, WARM_UP_TOKENS) if large else config
     for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do

@@ -162,11 +162,11 @@ def measure_limits(device: str, dtype: torch.dtype, tiny: bool = False) -> list[
     target = torch.empty_like(source)
     copy = median_columns(repeat(lambda: target.copy_(source), device, 0.5))
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    multiplied = median_columns(repeat(lambda: left @ right, device, 0.5))
-    bandwidth, rate = 2 * count / copy["seconds"], 2 * side**3 / multiplied["seconds"]
+    matmul = median_columns(repeat(lambda: left @ right, device, 0.5))
+    bandwidth, rate = 2 * count / copy["seconds"], 2 * side**3 / matmul["seconds"]
     return [
         {"quantity": COPY, "unit": "bytes per second", "value": bandwidth, **copy},
-        {"quantity": PRODUCT, "unit": "operations per second", "value": rate, **multiplied},
+        {"quantity": PRODUCT, "unit": "operations per second", "value": rate, **matmul},
     ]
 
 

@@ -182,8 +182,8 @@ class Session(Generic[Case]):
             stage.prepare([case for case in cases if not self._is_done(case)]),
             progress_bar(len(cases), stage.title, stage.unit) as bar,
         ):
-            for listed in cases:
-                case = stage.resolve(listed, self.records)
+            for unresolved in cases:
+                case = stage.resolve(unresolved, self.records)
                 if case is not None and not self._is_done(case):
                     self._file.put(self._records_of(case), stage.identities(case))
                     free_memory(stage.device, stage.makes_models)  # only now: an exception held what was made

@@ -34,9 +34,9 @@ def weighted_loss(
         scalars: the loss, in float32 at least; and without gradient, of the positions of weight > 1 (answers), how many
         have the target as their most probable token, and how many there are.
     """
-    used = weights.flatten().nonzero().squeeze(1)
-    hidden = hidden.flatten(0, 1).index_select(0, used)
-    targets, weights = targets.flatten()[used], weights.flatten()[used]
+    positions = weights.flatten().nonzero().squeeze(1)
+    hidden = hidden.flatten(0, 1).index_select(0, positions)
+    targets, weights = targets.flatten()[positions], weights.flatten()[positions]
     total_weight = weights.sum() if total_weight is None else total_weight
     loss, right = _LinearCrossEntropy.apply(hidden, head, targets, weights, total_weight, torch.is_grad_enabled())
     return loss, right, (weights > 1).sum()

@@ -23,8 +23,8 @@ def available_memory(processes: Processes) -> tuple[int, str]:
     """Bytes that each process may use, and their name: what is free on its GPU, or its part of main memory."""
     if processes.device.type == "cuda":
         return torch.cuda.mem_get_info(processes.device)[0], "GPU memory"
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return installed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
 
 
 def check_memory(

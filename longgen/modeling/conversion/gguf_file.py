@@ -46,7 +46,7 @@ class GgufSource:
         ArtifactError: no GGUF file, or a damaged one.
     """
 
-    passing = True
+    temporary = True
     revision: str | None = None
 
     def __init__(self, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -61,13 +61,14 @@ class GgufSource:
         with reading(path, ANEW):
             self._reader = GGUFReader(path)
         types = Counter(tensor.tensor_type.name for tensor in self._reader.tensors if len(tensor.shape) > 1)
-        quantised = [kind for kind, _ in types.most_common() if kind not in FLOATS]
+        quantised_types = [kind for kind, _ in types.most_common() if kind not in FLOATS]
         (common, _), *_ = types.most_common(1) or [("F32", 0)]
-        self.dtype = dtype or (torch.float32 if quantised else FLOATS[common])
+        self.dtype = dtype or (torch.float32 if quantised_types else FLOATS[common])
         name = str(self.dtype).removeprefix("torch.")
-        stored = " and ".join(quantised)
         self.weights: str | None = (
-            f"dequantised from {stored} to {name}" if quantised else f"{common} in the GGUF file, here {name}"
+            f"dequantised from {' and '.join(quantised_types)} to {name}"
+            if quantised_types
+            else f"{common} in the GGUF file, here {name}"
         )
         self._folder = folder = Path(tempfile.mkdtemp(prefix="longgen-gguf-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)

@@ -35,7 +35,7 @@ def open_repository(repository: str, revision: str | None = None) -> Source:
 class HubSource:
     """See `Source`; its methods raise ArtifactError where a request fails."""
 
-    passing = True
+    temporary = True
     path: Path | None = None
     weights: str | None = None
 

@@ -61,12 +61,12 @@ class Shards:
     def space(self) -> int:
         """Bytes on the disk that the new shards take, and while they are made a downloaded one."""
         sizes = self.source.sizes()
-        written, passing = 0, 0
+        shards, download = 0, 0
         for file, tensors in self.tensors.items():
-            written += sum(math.prod(t.shape) * self._target(n, t.dtype).itemsize for n, t in tensors.items())
-            if self.source.passing and not self._is_copied(tensors):
-                passing = max(passing, sizes[file])
-        return written + passing
+            shards += sum(math.prod(t.shape) * self._target(n, t.dtype).itemsize for n, t in tensors.items())
+            if self.source.temporary and not self._is_copied(tensors):
+                download = max(download, sizes[file])
+        return shards + download
 
     def place(self, file: str, folder: Path, scratch: Path) -> None:
         """Bring shard ``file`` into ``folder``.
@@ -80,7 +80,7 @@ class Shards:
             for name in header.tensors.keys() & self.expected.shapes.keys():
                 _check_finite(self.source.where, name, read_pieces(path, header, name))
         if self._is_copied(header.tensors):
-            (shutil.move if self.source.passing else shutil.copyfile)(path, folder / file)
+            (shutil.move if self.source.temporary else shutil.copyfile)(path, folder / file)
             return
         write_safetensors(
             folder / file,
@@ -89,7 +89,7 @@ class Shards:
                 for name, info in header.tensors.items()
             ],
         )
-        if self.source.passing:
+        if self.source.temporary:
             path.unlink()
 
     def _new(
