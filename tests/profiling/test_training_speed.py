@@ -200,12 +200,12 @@ def test_every_part_is_timed_and_leaves_no_weight_out(dtype, monkeypatch):
     model = TrainingParts(TINY, 96, dtype)
     found = {part: model.time(part) for part in PARTS if part not in (TOKENS, HEAD)}
     assert all(part.seconds > 0 for part in found.values())
-    assert {found[kind].number for kind in LAYER_KINDS} == {TINY.num_kv_heads}
+    assert {found[kind].occurrences for kind in LAYER_KINDS} == {TINY.num_kv_heads}
     weights = dict(model.model.named_parameters())
-    assert model.time(TOKENS).number == 3
+    assert model.time(TOKENS).occurrences == 3
     in_layers = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
     assert in_layers == {name for name in weights if ".layers." in name}
-    assert model.time(HEAD).number == 2
+    assert model.time(HEAD).occurrences == 2
     outside = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
     assert outside == weights.keys() - in_layers
 
