@@ -12,12 +12,12 @@ from longgen.pattern import SparsePattern, dense_pairs
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What a head sees of the past.
+class HeadPattern:
+    """Which keys the queries of one KV head see: all of the past, or those of a sparse pattern.
 
     Attributes:
-        pattern: who sees whom; None is full attention.
-        head_offset: where its strided blocks stand (`SparsePattern.head_offsets`).
+        pattern: the sparse pattern; None is full attention.
+        head_offset: where the head's strided blocks stand (`SparsePattern.head_offsets`).
     """
 
     pattern: SparsePattern | None = None
@@ -28,7 +28,7 @@ class Sight:
         return np.arange(seen) if self.pattern is None else self.pattern.kept_positions(seen, self.head_offset)
 
     def kept_count(self, seen: int) -> int:
-        """How many they are."""
+        """Number of `kept_positions`."""
         return seen if self.pattern is None else self.pattern.kept_count(seen, self.head_offset)
 
     def slot(self, position: Any) -> Any:
@@ -36,7 +36,7 @@ class Sight:
         return position if self.pattern is None else self.pattern.slot(position, self.head_offset)
 
     def slot_count(self, length: int) -> int:
-        """How many slots ``length`` tokens need."""
+        """Number of slots that ``length`` tokens need."""
         return length if self.pattern is None else self.pattern.slot_count(length, self.head_offset)
 
     def allowed(self, query_position: Any, key_position: Any) -> Any:
@@ -51,10 +51,10 @@ class Sight:
 
 
 class HeadGroup(NamedTuple):
-    """KV heads of one layer that see the same: their indices, ascending. Each stands for its group of query heads."""
+    """KV heads of one layer with the same pattern: their indices, ascending; each with its group of query heads."""
 
     heads: tuple[int, ...]
-    sight: Sight
+    head_pattern: HeadPattern
 
 
 @dataclass(frozen=True)
@@ -70,13 +70,13 @@ class Hybrid:
     pattern: SparsePattern
 
     def head_groups(self, layer: int, num_kv_heads: int) -> tuple[HeadGroup, ...]:
-        """The KV heads of ``layer``, grouped by what they see, in the order of their first heads.
+        """The KV heads of ``layer``, grouped by their patterns, in the order of their first heads.
 
         One group for a layer that is full or sparse as a whole, unless its heads are staggered.
         """
         flags = self.layout.full_heads(layer, num_kv_heads)
-        groups: dict[Sight, list[int]] = {}
+        groups: dict[HeadPattern, list[int]] = {}
         for head, offset in enumerate(self.pattern.head_offsets(num_kv_heads)):
-            sight = Sight() if flags[head] else Sight(self.pattern, offset)
-            groups.setdefault(sight, []).append(head)
-        return tuple(HeadGroup(tuple(heads), sight) for sight, heads in groups.items())
+            head_pattern = HeadPattern() if flags[head] else HeadPattern(self.pattern, offset)
+            groups.setdefault(head_pattern, []).append(head)
+        return tuple(HeadGroup(tuple(heads), head_pattern) for head_pattern, heads in groups.items())

@@ -181,9 +181,9 @@ def _kept_positions(pattern: SparsePattern, seen: int, head_offset: int) -> np.n
     # cached: at every decoded token all sparse layers ask the same
     blocks = pattern.visible_blocks(seen // pattern.block_size, head_offset)
     positions = (blocks[:, None] * pattern.block_size + np.arange(pattern.block_size)).ravel()
-    kept = positions[positions < seen]
-    kept.flags.writeable = False
-    return kept
+    positions = positions[positions < seen]
+    positions.flags.writeable = False
+    return positions
 
 
 def _sum_of_quotients(last: int, divisor: int) -> int:

@@ -61,5 +61,5 @@ def check_one_dtype(**states: torch.Tensor) -> None:
     """Raise ValueError unless all are of one dtype."""
     dtypes = [tensor.dtype for tensor in states.values()]
     if dtypes.count(dtypes[0]) != len(dtypes):
-        found = ", ".join(f"{name} {dtype}" for name, dtype in zip(states, dtypes, strict=True))
-        raise ValueError(f"dtypes differ: {found}; allowed is one for all, or under torch.autocast any but float64")
+        names = ", ".join(f"{name} {dtype}" for name, dtype in zip(states, dtypes, strict=True))
+        raise ValueError(f"dtypes differ: {names}; allowed is one for all, or under torch.autocast any but float64")

@@ -22,7 +22,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from longgen.attention.autocast import outside_autocast
-from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, Chunk, Plan, plan_chunks
+from longgen.attention.blocked_plan import BFLOAT16_ROWS, MOST_ROWS, Chunk, ChunkPlan, plan_chunks
 from longgen.attention.call import AttentionCall
 from longgen.attention.sdpa import flash_on_cpu
 from longgen.hardware import computes_in_bfloat16
@@ -33,15 +33,15 @@ SCORES_ON_CPU, SCORES_ELSEWHERE = 1 << 19, 1 << 22
 
 
 @contextlib.contextmanager
-def _bfloat16_products(wanted: bool) -> Iterator[None]:
-    """Let products of float32 matrices on a CPU round their factors, not their sums, to bfloat16, if ``wanted``.
+def _bfloat16_products(enabled: bool) -> Iterator[None]:
+    """Let products of float32 matrices on a CPU round their factors, not their sums, to bfloat16, if ``enabled``.
 
     The setting is the process's: products of float32 that other threads begin meanwhile are rounded too.
     """
-    if not wanted:
+    if not enabled:
         yield
         return
-    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # it appears when it is asked for
+    products = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]  # it appears on first access
     before, products.fp32_precision = products.fp32_precision, "bf16"
     try:
         yield
@@ -53,7 +53,7 @@ def _in_bfloat16(query: torch.Tensor) -> bool:
     return query.dtype == torch.bfloat16 and query.device.type == "cpu" and computes_in_bfloat16()
 
 
-class _Tokens:
+class _ChunkedStates:
     """Keys or values of some heads, or their gradients, of which every chunk has a part.
 
     Attributes:
@@ -134,7 +134,7 @@ def _mask(chunk: Chunk, dtype: torch.dtype) -> torch.Tensor | None:
 
 
 def _forward(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: ChunkPlan, scale: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Attention, and the logarithms of the softmax's sums, arranged like `_by_kv_head` of ``query``."""
     batch, kv_heads = key.shape[:2]
@@ -144,30 +144,30 @@ def _forward(
     at_a_time = batch * kv_heads
     if query.device.type != "cpu":  # where scores are all there at a time
         at_a_time = max(1, SCORES_ELSEWHERE // max(chunk.scores for chunk in plan.chunks))
-    for own in _turns(batch, kv_heads, at_a_time):
-        keys, values = _Tokens(key[own], plan.far), _Tokens(value[own], plan.far)
-        mask, masked = None, None
+    for rows_and_heads in _turns(batch, kv_heads, at_a_time):
+        keys, values = (_ChunkedStates(states[rows_and_heads], plan.far) for states in (key, value))
+        mask, mask_chunk = None, None
         for chunk in plan.chunks:
-            if masked is None or not chunk.is_masked_like(masked):  # most are, and masks take time
-                mask, masked = _mask(chunk, query.dtype), chunk
-            place = (*own, chunk.rows)
+            if mask_chunk is None or not chunk.is_masked_like(mask_chunk):  # most are, and masks take time
+                mask, mask_chunk = _mask(chunk, query.dtype), chunk
+            place = (*rows_and_heads, chunk.rows)
             outputs[place], sums[place] = _attend(queries[place], keys.of(chunk), values.of(chunk), mask, scale)
     return _by_query_head(outputs, query.shape[1]), sums
 
 
 # ---------------------------------------------------------------- backward
-class _Tile:
-    """Room for the weights of some queries and keys and for their gradients; kept from tile to tile."""
+class _TileBuffers:
+    """Memory for the weights of some queries and keys and for their gradients; used for one tile after another."""
 
     def __init__(self) -> None:
-        self._room: tuple[torch.Tensor, ...] = ()
+        self._buffers: tuple[torch.Tensor, ...] = ()
 
     def like(self, keys: torch.Tensor, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Two tensors [..., keys, queries], contents undefined."""
         shape = (*keys.shape[:-1], queries.shape[-2])
-        if not self._room or self._room[0].shape != shape:
-            self._room = (keys.new_empty(shape), keys.new_empty(shape))
-        return self._room[0], self._room[1]
+        if not self._buffers or self._buffers[0].shape != shape:
+            self._buffers = (keys.new_empty(shape), keys.new_empty(shape))
+        return self._buffers[0], self._buffers[1]
 
 
 def _add_products(into: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
@@ -182,7 +182,7 @@ def _gradients(
     output: torch.Tensor,
     sums: torch.Tensor,
     grad_output: torch.Tensor,
-    plan: Plan,
+    plan: ChunkPlan,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Gradients of query, key and value, in their dtypes."""
@@ -192,7 +192,7 @@ def _gradients(
     group_size = query.shape[1] // kv_heads
     most = _most_scores(query.device)
     at_a_time = most // max(chunk.scores for chunk in plan.chunks)
-    tile = _Tile()
+    buffers = _TileBuffers()
     for rows, heads in _turns(batch, kv_heads, at_a_time):
         members = slice(heads.start * group_size, heads.stop * group_size)
         one = (rows.stop - rows.start) * (heads.stop - heads.start) == 1
@@ -208,22 +208,22 @@ def _gradients(
         )
         # The gradient of a row of scores is weights * (grad_weights - their weighted mean), and the mean is this:
         means = (grads * outputs).sum(-1)
-        lowered = -together(sums[rows, heads])
-        keys, values = (_Tokens(together(states[rows, heads].to(exact)), plan.far) for states in (key, value))
+        negative_sums = -together(sums[rows, heads])
+        keys, values = (_ChunkedStates(together(states[rows, heads].to(exact)), plan.far) for states in (key, value))
         grad_queries = torch.zeros_like(queries)
-        grad_keys, grad_values = (_Tokens(torch.zeros_like(states.all), plan.far) for states in (keys, values))
+        grad_keys, grad_values = (_ChunkedStates(torch.zeros_like(states.all), plan.far) for states in (keys, values))
         for chunk in plan.chunks:
             own_queries, own_grads, into_queries = (x[..., chunk.rows, :] for x in (queries, grads, grad_queries))
-            own_means, own_lowered = (x[..., None, chunk.rows] for x in (means, lowered))
-            for part in chunk.tiles(most):
+            own_means, own_negative_sums = (x[..., None, chunk.rows] for x in (means, negative_sums))
+            for tile in chunk.tiles(most):
                 own_keys, own_values, into_keys, into_values = (
-                    (states.far if part.is_far else states.all)[..., part.keys, :]
+                    (states.far if tile.is_far else states.all)[..., tile.keys, :]
                     for states in (keys, values, grad_keys, grad_values)
                 )
-                weights, grad_weights = tile.like(own_keys, own_queries)
+                weights, grad_weights = buffers.like(own_keys, own_queries)
                 multiply(own_keys, own_queries.mT, out=weights)
-                torch.add(own_lowered, weights, alpha=scale, out=weights).exp_()
-                for among, hidden in part.edges:
+                torch.add(own_negative_sums, weights, alpha=scale, out=weights).exp_()
+                for among, hidden in tile.edges:
                     weights[..., among, :].masked_fill_(hidden, 0)
                 add_product(into_values, weights, own_grads)
                 multiply(own_values, own_grads.mT, out=grad_weights)
@@ -241,7 +241,7 @@ def _gradients(
 class _BlockedAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: Plan, scale: float
+        ctx: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, plan: ChunkPlan, scale: float
     ) -> torch.Tensor:
         output, sums = _forward(query, key, value, plan, scale)
         ctx.save_for_backward(query, key, value, output, sums)

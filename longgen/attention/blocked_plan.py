@@ -61,28 +61,28 @@ class Chunk(NamedTuple):
         edges = ([(edge.keys, id(edge.hidden)) for edge in chunk.edges] for chunk in (self, other))
         return self.keys == other.keys and next(edges) == next(edges)
 
-    def tiles(self, most_scores: int) -> Iterator[Tile]:
+    def tiles(self, most_scores: int) -> Iterator[KeyTile]:
         """The chunk's keys in slices of about equal size, of so many scores at most where more than `FEWEST_KEYS`."""
         most_keys = max(FEWEST_KEYS, most_scores // (self.rows.stop - self.rows.start))
         for is_far, keys in ((False, self.near), (True, slice(0, self.far))):
             count = -(-(keys.stop - keys.start) // most_keys)
             size = -(-(keys.stop - keys.start) // max(1, count))
             for start in range(keys.start, keys.stop, max(1, size)):
-                tile = slice(start, min(start + size, keys.stop))
-                yield Tile(is_far, tile, () if is_far else self._edges_of(tile))
+                tile_keys = slice(start, min(start + size, keys.stop))
+                yield KeyTile(is_far, tile_keys, () if is_far else self._edges_of(tile_keys))
 
-    def _edges_of(self, tile: slice) -> tuple[Edge, ...]:
-        found = []
+    def _edges_of(self, tile_keys: slice) -> tuple[Edge, ...]:
+        edges = []
         for keys, hidden in self.edges:
-            first = tile.start - self.near.start
-            start, stop = max(keys.start, first), min(keys.stop, tile.stop - self.near.start)
+            first = tile_keys.start - self.near.start
+            start, stop = max(keys.start, first), min(keys.stop, tile_keys.stop - self.near.start)
             if start < stop:
                 among = slice(start - first, stop - first)
-                found.append(Edge(among, hidden[start - keys.start : stop - keys.start]))
-        return tuple(found)
+                edges.append(Edge(among, hidden[start - keys.start : stop - keys.start]))
+        return tuple(edges)
 
 
-class Tile(NamedTuple):
+class KeyTile(NamedTuple):
     """Some of the keys that a chunk sees.
 
     Attributes:
@@ -96,7 +96,7 @@ class Tile(NamedTuple):
     edges: tuple[Edge, ...]
 
 
-class Plan(NamedTuple):
+class ChunkPlan(NamedTuple):
     """The chunks of one call.
 
     Attributes:
@@ -110,7 +110,7 @@ class Plan(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-@torch.inference_mode(False)  # training may take over a plan that evaluation made: its tensors must not be bound to it
+@torch.inference_mode(False)  # training may use a plan that evaluation made: its tensors must not be inference tensors
 def plan_chunks(
     pattern: SparsePattern,
     query_offset: int,
@@ -120,7 +120,7 @@ def plan_chunks(
     group_size: int,
     most_rows: int,
     device: str,
-) -> Plan:
+) -> ChunkPlan:
     """The plan of one call; the same for all layers and steps, hence cached.
 
     It takes little memory: chunks far enough from the start share their masks, which cover only the edges of sight.
@@ -164,7 +164,7 @@ def plan_chunks(
         rows = slice((start - query_offset) * group_size, (stop - query_offset) * group_size)
         chunks.append(Chunk(rows, far, near, tuple(edges)))
         start = stop
-    return Plan(_slice_or_indices(seen_last[: chunks[-1].far], device), tuple(chunks))
+    return ChunkPlan(_slice_or_indices(seen_last[: chunks[-1].far], device), tuple(chunks))
 
 
 def _width(pattern: SparsePattern, most_queries: int) -> int:

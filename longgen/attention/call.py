@@ -65,7 +65,7 @@ class AttentionCall:
 
     @property
     def head_offset(self) -> int:
-        """That of all heads, of a call whose heads all see the same."""
+        """The one head offset of a call whose heads all see the same."""
         (offset,) = set(self.head_offsets)
         return offset
 
@@ -78,9 +78,9 @@ def one_by_one(attend: Attend) -> Attend:
 
     def attend_parts(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
         if call.packed is not None:
-            alone = replace(call, packed=None)
+            unpacked = replace(call, packed=None)
             parts = [
-                attend_parts(query[:, :, part], key[:, :, part], value[:, :, part], alone)
+                attend_parts(query[:, :, part], key[:, :, part], value[:, :, part], unpacked)
                 for part in call.packed.slices()
             ]
             return torch.cat(parts, dim=2)
@@ -89,7 +89,7 @@ def one_by_one(attend: Attend) -> Attend:
         group_size = query.shape[1] // key.shape[1]
         order, parts = [], []
         for offset in dict.fromkeys(call.head_offsets):
-            heads = [head for head, own in enumerate(call.head_offsets) if own == offset]
+            heads = [head for head, head_offset in enumerate(call.head_offsets) if head_offset == offset]
             members = [head * group_size + member for head in heads for member in range(group_size)]
             same = replace(call, head_offsets=(offset,) * len(heads))
             parts.append(attend(query[:, members], key[:, heads], value[:, heads], same))

@@ -13,7 +13,7 @@ DECODE_BACKENDS = ("auto", "triton", "sdpa")
 
 
 def decode_backend(kernel: str) -> str:
-    """The one to decode with where ``kernel`` was asked for of all queries: the same, or PyTorch's."""
+    """The backend to decode with where ``kernel`` is set for all queries: the same if it can decode, else PyTorch's."""
     return kernel if kernel in DECODE_BACKENDS else "sdpa"
 
 

@@ -44,15 +44,15 @@ def _why_not_triton(query: torch.Tensor, key: torch.Tensor, call: AttentionCall)
     return why_unsupported(query, key, call)
 
 
-def _anything(query: torch.Tensor, key: torch.Tensor, call: AttentionCall) -> str | None:
+def _always_supported(query: torch.Tensor, key: torch.Tensor, call: AttentionCall) -> str | None:
     return None
 
 
 BACKENDS: dict[str, Backend] = {
     "triton": Backend(_triton, _why_not_triton),
     "flex": Backend(one_by_one(flex_attend), why_flex_cannot),
-    "blocked": Backend(one_by_one(blocked_attention), _anything),
-    "reference": Backend(one_by_one(reference_attention), _anything),
+    "blocked": Backend(one_by_one(blocked_attention), _always_supported),
+    "reference": Backend(one_by_one(reference_attention), _always_supported),
 }
 
 
@@ -125,14 +125,14 @@ def sparse_attention(
 
 def _is_pruned(q_len: int, kv_len: int, pattern: SparsePattern, query_offset: int, offsets: tuple[int, ...]) -> bool:
     """Whether the keys are a pruned cache's rather than all; ValueError if they can be neither."""
-    everything = query_offset + q_len
-    if kv_len == everything:
+    full_length = query_offset + q_len
+    if kv_len == full_length:
         return False
-    kept = {pattern.kept_count(query_offset, offset) + q_len for offset in set(offsets)}
-    if kept != {kv_len}:
-        counts = " and ".join(map(str, sorted(kept)))
+    pruned_lengths = {pattern.kept_count(query_offset, offset) + q_len for offset in set(offsets)}
+    if pruned_lengths != {kv_len}:
+        counts = " and ".join(map(str, sorted(pruned_lengths)))
         raise ValueError(
             f"kv_len is {kv_len}: at query_offset {query_offset} and q_len {q_len} allowed are "
-            f"{everything} (all positions) and {counts} (pruned cache)"
+            f"{full_length} (all positions) and {counts} (pruned cache)"
         )
     return True

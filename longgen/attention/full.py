@@ -1,4 +1,4 @@
-"""Full causal attention for the layers that keep it: which kernel computes it is chosen here, and can be told.
+"""Full causal attention for the layers that keep it: which kernel computes it is chosen here, or named by the caller.
 
 On a GPU that is the flash-attn package where it is installed, else PyTorch's own flash attention; on a CPU PyTorch's.
 """
@@ -38,6 +38,10 @@ class FullKernel(NamedTuple):
     why_unsupported: Callable[[torch.Tensor, torch.Tensor, PackedDocuments | None], str | None]
 
 
+def _describe(query: torch.Tensor) -> str:
+    return f"{query.device.type}, {query.dtype}, head_dim {query.shape[-1]}"
+
+
 # ---------------------------------------------------------------- the flash-attn package
 def _flash_attn(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, packed: PackedDocuments | None
@@ -56,8 +60,7 @@ def _why_not_flash_attn(query: torch.Tensor, key: torch.Tensor, packed: PackedDo
     if importlib.util.find_spec("flash_attn") is None:
         return "flash-attn is not installed: allowed with `pip install longgen[flash]`, on a GPU"
     if query.device.type != "cuda" or query.dtype not in (torch.float16, torch.bfloat16) or query.shape[-1] > 256:
-        found = f"{query.device.type}, {query.dtype}, head_dim {query.shape[-1]}"
-        return f"the input is {found}: allowed is cuda, float16 or bfloat16, head_dim at most 256"
+        return f"the input is {_describe(query)}: allowed is cuda, float16 or bfloat16, head_dim at most 256"
     return None
 
 
@@ -86,8 +89,7 @@ def _why_not_sdpa_flash(query: torch.Tensor, key: torch.Tensor, packed: PackedDo
         return "documents are packed: allowed is one per row"
     with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
         served = query.device.type == "cuda" and can_use_flash_attention(_params(query, key))
-    found = f"{query.device.type}, {query.dtype}, head_dim {query.shape[-1]}"
-    return None if served else f"the input is {found}: PyTorch's flash attention does not take it"
+    return None if served else f"the input is {_describe(query)}: PyTorch's flash attention does not take it"
 
 
 def _sdpa_cudnn(
@@ -105,8 +107,7 @@ def _why_not_sdpa_cudnn(query: torch.Tensor, key: torch.Tensor, packed: PackedDo
         return f"q_len is {query.shape[2]}, kv_len {key.shape[2]}: allowed are equal ones"
     with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
         served = query.device.type == "cuda" and can_use_cudnn_attention(_params(query, repeat_kv_heads(query, key)))
-    found = f"{query.device.type}, {query.dtype}, head_dim {query.shape[-1]}"
-    return None if served else f"the input is {found}: cuDNN's attention does not take it"
+    return None if served else f"the input is {_describe(query)}: cuDNN's attention does not take it"
 
 
 # ---------------------------------------------------------------- our kernels, and what is always there

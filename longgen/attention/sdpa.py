@@ -78,8 +78,8 @@ def causal_attention(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
     """Causal attention of the last q_len of kv_len tokens, without a mask of them all."""
     if query.shape[2] == key.shape[2]:
         return scaled_dot_product(query, key, value, scale, is_causal=True)
-    wanted = torch.is_grad_enabled() and any(states.requires_grad for states in (query, key, value))
-    if query.device.type != "cpu" or wanted:
+    needs_gradients = torch.is_grad_enabled() and any(states.requires_grad for states in (query, key, value))
+    if query.device.type != "cpu" or needs_gradients:
         return _causal_in_strips(query, key, value, scale)
     # What is past is seen by all, what is new is causal by itself: neither needs a mask, which costs half the time.
     past = key.shape[2] - query.shape[2]

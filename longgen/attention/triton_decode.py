@@ -135,5 +135,5 @@ _operation.register_fake(lambda query, *rest: torch.empty_like(query))
 
 def _default_splits(columns: int, tiles: int) -> int:
     """A power of two: about four programs to each of 132 SMs, at least four tiles to a program, at most 128."""
-    wanted = min(-(-528 // columns), max(1, tiles // 4), 128)
-    return 1 << (wanted.bit_length() - 1)
+    splits = min(-(-528 // columns), max(1, tiles // 4), 128)
+    return 1 << (splits.bit_length() - 1)

@@ -51,10 +51,10 @@ def evenly_spread(call: AttentionCall) -> tuple[int, bool]:
         ValueError: they are neither the same nor evenly spread.
     """
     first, heads = call.head_offsets[0], len(call.head_offsets)
-    own = tuple(offset - first for offset in call.head_offsets)
-    if not any(own):
+    relative = tuple(offset - first for offset in call.head_offsets)
+    if not any(relative):
         return first, False
-    if not call.pattern.stride or own != replace(call.pattern, staggered=True).head_offsets(heads):
+    if not call.pattern.stride or relative != replace(call.pattern, staggered=True).head_offsets(heads):
         raise ValueError(f"triton attention: head offsets are {call.head_offsets}: allowed are equal or staggered ones")
     return first, True
 

@@ -13,7 +13,7 @@ from longgen.pattern import SparsePattern
 from longgen.probing.layouts import record_name
 from longgen.probing.records import probe_result, write_layouts
 from longgen.probing.search import all_full, all_sparse, default_placements
-from longgen.probing.session import Findings, Request, probe_model
+from longgen.probing.session import ProbeFindings, ProbeRequest, probe_model
 from longgen.results import check_run_name, save_result
 
 
@@ -29,7 +29,7 @@ def probe(options: ProbeOptions) -> None:
     _print_summary(path, layout_files, findings)
 
 
-def _name_and_request(options: ProbeOptions) -> tuple[str, Request]:
+def _name_and_request(options: ProbeOptions) -> tuple[str, ProbeRequest]:
     """Name of the run, and what the options ask, or the configuration that they name."""
     if options.config is None:
         settings = options.search.applied_to(
@@ -45,9 +45,9 @@ def _name_and_request(options: ProbeOptions) -> tuple[str, Request]:
 
 def _request(
     options: ProbeOptions, settings: ProbeSettings, pattern: SparsePattern | None, dtype: str, device: str, seed: int
-) -> Request:
+) -> ProbeRequest:
     by_heads = options.by is ProbeUnit.heads
-    return Request(
+    return ProbeRequest(
         model=options.model,
         pattern=pattern,
         text=settings.text,
@@ -64,7 +64,7 @@ def _request(
     )
 
 
-def _print_summary(path: Path, layout_files: list[Path], findings: Findings) -> None:
+def _print_summary(path: Path, layout_files: list[Path], findings: ProbeFindings) -> None:
     print(f"{path}: loss on the answers, in nats per token")
     for each in (all_full(findings.units), all_sparse(findings.units)):
         print(f"  all {each.name}: {findings.store.answers(each.layout).mean():.3f}")

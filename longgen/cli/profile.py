@@ -29,7 +29,7 @@ from longgen.profiling.gpu import check_device, default_name
 from longgen.profiling.inference_speed import InferenceSpeed, cases_of, check_batch
 from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import FEWEST_LAYERS, MOST_LAYERS, SHAPES, TINY, is_large_for, is_trial
-from longgen.profiling.training_speed import Case, TrainingSpeed
+from longgen.profiling.training_speed import TrainingCase, TrainingSpeed
 from longgen.provenance import provenance
 from longgen.results import Result, check_run_name, save_result
 from longgen.shapes import ModelShape
@@ -61,7 +61,7 @@ def profile_train(options: ProfileTrainOptions) -> None:
     tokens = whole_numbers("lengths", [options.lengths or (TRAIN_TRIAL if target.shape == TINY else LENGTHS)])
     stage = TrainingSpeed(target.device, is_trial(target.device, target.shape), target.most_layers)
     session = Session(stage, options.output, target.run, Budget(seconds_of_minutes(options.minutes)))
-    session.run(Case(target.shape, length) for length in tokens)
+    session.run(TrainingCase(target.shape, length) for length in tokens)
     print(session.table())
     print(f"results: {session.path}")
 

@@ -10,7 +10,7 @@ from longgen.config import load_experiment
 from longgen.errors import ConfigError, TrainingStoppedError
 from longgen.progress import is_first
 from longgen.training.parallel.processes import leave_processes
-from longgen.training.stages import Files, train_base, train_extension
+from longgen.training.stages import StageFiles, train_base, train_extension
 
 
 def train(options: TrainOptions) -> None:
@@ -36,8 +36,8 @@ def train(options: TrainOptions) -> None:
     leave_processes()
 
 
-def _files(options: TrainOptions) -> Files:
-    return Files(
+def _files(options: TrainOptions) -> StageFiles:
+    return StageFiles(
         options.rows,
         options.source(),
         options.output,

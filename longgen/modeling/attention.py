@@ -1,4 +1,4 @@
-"""Our attention in Hugging Face's interface: every head attends to what its `longgen.hybrid.Sight` lets it see."""
+"""Our attention in Hugging Face's interface: every head attends by its `longgen.hybrid.HeadPattern`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from longgen.attention import BACKENDS, PackedDocuments
 from longgen.attention.autocast import autocasted
 from longgen.errors import ConfigError
 from longgen.hybrid import HeadGroup
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Kernels, Piece, attend, attend_tokens
+from longgen.modeling.attention_parts import AttentionPart, Kernels, attend, attend_tokens
+from longgen.modeling.padding import TokenIndex
 from longgen.modeling.shifted import shifted_attention, unshifted_heads
 from longgen.modeling.traced import attend_documents, groups_as_text
 
@@ -68,13 +68,13 @@ def assign_heads(attention: Any, groups: tuple[HeadGroup, ...]) -> None:
 def _attention(
     module: Any,
     query: torch.Tensor,
-    key: torch.Tensor | list[Piece],
+    key: torch.Tensor | list[AttentionPart],
     value: torch.Tensor | None,
     attention_mask: None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    padded_rows: Sequence[Tokens] | None = None,
-    seen_rows: Sequence[Tokens] | None = None,
+    padded_rows: Sequence[TokenIndex] | None = None,
+    seen_rows: Sequence[TokenIndex] | None = None,
     packed: PackedDocuments | None = None,
     documents: torch.Tensor | None = None,
     is_causal: bool | None = None,
@@ -97,7 +97,7 @@ def _attention(
             "`sequence_parallel` of `longgen train` shares heads and tokens out"
         )
     kernels = Kernels(backend, module.full_kernel)
-    if not isinstance(key, torch.Tensor):  # pieces of our cache
+    if not isinstance(key, torch.Tensor):  # parts, of our cache
         if module.sequence_parallel is not None:
             raise ValueError("the tokens of a row are shared among processes: allowed is no KV cache")
         if module.shifted_groups is not None and module.training:
@@ -105,13 +105,13 @@ def _attention(
         output = attend(query, key, module.config.num_key_value_heads, scaling, kernels, packed)
         return output.transpose(1, 2).contiguous(), None
     assert value is not None
-    where = (padded_rows, seen_rows, packed)
+    rows = (padded_rows, seen_rows, packed)
     if not torch.compiler.is_compiling():
-        output = _attend_all(module, query, key, value, scaling, kernels, *where)
-    elif where == (None, None, None) and module.sequence_parallel is None and module.shifted_groups is None:
+        output = _attend_all(module, query, key, value, scaling, kernels, *rows)
+    elif rows == (None, None, None) and module.sequence_parallel is None and module.shifted_groups is None:
         output = attend_documents(query, key, value, documents, module.head_groups_text, scaling, kernels)
-    else:  # layers are compiled one by one, and where the tokens stand was found outside of their graphs
-        output = _attend_outside(module, query, key, value, scaling, kernels, *where)
+    else:  # layers are compiled one by one, and what rows hold comes from outside of their graphs
+        output = _attend_outside(module, query, key, value, scaling, kernels, *rows)
     return output.transpose(1, 2).contiguous(), None
 
 
@@ -122,25 +122,27 @@ def _attend_all(
     value: torch.Tensor,
     scaling: float | None,
     kernels: Kernels,
-    padded_rows: Sequence[Tokens] | None,
-    seen_rows: Sequence[Tokens] | None,
+    padded_rows: Sequence[TokenIndex] | None,
+    seen_rows: Sequence[TokenIndex] | None,
     packed: PackedDocuments | None,
 ) -> torch.Tensor:
     """Attention to keys and values that are all tokens so far: [batch, query heads, q_len, head_dim]."""
     groups, num_kv_heads, sequence = module.head_groups, module.config.num_key_value_heads, module.sequence_parallel
-    own = range(num_kv_heads)
+    kv_heads = range(num_kv_heads)
     shifted = module.shifted_groups if module.training else None
     if shifted is not None and (key.shape[2] != query.shape[2] or padded_rows is not None):
         raise ValueError(SHIFTED_ALONE)
     query, key, value = autocasted(query, key, value)  # first, so that nothing is exchanged in full width
     if sequence is not None:
         query, key, value = (sequence.to_heads(states) for states in (query, key, value))
-        groups, own = sequence.own_groups(groups), sequence.kv_heads
+        groups, kv_heads = sequence.own_groups(groups), sequence.kv_heads
     if shifted is not None:
-        unshifted = unshifted_heads(own, num_kv_heads)
+        unshifted = unshifted_heads(kv_heads, num_kv_heads)
         output = shifted_attention(query, key, value, shifted, unshifted, scaling, packed, kernels.full)
     else:
-        output = attend_tokens(query, key, value, groups, len(own), scaling, kernels, padded_rows, seen_rows, packed)
+        output = attend_tokens(
+            query, key, value, groups, len(kv_heads), scaling, kernels, padded_rows, seen_rows, packed
+        )
     return output if sequence is None else sequence.to_tokens(output)
 
 

@@ -44,9 +44,9 @@ class LongGenCausalLM(LongGenMixin):
             inputs_embeds=inputs_embeds,
             **kwargs,
         )
-        given = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
+        tokens = inputs["input_ids"] if inputs.get("input_ids") is not None else inputs["inputs_embeds"]
         fixed = getattr(past_key_values, "is_compileable", False)
-        inputs["attention_mask"] = None if fixed and given.shape[1] == 1 else attention_mask
+        inputs["attention_mask"] = None if fixed and tokens.shape[1] == 1 else attention_mask
         return inputs
 
     def _prepare_cache_for_generation(

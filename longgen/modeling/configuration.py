@@ -75,9 +75,9 @@ def hybrid_config_class(family: str) -> type[PretrainedConfig]:
         "__annotations__": {"longgen": dict | None},
         "__module__": __name__,
     }
-    made = type(f"LongGen{base.__name__}", (HybridConfig, base), fields)
-    globals()[made.__name__] = made  # importable by name, as pickling and inspection expect of classes
-    return made
+    config_class = type(f"LongGen{base.__name__}", (HybridConfig, base), fields)
+    globals()[config_class.__name__] = config_class  # importable by name, as pickling and inspection expect of classes
+    return config_class
 
 
 def hybrid_of(config: PretrainedConfig) -> Hybrid:

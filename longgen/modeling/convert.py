@@ -20,9 +20,9 @@ from longgen.errors import ArtifactError, ConfigError, LongGenError
 from longgen.files import atomic_directory, write_json
 from longgen.layout import Layout, parse_layout
 from longgen.modeling.configuration import hybrid_of, longgen_config, plain_values
-from longgen.modeling.conversion.card import Card
+from longgen.modeling.conversion.card import ModelCard
 from longgen.modeling.conversion.opening import open_source
-from longgen.modeling.conversion.record import Record
+from longgen.modeling.conversion.record import ConversionRecord
 from longgen.modeling.conversion.safetensors_file import TensorInfo, read_header
 from longgen.modeling.conversion.shards import CAST_DTYPES, Shards
 from longgen.modeling.conversion.source import CONFIG, FolderSource, Source, check_generation_config, companion_names
@@ -55,7 +55,7 @@ class Conversion:
 
     destination: Path
     written: bool
-    card: Card
+    card: ModelCard
 
 
 def convert_checkpoint(
@@ -109,11 +109,11 @@ def convert_checkpoint(
     _check_destination(destination, origin)
     base = base_config(origin, drop_sliding_window)
     check_generation_config(origin)
-    wants_probe = isinstance(layout, str) and is_probed(layout)
-    if (probe is not None) != wants_probe:
-        wanted = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"
-        shown = layout.kinds() if isinstance(layout, Layout) else layout
-        raise ConfigError(f"layout is {shown!r}: allowed is {wanted} (`longgen probe` makes it)")
+    needs_probe = isinstance(layout, str) and is_probed(layout)
+    if (probe is not None) != needs_probe:
+        allowed = "a layout such as probed:1/6 with --probe" if probe else "that with --probe, a probe's record"
+        value = layout.kinds() if isinstance(layout, Layout) else layout
+        raise ConfigError(f"layout is {value!r}: allowed is {allowed} (`longgen probe` makes it)")
     if isinstance(layout, str):
         if probe is not None:
             layout = _probed_layout(probe, layout, origin, base)
@@ -124,22 +124,22 @@ def convert_checkpoint(
     except LongGenError:
         raise  # of the request
     except Exception as error:
-        asked = {"rope": rope, "rope_theta": rope_theta, "max_length": max_length}
-        words = " and ".join(f"{name} {value}" for name, value in asked.items() if value is not None)
-        raise _of_transformers(origin, error, words and f" with {words}") from error
+        options = {"rope": rope, "rope_theta": rope_theta, "max_length": max_length}
+        words = " and ".join(f"{name} {value}" for name, value in options.items() if value is not None)
+        raise _transformers_error(origin, error, words and f" with {words}") from error
     _, model_class = longgen_classes(base.model_type)
     config.architectures = [model_class.__name__]
     if dtype is not None:
         config.dtype = CAST_DTYPES[dtype]
 
     weights = find_weights(origin)
-    carried = companion_names(origin.sizes())
-    used = [CONFIG, *weights.files, *([weights.index] if weights.index else []), *carried]
-    record = Record(
+    companion_files = companion_names(origin.sizes())
+    source_files = [CONFIG, *weights.files, *([weights.index] if weights.index else []), *companion_files]
+    record = ConversionRecord(
         source={
             "name": origin.name,
             "revision": origin.revision,
-            "files": {name: origin.identity(name) for name in used},
+            "files": {name: origin.identity(name) for name in source_files},
         },
         request={
             "layout": layout.kinds(),
@@ -152,19 +152,19 @@ def convert_checkpoint(
         },
     )
     if destination.exists() and not overwrite:
-        record.check_made(destination)
+        record.check_result(destination)
         return Conversion(destination, False, _card(origin, base, config, destination, dtype))
 
     tensors = {file: origin.tensors(file) for file in weights.files}
-    with _explained(origin):
+    with _naming_config(origin):
         check_depth(config.num_hidden_layers, origin.where, chain.from_iterable(tensors.values()))
         _check_is_kept(config)
-        needed = model_tensors(model_class, config)
-    shards = Shards(origin, weights, tensors, needed, CAST_DTYPES.get(dtype or ""), check_finite)
+        expected = model_tensors(model_class, config)
+    shards = Shards(origin, weights, tensors, expected, CAST_DTYPES.get(dtype or ""), check_finite)
     shards.check()
-    _check_space(destination, shards.space() + sum(origin.sizes()[name] for name in carried))
+    _check_space(destination, shards.space() + sum(origin.sizes()[name] for name in companion_files))
     with atomic_directory(destination) as folder:
-        _write_model(folder, shards, carried, config)
+        _write_model(folder, shards, companion_files, config)
         card = _card(origin, base, config, folder, dtype)
         (folder / "README.md").write_text(card.text(), "utf-8")
         record.save(folder)
@@ -210,7 +210,7 @@ def base_config(origin: Source, drop_sliding_window: bool = False) -> Pretrained
     if CONFIG not in origin.sizes():
         raise ArtifactError(f"{origin.where} has no config.json: give the folder of a Hugging Face checkpoint")
     values = origin.read_json(CONFIG)
-    with _explained(origin):
+    with _naming_config(origin):
         values = plain_values(values)
         check_qualifies(values, drop_sliding_window)
         base = CONFIG_MAPPING[values["model_type"]].from_dict(values)
@@ -226,7 +226,7 @@ def _check_is_kept(config: PretrainedConfig) -> None:
 
 
 @contextmanager
-def _explained(origin: Source) -> Iterator[None]:
+def _naming_config(origin: Source) -> Iterator[None]:
     """Whatever is raised for a config, by us or by transformers, as one error that names the file.
 
     transformers has no exception of its own: it raises what its code runs into, from KeyError to AssertionError.
@@ -236,12 +236,12 @@ def _explained(origin: Source) -> Iterator[None]:
     except ConfigError as error:
         raise ConfigError(f"{origin.config}: {error}") from error
     except Exception as error:
-        raise _of_transformers(origin, error) from error
+        raise _transformers_error(origin, error) from error
 
 
-def _of_transformers(origin: Source, error: Exception, asked: str = "") -> ConfigError:
+def _transformers_error(origin: Source, error: Exception, options: str = "") -> ConfigError:
     reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return ConfigError(f"{origin.config}: transformers makes no model of it{asked} ({reason})")
+    return ConfigError(f"{origin.config}: transformers makes no model of it{options} ({reason})")
 
 
 def _check_space(destination: Path, needed: int) -> None:
@@ -251,15 +251,15 @@ def _check_space(destination: Path, needed: int) -> None:
         raise ArtifactError(f"{parent} has {binary_size(free)} free: the conversion needs {binary_size(needed)}")
 
 
-def _write_model(folder: Path, shards: Shards, carried: list[str], config: PretrainedConfig) -> None:
-    """Fill ``folder`` with weights, index, the files ``carried`` over, and config."""
+def _write_model(folder: Path, shards: Shards, companion_files: list[str], config: PretrainedConfig) -> None:
+    """Fill ``folder`` with weights, index, ``companion_files``, and config."""
     scratch = folder / ".download"  # inside, so that a download is moved to its place and not copied
     with progress_bar(len(shards.weights.files), "convert", "shard") as bar:
         for file in shards.weights.files:
             shards.place(file, folder, scratch)
             bar.update()
     _write_index(folder, _tensors(folder))
-    for name in carried:
+    for name in companion_files:
         (folder / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(shards.source.file(name, scratch), folder / name)
     shutil.rmtree(scratch, ignore_errors=True)
@@ -271,23 +271,25 @@ def _tensors(folder: Path) -> dict[str, dict[str, TensorInfo]]:
     return {path.name: read_header(path).tensors for path in sorted(folder.glob("*.safetensors"))}
 
 
-def _write_index(folder: Path, made: dict[str, dict[str, TensorInfo]]) -> None:
+def _write_index(folder: Path, shards: dict[str, dict[str, TensorInfo]]) -> None:
     """Write the index of the shards in ``folder``, unless there is but one."""
-    if SAFETENSORS in made:
+    if SAFETENSORS in shards:
         return
-    total = sum(info.end - info.start for tensors in made.values() for info in tensors.values())
-    placed = {name: file for file, tensors in made.items() for name in tensors}
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(placed.items()))}
+    total = sum(info.end - info.start for tensors in shards.values() for info in tensors.values())
+    weight_map = {name: file for file, tensors in shards.items() for name in tensors}
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     write_json(folder / f"{SAFETENSORS}.index.json", index)
 
 
-def _card(origin: Source, base: PretrainedConfig, config: PretrainedConfig, folder: Path, cast: str | None) -> Card:
+def _card(
+    origin: Source, base: PretrainedConfig, config: PretrainedConfig, folder: Path, cast: str | None
+) -> ModelCard:
     sizes: Counter[torch.dtype] = Counter()
     for tensors in _tensors(folder).values():
         for info in tensors.values():
             sizes[info.dtype] += info.end - info.start
     (common, _), *_ = sizes.most_common(1)
-    return Card(
+    return ModelCard(
         base=origin.name,
         on_hub=origin.revision is not None,
         model_type=config.model_type,

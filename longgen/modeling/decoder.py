@@ -33,8 +33,8 @@ class LongGenDecoder(LongGenMixin):
 
     def prepare_attention(self) -> None:
         """Tell every layer what its heads see; once, when the modules are there."""
-        for layer, own in zip(self.layers, head_groups_of(self.config), strict=True):
-            assign_heads(layer.self_attn, own)
+        for layer, groups in zip(self.layers, head_groups_of(self.config), strict=True):
+            assign_heads(layer.self_attn, groups)
             layer.self_attn.full_kernel = "auto"
             layer.self_attn.sequence_parallel = None  # see `longgen.training.parallel`
             layer.self_attn.shifted_groups = None  # see `use_shifted_groups`
@@ -70,27 +70,27 @@ class LongGenDecoder(LongGenMixin):
                 cache in training with gradient checkpointing.
         """
         if (input_ids is None) == (inputs_embeds is None):
-            found = "both None" if input_ids is None else "both given"
-            raise ValueError(f"input_ids and inputs_embeds are {found}: give one of them")
-        given: torch.Tensor = input_ids if input_ids is not None else inputs_embeds  # type: ignore[assignment]
+            values = "both None" if input_ids is None else "both given"
+            raise ValueError(f"input_ids and inputs_embeds are {values}: give one of them")
+        inputs: torch.Tensor = input_ids if input_ids is not None else inputs_embeds  # type: ignore[assignment]
         if kwargs.get("output_attentions", self.config.output_attentions):
             raise ValueError("output_attentions is True: allowed is False, since our attention never has its weights")
-        asked, use_cache = use_cache, self._wants_cache(use_cache, past_key_values)
+        requires_cache, use_cache = use_cache, self._wants_cache(use_cache, past_key_values)
         if torch.compiler.is_compiling() and not use_cache and past_key_values is None:
-            position_ids, where = _traced_places(given, attention_mask, position_ids, kwargs)
+            position_ids, arguments = _traced_arguments(inputs, attention_mask, position_ids, kwargs)
         else:
-            # of a row that processes share, each sees a part: its positions begin anywhere, and it is told of documents
+            # of a row that processes share, each has a part: its positions begin anywhere, its documents are in kwargs
             shared = self.layers[0].self_attn.sequence_parallel is not None
-            position_ids, where = _packed_places(given, attention_mask, position_ids, kwargs, shared)
-            if where:
-                if asked or past_key_values is not None:
+            position_ids, arguments = _packed_arguments(inputs, attention_mask, position_ids, kwargs, shared)
+            if arguments:
+                if requires_cache or past_key_values is not None:
                     raise ValueError("documents are packed and a cache is wanted: allowed is one of both")
                 use_cache = False
             else:
                 if use_cache and past_key_values is None:
                     past_key_values = LongGenCache(self.config)
                 check_cache(past_key_values, self._head_groups(), self.config)
-                position_ids, where = _padded_places(given, attention_mask, position_ids, past_key_values)
+                position_ids, arguments = _padded_arguments(inputs, attention_mask, position_ids, past_key_values)
         return super().forward(  # type: ignore[misc]
             input_ids=input_ids,
             attention_mask=None,  # our attention follows from the pattern and from where the tokens stand
@@ -98,7 +98,7 @@ class LongGenDecoder(LongGenMixin):
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
-            **where,
+            **arguments,
             **kwargs,
         )
 
@@ -120,44 +120,44 @@ class LongGenDecoder(LongGenMixin):
         return use_cache
 
 
-def _packed_places(
-    given: torch.Tensor,
+def _packed_arguments(
+    inputs: torch.Tensor,
     attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     kwargs: dict[str, Any],
-    told_alone: bool,
+    bounds_only: bool,
 ) -> tuple[torch.Tensor | None, dict[str, Any]]:
-    """Position ids and ``packed`` for our attention; nothing where no row holds more than one document.
+    """Position ids, and ``packed`` as an argument of our attention; none where no row holds more than one document.
 
-    ``told_alone``: positions are not looked at for documents.
+    ``bounds_only``: documents are those that ``kwargs`` name; positions are not looked at.
     """
-    packed, told = kwargs.pop("packed", None), FLASH_ARGUMENTS[0] in kwargs
-    if told and attention_mask is not None and not bool(attention_mask.all()):
+    packed, has_bounds = kwargs.pop("packed", None), FLASH_ARGUMENTS[0] in kwargs
+    if has_bounds and attention_mask is not None and not bool(attention_mask.all()):
         raise ValueError("attention_mask has zeros and cu_seq_lens_q is given: allowed is one of both")
-    if packed is None and (told or (attention_mask is None and not told_alone)):
-        packed = packed_documents(given, position_ids, kwargs)
+    if packed is None and (has_bounds or (attention_mask is None and not bounds_only)):
+        packed = packed_documents(inputs, position_ids, kwargs)
     if packed is None:
         return position_ids, {}
     if position_ids is None:
-        position_ids = positions_in_documents(packed, given.shape[1])
+        position_ids = positions_in_documents(packed, inputs.shape[1])
     return position_ids, {"packed": packed}
 
 
-def _padded_places(
-    given: torch.Tensor,
+def _padded_arguments(
+    inputs: torch.Tensor,
     attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     cache: Cache | None,
 ) -> tuple[torch.Tensor | None, dict[str, Any]]:
-    """Position ids, and what our attention needs to know of padding; a `LongGenCache` is told too."""
-    mask = None if attention_mask is None else _checked_mask(attention_mask, given, cache)
-    before = 0 if mask is None else mask.shape[1] - given.shape[1]
+    """Position ids, and the arguments that tell our attention of padding; a `LongGenCache` is told too."""
+    mask = None if attention_mask is None else _checked_mask(attention_mask, inputs, cache)
+    before = 0 if mask is None else mask.shape[1] - inputs.shape[1]
     new = None if mask is None else mask[:, before:]
     looked_at = mask is None and cache is None  # for documents, of which there are none
     if position_ids is not None and position_ids.shape[-1] > 1 and not looked_at:
         _check_positions(position_ids, new)
     rows = None if new is None else real_tokens(new)
-    where: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     first: torch.Tensor | int = 0
     if isinstance(cache, LongGenCache):
         if rows is not None:
@@ -165,20 +165,20 @@ def _padded_places(
         cache.padded_rows = rows
         first = cache.row_lengths()
     elif mask is not None and before:  # this cache keeps padding too, and attention leaves it out
-        seen = real_tokens(mask)
-        if seen is not None:
-            rows = rows or [slice(0, given.shape[1])] * len(given)
+        seen_rows = real_tokens(mask)
+        if seen_rows is not None:
+            rows = rows or [slice(0, inputs.shape[1])] * len(inputs)
             first = mask[:, :before].sum(1, keepdim=True)
-            where["seen_rows"] = seen
+            arguments["seen_rows"] = seen_rows
     if rows is not None:
-        where["padded_rows"] = rows
+        arguments["padded_rows"] = rows
     if rows is not None or (position_ids is None and isinstance(first, torch.Tensor)):
-        position_ids = positions_in_rows(given, new, first, position_ids)
-    return position_ids, where
+        position_ids = positions_in_rows(inputs, new, first, position_ids)
+    return position_ids, arguments
 
 
-def _traced_places(
-    given: torch.Tensor,
+def _traced_arguments(
+    inputs: torch.Tensor,
     attention_mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     kwargs: dict[str, Any],
@@ -188,27 +188,27 @@ def _traced_places(
     if attention_mask is None and position_ids is None and bounds is None:
         return None, {}
     if attention_mask is not None:
-        attention_mask = _checked_mask(attention_mask, given, None)
-    documents = document_numbers(given, attention_mask, position_ids, bounds)
+        attention_mask = _checked_mask(attention_mask, inputs, None)
+    documents = document_numbers(inputs, attention_mask, position_ids, bounds)
     if bounds is not None and position_ids is None:
         begins = documents.diff(dim=1, prepend=documents[:, :1] - 1) != 0
-        index = torch.arange(given.shape[1], device=given.device)
+        index = torch.arange(inputs.shape[1], device=inputs.device)
         position_ids = index - torch.where(begins, index, 0).cummax(1).values
     elif attention_mask is not None:
-        position_ids = positions_in_rows(given, attention_mask, 0, position_ids)
+        position_ids = positions_in_rows(inputs, attention_mask, 0, position_ids)
     return position_ids, {"documents": documents}
 
 
-def _checked_mask(mask: Any, given: torch.Tensor, cache: Cache | None) -> torch.Tensor:
+def _checked_mask(mask: Any, inputs: torch.Tensor, cache: Cache | None) -> torch.Tensor:
     """A 2-D attention mask, of the tokens in the cache and those of this call, as booleans."""
     before = 0 if cache is None else int(cache.get_seq_length())
-    expected = (given.shape[0], before + given.shape[1])
+    expected = (inputs.shape[0], before + inputs.shape[1])
     if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != expected:
-        found = f"has shape {list(mask.shape)}" if isinstance(mask, torch.Tensor) else f"is {type(mask).__name__}"
-        raise ValueError(f"attention_mask {found}: allowed is {list(expected)}, batch and tokens, 0 for padding")
+        problem = f"has shape {list(mask.shape)}" if isinstance(mask, torch.Tensor) else f"is {type(mask).__name__}"
+        raise ValueError(f"attention_mask {problem}: allowed is {list(expected)}, batch and tokens, 0 for padding")
     if mask.is_floating_point() and not torch.compiler.is_compiling() and bool((mask < 0).any()):
         raise ValueError("attention_mask is to be added to scores: allowed is one of 0 for padding and 1")
-    mask = mask.to(given.device).bool()
+    mask = mask.to(inputs.device).bool()
     if isinstance(cache, LongGenCache):
         cache.check_mask(mask, before)
     return mask

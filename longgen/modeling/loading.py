@@ -41,11 +41,11 @@ def load_complete(
         with reading(str(where), otherwise):
             _check_depth(source)
     with reading(str(where), otherwise):
-        model, found = model_class.from_pretrained(
+        model, loading_info = model_class.from_pretrained(
             checkpoint, **options | {"use_safetensors": True}, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    shapes = {name: (in_file, in_model) for name, in_file, in_model in found["mismatched_keys"]}
-    check_complete(str(where), found["missing_keys"], found["unexpected_keys"], shapes, otherwise)
+    shapes = {name: (in_file, in_model) for name, in_file, in_model in loading_info["mismatched_keys"]}
+    check_complete(str(where), loading_info["missing_keys"], loading_info["unexpected_keys"], shapes, otherwise)
     return model
 
 

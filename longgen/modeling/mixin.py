@@ -13,8 +13,8 @@ from longgen.attention.dispatch import choose_backend
 from longgen.attention.full import choose_full_kernel
 from longgen.errors import ConfigError
 from longgen.modeling.attention import IMPLEMENTATIONS, check_implementation
+from longgen.modeling.attention_parts import Kernels
 from longgen.modeling.configuration import hybrid_of
-from longgen.modeling.pieces import Kernels
 from longgen.modeling.shifted import GROUPS, check_groups
 
 
@@ -88,7 +88,7 @@ class LongGenMixin:
             ``sparse``: a name in `longgen.attention.BACKENDS`; ``full``: a name in `longgen.attention.FULL_KERNELS`.
         """
         attention = self._attentions()[0]
-        asked = Kernels(IMPLEMENTATIONS[self.config._attn_implementation], attention.full_kernel)
+        kernels = Kernels(IMPLEMENTATIONS[self.config._attn_implementation], attention.full_kernel)
         weight = next(attention.parameters())
         heads, kv_heads = self.config.num_attention_heads, self.config.num_key_value_heads
         query, key = (
@@ -97,8 +97,8 @@ class LongGenMixin:
         )
         call = AttentionCall(hybrid_of(self.config).pattern, attention.scaling, 0, (0,) * kv_heads)
         return {
-            "sparse": choose_backend(query, key, call) if asked.sparse == "auto" else asked.sparse,
-            "full": choose_full_kernel(query, key) if asked.full == "auto" else asked.full,
+            "sparse": choose_backend(query, key, call) if kernels.sparse == "auto" else kernels.sparse,
+            "full": choose_full_kernel(query, key) if kernels.full == "auto" else kernels.full,
         }
 
 

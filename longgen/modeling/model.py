@@ -59,13 +59,15 @@ def _all_classes(family: str) -> tuple[type[PretrainedConfig], dict[Any, type[Pr
             continue  # not every family has models for every task
         base_model = auto._model_mapping[base_config]
         # attention weights are the one output that our attention does not have
-        recorded = {key: how for key, how in (base_model._can_record_outputs or {}).items() if key != "attentions"}
-        members = {"config_class": config_class, "_can_record_outputs": recorded, "__module__": __name__}
+        outputs = {key: how for key, how in (base_model._can_record_outputs or {}).items() if key != "attentions"}
+        members = {"config_class": config_class, "_can_record_outputs": outputs, "__module__": __name__}
         if auto is AutoModelForCausalLM:
             members["decoder_class"] = models[AutoModel]
         models[auto] = type(f"LongGen{base_model.__name__}", (mixin, base_model), members)
-    for made in models.values():
-        globals()[made.__name__] = made  # importable by name, as pickling and inspection expect of classes
+    for model_class in models.values():
+        globals()[model_class.__name__] = (
+            model_class  # importable by name, as pickling and inspection expect of classes
+        )
     return config_class, models
 
 

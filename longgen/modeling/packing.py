@@ -14,12 +14,12 @@ FLASH_ARGUMENTS = ("cu_seq_lens_q", "cu_seq_lens_k", "max_length_q", "max_length
 
 
 def packed_documents(
-    given: torch.Tensor, position_ids: torch.Tensor | None, arguments: dict[str, Any]
+    inputs: torch.Tensor, position_ids: torch.Tensor | None, arguments: dict[str, Any]
 ) -> PackedDocuments | None:
     """The documents of a call without a cache. Waits for the device.
 
     Args:
-        given: [batch, tokens] or [batch, tokens, hidden size], the call's input.
+        inputs: [batch, tokens] or [batch, tokens, hidden size], the call's input.
         position_ids: [batch or 1, tokens]; a document begins wherever they do not rise by one, and with every row.
         arguments: of the call; those for flash attention are taken out, and win over ``position_ids``.
 
@@ -30,7 +30,7 @@ def packed_documents(
         ValueError: bounds that do not fit, or bounds of several rows.
     """
     bounds, *_ = [arguments.pop(name, None) for name in FLASH_ARGUMENTS]
-    batch, tokens = given.shape[:2]
+    batch, tokens = inputs.shape[:2]
     if bounds is not None:
         if batch != 1:
             raise ValueError(f"cu_seq_lens_q is given and the batch has {batch} rows: allowed is 1")
@@ -46,7 +46,7 @@ def packed_documents(
         begins = begins.clone()
         begins[:, 0] = True
         ends = [*begins.flatten().nonzero().flatten().tolist(), batch * tokens]
-    return PackedDocuments.of_lengths([end - start for start, end in pairwise(ends)], given.device)
+    return PackedDocuments.of_lengths([end - start for start, end in pairwise(ends)], inputs.device)
 
 
 def positions_in_documents(packed: PackedDocuments, tokens: int) -> torch.Tensor:

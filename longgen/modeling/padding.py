@@ -13,10 +13,10 @@ import torch
 POSITIONS_DO_NOT_RISE = "position_ids do not rise by one: allowed without a cache and without a mask (packed documents)"
 
 # Where the real tokens of a row stand: a slice, or [tokens] int64 where there is padding between them.
-Tokens: TypeAlias = "slice | torch.Tensor"
+TokenIndex: TypeAlias = "slice | torch.Tensor"
 
 
-def real_tokens(mask: torch.Tensor) -> list[Tokens] | None:
+def real_tokens(mask: torch.Tensor) -> list[TokenIndex] | None:
     """Where each row's real tokens stand.
 
     Args:
@@ -37,25 +37,25 @@ def real_tokens(mask: torch.Tensor) -> list[Tokens] | None:
     ]
 
 
-def token_count(tokens: Tokens) -> int:
-    """How many they are."""
+def token_count(tokens: TokenIndex) -> int:
+    """How many tokens ``tokens`` selects."""
     return int(tokens.stop - tokens.start) if isinstance(tokens, slice) else len(tokens)
 
 
 def positions_in_rows(
-    given: torch.Tensor, new: torch.Tensor | None, first: torch.Tensor | int, position_ids: torch.Tensor | None
+    inputs: torch.Tensor, new: torch.Tensor | None, first: torch.Tensor | int, position_ids: torch.Tensor | None
 ) -> torch.Tensor:
     """Position ids [batch, q_len] that count real tokens only.
 
     Args:
-        given: [batch, q_len] or [batch, q_len, hidden size], this call's input.
+        inputs: [batch, q_len] or [batch, q_len, hidden size], this call's input.
         new: [batch, q_len] booleans, the mask of these tokens; None where all are real.
         first: position of every row's first real token, [batch, 1] or one number; ``position_ids`` win over it.
         position_ids: the caller's own, [batch or 1, q_len], of which that of the first real token counts.
     """
-    batch, q_len = given.shape[:2]
+    batch, q_len = inputs.shape[:2]
     if new is None:
-        new = torch.ones(batch, q_len, dtype=torch.bool, device=given.device)
+        new = torch.ones(batch, q_len, dtype=torch.bool, device=inputs.device)
     if position_ids is not None:
         first = position_ids.expand(batch, -1).gather(1, new.int().argmax(1, keepdim=True))
     return first + new.cumsum(1) - 1

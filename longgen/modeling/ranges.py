@@ -109,8 +109,8 @@ def check_ranges(values: dict[str, Any]) -> None:
         require(heads % kv_heads == 0, name, kv_heads, allowed_heads)
     activation = values.get("hidden_act")
     if activation is not None:
-        known = isinstance(activation, str) and activation in ACT2FN
-        require(known, "hidden_act", activation, f"one of {', '.join(sorted(ACT2FN))}")
+        is_activation = isinstance(activation, str) and activation in ACT2FN
+        require(is_activation, "hidden_act", activation, f"one of {', '.join(sorted(ACT2FN))}")
     _check_layers_without_rope(values)
     _check_token_ids(values)
     for key in ("rope_parameters", "rope_scaling"):

@@ -17,7 +17,7 @@ from longgen.modeling.ranges import Range
 DTYPES = ("bfloat16", "float16", "float32", "float64")
 
 
-def _fine(why: str) -> Range:
+def _anything(why: str) -> Range:
     return Range(lambda _: True, f"anything, since {why}")
 
 
@@ -35,9 +35,9 @@ _SWITCH = Range(lambda value: value is None or isinstance(value, bool), "true, f
 # only the head of a classifier asks for these, which a hybrid has from its base family
 _LABELS = Range(lambda value: value is None or isinstance(value, dict), "a mapping, or null")
 _PROBLEMS = (None, "regression", "single_label_classification", "multi_label_classification")
-_TOLD = _fine("it tells where a model comes from, and no code of the checkpoint is run")
-_KERNEL = _fine("it chooses code for the base's layers; attention of a hybrid is ours, and is not asked for here")
-_GONE = _off("transformers 5 does not have it")
+_ORIGIN = _anything("it tells where a model comes from, and no code of the checkpoint is run")
+_KERNEL = _anything("it chooses code for the base's layers; attention of a hybrid is ours, and is not asked for here")
+_REMOVED = _off("transformers 5 does not have it")
 
 # The keys that transformers itself reads, whatever the family; a test compares this list with its config class.
 SETTINGS: dict[str, Range] = {
@@ -51,15 +51,15 @@ SETTINGS: dict[str, Range] = {
         "true: with false in the config transformers' causal LMs fail; a call may ask for return_dict=False",
     ),
     "use_return_dict": _none("transformers 5 calls it return_dict"),
-    "torchscript": _GONE,
+    "torchscript": _REMOVED,
     "is_causal": Range(lambda value: value is True, "true, or no such key, since longgen attention is causal"),
     "use_cache": _SWITCH,
     "gradient_checkpointing": _SWITCH,
-    "chunk_size_feed_forward": _fine("no family that qualifies asks for it"),
+    "chunk_size_feed_forward": _anything("no family that qualifies asks for it"),
     "attention_chunk_size": _none("transformers' caches would forget what is before a chunk"),
     "kv_sharing_modes": _none("every layer of a hybrid has keys and values of its own"),
     # models of another kind
-    "is_decoder": _fine("all families that qualify are decoders, and do not ask for it"),
+    "is_decoder": _anything("all families that qualify are decoders, and do not ask for it"),
     "is_encoder_decoder": _off("a hybrid is a decoder"),
     "add_cross_attention": _off("a hybrid is a decoder"),
     "cross_attention_hidden_size": _off("a hybrid is a decoder"),
@@ -79,7 +79,7 @@ SETTINGS: dict[str, Range] = {
     "torch_dtype": _DTYPE,
     "transformers_weights": _none("conversion reads the files that are loaded without it"),
     "fusion_config": _none("it replaces modules when a model is loaded; give it to from_pretrained"),
-    "distributed_config": _fine("it is not kept: how a hybrid is distributed is said when it is loaded"),
+    "distributed_config": _anything("it is not kept: how a hybrid is distributed is said when it is loaded"),
     "attn_implementation": _KERNEL,
     "experts_implementation": _KERNEL,
     # heads for other tasks
@@ -91,10 +91,10 @@ SETTINGS: dict[str, Range] = {
         lambda value: value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value)),
         "a list of names of classes, or null",
     ),
-    "transformers_version": _TOLD,
-    "name_or_path": _TOLD,
-    "_commit_hash": _TOLD,
-    "auto_map": _TOLD,
+    "transformers_version": _ORIGIN,
+    "name_or_path": _ORIGIN,
+    "_commit_hash": _ORIGIN,
+    "auto_map": _ORIGIN,
     # ours
     "longgen": Range(
         lambda _: False, "none in a base model's config, since `longgen convert` writes this key; remove it"

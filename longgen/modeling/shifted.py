@@ -17,7 +17,7 @@ import torch
 from longgen.attention import PackedDocuments, full_attention
 from longgen.attention.autocast import in_one_dtype
 from longgen.errors import ConfigError
-from longgen.modeling.pieces import in_one_row, in_rows, select_heads
+from longgen.modeling.attention_parts import in_one_row, in_rows, select_heads
 from longgen.pattern import dense_pairs
 
 GROUPS = 4  # groups of a quarter of the row: LongLoRA
@@ -104,14 +104,14 @@ def shifted_attention(
         ValueError: as `longgen.attention.full_attention`.
     """
     rows, length, kv_heads = query.shape[0], query.shape[2], key.shape[1]
-    members = query.shape[1] // kv_heads
+    group_size = query.shape[1] // kv_heads
     query, key, value = (in_one_row(states) for states in (query, key, value))
     halves = []
     for heads, shifted in ((range(unshifted), False), (range(unshifted, kv_heads), True)):
         if heads:
             documents = _group_documents(length, groups, shifted, rows, packed, query.device)
-            own = tuple(heads)
-            states = (select_heads(query, own, members), select_heads(key, own), select_heads(value, own))
+            half = tuple(heads)
+            states = (select_heads(query, half, group_size), select_heads(key, half), select_heads(value, half))
             halves.append(full_attention(*states, scale, documents, kernel))
     return in_rows(torch.cat(halves, dim=1), rows)
 

@@ -17,9 +17,9 @@ import torch
 
 from longgen.attention import PackedDocuments
 from longgen.attention.autocast import in_one_dtype
-from longgen.hybrid import HeadGroup, Sight
+from longgen.hybrid import HeadGroup, HeadPattern
+from longgen.modeling.attention_parts import Kernels, attend_tokens
 from longgen.modeling.padding import POSITIONS_DO_NOT_RISE, real_tokens
-from longgen.modeling.pieces import Kernels, attend_tokens
 from longgen.pattern import SparsePattern
 
 # An operation of a graph takes tensors, numbers and text.
@@ -29,7 +29,7 @@ ARGUMENTS = "Tensor query, Tensor key, Tensor value, Tensor? documents, str grou
 
 
 def document_numbers(
-    given: torch.Tensor,
+    inputs: torch.Tensor,
     mask: torch.Tensor | None,
     position_ids: torch.Tensor | None,
     bounds: torch.Tensor | None,
@@ -37,7 +37,7 @@ def document_numbers(
     """For every token of a call without a cache, the number of its document in its row; 0 for padding.
 
     Args:
-        given: [batch, tokens] or [batch, tokens, hidden size], the call's input.
+        inputs: [batch, tokens] or [batch, tokens, hidden size], the call's input.
         mask: [batch, tokens] booleans, False for padding.
         position_ids: [batch or 1, tokens]; a document begins wherever they do not rise by one.
         bounds: [documents + 1] where each begins, and the number of tokens; wins over ``position_ids``.
@@ -45,14 +45,14 @@ def document_numbers(
     Returns:
         [batch, tokens] int64; -1 in a row that has both a mask and a border.
     """
-    batch, tokens = given.shape[:2]
+    batch, tokens = inputs.shape[:2]
     if bounds is not None:
-        index = torch.arange(tokens, device=given.device)
-        numbers = torch.searchsorted(bounds.to(given.device, torch.int64), index, right=True)[None]
+        index = torch.arange(tokens, device=inputs.device)
+        numbers = torch.searchsorted(bounds.to(inputs.device, torch.int64), index, right=True)[None]
     elif position_ids is not None:
         numbers = torch.nn.functional.pad((position_ids.diff(dim=-1) != 1).cumsum(-1), (1, 0)) + 1
     else:
-        numbers = torch.ones(1, tokens, dtype=torch.int64, device=given.device)
+        numbers = torch.ones(1, tokens, dtype=torch.int64, device=inputs.device)
     numbers = numbers.expand(batch, -1)
     if mask is None:
         return numbers.contiguous()
@@ -110,8 +110,8 @@ def _attend(
         rows = real_tokens(documents > 0)
         if int(documents.max()) > 1:
             packed = _packed(documents)
-    heads, kernels = _read(groups), Kernels(sparse, full)
-    return attend_tokens(query, key, value, heads, key.shape[1], scale, kernels, rows, packed=packed).contiguous()
+    head_groups, kernels = _groups_from_text(groups), Kernels(sparse, full)
+    return attend_tokens(query, key, value, head_groups, key.shape[1], scale, kernels, rows, packed=packed).contiguous()
 
 
 def _packed(documents: torch.Tensor) -> PackedDocuments:
@@ -154,15 +154,15 @@ torch.library.register_autograd(OPERATION, _differentiate, setup_context=_keep)
 def groups_as_text(groups: Sequence[HeadGroup]) -> str:
     """The heads of a layer as an argument of the operation, which takes tensors, numbers and text."""
     entries = [
-        (heads, None if sight.pattern is None else sight.pattern.to_dict(), sight.head_offset)
-        for heads, sight in groups
+        (heads, None if head_pattern.pattern is None else head_pattern.pattern.to_dict(), head_pattern.head_offset)
+        for heads, head_pattern in groups
     ]
     return json.dumps(entries)
 
 
 @functools.cache
-def _read(groups: str) -> tuple[HeadGroup, ...]:
+def _groups_from_text(groups: str) -> tuple[HeadGroup, ...]:
     return tuple(
-        HeadGroup(tuple(heads), Sight(None if pattern is None else SparsePattern(**pattern), offset))
+        HeadGroup(tuple(heads), HeadPattern(None if pattern is None else SparsePattern(**pattern), offset))
         for heads, pattern, offset in json.loads(groups)
     )

@@ -16,7 +16,7 @@ from functools import cached_property
 
 from longgen.cache_layout import GROWTH_TOKENS, chunked, quantized_bytes
 from longgen.errors import ConfigError
-from longgen.hybrid import Hybrid, Sight
+from longgen.hybrid import HeadPattern, Hybrid
 from longgen.layout import Layout
 from longgen.shapes import ModelShape
 
@@ -51,12 +51,12 @@ class Model:
         return Model(self.shape, Hybrid(Layout((True,) * self.shape.num_layers), self.hybrid.pattern))
 
     @cached_property
-    def sights(self) -> Mapping[Sight, int]:
+    def head_patterns(self) -> Mapping[HeadPattern, int]:
         """How many KV heads of all layers together see the past in each way."""
-        counts = Counter[Sight]()
+        counts = Counter[HeadPattern]()
         for layer in range(self.shape.num_layers):
-            for heads, sight in self.hybrid.head_groups(layer, self.shape.num_kv_heads):
-                counts[sight] += len(heads)
+            for heads, head_pattern in self.hybrid.head_groups(layer, self.shape.num_kv_heads):
+                counts[head_pattern] += len(heads)
         return counts
 
     def kv_cache_bytes(
@@ -84,12 +84,12 @@ class Model:
         """
         check_sizes(length=length, bytes_per_value=bytes_per_value, batch=batch, full_chunk=full_chunk)
         total = 0
-        for sight, heads in self.sights.items():
-            if sight.pattern is None and full_bits is not None:
+        for head_pattern, heads in self.head_patterns.items():
+            if head_pattern.pattern is None and full_bits is not None:
                 total += heads * quantized_bytes(length, self.shape.head_dim, full_bits, bytes_per_value)
                 continue
-            tokens = sight.slot_count(length) if slots else sight.kept_count(length)
-            tokens = chunked(tokens, full_chunk) if sight.pattern is None else tokens
+            tokens = head_pattern.slot_count(length) if slots else head_pattern.kept_count(length)
+            tokens = chunked(tokens, full_chunk) if head_pattern.pattern is None else tokens
             total += heads * 2 * tokens * self.shape.head_dim * bytes_per_value
         return total * batch
 
@@ -100,8 +100,8 @@ class Model:
         """
         shape = self.shape
         check_sizes(length=length, batch=batch)
-        sights = self.sights.items()
-        pairs = sum(heads * sight.attended_pairs(length) for sight, heads in sights)
+        head_patterns = self.head_patterns.items()
+        pairs = sum(heads * head_pattern.attended_pairs(length) for head_pattern, heads in head_patterns)
         return 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * pairs * batch
 
     def prefill_flops(self, length: int, batch: int = 1) -> int:
@@ -145,7 +145,7 @@ class Model:
         """FLOPs of decoding the token after ``length`` cached ones, which sees them and itself, for every sequence."""
         shape = self.shape
         check_sizes(length=length, batch=batch)
-        keys = sum(heads * (sight.kept_count(length) + 1) for sight, heads in self.sights.items())
+        keys = sum(heads * (head_pattern.kept_count(length) + 1) for head_pattern, heads in self.head_patterns.items())
         attention = 4 * shape.head_dim * (shape.num_heads // shape.num_kv_heads) * keys
         return batch * (attention + 2 * (shape.num_layers * shape.layer_weights + shape.head_weights))
 
@@ -186,9 +186,12 @@ class Model:
         attention = chunk * (3 * shape.hidden_size + heads * shape.head_dim)
         layer_caches = [
             sum(
-                len(group) * 2 * shape.head_dim * (sight.kept_count(length - chunk) + chunk + sight.kept_count(length))
-                for group, sight in self.hybrid.head_groups(layer, shape.num_kv_heads)
-                if sight.pattern is not None
+                len(group)
+                * 2
+                * shape.head_dim
+                * (head_pattern.kept_count(length - chunk) + chunk + head_pattern.kept_count(length))
+                for group, head_pattern in self.hybrid.head_groups(layer, shape.num_kv_heads)
+                if head_pattern.pattern is not None
             )
             for layer in range(shape.num_layers)
         ]

@@ -147,10 +147,10 @@ class ProbeRecord:
         by = BY[PROBED_HEADS if self.units.by_heads else PROBED]
         if BY[placement] != by:
             raise ConfigError(f"layout is {text!r}: {self.path} is a probe by {by}, and {BY[placement]} are asked for")
-        found = (self.units.num_layers, self.units.num_kv_heads)
-        if found != (num_layers, num_kv_heads):
+        sizes = (self.units.num_layers, self.units.num_kv_heads)
+        if sizes != (num_layers, num_kv_heads):
             raise ConfigError(
-                f"{self.path} is a probe of {found[0]} layers with {found[1]} KV heads each: the model has "
+                f"{self.path} is a probe of {sizes[0]} layers with {sizes[1]} KV heads each: the model has "
                 f"{num_layers} with {num_kv_heads}"
             )
         count = count_full_layers(num_layers, full_layers)

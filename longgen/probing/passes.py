@@ -20,14 +20,14 @@ from longgen.probing.layouts import Flags, flags_of
 from longgen.probing.prompts import Prompt
 
 
-class Losses(NamedTuple):
+class PromptLosses(NamedTuple):
     """Mean cross-entropy of a prompt, in nats per token: of the answers, and of the sampled plain text."""
 
     answers: float
     text: float
 
 
-class _Arrived(Exception):  # noqa: N818 - no error: it ends a forward pass before its first layer
+class _FirstLayerReached(Exception):  # noqa: N818 - no error: it ends a forward pass before its first layer
     pass
 
 
@@ -42,14 +42,14 @@ class SharedPasses:
     def __init__(self, model: Any, pattern: SparsePattern) -> None:
         self._model, self._pattern = model, pattern
         self._num_kv_heads = model.config.num_key_value_heads
-        self._offset_groups: dict[Flags, Any] = {}
+        self._head_groups: dict[Flags, Any] = {}
 
     @torch.no_grad()
     def run(
         self,
         prompt: Prompt,
         layouts: Sequence[Layout],
-        measured: Callable[[int, Losses], None],
+        on_losses: Callable[[int, PromptLosses], None],
         advance: Callable[[], object] = lambda: None,
     ) -> None:
         """Losses of ``prompt`` under every one of ``layouts``.
@@ -60,7 +60,7 @@ class SharedPasses:
         Args:
             prompt: what the model reads.
             layouts: of the model's depth; each is measured.
-            measured: told the index of a layout and its losses, as soon as they are there, in no order.
+            on_losses: called with the index of a layout and its losses, as soon as they are there, in no order.
             advance: called after every layer that was computed.
 
         Raises:
@@ -77,7 +77,7 @@ class SharedPasses:
                 if depth == len(self._model.model.layers):
                     losses = self._losses(hidden, prompt, tokens)
                     for index in members:
-                        measured(index, losses)
+                        on_losses(index, losses)
                     continue
                 branches: dict[Flags, list[int]] = {}
                 for index in members:
@@ -85,27 +85,27 @@ class SharedPasses:
                 ordered = sorted(branches.items(), key=lambda branch: len(branch[1]))
                 (flags, first), *others = ordered
                 if others:  # come back to this place for the rest
-                    pending.append((depth, hidden, [index for _, own in others for index in own]))
+                    pending.append((depth, hidden, [index for _, branch in others for index in branch]))
                 pending.append((depth + 1, self._layer(depth, flags, hidden, arguments), first))
                 del hidden
                 advance()
 
     def _before_layers(self, tokens: torch.Tensor) -> tuple[torch.Tensor, dict[str, Any]]:
-        """What the first layer is called with by the family's own code: hidden states, and what all layers get."""
-        caught: list[Any] = []
+        """The first layer's input, as the family's own code makes it: hidden states, and arguments of all layers."""
+        inputs: list[Any] = []
 
         def catch(module: Any, positional: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            caught.append((positional, keywords))
-            raise _Arrived
+            inputs.append((positional, keywords))
+            raise _FirstLayerReached
 
         hook = self._model.model.layers[0].register_forward_pre_hook(catch, with_kwargs=True)
         try:
             self._model.model(input_ids=tokens, use_cache=False)
-        except _Arrived:
+        except _FirstLayerReached:
             pass
         finally:
             hook.remove()
-        (hidden,), arguments = caught[0]
+        (hidden,), arguments = inputs[0]
         return hidden, arguments
 
     def _layer(self, depth: int, flags: Flags, hidden: torch.Tensor, arguments: dict[str, Any]) -> torch.Tensor:
@@ -115,10 +115,10 @@ class SharedPasses:
         return output
 
     def _groups(self, flags: Flags) -> Any:
-        if flags not in self._offset_groups:
+        if flags not in self._head_groups:
             hybrid = Hybrid(Layout((flags,)), self._pattern)
-            self._offset_groups[flags] = hybrid.head_groups(0, self._num_kv_heads)
-        return self._offset_groups[flags]
+            self._head_groups[flags] = hybrid.head_groups(0, self._num_kv_heads)
+        return self._head_groups[flags]
 
     @contextmanager
     def _own_layout_afterwards(self) -> Iterator[None]:
@@ -130,16 +130,16 @@ class SharedPasses:
             for attention, groups in zip(attentions, before, strict=True):
                 assign_heads(attention, groups)
 
-    def _losses(self, hidden: torch.Tensor, prompt: Prompt, tokens: torch.Tensor) -> Losses:
-        """The LM head sees the states before the tokens that are asked for, and no others."""
+    def _losses(self, hidden: torch.Tensor, prompt: Prompt, tokens: torch.Tensor) -> PromptLosses:
+        """Only the states before the answers and the sampled text go through the LM head."""
         model, means = self._model, []
         for places in (prompt.answers, prompt.text):
-            wanted = torch.from_numpy(places).to(tokens.device)
-            states = model.model.norm(hidden[0, wanted - 1])
+            positions = torch.from_numpy(places).to(tokens.device)
+            states = model.model.norm(hidden[0, positions - 1])
             logits = model.lm_head(head_input(model, states))
             logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-            nll = F.cross_entropy(logits, tokens[0, wanted], reduction="none")
+            nll = F.cross_entropy(logits, tokens[0, positions], reduction="none")
             if not bool(torch.isfinite(nll).all()):
                 raise no_number(model, "the loss is not a number")
             means.append(nll.clamp(max=MAX_NLL).double().mean().item())
-        return Losses(*means)
+        return PromptLosses(*means)

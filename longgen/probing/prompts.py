@@ -26,7 +26,7 @@ _MOST_DRAWS = 200  # of places for the statements
 
 @dataclass(frozen=True)
 class Prompt:
-    """A row of tokens and what is asked of it.
+    """A row of tokens, and the positions where its loss is taken.
 
     Attributes:
         tokens: [length] int64.
@@ -79,10 +79,12 @@ def make_prompts(
     prompts = []
     for number, body in enumerate(bodies):
         generator = np.random.default_rng([seed, 1, number])
-        stated = make_facts(generator, facts, KINDS)
-        asked = sum(len(encode(part)) for fact in stated for part in (fact.question, fact.answer, fact.end))
-        places = _Places(pattern, num_kv_heads, length, length - asked, len(start))
-        row = _draw(generator, body, stated, encode, ends, places)
+        prompt_facts = make_facts(generator, facts, KINDS)
+        question_tokens = sum(
+            len(encode(part)) for fact in prompt_facts for part in (fact.question, fact.answer, fact.end)
+        )
+        places = _StatementPlaces(pattern, num_kv_heads, length, length - question_tokens, len(start))
+        row = _draw(generator, body, prompt_facts, encode, ends, places)
         answers = np.concatenate([np.arange(first, last) for first, last in np.sort(row.answers, axis=0)]) + len(start)
         tokens = np.concatenate([start, row.tokens])
         prompts.append(Prompt(tokens, answers, _plain(generator, row, places)))
@@ -90,23 +92,23 @@ def make_prompts(
 
 
 @dataclass(frozen=True)
-class _Places:
+class _StatementPlaces:
     """Where in a prompt statements may stand: positions count from its first token, the tokenizer's BOS included."""
 
     pattern: SparsePattern
     num_kv_heads: int
     length: int
-    asked_from: int  # the first token of the first question
+    questions_start: int  # the first token of the first question
     start: int  # tokens before the row
 
     @cached_property
     def hidden(self) -> np.ndarray:
-        """[asked_from] bool: tokens of the row that no sparse head sees when the first question begins.
+        """[questions_start] bool: tokens of the row that no sparse head sees when the first question begins.
 
         What is out of sight then never comes back.
         """
-        tokens = np.arange(self.asked_from)
-        seen = [self.pattern.allowed(self.asked_from, tokens, offset) for offset in self._offsets]
+        tokens = np.arange(self.questions_start)
+        seen = [self.pattern.allowed(self.questions_start, tokens, offset) for offset in self._offsets]
         return ~np.any(seen, axis=0) & (tokens >= self.start)
 
     def room(self) -> tuple[int, int]:
@@ -119,10 +121,10 @@ class _Places:
         return all(bool(self.hidden[first:last].all()) for first, last in (spans + self.start).tolist())
 
     def first_with_less(self) -> int:
-        """The first position at which some sparse head sees less than all tokens before it; ``asked_from`` if none."""
-        positions = range(self.asked_from)
+        """The first position at which some sparse head sees less than all tokens before it, or ``questions_start``."""
+        positions = range(self.questions_start)
         less = (each for each in positions if any(self.pattern.kept_count(each, o) < each for o in self._offsets))
-        return next(less, self.asked_from)
+        return next(less, self.questions_start)
 
     @property
     def _offsets(self) -> set[int]:
@@ -135,14 +137,14 @@ def _draw(
     facts: Sequence[Fact],
     encode: TextEncoder,
     ends: np.ndarray,
-    places: _Places,
+    places: _StatementPlaces,
 ) -> LookupRow:
     """A row with ``facts`` where no sparse head sees them; strided blocks are avoided by drawing again."""
     first, last = places.room()
     length = places.length - places.start
-    stated = sum(len(encode(f" {text}")) for fact in facts for text in fact.statements)
-    room = places.asked_from - places.start - stated
-    low, high = first - places.start, last - places.start - stated
+    statement_tokens = sum(len(encode(f" {text}")) for fact in facts for text in fact.statements)
+    room = places.questions_start - places.start - statement_tokens
+    low, high = first - places.start, last - places.start - statement_tokens
     if 0 <= low < high <= room:
         for _ in range(_MOST_DRAWS):
             try:
@@ -151,10 +153,11 @@ def _draw(
                 break
             if places.hides(row.statements):
                 return row
-    asked, seen = places.length - places.asked_from, _in_words(places.pattern)
+    question_tokens, visible = places.length - places.questions_start, _in_words(places.pattern)
     raise ConfigError(
-        f"--length is {places.length}: {len(facts)} facts need {stated} tokens that no sparse layer sees ({seen}) from "
-        f"the questions, the last {asked} tokens; allowed is a longer one, fewer --facts, or a pattern that sees less"
+        f"--length is {places.length}: {len(facts)} facts need {statement_tokens} tokens that no sparse layer sees "
+        f"({visible}) from the questions, the last {question_tokens} tokens; allowed is a longer one, fewer --facts, "
+        "or a pattern that sees less"
     )
 
 
@@ -164,13 +167,13 @@ def _in_words(pattern: SparsePattern) -> str:
     return words + (f", one block of {size} in {pattern.stride}" if pattern.stride else "")
 
 
-def _plain(generator: np.random.Generator, row: LookupRow, places: _Places) -> np.ndarray:
+def _plain(generator: np.random.Generator, row: LookupRow, places: _StatementPlaces) -> np.ndarray:
     """Positions of plain text to take the loss at: beyond sink and window, where sparse layers see less than full."""
-    stated = np.zeros(places.asked_from, bool)
+    is_statement = np.zeros(places.questions_start, bool)
     for first, last in row.statements + places.start:
-        stated[first:last] = True
-    first = min(places.first_with_less(), places.asked_from // 2)
-    plain = first + np.flatnonzero(~stated[first:])
+        is_statement[first:last] = True
+    first = min(places.first_with_less(), places.questions_start // 2)
+    plain = first + np.flatnonzero(~is_statement[first:])
     return np.sort(generator.choice(plain, size=min(TEXT_TOKENS, len(plain)), replace=False))
 
 
@@ -179,23 +182,23 @@ def _passages(
 ) -> list[np.ndarray]:
     """``count`` times ``length`` tokens, in turns from the documents that have so many, from anywhere in them."""
     documents = [document for document, _ in zip(text.documents, range(MOST_DOCUMENTS), strict=False)]
-    found: list[np.ndarray] = []
+    passages: list[np.ndarray] = []
     order = generator.permutation(len(documents)).tolist()
-    while order and len(found) < count:
+    while order and len(passages) < count:
         for index in list(order):
-            if len(found) == count:
+            if len(passages) == count:
                 break
             tokens = _passage(documents[index], encode, length, generator)
             if tokens is None:
                 order.remove(index)
             else:
-                found.append(tokens)
-    if len(found) < count:
+                passages.append(tokens)
+    if len(passages) < count:
         raise ConfigError(
             f"--length is {length}: allowed is at most as many tokens as a document of the text has, and none of "
             f"{len(documents)} of {text.source} has so many"
         )
-    return found
+    return passages
 
 
 def _passage(document: str, encode: TextEncoder, length: int, generator: np.random.Generator) -> np.ndarray | None:

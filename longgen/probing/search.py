@@ -70,13 +70,13 @@ def greedy(units: Units, groups: Sequence[Group], steps: int, measure: Measure) 
         after every step the candidates that were measured, the chosen one first.
     """
     chosen: list[Unit] = []
-    left = list(groups)
+    remaining = list(groups)
     for _ in range(min(steps, len(groups))):
-        sets = [MeasuredSet("candidate", units.layout([*chosen, *group]), group[0]) for group in left]
+        sets = [MeasuredSet("candidate", units.layout([*chosen, *group]), group[0]) for group in remaining]
         best = int(np.argmin(measure([each.layout for each in sets]).mean(axis=1)))
-        chosen += left.pop(best)
-        won = sets.pop(best)
-        yield [MeasuredSet("greedy", won.layout, won.unit), *sets]
+        chosen += remaining.pop(best)
+        best_set = sets.pop(best)
+        yield [MeasuredSet("greedy", best_set.layout, best_set.unit), *sets]
 
 
 def grouped(ranked: Sequence[Unit], size: int, count: int) -> list[Group]:
@@ -114,8 +114,8 @@ def most_evaluations_of_greedy(units: Units, groups: Sequence[Group], steps: int
     depths = sorted((min(unit.layer for unit in group) for group in groups), reverse=True)
     total = 0
     for step in range(min(steps, len(groups))):
-        left = depths[step:]
-        total += max(left) + sum(units.num_layers - depth for depth in left)
+        remaining = depths[step:]
+        total += max(remaining) + sum(units.num_layers - depth for depth in remaining)
     return total
 
 

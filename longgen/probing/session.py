@@ -1,4 +1,4 @@
-"""A probe from beginning to end: prompts, ranking, curves and greedy choice; what it found is a `Findings`."""
+"""A probe from beginning to end: prompts, ranking, curves and greedy choice; the results are `ProbeFindings`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from longgen.probing.model import load_hybrid
 from longgen.probing.passes import SharedPasses
 from longgen.probing.prompts import make_prompts
 from longgen.probing.search import Group, MeasuredSet
-from longgen.probing.store import Store, open_store
+from longgen.probing.store import LossStore, open_store
 from longgen.progress import progress_bar
 from longgen.provenance import fingerprint
 from longgen.strict import require
@@ -33,8 +33,8 @@ TIMED = 20  # layer evaluations after which the first forecast is made; our choi
 
 
 @dataclass(frozen=True)
-class Request:
-    """What is asked of a probe.
+class ProbeRequest:
+    """The options of a probe.
 
     Attributes:
         model: folder of the checkpoint.
@@ -69,8 +69,8 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What a probe found.
+class ProbeFindings:
+    """The results of a probe.
 
     Attributes:
         model: the model, for its name and kernels.
@@ -95,17 +95,17 @@ class Findings:
     ranked: list[Unit]
     order: list[Unit]
     sets: list[MeasuredSet]
-    store: Store
+    store: LossStore
     source: str
     stand_in: bool
     inputs: dict[str, str]
 
 
-def probe_model(request: Request, measurements: Path, deadline: float) -> Findings:
+def probe_model(request: ProbeRequest, measurements: Path, deadline: float) -> ProbeFindings:
     """Probe a model; what ``measurements`` holds of this very probe is not measured again.
 
     Args:
-        request: what is asked.
+        request: its options.
         measurements: file of JSON lines, read and added to.
         deadline: on the clock of `time.monotonic`.
 
@@ -141,7 +141,7 @@ def probe_model(request: Request, measurements: Path, deadline: float) -> Findin
     with open_store(measurements, by, prompts, deadline) as store:
         session = _Session(store, SharedPasses(model, pattern), len(prompts))
         ranked, groups, sets, chosen = _search(session, units, full_layers, request)
-        return Findings(
+        return ProbeFindings(
             model=model,
             units=units,
             pattern=pattern,
@@ -164,7 +164,7 @@ def _decisive(config: Any) -> dict[str, Any]:
 
 
 def _search(
-    session: _Session, units: Units, full_layers: int, request: Request
+    session: _Session, units: Units, full_layers: int, request: ProbeRequest
 ) -> tuple[list[Unit], list[Group], list[MeasuredSet], list[Unit]]:
     """The ranking, the candidates, all sets, and the units that the greedy choice has."""
     count = search.candidate_count(units, full_layers, request.candidates)
@@ -178,8 +178,7 @@ def _search(
     with progress_bar(most, "greedy choice", "layer") as bar:
         for step in search.greedy(units, groups, full_layers, session.measuring(bar)):
             sets += step
-            added = next(group for group in groups if group[0] == step[0].unit)
-            chosen += added
+            chosen += next(group for group in groups if group[0] == step[0].unit)
     session.stage("curves")([each.layout for each in curves])
     return ranked, groups, sets, chosen
 
@@ -187,7 +186,7 @@ def _search(
 class _Session:
     """Measures with a progress bar, and says how long that takes."""
 
-    def __init__(self, store: Store, passes: SharedPasses, prompts: int) -> None:
+    def __init__(self, store: LossStore, passes: SharedPasses, prompts: int) -> None:
         self.store, self.passes, self.prompts = store, passes, prompts
         self._most, self._done, self._began = 0, 0, 0.0
 
@@ -198,9 +197,9 @@ class _Session:
         layers, prompts = units.num_layers, self.prompts
         # of the ranking only its length is known yet
         curves = search.curve_sets(units, units.all, placements, full_layers)
-        placed = [each.layout for each in curves if each.name != "ranked"]
+        fixed = [each.layout for each in curves if each.name != "ranked"]
         ranking = self.store.evaluations_of(single)
-        others = self.store.evaluations_of(placed) + (len(curves) - len(placed)) * layers * prompts
+        others = self.store.evaluations_of(fixed) + (len(curves) - len(fixed)) * layers * prompts
         lowest = search.grouped(units.all, units.per_layer, candidates)
         choice = search.most_evaluations_of_greedy(units, lowest, full_layers) * prompts
         self._most = ranking + others + choice

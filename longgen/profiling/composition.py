@@ -23,7 +23,7 @@ TOKENS, HEAD, UPDATE = "layer without attention", "embeddings and LM head", "upd
 LAYER_KINDS = (FULL, *PATTERNS)
 PARTS = (*LAYER_KINDS, TOKENS, HEAD, UPDATE)
 
-Times = Mapping[Stack, Sequence[float]]  # seconds in every round
+StackTimes = Mapping[Stack, Sequence[float]]  # seconds in every round
 
 
 def parts_of(seconds: Mapping[Stack, float]) -> dict[str, float]:
@@ -53,7 +53,7 @@ def composed_seconds(parts: Mapping[str, float], stack: Stack) -> float:
     return parts[REST] + sum(count * parts[kind] for kind, count in stack.layers.items())
 
 
-def parts_by_round(seconds: Times) -> list[dict[str, float]]:
+def parts_by_round(seconds: StackTimes) -> list[dict[str, float]]:
     """`parts_of` the slices in every round."""
     return [parts_of(dict(zip(seconds, times, strict=True))) for times in zip(*seconds.values(), strict=True)]
 
@@ -63,7 +63,7 @@ def composed_times(stacks: Sequence[Stack], parts: Sequence[Mapping[str, float]]
     return {stack: [composed_seconds(each, stack) for each in parts] for stack in stacks}
 
 
-def fit_errors(seconds: Times, parts: Sequence[Mapping[str, float]]) -> dict[Stack, float | None]:
+def fit_errors(seconds: StackTimes, parts: Sequence[Mapping[str, float]]) -> dict[Stack, float | None]:
     """By what share of its time the sum of its parts misses each slice, the median of the rounds.
 
     None where there are as many parts as slices: they fit these whatever they took.
@@ -76,7 +76,7 @@ def fit_errors(seconds: Times, parts: Sequence[Mapping[str, float]]) -> dict[Sta
     }
 
 
-def compared(seconds: Times, column: str, cost: Callable[[Stack], float]) -> dict[Stack, dict[str, Any]]:
+def comparison_columns(seconds: StackTimes, column: str, cost: Callable[[Stack], float]) -> dict[Stack, dict[str, Any]]:
     """Columns of records: times, cost, and speed-ups over full attention of as many layers, if that was timed too.
 
     Args:
@@ -84,7 +84,7 @@ def compared(seconds: Times, column: str, cost: Callable[[Stack], float]) -> dic
         column: of the cost.
         cost: of a stack that has layers; without any, it is compared with nothing.
     """
-    found = {}
+    all_columns = {}
     for stack, times in seconds.items():
         columns = time_columns(times)
         if stack.num_layers:
@@ -94,35 +94,35 @@ def compared(seconds: Times, column: str, cost: Callable[[Stack], float]) -> dic
                 columns |= ratio_columns(seconds[full], times)
                 columns["ideal_speedup"] = ideal = cost(full) / columns[column]
                 columns["fraction_of_ideal"] = columns["speedup"] / ideal
-        found[stack] = columns
-    return found
+        all_columns[stack] = columns
+    return all_columns
 
 
-class Piece(NamedTuple):
-    """What was timed of a part of a training step, a name in `PARTS`.
+class PartTime(NamedTuple):
+    """Time of a part of a training step, a name in `PARTS`, of which one piece was timed.
 
     Attributes:
-        seconds: of one piece.
-        number: how often it occurs in a step: of a layer, or of what is no layer.
+        seconds: of the piece.
+        occurrences: how often the piece occurs in a step: of a layer, or of what is no layer.
     """
 
     seconds: float
-    number: float
+    occurrences: float
 
     @property
     def total(self) -> float:
         """Seconds of the part."""
-        return self.seconds * self.number
+        return self.seconds * self.occurrences
 
 
-def seconds_of_parts(pieces: dict[str, Piece], shape: ModelShape) -> dict[str, float]:
+def seconds_of_parts(times: dict[str, PartTime], shape: ModelShape) -> dict[str, float]:
     """Seconds of a layer of every kind and of the rest, as `parts_of` gives them of slices.
 
     Args:
-        pieces: by the names in `PARTS`; that of the update is of a single weight.
+        times: by the names in `PARTS`; that of the update is of a single weight.
         shape: of the model.
     """
-    update = pieces[UPDATE].total
-    layer = pieces[TOKENS].total + update * shape.layer_weights
-    found = {kind: pieces[kind].total + layer for kind in LAYER_KINDS}
-    return {REST: pieces[HEAD].total + update * 2 * shape.head_weights} | found
+    update = times[UPDATE].total
+    without_attention = times[TOKENS].total + update * shape.layer_weights
+    layers = {kind: times[kind].total + without_attention for kind in LAYER_KINDS}
+    return {REST: times[HEAD].total + update * 2 * shape.head_weights} | layers

@@ -139,9 +139,9 @@ def _seconds(
 def _against_ideal(record: dict[str, Any], full: dict[str, Any], name: str, pattern: SparsePattern) -> dict[str, Any]:
     length = record["length"]
     ideal = dense_pairs(length) / pattern.attended_pairs(length)
-    added = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
-    added["fraction_of_ideal"] = record["speedup"] / ideal
-    return {column: (record | added)[column] for column in _AGAINST_IDEAL}
+    columns = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
+    columns["fraction_of_ideal"] = record["speedup"] / ideal
+    return {column: (record | columns)[column] for column in _AGAINST_IDEAL}
 
 
 def table(records: Records) -> str:
@@ -207,8 +207,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
                 save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
     print(table(records))
-    if told := warning(records):
-        print(f"longgen: warning: {told}", file=sys.stderr)
+    if problem := warning(records):
+        print(f"longgen: warning: {problem}", file=sys.stderr)
 
 
 def _why_no_compiler() -> str | None:
@@ -229,10 +229,10 @@ def _positive(text: str) -> int:
 
 
 def _heads(text: str) -> Heads:
-    found = re.fullmatch(r"([1-9]\d*)(?:/([1-9]\d*))?x([1-9]\d*)", text)
-    if found is None or int(found[1]) % int(found[2] or found[1]):
+    match = re.fullmatch(r"([1-9]\d*)(?:/([1-9]\d*))?x([1-9]\d*)", text)
+    if match is None or int(match[1]) % int(match[2] or match[1]):
         raise argparse.ArgumentTypeError(f"{text}: allowed are QUERY_HEADS/KV_HEADSxHEAD_DIM, such as 9/3x64 or 8x64")
-    return Heads(int(found[1]), int(found[2] or found[1]), int(found[3]))
+    return Heads(int(match[1]), int(match[2] or match[1]), int(match[3]))
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from longgen.planner.gpus import GIB, gpu_of_device
 Precision = Literal["float32", "bfloat16"]
 
 
-class Timed(NamedTuple):
-    """What something took.
+class Timing(NamedTuple):
+    """Time and memory of one run.
 
     Attributes:
         seconds: of wall-clock time.
@@ -56,7 +56,7 @@ def why_not(needed: int, available: int, what: str) -> str | None:
     return f"predicted to need {needed / GIB:.1f} GiB: there are {available / GIB:.1f} GiB of {what}"
 
 
-def timed(run: Callable[[], object], device: str) -> Timed:
+def time_run(run: Callable[[], object], device: str) -> Timing:
     """Run once, from an idle device to an idle device."""
     on_gpu = device != "cpu"
     if on_gpu:
@@ -67,11 +67,11 @@ def timed(run: Callable[[], object], device: str) -> Timed:
     if on_gpu:
         torch.cuda.synchronize(device)
     seconds = time.perf_counter() - started
-    return Timed(seconds, torch.cuda.max_memory_allocated(device) if on_gpu else None)
+    return Timing(seconds, torch.cuda.max_memory_allocated(device) if on_gpu else None)
 
 
-def captured(run: Callable[[], object]) -> Callable[[], None]:
-    """The replay of what ``run`` launches, as a CUDA graph: what the host needs to launch it is not timed.
+def capture_graph(run: Callable[[], object]) -> Callable[[], None]:
+    """Capture what ``run`` launches as a CUDA graph; returns its replay, in which the host's launches are not timed.
 
     Args:
         run: by fixed shapes and addresses, and without waiting for the device. It has run before: nothing can be
@@ -99,7 +99,7 @@ def product_flops(device: str, precision: Precision) -> float:
     """Floating-point operations per second of a matrix product there, at best of a few: where no datasheet tells."""
     side = 1024
     left, right = (torch.randn(side, side, device=device, dtype=getattr(torch, precision)) for _ in range(2))
-    return 2 * side**3 / min(timed(lambda: left @ right, device).seconds for _ in range(5))
+    return 2 * side**3 / min(time_run(lambda: left @ right, device).seconds for _ in range(5))
 
 
 LEAST_EFFICIENCY = 0.35  # of the peak, or of a matrix product's rate where no datasheet tells the peak; our choice
@@ -121,7 +121,7 @@ def processor_rates() -> tuple[float, float]:
     """
     processors = torch.get_num_threads()
     values = torch.ones(2**26)
-    seconds = min(timed(values.sum, "cpu").seconds for _ in range(5))
+    seconds = min(time_run(values.sum, "cpu").seconds for _ in range(5))
     flops = LEAST_EFFICIENCY * product_flops("cpu", precision_on("cpu"))
     return flops / processors, values.nbytes / seconds / processors
 

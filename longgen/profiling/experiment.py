@@ -22,7 +22,7 @@ from longgen.modeling.base import base_config
 from longgen.modeling.head import head_input
 from longgen.planner import experiment_shape
 from longgen.planner.model import Model
-from longgen.profiling.device import timed
+from longgen.profiling.device import time_run
 from longgen.profiling.rounds import BASELINE, rounds_by_stage, speed_records
 from longgen.progress import progress_bar
 from longgen.training.loss import weighted_loss
@@ -70,8 +70,8 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
             for length in lengths:
                 with Watch() as watch:
                     times = rounds_by_stage(variants, settings.repeats, partial(measure, length), bar.update)
-                found = [record for stage in times for record in speed_records(stage, length, times[stage])]
-                speed += [record | watch.columns() for record in found]
+                records = [record for stage in times for record in speed_records(stage, length, times[stage])]
+                speed += [record | watch.columns() for record in records]
     value_bytes = models[BASELINE].dtype.itemsize
     return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
 
@@ -114,7 +114,7 @@ def _prefill(model: Any, tokens: torch.Tensor) -> tuple[float, LongGenCache]:
     def run() -> None:
         model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1)
 
-    return timed(run, str(model.device)).seconds, cache
+    return time_run(run, str(model.device)).seconds, cache
 
 
 @torch.no_grad()
@@ -127,7 +127,7 @@ def _decode(model: Any, cache: LongGenCache, steps: int) -> float:
         for _ in range(steps):
             token = model(input_ids=token, past_key_values=cache, use_cache=True).logits[:, -1:].argmax(-1)
 
-    return timed(run, str(model.device)).seconds / steps
+    return time_run(run, str(model.device)).seconds / steps
 
 
 def _training_step(model: Any, tokens: torch.Tensor) -> float:
@@ -140,4 +140,4 @@ def _training_step(model: Any, tokens: torch.Tensor) -> float:
         loss, _, _ = weighted_loss(head_input(model, hidden), model.lm_head.weight, targets, weights)
         loss.backward()
 
-    return timed(run, str(model.device)).seconds
+    return time_run(run, str(model.device)).seconds

@@ -29,8 +29,8 @@ Candidate = TypeVar("Candidate", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Way:
-    """How prompts are read.
+class PrefillConfig:
+    """How prompts are prefilled.
 
     Attributes:
         kernel: of full layers, a name in `FULL_KERNELS`.
@@ -47,10 +47,10 @@ def chunk_on(device: str, shape: ModelShape, batch: int) -> int:
     return max(FEWEST_TOKENS, each // FEWEST_TOKENS * FEWEST_TOKENS)
 
 
-def ways_to_prefill(
+def fastest_prefill_configs(
     shape: ModelShape, length: int, chunks: list[int], device: str, dtype: torch.dtype, batch: int = 1
-) -> list[Way]:
-    """For every size of chunks the kernel that is fastest at a layer's full attention; the fastest way of all first.
+) -> list[PrefillConfig]:
+    """For every chunk size the kernel that is fastest at a layer's full attention; the fastest of all first.
 
     Some kernels serve whole prompts alone, and may be worth the memory that these need.
 
@@ -63,24 +63,24 @@ def ways_to_prefill(
         batch: sequences.
     """
     if device == "cpu":
-        return [Way(choose_full_kernel(*heads_of(shape, device, dtype)), chunk) for chunk in chunks]
+        return [PrefillConfig(choose_full_kernel(*heads_of(shape, device, dtype)), chunk) for chunk in chunks]
     workload = Workload("forward", HeadShape.of(shape), length, FULL, batch)
 
-    def measure(way: Way) -> float:
+    def measure(config: PrefillConfig) -> float:
         query, key, value = workload.inputs(device, dtype, seed=0)
 
         @torch.no_grad()
         def run() -> None:
-            for start in range(0, length, way.chunk):
-                end = min(start + way.chunk, length)
-                full_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], kernel=way.kernel)
+            for start in range(0, length, config.chunk):
+                end = min(start + config.chunk, length)
+                full_attention(query[:, :, start:end], key[:, :, :end], value[:, :, :end], kernel=config.kernel)
 
         return min(repeat(run, device, 0.0))
 
-    seconds = _seconds([Way(kernel, chunk) for chunk in chunks for kernel in _FULL_KERNELS], measure, device)
-    fastest = {way.chunk: way for way in sorted(seconds, key=seconds.__getitem__, reverse=True)}
-    found = sorted(fastest.values(), key=seconds.__getitem__)
-    return found + [Way("sdpa", chunk) for chunk in chunks if chunk not in fastest]
+    seconds = _seconds([PrefillConfig(kernel, chunk) for chunk in chunks for kernel in _FULL_KERNELS], measure, device)
+    fastest = {config.chunk: config for config in sorted(seconds, key=seconds.__getitem__, reverse=True)}
+    configs = sorted(fastest.values(), key=seconds.__getitem__)
+    return configs + [PrefillConfig("sdpa", chunk) for chunk in chunks if chunk not in fastest]
 
 
 def fastest_decode_kernel(shape: ModelShape, length: int, device: str, dtype: torch.dtype, batch: int = 1) -> str:
@@ -119,13 +119,13 @@ def fastest_training_kernel(shape: ModelShape, length: int, device: str, dtype: 
 def _seconds(
     candidates: Iterable[Candidate], measure: Callable[[Candidate], float], device: str
 ) -> dict[Candidate, float]:
-    """Of those that serve: others are not installed, do not serve this input, or have no memory for it."""
-    found = {}
+    """Of the candidates that serve: others are not installed, do not serve this input, or have no memory for it."""
+    seconds = {}
     for candidate in candidates:
         with suppress(ValueError, RuntimeError):
-            found[candidate] = measure(candidate)
+            seconds[candidate] = measure(candidate)
         free_memory(device)
-    return found
+    return seconds
 
 
 def heads_of(shape: ModelShape, device: str, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:

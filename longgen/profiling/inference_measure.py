@@ -1,4 +1,4 @@
-"""What the cases of stage ``inference-speed`` measure: which way of reading is fastest, what fits, and the rounds."""
+"""What the cases of stage ``inference-speed`` measure: the fastest prefill, what fits, and the rounds."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from longgen.attention.decode import choose_decode_backend
 from longgen.busy import Watch
 from longgen.foreign import first_line
 from longgen.planner.gpus import GIB
-from longgen.profiling.device import Precision, free_main_memory, free_memory, product_flops, timed, why_not
-from longgen.profiling.fastest import Way, chunk_on, fastest_decode_kernel, heads_of, ways_to_prefill
-from longgen.profiling.inference_model import Filled, InferenceStack, storage_bytes
-from longgen.profiling.inference_records import DECODE, PREFILL, WHOLE, Case, predicted_bytes, records_of, refused
+from longgen.profiling.device import Precision, free_main_memory, free_memory, product_flops, time_run, why_not
+from longgen.profiling.fastest import PrefillConfig, chunk_on, fastest_decode_kernel, fastest_prefill_configs, heads_of
+from longgen.profiling.inference_model import InferenceStack, InferenceTiming, storage_bytes
+from longgen.profiling.inference_records import (
+    DECODE,
+    PREFILL,
+    WHOLE,
+    InferenceCase,
+    predicted_bytes,
+    records_of,
+    unsupported_records,
+)
 from longgen.profiling.rounds import FEWEST_ROUNDS, SECONDS_TO_START, alternating_rounds, predicted_seconds, within
 from longgen.profiling.session import Budget, Record
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack, is_large_for, is_trial, precision_of, slices, whole_models
@@ -39,7 +47,7 @@ QUERIES, KEYS = 2048, 8192
 LAYER_EFFICIENCY = 0.5
 
 
-def measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -> list[Record]:
+def measure_slices(case: InferenceCase, device: str, budget: Budget, most_layers: int) -> list[Record]:
     """Time slices of as many layers as fit.
 
     Raises:
@@ -55,7 +63,7 @@ def measure_slices(case: Case, device: str, budget: Budget, most_layers: int) ->
             budget.require(needed, notes)
             say(f"inference of {case.shape.name} at {case.tokens:,} tokens", needed)
             try:
-                return [_noted(record, notes) for record in time_stacks(case, stacks, device, budget)]
+                return [_with_notes(record, notes) for record in time_stacks(case, stacks, device, budget)]
             except torch.OutOfMemoryError:
                 reason = OUT_OF_MEMORY
             free_memory(device)  # only now: the exception held the model
@@ -63,25 +71,25 @@ def measure_slices(case: Case, device: str, budget: Budget, most_layers: int) ->
     raise ValueError("; ".join(notes))
 
 
-def measure_whole(case: Case, device: str, budget: Budget) -> list[Record]:
+def measure_whole(case: InferenceCase, device: str, budget: Budget) -> list[Record]:
     """Time whole models, those that fit. Raises NoTimeError if it would not end within ``budget``."""
     stacks = whole_models(case.shape)
     reasons = {stack: _why_too_large(case, stack, device) for stack in stacks}
     fitting = [stack for stack, reason in reasons.items() if reason is None]
-    found = [
+    records = [
         record
         for stack, reason in reasons.items()
         if reason is not None
-        for record in refused(case, precision_of(device, case.shape), stack, reason)
+        for record in unsupported_records(case, precision_of(device, case.shape), stack, reason)
     ]
     while fitting:
         budget.require(_seconds_needed(case, fitting, device))
         try:
-            return found + time_stacks(case, fitting, device, budget)
+            return records + time_stacks(case, fitting, device, budget)
         except torch.OutOfMemoryError:  # between two measurements: without the stack that needs most there is more room
-            found += refused(case, precision_of(device, case.shape), fitting.pop(0), OUT_OF_MEMORY)
+            records += unsupported_records(case, precision_of(device, case.shape), fitting.pop(0), OUT_OF_MEMORY)
         free_memory(device)  # only now: the exception held the model
-    return found
+    return records
 
 
 def bytes_at_hand(device: str) -> tuple[int, str]:
@@ -92,7 +100,7 @@ def bytes_at_hand(device: str) -> tuple[int, str]:
     return available_memory(Processes(device=torch.device(device)))
 
 
-def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget) -> list[Record]:
+def time_stacks(case: InferenceCase, stacks: Sequence[Stack], device: str, budget: Budget) -> list[Record]:
     """Time prefill and decoding of ``stacks``, the first of which has the most layers.
 
     Stacks of a whole model that run out of memory are left out, with records that say so; slices belong together.
@@ -103,26 +111,30 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
     length, large = case.tokens, is_large_for(device, case.shape)
     precision = precision_of(device, case.shape)
     dtype = getattr(torch, precision)
-    ways = ways_to_prefill(case.shape, length, _chunks(case, stacks, device, dtype), device, dtype, case.batch)
+    configs = fastest_prefill_configs(
+        case.shape, length, _chunks(case, stacks, device, dtype), device, dtype, case.batch
+    )
     kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
     free_memory(device)
     model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
     # of main memory it is not tried whether it suffices: that may end the process
-    way, fitting = (ways[0], list(stacks)) if large else _way_that_fits(model, stacks, length, ways, kernel)
+    config, fitting = (configs[0], list(stacks)) if large else _config_that_fits(model, stacks, length, configs, kernel)
     if not fitting or (case.how != WHOLE and len(fitting) < len(stacks)):
         raise torch.OutOfMemoryError(OUT_OF_MEMORY)
-    lost = [stack for stack in stacks if stack not in fitting]
-    records = [record for stack in lost for record in refused(case, precision, stack, OUT_OF_MEMORY)]
+    too_large = [stack for stack in stacks if stack not in fitting]
+    records = [record for stack in too_large for record in unsupported_records(case, precision, stack, OUT_OF_MEMORY)]
 
-    first = Way(way.kernel, WARM_UP_TOKENS) if large else way
+    first = PrefillConfig(config.kernel, WARM_UP_TOKENS) if large else config
     for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do
         model.prefill(stack, min(length, 2 * first.chunk), first)
     fewest = 1 if large else FEWEST_ROUNDS
     with Watch() as watch:
-        prefills = alternating_rounds(fitting, lambda stack: model.prefill(stack, length, way), within(budget, fewest))
-    used = {"chunk": way.chunk, "full_kernel": way.kernel, "sparse_kernel": model.sparse_kernel}
-    used |= watch.columns()
-    records += [one | used for one in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
+        prefills = alternating_rounds(
+            fitting, lambda stack: model.prefill(stack, length, config), within(budget, fewest)
+        )
+    columns = {"chunk": config.chunk, "full_kernel": config.kernel, "sparse_kernel": model.sparse_kernel}
+    columns |= watch.columns()
+    records += [record | columns for record in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
 
     free_memory(device)
     capture, note = _capture(model, fitting, length, kernel)
@@ -130,12 +142,12 @@ def time_stacks(case: Case, stacks: Sequence[Stack], device: str, budget: Budget
         decodes = alternating_rounds(
             fitting, lambda stack: model.decode(stack, length, kernel, capture), within(budget)
         )
-    used = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
-    used |= watch.columns()
-    return records + [one | used for one in records_of(case, DECODE, precision, dtype.itemsize, decodes)]
+    columns = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
+    columns |= watch.columns()
+    return records + [record | columns for record in records_of(case, DECODE, precision, dtype.itemsize, decodes)]
 
 
-def fill(case: Case, device: str) -> list[Record]:
+def fill(case: InferenceCase, device: str) -> list[Record]:
     """The longest context of whole models, full and with the paper's -62 % of KV cache, that memory takes."""
     full, *hybrids = whole_models(case.shape)
     most_full = max(stack.full_layers for stack in hybrids)
@@ -155,26 +167,26 @@ def fill(case: Case, device: str) -> list[Record]:
     # chosen where full attention is near its own bound, and its inputs leave room
     length = max(step, bounds[stacks[0]] * step)
     kernel = fastest_decode_kernel(case.shape, length, device, dtype, case.batch)
-    way = ways_to_prefill(case.shape, length, [chunk], device, dtype, case.batch)[0]
+    config = fastest_prefill_configs(case.shape, length, [chunk], device, dtype, case.batch)[0]
     free_memory(device)
     model = InferenceStack(case.shape, stacks[0].num_layers, device, dtype, case.batch)
     records = []
     for stack, bound in bounds.items():
-        done: dict[int, Filled] = {}
+        timings: dict[int, InferenceTiming] = {}
 
-        def fits(steps: int, stack: Stack = stack, done: dict[int, Filled] = done) -> bool:
-            found = model.attempt(stack, steps * step, way, kernel)
+        def fits(steps: int, stack: Stack = stack, timings: dict[int, InferenceTiming] = timings) -> bool:
+            timing = model.attempt(stack, steps * step, config, kernel)
             free_memory(device)
-            if found is not None:
-                done[steps] = found
-            return found is not None
+            if timing is not None:
+                timings[steps] = timing
+            return timing is not None
 
         longest = largest(fits, bound)
         note = f"no more than {most:,} tokens were tried" if longest * step == most else None
-        found: Record = {"chunk": way.chunk, "full_kernel": way.kernel, "note": note}
+        columns: Record = {"chunk": config.chunk, "full_kernel": config.kernel, "note": note}
         if longest:
-            found |= {"peak_bytes": done[longest].timed.peak_bytes, "kv_bytes": done[longest].kv_bytes}
-        records.append(replace(case, length=longest * step).record(LONGEST_CONTEXT, precision, stack, **found))
+            columns |= {"peak_bytes": timings[longest].timing.peak_bytes, "kv_bytes": timings[longest].kv_bytes}
+        records.append(replace(case, length=longest * step).record(LONGEST_CONTEXT, precision, stack, **columns))
     return records
 
 
@@ -193,7 +205,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def count_caches(case: Case, device: str) -> list[Record]:
+def count_caches(case: InferenceCase, device: str) -> list[Record]:
     """The bytes of the caches of whole models, a layer at a time. Raises ValueError if that of one does not fit."""
     precision = precision_of(device, case.shape)
     dtype = getattr(torch, precision)
@@ -207,7 +219,7 @@ def count_caches(case: Case, device: str) -> list[Record]:
     return records
 
 
-def _chunks(case: Case, stacks: Sequence[Stack], device: str, dtype: torch.dtype) -> list[int]:
+def _chunks(case: InferenceCase, stacks: Sequence[Stack], device: str, dtype: torch.dtype) -> list[int]:
     """Sizes of chunks: some kernels serve whole prompts alone, where these fit in memory."""
     length, (available, _), chunk = case.tokens, bytes_at_hand(device), chunk_on(device, case.shape, case.batch)
     if is_large_for(device, case.shape):
@@ -216,19 +228,19 @@ def _chunks(case: Case, stacks: Sequence[Stack], device: str, dtype: torch.dtype
     return [chunk, length] if length > chunk and at_once <= available else [chunk]
 
 
-def _way_that_fits(
-    model: InferenceStack, stacks: Sequence[Stack], length: int, ways: Sequence[Way], kernel: str
-) -> tuple[Way, list[Stack]]:
-    """The fastest way of reading in which all stacks fit; if there is none, the most frugal, and those that do."""
-    for way in ways:
+def _config_that_fits(
+    model: InferenceStack, stacks: Sequence[Stack], length: int, configs: Sequence[PrefillConfig], kernel: str
+) -> tuple[PrefillConfig, list[Stack]]:
+    """The fastest prefill in which all stacks fit; if there is none, the most frugal, and those that do."""
+    for config in configs:
         fitting = []
         for stack in stacks:
-            if model.attempt(stack, length, way, kernel) is not None:
+            if model.attempt(stack, length, config, kernel) is not None:
                 fitting.append(stack)
             free_memory(model.device)
-        if len(fitting) == len(stacks) or way.chunk == chunk_on(model.device, model.shape, model.batch):
-            return way, fitting
-    raise AssertionError("one way is by chunks")
+        if len(fitting) == len(stacks) or config.chunk == chunk_on(model.device, model.shape, model.batch):
+            return config, fitting
+    raise AssertionError("one config is by chunks")
 
 
 def _capture(model: InferenceStack, stacks: Sequence[Stack], length: int, kernel: str) -> tuple[bool, str | None]:
@@ -251,18 +263,18 @@ def _sparse_decode_kernel(shape: ModelShape, device: str, dtype: torch.dtype) ->
         return choose_decode_backend(*heads_of(shape, device, dtype))
 
 
-def _noted(record: Record, notes: list[str]) -> Record:
+def _with_notes(record: Record, notes: list[str]) -> Record:
     return record | {"note": "; ".join([*notes, *([record["note"]] if record["note"] else [])]) or None}
 
 
 # ---------------------------------------------------------------- what is predicted, before anything is begun
-def _why_too_large(case: Case, stack: Stack, device: str) -> str | None:
+def _why_too_large(case: InferenceCase, stack: Stack, device: str) -> str | None:
     size, chunk = getattr(torch, precision_of(device, case.shape)).itemsize, chunk_on(device, case.shape, case.batch)
     needed = predicted_bytes(case.shape, stack, case.tokens, min(chunk, case.tokens), size, case.batch)
     return why_not(needed, *bytes_at_hand(device))
 
 
-def _seconds_needed(case: Case, stacks: list[Stack], device: str) -> float:
+def _seconds_needed(case: InferenceCase, stacks: list[Stack], device: str) -> float:
     """What the fewest rounds are predicted to take, by the operations of prefill."""
     if is_large_for(device, case.shape):
         precision = precision_of(device, case.shape)
@@ -301,5 +313,5 @@ def attention_rate(shape: ModelShape, kind: str, precision: Precision) -> float:
         else:
             sparse_attention(query, key, value, PATTERNS[kind], query_offset=KEYS - QUERIES)
 
-    seconds = min(timed(run, "cpu").seconds for _ in range(2))
+    seconds = min(time_run(run, "cpu").seconds for _ in range(2))
     return (layer_flops(shape, kind, KEYS) - layer_flops(shape, kind, KEYS - QUERIES)) / seconds

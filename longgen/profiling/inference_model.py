@@ -11,8 +11,8 @@ from transformers import PretrainedConfig
 from longgen.cache_layout import chunked
 from longgen.modeling import LongGenCache, longgen_config
 from longgen.modeling.base import shape_config
-from longgen.profiling.device import Timed, captured, timed
-from longgen.profiling.fastest import Way
+from longgen.profiling.device import Timing, capture_graph, time_run
+from longgen.profiling.fastest import PrefillConfig
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
@@ -23,15 +23,15 @@ UPDATE_TOKENS = 8192  # that a cache is given at once where nothing is computed
 
 
 @dataclass(frozen=True)
-class Filled:
-    """What a cache took.
+class InferenceTiming:
+    """Time and memory of a prefill or a decode step.
 
     Attributes:
-        timed: seconds of a prefill or of a step of decoding, and the most memory meanwhile.
+        timing: seconds of a prefill or of a step of decoding, and the most memory meanwhile.
         kv_bytes: of the storage of its keys and values.
     """
 
-    timed: Timed
+    timing: Timing
     kv_bytes: int
 
 
@@ -61,15 +61,15 @@ class InferenceStack:
         self.sparse_kernel = self.model.attention_kernels()["sparse"]
 
     @torch.no_grad()
-    def prefill(self, stack: Stack, length: int, way: Way) -> Filled:
+    def prefill(self, stack: Stack, length: int, config: PrefillConfig) -> InferenceTiming:
         """Read ``length`` random tokens of each sequence into a new cache, chunk by chunk, and predict the next."""
-        self._use(stack, way.kernel)
+        self._use(stack, config.kernel)
         cache = self._empty(stack, length)
-        taken = timed(lambda: self._read(cache, 0, length, way.chunk), self.device)
-        return Filled(taken, _size(cache))
+        timing = time_run(lambda: self._read(cache, 0, length, config.chunk), self.device)
+        return InferenceTiming(timing, _size(cache))
 
     @torch.no_grad()
-    def decode(self, stack: Stack, length: int, kernel: str, capture: bool) -> Filled:
+    def decode(self, stack: Stack, length: int, kernel: str, capture: bool) -> InferenceTiming:
         """A step of decoding, one token of each sequence after ``length``; the mean of `DECODED_TOKENS` in a row.
 
         Args:
@@ -81,26 +81,28 @@ class InferenceStack:
         self._use(stack, kernel)
         cache = self._fixed(stack, length)
         step = self.decode_step(cache)
-        eager = timed(step, self.device)  # compiles; and the memory of a graph's replay is not counted
-        run = captured(step) if capture else step
+        eager = time_run(step, self.device)  # compiles; and the memory of a graph's replay is not counted
+        run = capture_graph(step) if capture else step
         run()
         self._mark_seen(cache, length)
-        taken = timed(lambda: [run() for _ in range(DECODED_TOKENS)], self.device)
-        return Filled(Timed(taken.seconds / DECODED_TOKENS, _most(eager, taken)), _size(cache))
+        timing = time_run(lambda: [run() for _ in range(DECODED_TOKENS)], self.device)
+        return InferenceTiming(Timing(timing.seconds / DECODED_TOKENS, _most(eager, timing)), _size(cache))
 
     @torch.no_grad()
-    def attempt(self, stack: Stack, length: int, way: Way, kernel: str) -> Filled | None:
+    def attempt(self, stack: Stack, length: int, config: PrefillConfig, kernel: str) -> InferenceTiming | None:
         """The last chunk of a prefill and one decoded token after it: what needs most memory; None if it is too much.
 
         The past is made up: only its size counts.
         """
         try:
-            last = self._read_last(stack, length, way)
+            last = self._read_last(stack, length, config)
             self._use(stack, kernel)
-            decoded = timed(lambda: self.decode_step(self._fixed(stack, length))(), self.device)
+            decoded = time_run(lambda: self.decode_step(self._fixed(stack, length))(), self.device)
         except torch.OutOfMemoryError:
             return None  # and what was made is freed, with the frames that held it
-        return Filled(Timed(last.timed.seconds + decoded.seconds, _most(last.timed, decoded)), last.kv_bytes)
+        return InferenceTiming(
+            Timing(last.timing.seconds + decoded.seconds, _most(last.timing, decoded)), last.kv_bytes
+        )
 
     def decode_step(self, cache: LongGenCache | None) -> Callable[[], None]:
         """Decode a token of each sequence after those of ``cache``; fixed shapes, and nothing waits for the device."""
@@ -116,13 +118,15 @@ class InferenceStack:
         become(self.model, stack)
         self.model.use_full_attention(kernel)
 
-    def _read_last(self, stack: Stack, length: int, way: Way) -> Filled:
-        start = max(0, length - way.chunk)
-        self._use(stack, way.kernel)
+    def _read_last(self, stack: Stack, length: int, config: PrefillConfig) -> InferenceTiming:
+        start = max(0, length - config.chunk)
+        self._use(stack, config.kernel)
         cache = self._empty(stack, length)
         if start and cache is not None:
-            self._make_up(cache, start, length)
-        return Filled(timed(lambda: self._read(cache, start, length, way.chunk), self.device), _size(cache))
+            self._fill_at_random(cache, start, length)
+        return InferenceTiming(
+            time_run(lambda: self._read(cache, start, length, config.chunk), self.device), _size(cache)
+        )
 
     def _read(self, cache: LongGenCache | None, start: int, end: int, chunk: int) -> None:
         for first in range(start, end, chunk):
@@ -137,11 +141,11 @@ class InferenceStack:
         cache.reserve(length)
         return cache
 
-    def _make_up(self, cache: LongGenCache, seen: int, length: int) -> None:
+    def _fill_at_random(self, cache: LongGenCache, seen: int, length: int) -> None:
         """Fill an `_empty` cache with ``seen`` random tokens, full layers with room for ``length``."""
         for _, part in cache.parts():
-            kept = chunked(length) if part.sight.pattern is None else part.sight.kept_count(seen)
-            part.restore({name: self._random(kept) for name in ("keys", "values")}, seen)
+            tokens = chunked(length) if part.head_pattern.pattern is None else part.head_pattern.kept_count(seen)
+            part.restore({name: self._random(tokens) for name in ("keys", "values")}, seen)
 
     def _fixed(self, stack: Stack, length: int) -> LongGenCache | None:
         """A cache of fixed shapes with ``length`` random tokens, and room for those to decode; None for no layers."""
@@ -198,6 +202,6 @@ def _size(cache: LongGenCache | None) -> int:
     return 0 if cache is None else cache.nbytes()
 
 
-def _most(*times: Timed) -> int | None:
+def _most(*times: Timing) -> int | None:
     """The largest of their peaks; None on a CPU."""
     return max((one.peak_bytes for one in times if one.peak_bytes is not None), default=None)

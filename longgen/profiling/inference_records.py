@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longgen.busy import WATCHED
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.profiling.composition import compared, composed_times, fit_errors, parts_by_round
+from longgen.profiling.composition import comparison_columns, composed_times, fit_errors, parts_by_round
 from longgen.profiling.session import Record
 from longgen.profiling.stacks import Stack, whole_models
 from longgen.profiling.workloads import FULL
@@ -24,7 +24,7 @@ from longgen.speed_records import (
 )
 
 if TYPE_CHECKING:
-    from longgen.profiling.inference_model import Filled
+    from longgen.profiling.inference_model import InferenceTiming
 
 # By what is done: slices are timed and the model composed of them; the whole model is timed; or is filled until it is
 # out of memory; or the bytes of its cache are counted, a layer at a time.
@@ -34,7 +34,7 @@ PREFILL, DECODE = "prefill", "decode"
 WHAT = {SLICES: {PREFILL: SLICE_PREFILL, DECODE: SLICE_DECODE}, WHOLE: {PREFILL: MODEL_PREFILL, DECODE: MODEL_DECODE}}
 COST_COLUMNS = {PREFILL: "flops", DECODE: "bytes"}
 
-_FOUND = (
+_MEASURED_COLUMNS = (
     *("chunk", "full_kernel", "sparse_kernel", "flops", "bytes", "n", "seconds", "seconds_low", "seconds_high"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "fit_error"),
     *("peak_bytes", "kv_bytes", "note", "spread", "speedup_spread", *WATCHED),
@@ -42,8 +42,8 @@ _FOUND = (
 
 
 @dataclass(frozen=True)
-class Case:
-    """One thing to do.
+class InferenceCase:
+    """One measurement of stage ``inference-speed``.
 
     Attributes:
         how: `SLICES`, `WHOLE`, `FILLED` or `CACHE`.
@@ -77,12 +77,14 @@ class Case:
             kinds += [(what, True) for what in WHAT[WHOLE].values()]
         return [{"what": what, "composed": composed, "length": self.length, **same} for what, composed in kinds]
 
-    def record(self, what: str, dtype: str, stack: Stack | None = None, composed: bool = False, **found: Any) -> Record:
-        """What identifies a record, and what was found."""
-        columns = {"what": what, "composed": composed, "shape": self.shape.name, "length": self.length}
+    def record(
+        self, what: str, dtype: str, stack: Stack | None = None, composed: bool = False, **columns: Any
+    ) -> Record:
+        """A record of this case with the measured ``columns``."""
+        identity = {"what": what, "composed": composed, "shape": self.shape.name, "length": self.length}
         layers = asdict(stack) if stack else dict.fromkeys(("num_layers", "full_layers", "pattern"))
-        same = {"status": None, "reason": None, **columns, "batch": self.batch, **layers, "dtype": dtype}
-        return same | dict.fromkeys(_FOUND) | found
+        identity = {"status": None, "reason": None, **identity, "batch": self.batch, **layers, "dtype": dtype}
+        return identity | dict.fromkeys(_MEASURED_COLUMNS) | columns
 
     def cost(self, stage: str, stack: Stack, bytes_per_value: int) -> int:
         """What a stage needs at least: floating-point operations to prefill, bytes read in a step of decoding."""
@@ -105,13 +107,17 @@ def predicted_bytes(
     return max(prefill, model.shape.parameters * bytes_per_value + cache)
 
 
-def refused(case: Case, dtype: str, stack: Stack, reason: str) -> list[Record]:
+def unsupported_records(case: InferenceCase, dtype: str, stack: Stack, reason: str) -> list[Record]:
     """The records of a whole model that does not fit."""
     return [case.record(what, dtype, stack, status=UNSUPPORTED, reason=reason) for what in WHAT[WHOLE].values()]
 
 
 def records_of(
-    case: Case, stage: str, dtype: str, bytes_per_value: int, taken: Mapping[Stack, Sequence[Filled]]
+    case: InferenceCase,
+    stage: str,
+    dtype: str,
+    bytes_per_value: int,
+    timings: Mapping[Stack, Sequence[InferenceTiming]],
 ) -> list[Record]:
     """All records of one stage of one case. Bytes of a composed cache are the sum of its layers'.
 
@@ -120,27 +126,27 @@ def records_of(
         stage: ``prefill`` or ``decode``.
         dtype: of weights, activations and cache.
         bytes_per_value: of it.
-        taken: what each stack took in every round; there is no speed-up where full attention is not among them.
+        timings: of each stack in every round; there is no speed-up where full attention is not among them.
     """
-    seconds = {stack: [one.timed.seconds for one in rounds] for stack, rounds in taken.items()}
-    kv_bytes = {stack: rounds[-1].kv_bytes for stack, rounds in taken.items()}
+    seconds = {stack: [one.timing.seconds for one in rounds] for stack, rounds in timings.items()}
+    kv_bytes = {stack: rounds[-1].kv_bytes for stack, rounds in timings.items()}
     parts = parts_by_round(seconds) if case.how == SLICES else []
 
     def cost(stack: Stack) -> int:
         return case.cost(stage, stack, bytes_per_value)
 
-    fits = fit_errors(seconds, parts)
+    errors = fit_errors(seconds, parts)
     records = []
-    for stack, columns in compared(seconds, COST_COLUMNS[stage], cost).items():
-        found: Record = {
-            "peak_bytes": taken[stack][-1].timed.peak_bytes,
+    for stack, columns in comparison_columns(seconds, COST_COLUMNS[stage], cost).items():
+        columns |= {
+            "peak_bytes": timings[stack][-1].timing.peak_bytes,
             "kv_bytes": kv_bytes[stack],
-            "fit_error": fits[stack],
+            "fit_error": errors[stack],
         }
-        records.append(case.record(WHAT[case.how][stage], dtype, stack, **columns, **found))
+        records.append(case.record(WHAT[case.how][stage], dtype, stack, **columns))
     if case.how == SLICES:
         layer, wholes = layer_bytes(kv_bytes), composed_times(whole_models(case.shape), parts)
-        for whole, columns in compared(wholes, COST_COLUMNS[stage], cost).items():
+        for whole, columns in comparison_columns(wholes, COST_COLUMNS[stage], cost).items():
             size = sum(count * layer[kind] for kind, count in whole.layers.items())
             records.append(case.record(WHAT[WHOLE][stage], dtype, whole, True, **columns, kv_bytes=size))
     return records
@@ -151,8 +157,8 @@ def layer_bytes(kv_bytes: Mapping[Stack, int]) -> dict[str, int]:
     full = next(
         size // stack.num_layers for stack, size in kv_bytes.items() if stack.pattern == FULL and stack.num_layers
     )
-    found = {FULL: full}
+    sizes = {FULL: full}
     for stack, size in kv_bytes.items():
         if stack.pattern != FULL:
-            found[stack.pattern] = (size - stack.full_layers * full) // (stack.num_layers - stack.full_layers)
-    return found
+            sizes[stack.pattern] = (size - stack.full_layers * full) // (stack.num_layers - stack.full_layers)
+    return sizes

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from longgen.profiling.device import precision_on
-from longgen.profiling.inference_records import CACHE, FILLED, PREFILL, SLICES, WHAT, WHOLE, Case
+from longgen.profiling.inference_records import CACHE, FILLED, PREFILL, SLICES, WHAT, WHOLE, InferenceCase
 from longgen.profiling.rounds import SECONDS_TO_START
 from longgen.profiling.session import Budget, Record, Stage
 from longgen.profiling.stacks import MOST_LAYERS, TINY, is_large_for, is_trial, precision_of
@@ -28,7 +28,7 @@ _HEADINGS = (
 )
 
 
-class InferenceSpeed(Stage[Case]):
+class InferenceSpeed(Stage[InferenceCase]):
     """Prefill and decoding with random weights, by the fastest kernels for full attention.
 
     Args:
@@ -48,32 +48,32 @@ class InferenceSpeed(Stage[Case]):
             "patterns": {pattern: sizes.to_dict() for pattern, sizes in PATTERNS.items()},
         }
 
-    def first_cases(self) -> list[Case]:
+    def first_cases(self) -> list[InferenceCase]:
         """The scale of the paper's claims, and what of it fits."""
         shape, length = (TINY, 512) if self._trial else (MODEL_SHAPES["llama2-7b"], 131072)
         return cases_of(shape, [length], self._batch)
 
-    def more_cases(self) -> list[Case]:
+    def more_cases(self) -> list[InferenceCase]:
         if self._trial:
-            return [Case(WHOLE, TINY, 256, self._batch)]
+            return [InferenceCase(WHOLE, TINY, 256, self._batch)]
         small, large = MODEL_SHAPES["llama2-7b"], MODEL_SHAPES["llama2-70b"]
-        listed = [(WHOLE, small, 32768), (SLICES, large, 131072)]  # the weights of 70B alone exceed one GPU
-        listed += [(WHOLE, small, length) for length in (65536, 8192, 16384, 4096)]
-        listed += [(SLICES, large, length) for length in (32768, 65536, 8192, 16384, 4096)]
-        return [Case(how, shape, length, self._batch) for how, shape, length in listed]
+        cases = [(WHOLE, small, 32768), (SLICES, large, 131072)]  # the weights of 70B alone exceed one GPU
+        cases += [(WHOLE, small, length) for length in (65536, 8192, 16384, 4096)]
+        cases += [(SLICES, large, length) for length in (32768, 65536, 8192, 16384, 4096)]
+        return [InferenceCase(how, shape, length, self._batch) for how, shape, length in cases]
 
-    def identities(self, case: Case) -> list[Record]:
+    def identities(self, case: InferenceCase) -> list[Record]:
         return case.identities
 
-    def blank(self, case: Case) -> Record:
+    def blank(self, case: InferenceCase) -> Record:
         what = WHAT[case.how][PREFILL] if case.how in WHAT else KV_CACHE if case.how == CACHE else LONGEST_CONTEXT
         return case.record(what, precision_of(self.device, case.shape))
 
-    def seconds_to_start(self, case: Case) -> float:
+    def seconds_to_start(self, case: InferenceCase) -> float:
         filling = case.how in (FILLED, CACHE) and not is_trial(self.device, case.shape)
         return SECONDS_TO_FILL if filling else SECONDS_TO_START
 
-    def decided(self, case: Case, records: Sequence[Record]) -> Case | None:
+    def resolve(self, case: InferenceCase, records: Sequence[Record]) -> InferenceCase | None:
         """With its length: where full attention does not fit, the longest at which it does; None without need."""
         if case.how == FILLED or case.length is not None:
             return case
@@ -90,7 +90,7 @@ class InferenceSpeed(Stage[Case]):
         )
         return replace(case, length=longest) if longest and too_long else None
 
-    def measure(self, case: Case, budget: Budget) -> list[Record]:
+    def measure(self, case: InferenceCase, budget: Budget) -> list[Record]:
         from longgen.profiling import inference_measure
 
         if case.how == SLICES:
@@ -108,19 +108,19 @@ def check_batch(batch: int) -> str | None:
     return None if 1 <= batch <= MOST_SEQUENCES else f"--batch is {batch}: allowed are 1..{MOST_SEQUENCES}"
 
 
-def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1, device: str = "cuda") -> list[Case]:
+def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1, device: str = "cuda") -> list[InferenceCase]:
     """All that there is to know of one model, in order of what is missed most; at true shapes on a CPU, of its layers.
 
     There the whole model would take hours.
     """
     longest, others = max(lengths), [length for length in dict.fromkeys(lengths) if length != max(lengths)]
     if is_large_for(device, shape):
-        listed: list[tuple[str, int | None]] = [(SLICES, longest), (CACHE, longest)]
-        listed += [(SLICES, length) for length in others]
+        cases: list[tuple[str, int | None]] = [(SLICES, longest), (CACHE, longest)]
+        cases += [(SLICES, length) for length in others]
     else:
-        listed = [(SLICES, longest), (WHOLE, longest), (CACHE, longest), (FILLED, None), (WHOLE, None)]
-        listed += [(how, length) for length in others for how in (WHOLE, SLICES)]
-    return [Case(how, shape, length, batch) for how, length in listed]
+        cases = [(SLICES, longest), (WHOLE, longest), (CACHE, longest), (FILLED, None), (WHOLE, None)]
+        cases += [(how, length) for length in others for how in (WHOLE, SLICES)]
+    return [InferenceCase(how, shape, length, batch) for how, length in cases]
 
 
 def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:

@@ -94,8 +94,8 @@ def _compare(
     attend = one_by_one(reference_attention) if small else BACKENDS["blocked"].attend
     expected = attend(exact[0], exact[1], exact[2], replace(call, pruned=False))
     if call.pruned:
-        kept = torch.tensor(call.pattern.kept_positions(call.query_offset, call.head_offset), device=device)
-        index = torch.cat([kept, torch.arange(call.query_offset, kv_len, device=device)])
+        past = torch.tensor(call.pattern.kept_positions(call.query_offset, call.head_offset), device=device)
+        index = torch.cat([past, torch.arange(call.query_offset, kv_len, device=device)])
         inputs[1:] = [tensor[:, :, index] for tensor in inputs[1:]]
     query, key, value = inputs = [tensor.requires_grad_(gradients) for tensor in inputs]
     with unwritten_memory_is_nan():
@@ -103,9 +103,9 @@ def _compare(
         if not gradients:
             return {"output": relative_error(output, expected)}
         direction = torch.randn_like(output)
-        found = torch.autograd.grad(output, inputs, direction)
-    wanted = torch.autograd.grad(expected, exact, direction.to(expected.dtype))
-    pairs = zip(TENSORS, (output, *found), (expected, *wanted), strict=True)
+        grads = torch.autograd.grad(output, inputs, direction)
+    expected_grads = torch.autograd.grad(expected, exact, direction.to(expected.dtype))
+    pairs = zip(TENSORS, (output, *grads), (expected, *expected_grads), strict=True)
     return {name: relative_error(actual, right) for name, actual, right in pairs}
 
 
@@ -247,11 +247,11 @@ class KernelChecks(Stage[Check]):
 
     def blank(self, case: Check) -> Record:
         (identity,) = self.identities(case)
-        found = dict.fromkeys(("status", "reason", "error", "passed"))
-        return identity | {"tensor": None, "tolerance": TOLERANCES[case.dtype], **found}
+        unknown = dict.fromkeys(("status", "reason", "error", "passed"))
+        return identity | {"tensor": None, "tolerance": TOLERANCES[case.dtype], **unknown}
 
     @contextlib.contextmanager
-    def begun(self, cases: Sequence[Check]) -> Iterator[None]:
+    def prepare(self, cases: Sequence[Check]) -> Iterator[None]:
         """On a GPU most of the time of small ones is that of the compiler: several processes share it."""
         small = [check for check in cases if check.small] if self.device != "cpu" else []
         if not small:
@@ -271,13 +271,13 @@ class KernelChecks(Stage[Check]):
 
     def measure(self, case: Check, budget: Budget) -> list[Record]:
         errors = self._ahead[case].result() if case in self._ahead else case.errors()
-        return [self.blank(case) | {"tensor": tensor} | _judged(errors[tensor], case.dtype) for tensor in errors]
+        return [self.blank(case) | {"tensor": tensor} | _verdict(errors[tensor], case.dtype) for tensor in errors]
 
     def table(self, records: Sequence[Record]) -> str:
         return checks_table(records)
 
 
-def _judged(error: float, dtype: torch.dtype) -> Record:
+def _verdict(error: float, dtype: torch.dtype) -> Record:
     if not math.isfinite(error):  # JSON knows no NaN
         return {"error": None, "passed": False, "status": FAILED, "reason": "the result is not a number"}
     return {"error": error, "passed": error <= TOLERANCES[dtype]}

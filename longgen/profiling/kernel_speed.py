@@ -32,7 +32,7 @@ from longgen.profiling.workloads import (
 )
 from longgen.speed_records import MEASURED, never_slower_from
 
-Case = tuple[Workload, str]  # with the name of an implementation
+SpeedCase = tuple[Workload, str]  # with the name of an implementation
 
 LENGTHS = (131072, 32768, 8192, 4096, 16384, 65536)
 LONGEST = (262144, 1048576)  # forward only
@@ -49,7 +49,7 @@ _HEADINGS = (
 )
 
 
-class KernelSpeed(Stage[Case]):
+class KernelSpeed(Stage[SpeedCase]):
     """Every implementation on every workload.
 
     Args:
@@ -65,14 +65,14 @@ class KernelSpeed(Stage[Case]):
         self.device, self._dtype, self._tiny, self._limits = device, dtype, tiny, limits
         self.settings = {"dtype": dtype_name(dtype), "tiny": tiny}
 
-    def more_cases(self) -> list[Case]:
+    def more_cases(self) -> list[SpeedCase]:
         return list(cases(self._tiny))
 
-    def identities(self, case: Case) -> list[Record]:
+    def identities(self, case: SpeedCase) -> list[Record]:
         record = self.blank(case)
         return [{name: record[name] for name in KEY}]
 
-    def blank(self, case: Case) -> Record:
+    def blank(self, case: SpeedCase) -> Record:
         workload, name = case
         return {
             "stage": workload.stage,
@@ -87,23 +87,23 @@ class KernelSpeed(Stage[Case]):
             **dict.fromkeys((*DERIVED, "status", "reason", *TIMES)),
         }
 
-    def seconds_to_start(self, case: Case) -> float:
+    def seconds_to_start(self, case: SpeedCase) -> float:
         return IMPLEMENTATIONS[case[1]].seconds_to_start
 
-    def measure(self, case: Case, budget: Budget) -> list[Record]:
+    def measure(self, case: SpeedCase, budget: Budget) -> list[Record]:
         workload, name = case
         attention = IMPLEMENTATIONS[name].attention(workload)
         seconds = time_workload(attention, workload, self.device, self._dtype, 0.01 if self._tiny else 0.4)
         return [self.blank(case) | median_columns(seconds)]
 
-    def completed(self, records: list[Record]) -> list[Record]:
+    def complete(self, records: list[Record]) -> list[Record]:
         return derive(records, self._limits)
 
     def table(self, records: Sequence[Record]) -> str:
         return kernel_table(records, self._limits)
 
 
-def cases(tiny: bool) -> Iterator[Case]:
+def cases(tiny: bool) -> Iterator[SpeedCase]:
     """In order of what is missed most: 128K first, and FlexAttention, which compiles, late."""
     if tiny:
         for stage, pattern in product(STAGES, PATTERN_NAMES):
@@ -126,7 +126,7 @@ def cases(tiny: bool) -> Iterator[Case]:
         yield from _contenders(Workload(stage, LLAMA2_70B, FLEX_LENGTHS[0], pattern), FLEX[:1])
 
 
-def _contenders(workload: Workload, names: tuple[str, ...]) -> Iterator[Case]:
+def _contenders(workload: Workload, names: tuple[str, ...]) -> Iterator[SpeedCase]:
     for name in names:
         if IMPLEMENTATIONS[name].knows(workload):
             yield workload, name
@@ -162,11 +162,11 @@ def measure_limits(device: str, dtype: torch.dtype, tiny: bool = False) -> list[
     target = torch.empty_like(source)
     copy = median_columns(repeat(lambda: target.copy_(source), device, 0.5))
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    multiplied = median_columns(repeat(lambda: left @ right, device, 0.5))
-    bandwidth, rate = 2 * count / copy["seconds"], 2 * side**3 / multiplied["seconds"]
+    matmul = median_columns(repeat(lambda: left @ right, device, 0.5))
+    bandwidth, rate = 2 * count / copy["seconds"], 2 * side**3 / matmul["seconds"]
     return [
         {"quantity": COPY, "unit": "bytes per second", "value": bandwidth, **copy},
-        {"quantity": PRODUCT, "unit": "operations per second", "value": rate, **multiplied},
+        {"quantity": PRODUCT, "unit": "operations per second", "value": rate, **matmul},
     ]
 
 

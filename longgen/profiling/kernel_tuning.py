@@ -31,10 +31,10 @@ CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
 }
 BY_KEYS = {"keys": "far_keys", "far_keys": "keys"}
 
-Case = tuple[HeadShape, str, str, Tile]  # with the names of pattern and kernel
+TuningCase = tuple[HeadShape, str, str, Tile]  # with the names of pattern and kernel
 
 
-class KernelTuning(Stage[Case]):
+class KernelTuning(Stage[TuningCase]):
     """All candidates, one kernel's tile changed at a time.
 
     Args:
@@ -50,15 +50,15 @@ class KernelTuning(Stage[Case]):
         self.settings = {"dtype": dtype_name(dtype), "tiny": tiny}
         self._shapes, self._length = ([TINY], 64) if tiny else ([LLAMA2_7B, LLAMA2_70B], 32768)
 
-    def more_cases(self) -> list[Case]:
+    def more_cases(self) -> list[TuningCase]:
         return list(_cases(self._shapes, self._tiny))
 
-    def identities(self, case: Case) -> list[Record]:
+    def identities(self, case: TuningCase) -> list[Record]:
         shape, pattern, kernel, tile = case
         same = {"kernel": kernel, "shape": shape.name, "length": self._length, "pattern": pattern}
         return [same | asdict(tile)]
 
-    def blank(self, case: Case) -> Record:
+    def blank(self, case: TuningCase) -> Record:
         shape, pattern, kernel, tile = case
         shipped = getattr(_own_tiles(shape, self.device, self._dtype), kernel) == tile
         return {
@@ -72,7 +72,7 @@ class KernelTuning(Stage[Case]):
             **dict.fromkeys(("status", "reason", *TIMES)),
         }
 
-    def measure(self, case: Case, budget: Budget) -> list[Record]:
+    def measure(self, case: TuningCase, budget: Budget) -> list[Record]:
         shape, pattern, kernel, tile = case
         run = _run(kernel, tile, shape, self._length, pattern, self.device, self._dtype)
         return [self.blank(case) | median_columns(repeat(run, self.device, 0.01 if self._tiny else 0.1))]
@@ -82,7 +82,7 @@ class KernelTuning(Stage[Case]):
         return ""
 
 
-def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[Case]:
+def _cases(shapes: list[HeadShape], tiny: bool) -> Iterator[TuningCase]:
     for shape, kernel in itertools.product(shapes, CANDIDATES):
         patterns = (FULL,) if kernel == "decode" else tuple(PATTERNS)
         sizes = itertools.product(*CANDIDATES[kernel])

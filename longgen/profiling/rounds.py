@@ -19,16 +19,16 @@ SECONDS_TO_START = 30.0  # for the time budget: of models, until their first rou
 
 TIMES = ("n", "seconds", "seconds_low", "seconds_high")  # columns
 BASELINE = "full"  # the variant that speed-ups are relative to
-Times = dict[str, dict[str, list[float]]]  # stage -> variant -> seconds of each round
+StageTimes = dict[str, dict[str, list[float]]]  # stage -> variant -> seconds of each round
 
 Item = TypeVar("Item", bound=Hashable)
-Taken = TypeVar("Taken")
+Measurement = TypeVar("Measurement")
 
 
 def alternating_rounds(
-    items: Sequence[Item], measure: Callable[[Item], Taken], another: Callable[[int], bool]
-) -> dict[Item, list[Taken]]:
-    """What ``measure`` gives of every item in every round.
+    items: Sequence[Item], measure: Callable[[Item], Measurement], another: Callable[[int], bool]
+) -> dict[Item, list[Measurement]]:
+    """What ``measure`` returns for every item in every round.
 
     In alternating order: what one item leaves behind (caches, clock speed) favours no other.
 
@@ -37,13 +37,13 @@ def alternating_rounds(
         measure: of an item.
         another: whether there is another round after so many; `within` a budget, for example.
     """
-    taken: dict[Item, list[Taken]] = {item: [] for item in items}
+    measurements: dict[Item, list[Measurement]] = {item: [] for item in items}
     count = 0
     while another(count):
         for item in reversed(items) if count % 2 else items:
-            taken[item].append(measure(item))
+            measurements[item].append(measure(item))
         count += 1
-    return taken
+    return measurements
 
 
 def within(budget: Budget, fewest: int = FEWEST_ROUNDS) -> Callable[[int], bool]:
@@ -101,7 +101,7 @@ def _median(values: Sequence[float], fewest: int = 1) -> tuple[float | None, ...
 # ---------------------------------------------------------------- rounds of variants against full attention
 def rounds_by_stage(
     variants: Sequence[str], repeats: int, measure: Callable[[str], dict[str, float]], done: Callable[[], Any]
-) -> Times:
+) -> StageTimes:
     """Seconds of ``repeats`` rounds, after one that warms up, in which every variant is measured once.
 
     Args:
@@ -111,17 +111,17 @@ def rounds_by_stage(
         done: called after every measurement.
     """
 
-    def measured(name: str) -> dict[str, float]:
+    def measure_and_report(name: str) -> dict[str, float]:
         seconds = measure(name)
         done()
         return seconds
 
     for name in reversed(variants):
-        measured(name)
-    taken = alternating_rounds(variants, measured, lambda count: count < repeats)
-    stages = dict.fromkeys(stage for rounds in taken.values() for stage in rounds[0])
+        measure_and_report(name)
+    measurements = alternating_rounds(variants, measure_and_report, lambda count: count < repeats)
+    stages = dict.fromkeys(stage for rounds in measurements.values() for stage in rounds[0])
     return {
-        stage: {name: [each[stage] for each in rounds] for name, rounds in taken.items() if stage in rounds[0]}
+        stage: {name: [each[stage] for each in rounds] for name, rounds in measurements.items() if stage in rounds[0]}
         for stage in stages
     }
 

@@ -82,7 +82,7 @@ class Stage(ABC, Generic[Case]):
 
     @abstractmethod
     def blank(self, case: Case) -> Record:
-        """The one record of a case of which nothing was found; status and reason are still to be filled in."""
+        """The one record of a case that was not measured; status and reason are still to be filled in."""
 
     @abstractmethod
     def measure(self, case: Case, budget: Budget) -> list[Record]:
@@ -101,15 +101,15 @@ class Stage(ABC, Generic[Case]):
         """What a case takes at least: with less left it is not begun."""
         return 10.0
 
-    def decided(self, case: Case, records: Sequence[Record]) -> Case | None:
+    def resolve(self, case: Case, records: Sequence[Record]) -> Case | None:
         """``case`` with what ``records`` of earlier cases decide about it; None if these leave nothing to do."""
         return case
 
-    def begun(self, cases: Sequence[Case]) -> AbstractContextManager[object]:
-        """A context within which all ``cases`` are measured; it may begin with them ahead of their turn."""
+    def prepare(self, cases: Sequence[Case]) -> AbstractContextManager[object]:
+        """A context within which all ``cases`` are measured; it may start some of them ahead of their turn."""
         return nullcontext()
 
-    def completed(self, records: list[Record]) -> list[Record]:
+    def complete(self, records: list[Record]) -> list[Record]:
         """The records with what follows from all of them together."""
         return records
 
@@ -137,14 +137,14 @@ class ResultFile:
         path = folder / name / "kernels" / f"{kind}.json"
         result = Result(kind, name, [], provenance(settings, seed=0, device=device), settings=settings)
         if path.exists():
-            found = load_result(path, made_by="python -m longgen.profiling.gpu")
+            earlier = load_result(path, made_by="python -m longgen.profiling.gpu")
             for what in ("git_commit", "device", "packages", "config_hash"):
-                if found.provenance.get(what) != result.provenance.get(what):
+                if earlier.provenance.get(what) != result.provenance.get(what):
                     raise ArtifactError(
-                        f"{path}: {what} is {found.provenance.get(what)}, now it is {result.provenance.get(what)}: "
+                        f"{path}: {what} is {earlier.provenance.get(what)}, now it is {result.provenance.get(what)}: "
                         "numbers of both must not mix; move the file away or choose another --output"
                     )
-            result = replace(result, records=found.records)
+            result = replace(result, records=earlier.records)
         return cls(path, result)
 
     def put(self, records: Iterable[Record], identities: Sequence[Record] = ()) -> None:
@@ -152,8 +152,8 @@ class ResultFile:
         old = self.result.records
         replaced = [any(_has(record, identity) for identity in identities) for record in old]
         place = replaced.index(True) if any(replaced) else len(old)
-        kept = [record for record, goes in zip(old[place:], replaced[place:], strict=True) if not goes]
-        old[place:] = [*records, *kept]
+        others = [record for record, goes in zip(old[place:], replaced[place:], strict=True) if not goes]
+        old[place:] = [*records, *others]
         save_result(self.path, self.result)
 
 
@@ -179,16 +179,16 @@ class Session(Generic[Case]):
         """Measure ``cases`` in this order, those alone that no earlier session is done with."""
         cases, stage = list(cases), self.stage
         with (
-            stage.begun([case for case in cases if not self._is_done(case)]),
+            stage.prepare([case for case in cases if not self._is_done(case)]),
             progress_bar(len(cases), stage.title, stage.unit) as bar,
         ):
-            for listed in cases:
-                case = stage.decided(listed, self.records)
+            for unresolved in cases:
+                case = stage.resolve(unresolved, self.records)
                 if case is not None and not self._is_done(case):
-                    self._file.put(self._measured(case), stage.identities(case))
+                    self._file.put(self._records_of(case), stage.identities(case))
                     free_memory(stage.device, stage.makes_models)  # only now: an exception held what was made
                 bar.update()
-        if (completed := stage.completed(self.records)) != self.records:
+        if (completed := stage.complete(self.records)) != self.records:
             self.records[:] = completed
             self._file.put([])
 
@@ -204,7 +204,7 @@ class Session(Generic[Case]):
             for record in self.records
         )
 
-    def _measured(self, case: Case) -> list[Record]:
+    def _records_of(self, case: Case) -> list[Record]:
         """The records of a case, with status and reason."""
         records, reason = [self.stage.blank(case)], ""
         try:

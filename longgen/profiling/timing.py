@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 
-from longgen.profiling.device import captured
+from longgen.profiling.device import capture_graph
 from longgen.profiling.workloads import Attention, Workload
 
 # Inputs of decoding are rotated until they are larger than any L2 cache (60 MB on an H200).
@@ -67,7 +67,7 @@ def _time_decode(
 
     if device != "cpu":
         run()
-        run = captured(run)  # as a serving engine would
+        run = capture_graph(run)  # as a serving engine would
     return [each / len(sets) for each in repeat(run, device, seconds)]
 
 

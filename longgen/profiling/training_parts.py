@@ -18,8 +18,8 @@ from longgen.attention import full_attention, sparse_attention
 from longgen.config import TrainingSettings
 from longgen.modeling.attention import register_implementation
 from longgen.names import CHUNK_TOKENS
-from longgen.profiling.composition import HEAD, LAYER_KINDS, TOKENS, UPDATE, Piece
-from longgen.profiling.device import timed
+from longgen.profiling.composition import HEAD, LAYER_KINDS, TOKENS, UPDATE, PartTime
+from longgen.profiling.device import time_run
 from longgen.profiling.models import random_stack
 from longgen.profiling.training_slice import how_to_train
 from longgen.profiling.workloads import FULL, PATTERNS
@@ -72,7 +72,7 @@ class TrainingParts:
         register_implementation(_NO_ATTENTION, _no_attention)
         self.model.config._attn_implementation = _NO_ATTENTION
 
-    def time(self, part: str) -> Piece:
+    def time(self, part: str) -> PartTime:
         """Time a piece of a part, a name in `PARTS`."""
         if part in LAYER_KINDS:
             return self._attention(part, self.length)
@@ -84,7 +84,7 @@ class TrainingParts:
         growth = self.length / tokens
         return self._attention(part, tokens).seconds * (growth**2 if part == FULL else growth)
 
-    def _attention(self, kind: str, length: int) -> Piece:
+    def _attention(self, kind: str, length: int) -> PartTime:
         """A share of the heads of one layer: forward, once more, and backward."""
         shares = _shares(self.shape)
         query, key, value = (
@@ -105,11 +105,11 @@ class TrainingParts:
             assert output is not None
             output.backward(gradient)
 
-        first = timed(forward, "cpu").seconds
+        first = time_run(forward, "cpu").seconds
         # what is recomputed is the same computation: it is counted, not run
-        return Piece(2 * first + timed(backward, "cpu").seconds, shares)
+        return PartTime(2 * first + time_run(backward, "cpu").seconds, shares)
 
-    def _layer(self) -> Piece:
+    def _layer(self) -> PartTime:
         """A tile of tokens through a layer, whose attention is left out."""
         tile = min(LAYER_TILE, self.length)
         hidden = torch.randn(1, tile, self.shape.hidden_size, dtype=self.dtype, requires_grad=True)
@@ -120,9 +120,9 @@ class TrainingParts:
             output = checkpoint(layer, hidden, position_embeddings=positions, use_reentrant=False)
             output.backward(gradient)
 
-        return Piece(self._timed(run), self.length / tile)
+        return PartTime(self._timed(run), self.length / tile)
 
-    def _head(self) -> Piece:
+    def _head(self) -> PartTime:
         """A tile of tokens through embeddings, last norm, LM head and loss."""
         tile = min(HEAD_TILE, self.length)
         inputs, targets = torch.randint(self.shape.vocab_size, (2, 1, tile))
@@ -132,9 +132,9 @@ class TrainingParts:
             states = self.model.model.norm(self.model.model.embed_tokens(inputs))
             weighted_loss(states, self.model.lm_head.weight, targets, weights)[0].backward()
 
-        return Piece(self._timed(run), self.length / tile)
+        return PartTime(self._timed(run), self.length / tile)
 
-    def _update(self) -> Piece:
+    def _update(self) -> PartTime:
         """A weight matrix in float32: clipped, updated, and copied twice to the dtype of the activations."""
         matrix = torch.nn.Linear(self.shape.hidden_size, self.shape.intermediate_size, bias=False)
         matrix.weight.grad = torch.full_like(matrix.weight, 1e-3)
@@ -147,11 +147,11 @@ class TrainingParts:
             for _ in range(2):  # gathered for the forward and for the backward pass
                 matrix.weight.detach().to(self.dtype, copy=True)
 
-        return Piece(timed(run, "cpu").seconds / matrix.weight.numel(), 1)
+        return PartTime(time_run(run, "cpu").seconds / matrix.weight.numel(), 1)
 
     def _timed(self, run: Callable[[], None]) -> float:
         self.model.zero_grad()  # gradients are not added to: there is one pass over all tokens
-        return timed(run, "cpu").seconds
+        return time_run(run, "cpu").seconds
 
 
 _NO_ATTENTION = "longgen_no_attention"

@@ -11,14 +11,14 @@ from longgen.config.parts import Device
 from longgen.data.batch import Batch
 from longgen.planner.gpus import GIB
 from longgen.planner.training import plan_training
-from longgen.profiling.device import Precision, Timed, timed
+from longgen.profiling.device import Precision, Timing, time_run
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack
 from longgen.profiling.workloads import FULL
 from longgen.shapes import ModelShape
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 from longgen.training.preflight import available_memory
 from longgen.training.step import compute_gradients, update_weights
 
@@ -90,7 +90,7 @@ class TrainingSlice:
         self.model = random_stack(shape, num_layers, length, self.device, torch.float32).train()
         self.model.use_full_attention(full_kernel)
         self.kernels = self.model.attention_kernels(getattr(torch, precision))
-        self.trainee = Trainee(self.model, processes, self.settings, self.setup)
+        self.module = TrainingModule(self.model, processes, self.settings, self.setup)
         self.optimizers = make_optimizers(self.model, self.settings.optimizer)
         tokens = torch.randint(shape.vocab_size, (1, length + 1))
         self.row = Batch(tokens[:, :-1], tokens[:, 1:], torch.ones(1, length))
@@ -99,7 +99,7 @@ class TrainingSlice:
         """The one row, as `TrainingRows` gives them."""
         return self.row
 
-    def step(self, stack: Stack) -> Timed:
+    def step(self, stack: Stack) -> Timing:
         """One optimizer step of ``stack``: forward, backward, clipping, AdamW.
 
         Raises:
@@ -112,11 +112,11 @@ class TrainingSlice:
 
         def run() -> None:
             nonlocal numbers
-            numbers = compute_gradients(self.trainee, self.optimizers, self, phase, 0, self.settings, self.setup)
+            numbers = compute_gradients(self.module, self.optimizers, self, phase, 0, self.settings, self.setup)
             update_weights(self.optimizers, phase, 0)
 
-        taken = timed(run, str(self.device))
+        timing = time_run(run, str(self.device))
         assert numbers is not None
         if not (math.isfinite(numbers.loss) and math.isfinite(numbers.gradient_norm)):
             raise RuntimeError(f"loss is {numbers.loss}, gradient norm is {numbers.gradient_norm} in {stack}")
-        return taken
+        return timing

@@ -20,9 +20,9 @@ from longgen.profiling.composition import (
     REST,
     TOKENS,
     UPDATE,
-    Piece,
-    Times,
-    compared,
+    PartTime,
+    StackTimes,
+    comparison_columns,
     composed_times,
     fit_errors,
     parts_by_round,
@@ -49,7 +49,7 @@ from longgen.speed_records import (
 
 FORECAST_TOKENS = 4096  # at which attention is timed first: what it takes at the full length follows from that
 
-_FOUND = (
+_MEASURED_COLUMNS = (
     *("full_kernel", "sparse_kernel", "flops", "n", "seconds", "seconds_low", "seconds_high"),
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "mfu", "fit_error"),
     *("peak_bytes", "note", "spread", "speedup_spread", *WATCHED, "status", "reason"),
@@ -57,7 +57,7 @@ _FOUND = (
 _HEADINGS = ("what", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "MFU", "GiB")
 
 
-class Case(NamedTuple):
+class TrainingCase(NamedTuple):
     """One thing to time: a step on one row.
 
     Attributes:
@@ -68,18 +68,18 @@ class Case(NamedTuple):
     shape: ModelShape
     length: int
 
-    def record(self, what: str, dtype: str, stack: Stack | None = None, **found: Any) -> Record:
-        """What identifies a record, and what was found; ``dtype`` is of weights and activations in the layers."""
+    def record(self, what: str, dtype: str, stack: Stack | None = None, **columns: Any) -> Record:
+        """A record of this case with the measured ``columns``; ``dtype`` of weights and activations in the layers."""
         layers = asdict(stack) if stack else dict.fromkeys(("num_layers", "full_layers", "pattern"))
-        same = {"what": what, "shape": self.shape.name, "length": self.length, **layers, "dtype": dtype}
-        return same | dict.fromkeys(_FOUND) | found
+        identity = {"what": what, "shape": self.shape.name, "length": self.length, **layers, "dtype": dtype}
+        return identity | dict.fromkeys(_MEASURED_COLUMNS) | columns
 
     def flops(self, stack: Stack, recompute: bool = False) -> int:
         """Floating-point operations of a step of ``stack`` (`Model.training_flops`)."""
         return stack.model(self.shape).training_flops(self.length, recompute=recompute)
 
 
-class TrainingSpeed(Stage[Case]):
+class TrainingSpeed(Stage[TrainingCase]):
     """A step on one row of tokens, with every layer recomputed and AdamW.
 
     Args:
@@ -101,26 +101,26 @@ class TrainingSpeed(Stage[Case]):
             "patterns": {pattern: sizes.to_dict() for pattern, sizes in PATTERNS.items()},
         }
 
-    def first_cases(self) -> list[Case]:
-        return [Case(TINY, 512) if self._trial else Case(MODEL_SHAPES["llama2-7b"], 131072)]
+    def first_cases(self) -> list[TrainingCase]:
+        return [TrainingCase(TINY, 512) if self._trial else TrainingCase(MODEL_SHAPES["llama2-7b"], 131072)]
 
-    def more_cases(self) -> list[Case]:
+    def more_cases(self) -> list[TrainingCase]:
         if self._trial:
-            return [Case(TINY, 1024)]
+            return [TrainingCase(TINY, 1024)]
         small, large = MODEL_SHAPES["llama2-7b"], MODEL_SHAPES["llama2-70b"]
-        listed = [(small, 32768), (small, 65536), (large, 131072), (large, 32768), (small, 8192), (small, 4096)]
-        return [Case(*each) for each in listed]
+        sizes = [(small, 32768), (small, 65536), (large, 131072), (large, 32768), (small, 8192), (small, 4096)]
+        return [TrainingCase(*each) for each in sizes]
 
-    def identities(self, case: Case) -> list[Record]:
+    def identities(self, case: TrainingCase) -> list[Record]:
         return [{"shape": case.shape.name, "length": case.length}]
 
-    def blank(self, case: Case) -> Record:
+    def blank(self, case: TrainingCase) -> Record:
         return case.record(SLICE, precision_of(self.device, case.shape))
 
-    def seconds_to_start(self, case: Case) -> float:
+    def seconds_to_start(self, case: TrainingCase) -> float:
         return SECONDS_TO_START
 
-    def measure(self, case: Case, budget: Budget) -> list[Record]:
+    def measure(self, case: TrainingCase, budget: Budget) -> list[Record]:
         if is_large_for(self.device, case.shape):
             return _measure_parts(case, budget)
         return _measure_slices(case, self.device, budget, self._most_layers)
@@ -129,7 +129,7 @@ class TrainingSpeed(Stage[Case]):
         return speed_table(_HEADINGS, records, _cells, _subject, keys=6, words=2)
 
 
-def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -> list[Record]:
+def _measure_slices(case: TrainingCase, device: str, budget: Budget, most_layers: int) -> list[Record]:
     """With as many layers as fit."""
     from longgen.profiling.training_slice import layers_that_fit
 
@@ -148,7 +148,7 @@ def _measure_slices(case: Case, device: str, budget: Budget, most_layers: int) -
     raise ValueError("; ".join(notes))
 
 
-def _time_slices(case: Case, num_layers: int, device: str, budget: Budget) -> list[Record]:
+def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budget) -> list[Record]:
     from longgen.profiling.fastest import fastest_training_kernel
     from longgen.profiling.training_slice import TrainingSlice
 
@@ -161,14 +161,14 @@ def _time_slices(case: Case, num_layers: int, device: str, budget: Budget) -> li
         model.step(stack)
     with Watch() as watch:
         steps = alternating_rounds(stacks, model.step, within(budget))
-    seconds = {stack: [step.seconds for step in taken] for stack, taken in steps.items()}
-    peaks = {stack: taken[-1].peak_bytes for stack, taken in steps.items()}
+    seconds = {stack: [step.seconds for step in rounds] for stack, rounds in steps.items()}
+    peaks = {stack: rounds[-1].peak_bytes for stack, rounds in steps.items()}
     records = records_of(case, precision, seconds, peaks, peak_flops(device))
-    used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | used | watch.columns() for record in records]
+    kernels = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
+    return [record | kernels | watch.columns() for record in records]
 
 
-def _measure_parts(case: Case, budget: Budget) -> list[Record]:
+def _measure_parts(case: TrainingCase, budget: Budget) -> list[Record]:
     """On a CPU. Raises ValueError if the parts are predicted not to fit in the memory that is free."""
     from longgen.profiling.training_parts import TrainingParts, needed_bytes
 
@@ -183,16 +183,20 @@ def _measure_parts(case: Case, budget: Budget) -> list[Record]:
     budget.require(seconds)
     say(f"training of {case.shape.name} at {case.length:,} tokens", seconds)
     with Watch() as watch:
-        pieces = alternating_rounds(PARTS, model.time, within(budget, fewest=1))
-    records, rounds = part_records(case, precision, pieces)
+        part_times = alternating_rounds(PARTS, model.time, within(budget, fewest=1))
+    records, rounds = part_records(case, precision, part_times)
     records += composed_records(case, precision, rounds, None)
-    used = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | used | watch.columns() for record in records]
+    kernels = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
+    return [record | kernels | watch.columns() for record in records]
 
 
 # ---------------------------------------------------------------- records
 def records_of(
-    case: Case, dtype: str, seconds: Times, peak_bytes: Mapping[Stack, int | None], peak_flops: float | None
+    case: TrainingCase,
+    dtype: str,
+    seconds: StackTimes,
+    peak_bytes: Mapping[Stack, int | None],
+    peak_flops: float | None,
 ) -> list[Record]:
     """All records of a case: of the slices as measured, and what is composed of them.
 
@@ -204,16 +208,16 @@ def records_of(
         peak_flops: of the device per second, or None where it is not known.
     """
     parts = parts_by_round(seconds)
-    fits = fit_errors(seconds, parts)
-    measured = [
-        case.record(SLICE, dtype, stack, **columns, fit_error=fits[stack], peak_bytes=peak_bytes[stack])
+    errors = fit_errors(seconds, parts)
+    slice_records = [
+        case.record(SLICE, dtype, stack, **columns, fit_error=errors[stack], peak_bytes=peak_bytes[stack])
         for stack, columns in _compared(case, seconds, peak_flops).items()
     ]
-    return measured + composed_records(case, dtype, parts, peak_flops)
+    return slice_records + composed_records(case, dtype, parts, peak_flops)
 
 
 def composed_records(
-    case: Case, dtype: str, parts: Sequence[Mapping[str, float]], peak_flops: float | None
+    case: TrainingCase, dtype: str, parts: Sequence[Mapping[str, float]], peak_flops: float | None
 ) -> list[Record]:
     """Those of what is composed of ``parts``, in every round: a layer of each kind, the rest, and whole models."""
     records = []
@@ -234,25 +238,25 @@ _WHAT_OF_PART = {
 
 
 def part_records(
-    case: Case, dtype: str, pieces: Mapping[str, Sequence[Piece]]
+    case: TrainingCase, dtype: str, part_times: Mapping[str, Sequence[PartTime]]
 ) -> tuple[list[Record], list[dict[str, float]]]:
     """The records of the parts that were timed, and in every round the seconds of layers that follow from them."""
     records = []
-    for name, taken in pieces.items():
+    for name, times in part_times.items():
         what, stack = _WHAT_OF_PART.get(name, (PART_ATTENTION, Stack(name, 1, int(name == FULL))))
-        note = f"counted {taken[0].number:,g} times" if what != PART_UPDATE else None
-        records.append(case.record(what, dtype, stack, **time_columns([piece.seconds for piece in taken]), note=note))
-    rounds = [dict(zip(pieces, each, strict=True)) for each in zip(*pieces.values(), strict=True)]
+        note = f"counted {times[0].occurrences:,g} times" if what != PART_UPDATE else None
+        records.append(case.record(what, dtype, stack, **time_columns([each.seconds for each in times]), note=note))
+    rounds = [dict(zip(part_times, each, strict=True)) for each in zip(*part_times.values(), strict=True)]
     return records, [seconds_of_parts(each, case.shape) for each in rounds]
 
 
-def _compared(case: Case, seconds: Times, peak_flops: float | None) -> dict[Stack, Record]:
+def _compared(case: TrainingCase, seconds: StackTimes, peak_flops: float | None) -> dict[Stack, Record]:
     """Times, operations, their share of the peak, and speed-ups over full attention."""
-    found = compared(seconds, "flops", case.flops)
-    for columns in found.values():
+    all_columns = comparison_columns(seconds, "flops", case.flops)
+    for columns in all_columns.values():
         if "flops" in columns and peak_flops is not None:
             columns["mfu"] = columns["flops"] / columns["seconds"] / peak_flops
-    return found
+    return all_columns
 
 
 # ---------------------------------------------------------------- the table

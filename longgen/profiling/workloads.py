@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from longgen.attention.call import AttentionCall
-from longgen.hybrid import Sight
+from longgen.hybrid import HeadPattern
 from longgen.pattern import SparsePattern
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
@@ -74,18 +74,18 @@ class Workload:
     batch: int = 1
 
     @property
-    def sight(self) -> Sight:
+    def head_pattern(self) -> HeadPattern:
         """What the heads see."""
-        return Sight(PATTERNS.get(self.pattern))
+        return HeadPattern(PATTERNS.get(self.pattern))
 
     @property
     def kv_len(self) -> int:
         """Keys at hand: all tokens, or to decode what the layer's cache holds, and the new one."""
-        return self.sight.kept_count(self.length) + 1 if self.stage == "decode" else self.length
+        return self.head_pattern.kept_count(self.length) + 1 if self.stage == "decode" else self.length
 
     def flops(self) -> float:
         """Floating-point operations that the pattern needs: two products forward, five more backward."""
-        pairs = self.kv_len if self.stage == "decode" else self.sight.attended_pairs(self.length)
+        pairs = self.kv_len if self.stage == "decode" else self.head_pattern.attended_pairs(self.length)
         products = 7 if self.stage == "forward+backward" else 2
         return 2.0 * products * pairs * self.shape.head_dim * self.shape.num_heads * self.batch
 
@@ -103,15 +103,15 @@ class Workload:
         generator = torch.Generator(device).manual_seed(seed)
         q_len = 1 if self.stage == "decode" else self.length
         sizes = [(q_len, self.shape.num_heads), *[(self.kv_len, self.shape.num_kv_heads)] * 2]
-        made = []
+        tensors = []
         for tokens, heads in sizes:
             if self.stage == "decode":  # a cache keeps a head's tokens adjacent
                 size = (self.batch, heads, tokens, self.shape.head_dim)
-                made.append(torch.randn(size, device=device, dtype=dtype, generator=generator))
+                tensors.append(torch.randn(size, device=device, dtype=dtype, generator=generator))
             else:
                 size = (self.batch, tokens, heads, self.shape.head_dim)
-                made.append(torch.randn(size, device=device, dtype=dtype, generator=generator).transpose(1, 2))
-        return made
+                tensors.append(torch.randn(size, device=device, dtype=dtype, generator=generator).transpose(1, 2))
+        return tensors
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -4,9 +4,9 @@ import os
 import sys
 
 from longgen.cli import main
-from longgen.training.slurm import take_place
+from longgen.training.slurm import process_environment
 
 if __name__ == "__main__":
-    os.environ |= take_place()
+    os.environ |= process_environment()
     sys.argv = ["longgen", "train", *sys.argv[1:]]
     main()

@@ -106,9 +106,9 @@ def _save(
         if finished.exists():  # of another run
             shutil.rmtree(finished)
         unfinished.rename(finished)
-        kept = [path for path, _ in _own_checkpoints(folder, progress.fingerprint)[:keep]]
+        latest = [path for path, _ in _own_checkpoints(folder, progress.fingerprint)[:keep]]
         for old in folder.glob("step-*"):  # those of another run too, which may have gone further
-            if old not in kept:
+            if old not in latest:
                 shutil.rmtree(old)
     processes.wait()
 
@@ -129,10 +129,10 @@ def load_checkpoint(
         ArtifactError: the checkpoint is of this run but damaged.
     """
     processes = processes or Processes()
-    found = _own_checkpoints(folder, fingerprint)
-    if not found:
+    checkpoints = _own_checkpoints(folder, fingerprint)
+    if not checkpoints:
         return Progress(fingerprint)
-    latest, progress = found[0]
+    latest, progress = checkpoints[0]
     try:
         _make_room(latest, model, optimizers)
         with without_warnings():
@@ -148,15 +148,15 @@ def load_checkpoint(
 
 def _own_checkpoints(folder: Path, fingerprint: str) -> list[tuple[Path, Progress]]:
     """The complete checkpoints of a run, the latest first. Raises ArtifactError if one is damaged."""
-    found = []
+    checkpoints = []
     for path in sorted(folder.glob(f"step-*/{PROGRESS}"), reverse=True):
         try:
             progress = Progress(**json.loads(path.read_text("utf-8")))
         except (OSError, ValueError, TypeError) as error:
             raise _damaged(path.parent, error) from error
         if progress.fingerprint == fingerprint:
-            found.append((path.parent, progress))
-    return found
+            checkpoints.append((path.parent, progress))
+    return checkpoints
 
 
 def _damaged(checkpoint: Path, error: BaseException) -> ArtifactError:
@@ -169,13 +169,13 @@ def _states(model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> 
     """Everything to save, by name: the tensors themselves, to be read from or written to. Not what is not trained."""
     trained = ((name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad)
     states = {f"model.{name}": parameter.detach() for name, parameter in trained}
-    for name, parameter, optimizer in _owned(model, optimizers):
+    for name, parameter, optimizer in _parameters(model, optimizers):
         for key, value in optimizer.state[parameter].items():
             states[f"optimizer.{name}.{key}"] = value
     return states
 
 
-def _owned(
+def _parameters(
     model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]
 ) -> Iterator[tuple[str, torch.nn.Parameter, torch.optim.Optimizer]]:
     """Every parameter with its name and optimizer."""
@@ -189,7 +189,7 @@ def _owned(
 def _make_room(folder: Path, model: torch.nn.Module, optimizers: list[torch.optim.Optimizer]) -> None:
     """Give the optimizers, which make their state in their first step, the tensors that the checkpoint has."""
     saved = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    for name, parameter, optimizer in _owned(model, optimizers):
+    for name, parameter, optimizer in _parameters(model, optimizers):
         prefix = f"optimizer.{name}."
         for full_name, entry in saved.items():
             if full_name.startswith(prefix) and isinstance(entry, TensorStorageMetadata):

@@ -29,7 +29,7 @@ from longgen.strict import require
 from longgen.training import slurm
 
 SECONDS_TO_BE_ENDED = 120  # by Slurm, when the job is in the queue again
-# For glibc: it gives large blocks back to the system and has them anew, zeroed page by page, in every step.
+# For glibc: it returns large blocks to the system and has them anew, zeroed page by page, in each layer of each step.
 # Kept instead, a training step of SmolLM2 on a CPU (4 rows of 2,048 tokens) took 9 % less processor time.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
 
@@ -44,12 +44,12 @@ def read_words(words: Sequence[str]) -> tuple[SetupSettings, int | None, list[st
         "python -m longgen.training.launch", description=__doc__, add_help=False, allow_abbrev=False
     )
     parser.add_argument("--cpus-per-task", type=int)
-    given, rest = parser.parse_known_args(words)
+    own_options, rest = parser.parse_known_args(words)
     parser.add_argument("config")
     parser.add_argument("--setup")
-    found, _ = parser.parse_known_args(rest)
-    experiment = load_experiment(found.config)
-    return experiment.setup_named(found.setup), given.cpus_per_task, rest
+    train_options, _ = parser.parse_known_args(rest)
+    experiment = load_experiment(train_options.config)
+    return experiment.setup_named(train_options.setup), own_options.cpus_per_task, rest
 
 
 def local_command(setup: SetupSettings, words: Sequence[str]) -> list[str]:

@@ -41,13 +41,13 @@ def empty_model(folder: Path) -> tuple[Any, torch.dtype]:
     try:
         config.tie_word_embeddings = is_tied(folder, config)
         files = find_weights(FolderSource(folder)).files
-        found = {name: info for file in files for name, info in read_header(folder / file).tensors.items()}
+        tensors = {name: info for file in files for name, info in read_header(folder / file).tensors.items()}
     except (ArtifactError, SafetensorError) as error:
         raise _unreadable(folder, error) from error
-    check_depth(config.num_hidden_layers, str(folder), found)
+    check_depth(config.num_hidden_layers, str(folder), tensors)
     with reading(folder / "config.json", advice), torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    tensors_of(model).check(str(folder), found, advice)
+    tensors_of(model).check(str(folder), tensors, advice)
     return model, dtype
 
 
@@ -68,8 +68,8 @@ def load_weights(model: Any, folder: Path, device: torch.device) -> None:
     model.tie_weights()
     # not in any checkpoint: frequencies, computed from the config
     model.model.rotary_emb = type(model.model.rotary_emb)(model.config).to(device)
-    wanted = {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
-    state = {name: parameter for name, parameter in wanted.items() if name is not None}
+    parameters = {base_name(name): parameter.detach() for name, parameter in model.named_parameters()}
+    state = {name: parameter for name, parameter in parameters.items() if name is not None}
     if model.config.tie_word_embeddings and EMBEDDINGS not in tensor_files(folder):
         state[HEAD] = state.pop(EMBEDDINGS)
     try:

@@ -25,7 +25,7 @@ from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoi
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
 from longgen.training.parallel.processes import Processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 from longgen.training.step import StepNumbers, compute_gradients, update_weights
 
 LOG_EVERY = 10  # steps per record of the loss curve
@@ -33,13 +33,13 @@ LOG_EVERY = 10  # steps per record of the loss curve
 SIGNALS = (signal.SIGUSR1, signal.SIGTERM)
 
 
-def _unknown(phase: PhaseSettings, seconds: float) -> None:
+def _unknown_utilization(phase: PhaseSettings, seconds: float) -> None:
     return None
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a run is called, where it writes, and how it is watched.
+class TrainingRun:
+    """Names, folders and deadline of one training run.
 
     Attributes:
         stage: ``base`` or ``extension``, for the log.
@@ -59,12 +59,16 @@ class Run:
     description: str
     metrics: Path | None = None
     report_to: tuple[str, ...] = ()
-    utilization: Callable[[PhaseSettings, float], float | None] = _unknown
+    utilization: Callable[[PhaseSettings, float], float | None] = _unknown_utilization
     deadline: float = math.inf
 
 
 def train(
-    trainee: Trainee, phases: list[TrainingRows], settings: TrainingSettings, setup: SetupSettings, run: Run
+    module: TrainingModule,
+    phases: list[TrainingRows],
+    settings: TrainingSettings,
+    setup: SetupSettings,
+    run: TrainingRun,
 ) -> Progress:
     """Train in place, going on from ``run.checkpoint`` if it holds a run of the same fingerprint.
 
@@ -72,7 +76,7 @@ def train(
     same number of threads and processes: the order of rows follows from the step alone, and nothing else is random.
 
     Args:
-        trainee: model and processes.
+        module: the model with its loss, and its processes.
         phases: the rows of ``settings.phases``.
         settings: phases and optimizer.
         setup: size of a forward pass.
@@ -86,7 +90,7 @@ def train(
         TrainingStoppedError: a signal asked for it, or the deadline has passed; a checkpoint of the last step is
             written.
     """
-    processes, model = trainee.processes, trainee.model
+    processes, model = module.processes, module.model
     optimizers = make_optimizers(model, settings.optimizer)
     progress = load_checkpoint(run.checkpoint, model, optimizers, run.fingerprint, processes)
     names = (run.report_to, run.description, run.fingerprint)
@@ -99,10 +103,10 @@ def train(
     with closing(metrics), StopRequest(run.deadline) as stop, bar:
         first = 0
         for number, (phase, rows) in enumerate(zip(settings.phases, phases, strict=True)):
-            log = _Log(run.stage, number, phase, progress)
+            log = _LossCurve(run.stage, number, phase, progress)
             for step in range(max(0, progress.step - first), phase.steps):
                 before = time.perf_counter()
-                numbers = compute_gradients(trainee, optimizers, rows, phase, step, settings, setup)
+                numbers = compute_gradients(module, optimizers, rows, phase, step, settings, setup)
                 _check_finite(numbers, f"{run.stage}.phases[{number}]", phase, step, progress, run.checkpoint)
                 rate = update_weights(optimizers, phase, step)
                 progress.step += 1
@@ -114,7 +118,7 @@ def train(
                     {
                         "phase": number,
                         "loss": numbers.loss,
-                        "answer_accuracy": _known(numbers.answer_accuracy),
+                        "answer_accuracy": _none_if_nan(numbers.answer_accuracy),
                         "gradient_norm": numbers.gradient_norm,
                         "learning_rate": rate,
                         "step_seconds": seconds,
@@ -126,13 +130,13 @@ def train(
                 )
                 bar.set_postfix_str(f"loss {numbers.loss:.3f}, {tokens_per_second:,.0f} tokens/s", refresh=False)
                 log.add(numbers, step)
-                stopped = progress.step < total and stop.agreed(processes)
-                if progress.step - saved >= settings.checkpoint_every or progress.step == total or stopped:
+                signal_number = stop.agreed_signal(processes) if progress.step < total else 0
+                if progress.step - saved >= settings.checkpoint_every or progress.step == total or signal_number:
                     save_checkpoint(run.checkpoint, model, optimizers, progress, processes, settings.keep_checkpoints)
                     saved = progress.step
                 bar.update()
-                if stopped:
-                    raise TrainingStoppedError(stopped, progress.step, total, run.checkpoint)
+                if signal_number:
+                    raise TrainingStoppedError(signal_number, progress.step, total, run.checkpoint)
             first += phase.steps
     model.eval()
     return progress
@@ -150,7 +154,7 @@ def _check_finite(
     )
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return None if math.isnan(value) else value
 
 
@@ -162,7 +166,7 @@ def _peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
-class _Log:
+class _LossCurve:
     """Means over LOG_EVERY steps of a phase, written to ``progress``, from which a resumed run goes on."""
 
     def __init__(self, stage: str, number: int, phase: PhaseSettings, progress: Progress) -> None:
@@ -171,13 +175,13 @@ class _Log:
     def add(self, numbers: StepNumbers, step: int) -> None:
         """Take one step's values."""
         progress = self.progress
-        progress.unrecorded.append({"loss": numbers.loss, "answer_accuracy": _known(numbers.answer_accuracy)})
+        progress.unrecorded.append({"loss": numbers.loss, "answer_accuracy": _none_if_nan(numbers.answer_accuracy)})
         if (step + 1) % LOG_EVERY and step + 1 < self.phase.steps:
             return
         steps, progress.unrecorded = progress.unrecorded, []
         tokens = self.phase.length * self.phase.batch_size * len(steps)
         previous = progress.records[-1] if progress.records else {"tokens": 0, "seconds": 0.0}
-        answered = [each["answer_accuracy"] for each in steps if each["answer_accuracy"] is not None]
+        accuracies = [each["answer_accuracy"] for each in steps if each["answer_accuracy"] is not None]
         progress.records.append(
             {
                 "stage": self.stage,
@@ -186,7 +190,7 @@ class _Log:
                 "length": self.phase.length,
                 "tokens": previous["tokens"] + tokens,
                 "loss": sum(each["loss"] for each in steps) / len(steps),
-                "answer_accuracy": sum(answered) / len(answered) if answered else None,
+                "answer_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
                 "learning_rate": learning_rate(self.phase, step),
                 "seconds": progress.seconds,
                 "tokens_per_second": tokens / max(progress.seconds - previous["seconds"], 1e-9),
@@ -195,10 +199,10 @@ class _Log:
 
 
 class StopRequest:
-    """Takes note of `SIGNALS` while it is entered, in place of what they do otherwise: to stop after a step.
+    """Remembers `SIGNALS` while it is entered, instead of what they do otherwise: the run stops after a step.
 
-    Signals reach the processes of a run one by one, between any two of their operations: `agreed` makes all of them
-    stop at the same step. Outside the main thread, which alone can be told of signals, it notes nothing.
+    Signals reach the processes of a run one by one, between any two of their operations: `agreed_signal` makes all of
+    them stop at the same step. Outside the main thread, which alone can handle signals, it remembers nothing.
 
     Args:
         deadline: on the clock of `time.monotonic`; when it has passed, that is as SIGUSR1.
@@ -210,7 +214,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():
-            self._before = {name: signal.signal(name, self._note) for name in SIGNALS}
+            self._before = {name: signal.signal(name, self._remember) for name in SIGNALS}
         return self
 
     def __exit__(
@@ -222,10 +226,10 @@ class StopRequest:
         for name, handler in self._before.items():
             signal.signal(name, signal.SIG_IGN if stopped else handler)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _remember(self, number: int, frame: FrameType | None) -> None:
         self.number = max(self.number, number)
 
-    def agreed(self, processes: Processes) -> int:
+    def agreed_signal(self, processes: Processes) -> int:
         """The signal that any of the processes was sent, 0 if none was; called by all of them, with the same answer."""
         if time.monotonic() >= self.deadline:
             self.number = max(self.number, signal.SIGUSR1)

@@ -34,9 +34,9 @@ def weighted_loss(
         scalars: the loss, in float32 at least; and without gradient, of the positions of weight > 1 (answers), how many
         have the target as their most probable token, and how many there are.
     """
-    used = weights.flatten().nonzero().squeeze(1)
-    hidden = hidden.flatten(0, 1).index_select(0, used)
-    targets, weights = targets.flatten()[used], weights.flatten()[used]
+    positions = weights.flatten().nonzero().squeeze(1)
+    hidden = hidden.flatten(0, 1).index_select(0, positions)
+    targets, weights = targets.flatten()[positions], weights.flatten()[positions]
     total_weight = weights.sum() if total_weight is None else total_weight
     loss, right = _LinearCrossEntropy.apply(hidden, head, targets, weights, total_weight, torch.is_grad_enabled())
     return loss, right, (weights > 1).sum()
@@ -107,9 +107,9 @@ def _loss_and_gradient_(
         probabilities = scores[: len(block)].copy_(block)
         largest = probabilities.amax(-1, keepdim=True)
         probabilities -= largest
-        wanted = probabilities.gather(1, target[:, None]).squeeze(1)
+        target_scores = probabilities.gather(1, target[:, None]).squeeze(1)
         sums = probabilities.exp_().sum(-1)
-        loss += ((sums.log() - wanted) * share).sum()
+        loss += ((sums.log() - target_scores) * share).sum()
         if gradient:
             probabilities *= (share / sums)[:, None]
             probabilities.scatter_add_(1, target[:, None], -share[:, None])

@@ -1,4 +1,4 @@
-"""What is seen of a training run while it goes on: a line of JSON per step, and TensorBoard or Weights & Biases."""
+"""The numbers of a training run while it goes on: a line of JSON per step, and TensorBoard or Weights & Biases."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ class JsonLines:
     def __init__(self, folder: Path, run: str, identity: str, done: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / METRICS
-        kept = []
+        earlier_lines = []
         for line in path.read_text("utf-8").splitlines() if path.exists() else []:
             try:
                 if json.loads(line)["step"] <= done:
-                    kept.append(line)
+                    earlier_lines.append(line)
             except ValueError:  # the line that was being written when the run was killed
                 continue
         with atomic_file(path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in kept), "utf-8")
+            temporary.write_text("".join(f"{line}\n" for line in earlier_lines), "utf-8")
         self.path = path
         self.file = path.open("a", encoding="utf-8", buffering=1)
 

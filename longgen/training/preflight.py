@@ -23,8 +23,8 @@ def available_memory(processes: Processes) -> tuple[int, str]:
     """Bytes that each process may use, and their name: what is free on its GPU, or its part of main memory."""
     if processes.device.type == "cuda":
         return torch.cuda.mem_get_info(processes.device)[0], "GPU memory"
-    installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return installed // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return total // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
 
 
 def check_memory(
@@ -36,11 +36,11 @@ def check_memory(
         ConfigError: with the numbers, and the nearest set-ups that would fit; or rows, tokens or heads cannot be shared
             out evenly.
     """
-    available, what = available_memory(processes)
+    available, memory = available_memory(processes)
     for number, phase in enumerate(training.phases):
-        asked = (phase.length, phase.batch_size, training, setup, processes.world)
         try:
-            require_fit(plan_training(Model(shape, hybrid), *asked), available, what)
+            plan = plan_training(Model(shape, hybrid), phase.length, phase.batch_size, training, setup, processes.world)
+            require_fit(plan, available, memory)
         except ConfigError as error:
             raise ConfigError(f"phases[{number}]: {error}") from None
 
@@ -63,7 +63,7 @@ def utilization(
     name = torch.cuda.get_device_name(processes.device) if processes.device.type == "cuda" else ""
     gpu = gpu_of_device(name)
 
-    def share(phase: PhaseSettings, seconds: float) -> float | None:
+    def mfu(phase: PhaseSettings, seconds: float) -> float | None:
         if gpu is None:
             return None
         flops = Model(shape, hybrid).training_flops(phase.length, phase.batch_size)
@@ -73,4 +73,4 @@ def utilization(
             flops -= unseen * per_pair * shape.num_layers * phase.batch_size
         return flops / (seconds * processes.world * gpu.flops(training.dtype))
 
-    return share
+    return mfu

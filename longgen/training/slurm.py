@@ -24,12 +24,12 @@ FIRST_PORT, PORTS = 12000, 20000
 def step_command(setup: SetupSettings, cpus_per_task: int | None, words: Sequence[str]) -> list[str]:
     """The command that runs ``words`` once per process of ``setup`` in the allocation that this process is in."""
     processes = setup.processes or 1
-    placed = [f"--nodes={setup.nodes}", f"--ntasks={processes}", f"--ntasks-per-node={processes // setup.nodes}"]
+    options = [f"--nodes={setup.nodes}", f"--ntasks={processes}", f"--ntasks-per-node={processes // setup.nodes}"]
     # Neighbouring ranks on one node, as they share rows of tokens; and none goes on without the others.
-    placed += ["--distribution=block", "--kill-on-bad-exit=1"]
+    options += ["--distribution=block", "--kill-on-bad-exit=1"]
     # The job's processors are the step's, whoever else has a step in an allocation made by hand.
-    placed += ["--overlap"] + ([f"--cpus-per-task={cpus_per_task}"] if cpus_per_task else [])
-    return ["srun", *placed, *words]
+    options += ["--overlap"] + ([f"--cpus-per-task={cpus_per_task}"] if cpus_per_task else [])
+    return ["srun", *options, *words]
 
 
 def rendezvous(job: str) -> str:
@@ -38,16 +38,16 @@ def rendezvous(job: str) -> str:
     Raises:
         ConfigError: Slurm does not know the job.
     """
-    nodes = _told("squeue", "--noheader", "--jobs", job, "--format", "%N")
-    first = _told("scontrol", "show", "hostnames", nodes).split()[0]
-    address = re.search(r"NodeAddr=(\S+)", _told("scontrol", "show", "node", first))
+    nodes = _output_of("squeue", "--noheader", "--jobs", job, "--format", "%N")
+    first = _output_of("scontrol", "show", "hostnames", nodes).split()[0]
+    address = re.search(r"NodeAddr=(\S+)", _output_of("scontrol", "show", "node", first))
     number = int(re.match(r"\d+", job).group())  # type: ignore[union-attr]
     return f"{address[1] if address else first}:{FIRST_PORT + number % PORTS}"
 
 
 def is_preempted(job: str) -> bool:
     """Whether Slurm is about to take the machines from the job for another one, and has given it time to end."""
-    return re.search(r"PreemptTime=\d", _told("scontrol", "show", "job", job)) is not None
+    return re.search(r"PreemptTime=\d", _output_of("scontrol", "show", "job", job)) is not None
 
 
 def requeue(job: str) -> bool:
@@ -55,7 +55,7 @@ def requeue(job: str) -> bool:
     return subprocess.run(["scontrol", "requeue", job]).returncode == 0
 
 
-def take_place(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def process_environment(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """What PyTorch wants in the environment of a process that `step_command` started; nothing in any other process."""
     if RENDEZVOUS not in environment:
         return {}
@@ -69,11 +69,11 @@ def take_place(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     }
 
 
-def _told(*words: str) -> str:
+def _output_of(*words: str) -> str:
     try:
-        found = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+        output = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError) as error:
         raise ConfigError(f"{JOB} is {os.environ.get(JOB)!r}, and `{' '.join(words)}` failed: {error}") from None
-    if not found:
+    if not output:
         raise ConfigError(f"{JOB} is {os.environ.get(JOB)!r}, of which `{' '.join(words)}` knows nothing")
-    return found
+    return output

@@ -27,17 +27,17 @@ from longgen.shapes import ModelShape
 from longgen.strict import require
 from longgen.training.adapters import add_adapters, base_name, merged_weight, reset_adapters
 from longgen.training.loading import empty_model, load_weights
-from longgen.training.loop import Run, train
+from longgen.training.loop import TrainingRun, train
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 from longgen.training.preflight import check_memory, utilization
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
-class Files:
-    """What a stage reads and writes.
+class StageFiles:
+    """Files and folders that a stage reads and writes, and its deadline.
 
     Attributes:
         rows: folder made by `longgen prepare`, or by `longgen pack` where the stage reads packed rows.
@@ -65,7 +65,7 @@ def join(training: TrainingSettings, setup: SetupSettings) -> Processes:
     return join_processes(setup, sharded=training.dtype != "float32" or setup.offload_parameters)
 
 
-def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None = None) -> None:
+def train_base(experiment: Experiment, files: StageFiles, setup: SetupSettings | None = None) -> None:
     """Pretrain the experiment's base model from random weights.
 
     Args:
@@ -78,15 +78,17 @@ def train_base(experiment: Experiment, files: Files, setup: SetupSettings | None
     """
     # its rows are short, and it is no hybrid: nobody shares them
     setup, training = replace(setup or SetupSettings(), sequence_parallel=1), require_part(experiment.base, "base")
-    job = _Job(experiment, training, setup, files, "base", join(training, setup))
-    job.check()
+    stage = _StageTraining(experiment, training, setup, files, "base", join(training, setup))
+    stage.check()
     torch.manual_seed(experiment.seed)
-    model = base_model(experiment.model, training.max_length).to(job.processes.device)
-    trainee = Trainee(model, job.processes, training, setup)
-    job.run(trainee, experiment.section("model", "base"), {})
+    model = base_model(experiment.model, training.max_length).to(stage.processes.device)
+    module = TrainingModule(model, stage.processes, training, setup)
+    stage.run(module, experiment.section("model", "base"), {})
 
 
-def train_extension(experiment: Experiment, variant: str, files: Files, setup: SetupSettings | None = None) -> None:
+def train_extension(
+    experiment: Experiment, variant: str, files: StageFiles, setup: SetupSettings | None = None
+) -> None:
     """Extend the context of a converted model by fine-tuning it with its hybrid attention in place.
 
     Args:
@@ -100,39 +102,39 @@ def train_extension(experiment: Experiment, variant: str, files: Files, setup: S
             memory, or the source is no model folder.
     """
     setup, training = setup or SetupSettings(), experiment.extension
-    job = _Job(experiment, training, setup, files, "extension", join(training, setup), variant)
-    (model, dtype), processes = empty_model(files.source), job.processes
-    job.check()
-    found, wanted = ModelShape.from_hf_config(files.source), job.shape
-    found = replace(found, tie_word_embeddings=model.config.tie_word_embeddings)
-    for name, value in asdict(found).items():
-        expected = getattr(wanted, name)
+    stage = _StageTraining(experiment, training, setup, files, "extension", join(training, setup), variant)
+    (model, dtype), processes = empty_model(files.source), stage.processes
+    stage.check()
+    shape = ModelShape.from_hf_config(files.source)
+    shape = replace(shape, tie_word_embeddings=model.config.tie_word_embeddings)
+    for name, value in asdict(shape).items():
+        expected = getattr(stage.shape, name)
         require(name == "name" or value == expected, f"{name} of {files.source}", value, f"{expected}, as configured")
     if training.lora is not None:
         add_adapters(model, training.lora)
-    if job.shifted:
+    if stage.shifted:
         model.use_shifted_groups()
-    trainee = Trainee(model, processes, training, setup)
+    module = TrainingModule(model, processes, training, setup)
     load_weights(model, files.source, torch.device("cpu") if setup.offload_parameters else processes.device)
     if training.lora is not None:
         reset_adapters(model, experiment.seed)
     settings = experiment.section("extension") | {"variant": variant, "longgen": model.config.longgen}
-    if job.shifted:
+    if stage.shifted:
         settings["training_attention"] = "shifted"
     # reading a large model takes minutes: one process does
     weights = fingerprint_files(sorted(files.source.glob("*.safetensors"))) if processes.rank == 0 else ""
-    job.run(trainee, settings, {"model": processes.told(weights)}, dtype)
+    stage.run(module, settings, {"model": processes.broadcast(weights)}, dtype)
 
 
 @dataclass(frozen=True)
-class _Job:
-    """A stage that is trained, and by whom."""
+class _StageTraining:
+    """The training of one stage, with its processes."""
 
     experiment: Experiment
     training: TrainingSettings
     setup: SetupSettings
-    files: Files
-    stage: str
+    files: StageFiles
+    name: str
     processes: Processes
     variant: str | None = None
 
@@ -164,23 +166,24 @@ class _Job:
 
     def run(
         self,
-        trainee: Trainee,
+        module: TrainingModule,
         settings: dict[str, Any],
         inputs: dict[str, str],
         dtype: torch.dtype | None = None,
     ) -> None:
         """Train, save the model in ``dtype``, write the result; ``settings`` and ``inputs`` determine them."""
-        files, processes, model, seed = self.files, self.processes, trainee.model, self.experiment.seed
+        files, processes, model, seed = self.files, self.processes, module.model, self.experiment.seed
         phases, rows = load_rows(files.rows, self.training, model.config.vocab_size)
         inputs = inputs | {"rows": rows}
         # Threads and version too: they change the last bits, and a resumed run must end with the same ones. Not the
         # processes: with another number of them a run goes on with what it has.
         identity = fingerprint([settings, inputs, seed, torch.__version__, torch.get_num_threads()])
-        label = f"train {self.variant or self.stage}"
-        share = utilization(self.shape, self.hybrid, self.training, processes, self.shifted)
-        shown = (files.metrics, files.report_to)
-        run = Run(self.stage, identity, files.checkpoint, label, *shown, share, files.deadline)
-        progress = train(trainee, phases, self.training, self.setup, run)
+        label = f"train {self.variant or self.name}"
+        mfu = utilization(self.shape, self.hybrid, self.training, processes, self.shifted)
+        run = TrainingRun(
+            self.name, identity, files.checkpoint, label, files.metrics, files.report_to, mfu, files.deadline
+        )
+        progress = train(module, phases, self.training, self.setup, run)
         with atomic_directory(files.output) if processes.rank == 0 else nullcontext(files.output) as folder:
             export_model(model, folder, dtype or torch.float32, processes)
             if processes.rank == 0:
@@ -190,9 +193,9 @@ class _Job:
             return
         attention = {} if self.variant is None else model.attention_kernels(DTYPES[self.training.dtype])
         origin = provenance(settings, seed, str(processes.device), inputs, attention)
-        described = settings | {"setup": asdict(self.setup) | {"processes": processes.world}}
-        name = self.experiment.name
-        save_result(files.result, Result("training", name, progress.records, origin, self.variant, described))
+        all_settings = settings | {"setup": asdict(self.setup) | {"processes": processes.world}}
+        experiment = self.experiment.name
+        save_result(files.result, Result("training", experiment, progress.records, origin, self.variant, all_settings))
         shutil.rmtree(files.checkpoint, ignore_errors=True)
 
 
@@ -207,11 +210,11 @@ def export_model(model: Any, folder: Path, dtype: torch.dtype, processes: Proces
     """
     names = [name for parameter, _ in model.named_parameters() if (name := base_name(parameter)) is not None]
     shapes = {base_name(name): parameter.shape for name, parameter in model.named_parameters()}
-    planned = {name: torch.empty(shapes[name], dtype=dtype, device="meta") for name in names}
-    split = split_torch_state_dict_into_shards(planned, max_shard_size=FILE_BYTES)
-    for file, held in split.filename_to_tensors.items():
+    tensors_to_write = {name: torch.empty(shapes[name], dtype=dtype, device="meta") for name in names}
+    split = split_torch_state_dict_into_shards(tensors_to_write, max_shard_size=FILE_BYTES)
+    for file, names_in_file in split.filename_to_tensors.items():
         tensors = {}
-        for name in held:
+        for name in names_in_file:
             weight = merged_weight(model, name)  # collective
             if processes.rank == 0:
                 tensors[name] = weight.detach().to("cpu", dtype).contiguous()

@@ -11,11 +11,11 @@ from torch.distributed.tensor import DTensor
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.data.batch import TrainingRows
 from longgen.training.optimizer import learning_rate
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 
 
 class StepNumbers(NamedTuple):
-    """What a step showed.
+    """Numbers of one optimizer step.
 
     Attributes:
         loss: mean over the targets of the batch.
@@ -29,7 +29,7 @@ class StepNumbers(NamedTuple):
 
 
 def compute_gradients(
-    trainee: Trainee,
+    module: TrainingModule,
     optimizers: list[torch.optim.Optimizer],
     rows: TrainingRows,
     phase: PhaseSettings,
@@ -40,7 +40,7 @@ def compute_gradients(
     """Compute the gradients of a step, clipped, with all processes.
 
     Args:
-        trainee: model and processes.
+        module: the model with its loss, and its processes.
         optimizers: of its weights; what they hold of the step before is dropped.
         rows: of the phase.
         phase: of the stage.
@@ -48,20 +48,20 @@ def compute_gradients(
         settings: the stage.
         setup: size of a forward pass.
     """
-    processes = trainee.processes
-    own, start = processes.rows(phase.batch_size), step * phase.batch_size
-    size = setup.micro_batch_size or len(own)
-    batches = [rows.batch(start + row, size) for row in range(own.start, own.stop, size)]
-    own_weight = torch.stack([trainee.own_weight(batch) for batch in batches]).sum().to(processes.device)
+    processes = module.processes
+    own_rows, start = processes.rows(phase.batch_size), step * phase.batch_size
+    size = setup.micro_batch_size or len(own_rows)
+    batches = [rows.batch(start + row, size) for row in range(own_rows.start, own_rows.stop, size)]
+    own_weight = torch.stack([module.own_weight(batch) for batch in batches]).sum().to(processes.device)
     total_weight = processes.total(own_weight) / processes.world
     for optimizer in optimizers:
         optimizer.zero_grad()
     sums = torch.zeros(3, device=processes.device)
     for batch in batches:
-        losses = trainee(batch.to(processes.device), total_weight)
+        losses = module(batch.to(processes.device), total_weight)
         losses.objective.backward()
         sums += torch.stack([losses.loss / processes.world, losses.right, losses.answers])
-    trained = [parameter for parameter in trainee.model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in module.model.parameters() if parameter.requires_grad]
     norm = torch.nn.utils.clip_grad_norm_(trained, settings.optimizer.gradient_clip)
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from longgen.cluster import REQUESTS, request_wildcards, job_request
+from longgen.cluster import REQUESTS, job_request, request_wildcards
 from longgen.cluster.assumptions import START_SECONDS
 from longgen.config import Experiment, SetupSettings
 from longgen.workflow.graph import Job

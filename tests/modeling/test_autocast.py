@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from longgen.modeling import LongGenCache
+from longgen.modeling.attention_parts import Kernels
 from longgen.modeling.configuration import head_groups_of
-from longgen.modeling.pieces import Kernels
 from longgen.modeling.traced import attend_documents, groups_as_text
 from tests.modeling.models import LAYOUTS, PATTERNS, tiny_base, tiny_hybrid, tokens
 from tests.modeling.test_cache import KINDS, feed, make, planned_bytes

@@ -17,7 +17,7 @@ SPARSE = SparsePattern(8, 1, 2)
 
 def sparse_bytes(cache: LongGenCache) -> int:
     """Of keys and values of sparse heads alone: full heads keep the room that they have."""
-    parts = [part for _, part in cache.parts() if part.sight.pattern is not None]
+    parts = [part for _, part in cache.parts() if part.head_pattern.pattern is not None]
     return sum(tensor.untyped_storage().nbytes() for part in parts for tensor in part.tensors().values())
 
 

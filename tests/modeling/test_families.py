@@ -16,7 +16,7 @@ from longgen.modeling import BASE_FAMILIES, LongGenCache, convert_checkpoint, lo
 from longgen.modeling.qualification import REASONS, check_qualifies
 from longgen.shapes import ABSENT, FAMILIES, ModelShape
 from longgen.training.parallel.processes import Processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 from tests.modeling import models
 from tests.modeling.models import PATTERNS, tokens
 
@@ -150,9 +150,9 @@ def test_losses_are_those_of_the_models_own_logits(family):
     expected = -scores.gather(2, x[:, 1:, None])[..., 0]
     torch.testing.assert_close(token_nll(model, x), expected)
     phase = PhaseSettings(40, 2, 1, 1.0, {"text": 1.0})
-    trainee = Trainee(model, Processes(), TrainingSettings([phase], early_exit_layers=2), SetupSettings())
+    module = TrainingModule(model, Processes(), TrainingSettings([phase], early_exit_layers=2), SetupSettings())
     ones = torch.ones(2, 40)
-    losses = trainee(Batch(x[:, :-1], x[:, 1:], ones), ones.sum())
+    losses = module(Batch(x[:, :-1], x[:, 1:], ones), ones.sum())
     torch.testing.assert_close(losses.loss, expected.mean())
     assert losses.objective > losses.loss
 

@@ -20,15 +20,14 @@ from torch.utils._pytree import tree_iter
 from transformers import masking_utils
 
 from longgen.data.batch import Batch
-from longgen.modeling import longgen_classes, longgen_config, pieces
+from longgen.modeling import attention_parts, longgen_classes, longgen_config
 from longgen.modeling.base import shape_config
 from longgen.planner.job import TrainingJob
 from longgen.training.adapters import add_adapters
 from longgen.training.optimizer import make_optimizers
-from longgen.training.parallel import sharding
-from longgen.training.parallel import trainee as trainee_module
+from longgen.training.parallel import sharding, training_module
 from longgen.training.parallel.processes import DATA, SEQUENCE, Processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 
 
 class LiveMemory(TorchDispatchMode):
@@ -136,11 +135,11 @@ def measure(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> Measured:
         with torch.autograd.graph.saved_tensors_hooks(pack, unpack):
             yield
 
-    monkeypatch.setattr(trainee_module, "save_on_cpu", to_host)
+    monkeypatch.setattr(training_module, "save_on_cpu", to_host)
     monkeypatch.setattr(
-        pieces,
+        attention_parts,
         "_attend",
-        lambda query, piece, *_: FlashLike.apply(query, piece.key, piece.value, piece.sight.pattern is None),
+        lambda query, part, *_: FlashLike.apply(query, part.key, part.value, part.head_pattern.pattern is None),
     )
     # asks whether positions begin anew, which tensors without contents cannot answer
     monkeypatch.setattr(masking_utils, "find_packed_sequence_indices", lambda *_, **__: None)
@@ -159,13 +158,13 @@ def measure(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> Measured:
         with FakeTensorMode(allow_non_fake_inputs=True), LiveMemory() as memory:
             model.to_empty(device="cpu")
             model.tie_weights()
-            trainee = Trainee(model, processes, job.training, replace(job.setup, offload_parameters=False))
+            module = TrainingModule(model, processes, job.training, replace(job.setup, offload_parameters=False))
             optimizers = make_optimizers(model, job.training.optimizer)
             tokens, weights = torch.zeros(job.rows, job.length, dtype=torch.long), torch.ones(job.rows, job.length)
             for _ in range(2):
                 memory.start()
                 host.bytes = 0
-                trainee(Batch(tokens, tokens, weights), torch.ones(())).objective.backward()
+                module(Batch(tokens, tokens, weights), torch.ones(())).objective.backward()
                 for optimizer in optimizers:
                     optimizer.step()
             traffic = (memory.gathered, memory.reduced, memory.exchanged)

@@ -14,7 +14,7 @@ from longgen.layout import Layout, make_layout
 from longgen.modeling.configuration import head_groups_of
 from longgen.pattern import SparsePattern
 from longgen.probing.layouts import Units, layer_evaluations
-from longgen.probing.passes import Losses, SharedPasses
+from longgen.probing.passes import PromptLosses, SharedPasses
 from longgen.probing.prompts import Prompt
 from longgen.probing.search import single_sets
 from tests.modeling.models import tiny_hybrid, tokens
@@ -30,7 +30,7 @@ def _prompt(length: int = 60) -> Prompt:
     return Prompt(row, np.array([41, 42, 50, 59]), np.array([17, 30, 33]))
 
 
-def _whole(model, prompt: Prompt, layout: Layout, pattern: SparsePattern) -> Losses:
+def _whole(model, prompt: Prompt, layout: Layout, pattern: SparsePattern) -> PromptLosses:
     """Of a whole forward pass of another model with the same weights, all of its logits, and this very layout."""
     config = type(model.config).from_dict(model.config.to_dict())
     config.longgen = {"layout": layout.kinds(), "pattern": pattern.to_dict()}
@@ -40,11 +40,11 @@ def _whole(model, prompt: Prompt, layout: Layout, pattern: SparsePattern) -> Los
     with torch.no_grad():
         logits = other.eval()(row[None], use_cache=False).logits[0]
     nll = F.cross_entropy(logits[:-1], row[1:], reduction="none")
-    return Losses(*(nll[places - 1].mean().item() for places in (prompt.answers, prompt.text)))
+    return PromptLosses(*(nll[places - 1].mean().item() for places in (prompt.answers, prompt.text)))
 
 
-def _run(model, layouts: list[Layout], pattern: SparsePattern = PATTERN) -> tuple[list[Losses], int]:
-    found: dict[int, Losses] = {}
+def _run(model, layouts: list[Layout], pattern: SparsePattern = PATTERN) -> tuple[list[PromptLosses], int]:
+    found: dict[int, PromptLosses] = {}
     counted: list[int] = []
     SharedPasses(model, pattern).run(_prompt(), layouts, found.__setitem__, lambda: counted.append(1))
     assert sorted(found) == list(range(len(layouts)))

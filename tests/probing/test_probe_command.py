@@ -162,7 +162,7 @@ def _killed_after(count: int, *given: str) -> None:
     """For a process: the command, killed while its ``count``-th measurement is being told."""
     from longgen.probing import store
 
-    add, told = store.Spent.add, 0
+    add, told = store.MeasurementCost.add, 0
 
     def counted(self, piece):
         nonlocal told
@@ -173,7 +173,7 @@ def _killed_after(count: int, *given: str) -> None:
 
     path = Path(given[given.index("--output") + 1]) / "tiny/probe.measurements.jsonl"
     before = [path.read_bytes().count(b"\n") if path.exists() else 0]
-    store.Spent.add = counted
+    store.MeasurementCost.add = counted
     command(*given)
 
 

@@ -8,11 +8,11 @@ import torch
 
 from longgen.kernels.decode import merge_kernel
 from longgen.profiling import inference_measure, rounds
-from longgen.profiling.device import captured
-from longgen.profiling.fastest import Way, fastest_training_kernel
+from longgen.profiling.device import capture_graph
+from longgen.profiling.fastest import PrefillConfig, fastest_training_kernel
 from longgen.profiling.implementations import IMPLEMENTATIONS
 from longgen.profiling.inference_model import InferenceStack
-from longgen.profiling.inference_records import FILLED, SLICES, Case
+from longgen.profiling.inference_records import FILLED, SLICES, InferenceCase
 from longgen.profiling.inference_speed import InferenceSpeed
 from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, Stack, slices
@@ -48,9 +48,9 @@ def test_what_no_graph_can_hold_is_noticed(gpu, message, bad):
     tensor = torch.zeros(3, device="cuda")
     for fine in (lambda: merge_kernel[(1, 1)](tensor, BLOCK_G=32), lambda: tensor.add_(1)):
         fine()
-        captured(fine)
+        capture_graph(fine)
     with pytest.raises(AssertionError, match=message):
-        captured(lambda: bad(tensor))
+        capture_graph(lambda: bad(tensor))
 
 
 def test_mixed_devices_are_noticed(gpu):
@@ -71,14 +71,18 @@ def test_prompts_are_read_and_decoding_is_captured_without_waiting(gpu, shape, b
     assert model.sparse_kernel == "triton"
     gpu.waits.clear()
     for stack in slices(2)[:3]:
-        for way in (Way("sdpa-flash", 8192), Way("triton", 8192), Way("sdpa-cudnn", 32768)):
-            read = model.prefill(stack, 32768, way)
-            assert not gpu.waits, f"{stack}, {way}"
-        assert read.timed.peak_bytes > read.kv_bytes > 0
+        for config in (
+            PrefillConfig("sdpa-flash", 8192),
+            PrefillConfig("triton", 8192),
+            PrefillConfig("sdpa-cudnn", 32768),
+        ):
+            read = model.prefill(stack, 32768, config)
+            assert not gpu.waits, f"{stack}, {config}"
+        assert read.timing.peak_bytes > read.kv_bytes > 0
         for kernel in ("triton", "sdpa"):
             replayed, stepped = (model.decode(stack, 131072, kernel, capture) for capture in (True, False))
             # though a graph's replay makes no tensors that are counted
-            assert replayed.timed.peak_bytes == stepped.timed.peak_bytes
+            assert replayed.timing.peak_bytes == stepped.timing.peak_bytes
         gpu.waits.clear()  # of what came before the steps that are timed
     assert Counter(gpu.launches)["split_kernel"] > 0
 
@@ -95,7 +99,7 @@ def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
     # as on a GPU that chooses to read in chunks, of which the first one's keys are no pruned cache's
     monkeypatch.setattr(inference_measure, "_chunks", lambda *arguments: [8192])
     session = Session(InferenceSpeed("cuda", trial=False, most_layers=2), tmp_path, "absent", Budget(3600))
-    session.run([Case(SLICES, SMALL, 20000, 2)])
+    session.run([InferenceCase(SLICES, SMALL, 20000, 2)])
     assert {(record["status"], record["reason"]) for record in session.records} == {("measured", None)}
     assert {record["note"] for record in session.records} == {None}, "steps are captured"
     assert load_result(session.path).provenance["device"]["name"] == NAME
@@ -105,7 +109,7 @@ def test_the_longest_context_is_what_memory_takes(tmp_path):
     shape = replace(SMALL, num_layers=3)
     with absent_gpu(free=5 * GIB) as gpu:
         session = Session(InferenceSpeed("cuda", trial=False), tmp_path, "absent", Budget(3600))
-        session.run(Case(FILLED, shape, None, batch) for batch in (1, 4))
+        session.run(InferenceCase(FILLED, shape, None, batch) for batch in (1, 4))
         assert gpu.memory.live == 0, "nothing is left behind"
     tokens = {(r["batch"], r["pattern"]): r["length"] for r in session.records}
     peaks = [record["peak_bytes"] / GIB for record in session.records]

@@ -106,7 +106,7 @@ def test_on_a_gpu_small_checks_are_made_by_other_processes_ahead_of_their_turn(m
     monkeypatch.setattr(kernel_checks, "all_checks", lambda device, tiny: listed)
     monkeypatch.setattr(kernel_checks, "ProcessPoolExecutor", lambda *arguments: ThreadPoolExecutor(1))
     stage = kernel_checks.KernelChecks("cuda", torch.bfloat16, tiny=False)
-    with stage.begun(listed[:2]):
+    with stage.prepare(listed[:2]):
         wait_until(lambda: made == ["small"], "the small check was not begun")
         records = [stage.measure(case, Budget(60)) for case in listed[:2]]
     assert made == ["small", "large"]

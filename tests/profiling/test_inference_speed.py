@@ -15,10 +15,18 @@ from longgen.pattern import SparsePattern
 from longgen.planner.model import Model
 from longgen.profiling import fastest, gpu, inference_measure, inference_model, inference_speed, rounds, stacks
 from longgen.profiling.device import precision_on
-from longgen.profiling.fastest import Way, chunk_on
+from longgen.profiling.fastest import PrefillConfig, chunk_on
 from longgen.profiling.inference_measure import largest
 from longgen.profiling.inference_model import InferenceStack, storage_bytes
-from longgen.profiling.inference_records import CACHE, FILLED, SLICES, WHOLE, Case, layer_bytes, predicted_bytes
+from longgen.profiling.inference_records import (
+    CACHE,
+    FILLED,
+    SLICES,
+    WHOLE,
+    InferenceCase,
+    layer_bytes,
+    predicted_bytes,
+)
 from longgen.profiling.inference_speed import InferenceSpeed, cases_of
 from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices
@@ -138,23 +146,23 @@ def test_the_bytes_of_a_cache_counted_layer_by_layer_are_the_planned_ones(name):
 def test_single_layers_and_none_are_read_and_decoded(dtype, small_patterns):
     tiny = InferenceStack(SMALLEST, 1, "cpu", dtype)
     for stack in slices(1):
-        found = tiny.prefill(stack, 100, Way("sdpa", 64))
+        found = tiny.prefill(stack, 100, PrefillConfig("sdpa", 64))
         size = dtype.itemsize
         planned = stack.num_layers and stack.model(SMALLEST).kv_cache_bytes(100, size, full_chunk=GROWTH_TOKENS)
         assert found.kv_bytes == planned
-        assert tiny.decode(stack, 100, "sdpa", capture=False).timed.seconds > 0
+        assert tiny.decode(stack, 100, "sdpa", capture=False).timing.seconds > 0
 
 
 def test_prefill_in_chunks_and_decoding_compute_what_the_model_does(small_patterns):
     """Chunks and the cache of fixed shapes give the tokens of one pass over all; and the cache has the planned size."""
     tiny, stack = InferenceStack(SMALLEST, 3, "cpu", torch.float32), Stack("stride-16", 3, 1)
-    found = tiny.prefill(stack, 256, Way("sdpa", 100))
+    found = tiny.prefill(stack, 256, PrefillConfig("sdpa", 100))
     assert found.kv_bytes == Model(SMALLEST, stack.hybrid).kv_cache_bytes(256, 4)
-    assert found.timed.seconds > 0
+    assert found.timing.seconds > 0
     tokens = torch.randint(256, (1, 256))
     with torch.no_grad():
         cache, fixed = tiny._empty(stack, 256), tiny._fixed(stack, 255)
-        assert [part.sight.pattern is None for _, part in cache.parts()] == [False, True, False]
+        assert [part.head_pattern.pattern is None for _, part in cache.parts()] == [False, True, False]
         for part in tokens.split(100, dim=1):
             logits = tiny.model(input_ids=part, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
         expected = tiny.model(input_ids=tokens, use_cache=False, logits_to_keep=1).logits
@@ -204,7 +212,7 @@ def test_what_refuses_to_wait_would_notice():
 
 
 # ---------------------------------------------------------------- sessions
-def run(folder, *found: Case, budget: float = 3600, **options) -> list[dict]:
+def run(folder, *found: InferenceCase, budget: float = 3600, **options) -> list[dict]:
     session = Session(InferenceSpeed("cpu", trial=True, **options), folder, "tries", Budget(budget))
     session.run(found)
     return load_result(session.path).records
@@ -216,7 +224,7 @@ def limit_full_attention(monkeypatch, most_tokens: int) -> None:
 
     def limited(self, *arguments, **options):
         done = update(self, *arguments, **options)
-        if all(part.sight.pattern is None for _, part in self.parts()) and self.get_seq_length() > most_tokens:
+        if all(part.head_pattern.pattern is None for _, part in self.parts()) and self.get_seq_length() > most_tokens:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return done
 
@@ -227,7 +235,9 @@ def test_where_full_attention_does_not_fit_the_rest_is_measured_and_both_compare
     tmp_path, monkeypatch, small_patterns
 ):
     limit_full_attention(monkeypatch, 150)
-    records = run(tmp_path, Case(WHOLE, SMALLEST, 256), Case(FILLED, SMALLEST), Case(WHOLE, SMALLEST))
+    records = run(
+        tmp_path, InferenceCase(WHOLE, SMALLEST, 256), InferenceCase(FILLED, SMALLEST), InferenceCase(WHOLE, SMALLEST)
+    )
     longest = {r["pattern"]: r["length"] for r in records if r["what"] == "longest-context"}
     assert longest == {"full": 128, "sink": 192, "stride-16": 192}, "multiples of 64"
     assert [r["note"] for r in records if r["what"] == "longest-context"] == [
@@ -256,7 +266,7 @@ def test_memory_that_runs_out_between_rounds_costs_full_attention_alone(tmp_path
         return decode(self, stack, *arguments)
 
     monkeypatch.setattr(InferenceStack, "decode", limited)
-    records = run(tmp_path, Case(WHOLE, SMALLEST, 64))
+    records = run(tmp_path, InferenceCase(WHOLE, SMALLEST, 64))
     assert {(r["pattern"], r["status"], r["reason"]) for r in records} == {
         ("full", "unsupported", "ran out of memory"),
         ("sink", "measured", None),
@@ -274,7 +284,7 @@ def test_a_slice_that_does_not_fit_gives_way_to_a_smaller_one(tmp_path, monkeypa
         build(self, shape, num_layers, *arguments)
 
     monkeypatch.setattr(InferenceStack, "__init__", limited)
-    records = run(tmp_path, Case(SLICES, SMALLEST, 64), most_layers=3)
+    records = run(tmp_path, InferenceCase(SLICES, SMALLEST, 64), most_layers=3)
     assert {r["status"] for r in records} == {"measured"}
     assert max(r["num_layers"] for r in records if not r["composed"]) == 2
     assert {r["note"] for r in records if not r["composed"]} == {"3 layers: ran out of memory"}
@@ -284,7 +294,12 @@ def test_what_is_predicted_not_to_fit_is_not_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(inference_measure, "free_main_memory", lambda: 1000)
     monkeypatch.setattr(InferenceStack, "__init__", None)
     monkeypatch.setattr(inference_measure, "storage_bytes", None)
-    found = [Case(SLICES, TINY, 64), Case(WHOLE, TINY, 64), Case(CACHE, TINY, 64), Case(FILLED, TINY)]
+    found = [
+        InferenceCase(SLICES, TINY, 64),
+        InferenceCase(WHOLE, TINY, 64),
+        InferenceCase(CACHE, TINY, 64),
+        InferenceCase(FILLED, TINY),
+    ]
     records = run(tmp_path, *found)
     assert {r["status"] for r in records} == {"unsupported"}
     whats = {"slice-prefill", "model-prefill", "model-decode", "kv-cache", "longest-context"}
@@ -295,7 +310,7 @@ def test_what_is_predicted_not_to_fit_is_not_tried(tmp_path, monkeypatch):
 def test_no_time_for_the_rounds_leaves_them_to_the_next_session(tmp_path, monkeypatch):
     monkeypatch.setattr(rounds, "least_flops", lambda device: 1e3)
     monkeypatch.setattr(inference_measure, "time_stacks", None)
-    (record,) = run(tmp_path, Case(SLICES, TINY, 512))
+    (record,) = run(tmp_path, InferenceCase(SLICES, TINY, 512))
     assert record["status"] == "not measured"
     assert record["reason"].startswith("no time left: predicted to take ")
 
@@ -326,7 +341,7 @@ def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatc
     monkeypatch.setattr(inference_measure, "WARM_UP_TOKENS", 16)
     monkeypatch.setattr(InferenceStack, "attempt", None)
     monkeypatch.setattr(inference_measure, "attention_rate", lambda shape, kind, precision: 1e9)
-    records = run(tmp_path, Case(SLICES, SMALLEST, 96), Case(CACHE, SMALLEST, 96), most_layers=1)
+    records = run(tmp_path, InferenceCase(SLICES, SMALLEST, 96), InferenceCase(CACHE, SMALLEST, 96), most_layers=1)
     assert {r["status"] for r in records} == {"measured"}
     assert {r["dtype"] for r in records} == {precision_on("cpu")}
     assert {(r["num_layers"], r["fit_error"]) for r in records if r["what"] == "slice-prefill"} == {
@@ -339,7 +354,7 @@ def test_true_shapes_on_a_cpu_are_composed_of_single_layers(tmp_path, monkeypatc
     prefilled = {(r["full_layers"], r["pattern"]): r["kv_bytes"] for r in composed if r["what"] == "model-prefill"}
     assert counted == prefilled
     monkeypatch.setattr(inference_measure, "attention_rate", lambda shape, kind, precision: 1e-9)
-    (late,) = run(tmp_path, Case(SLICES, SMALLEST, 64), most_layers=1)[len(records) :]
+    (late,) = run(tmp_path, InferenceCase(SLICES, SMALLEST, 64), most_layers=1)[len(records) :]
     assert late["status"] == "not measured" and late["reason"].startswith("no time left: predicted to take ")
 
 
@@ -357,8 +372,8 @@ def test_seconds_are_forecast_of_each_kinds_operations(monkeypatch):
 def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "tiny", SMALLEST)
     common = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "60"]
-    monkeypatch.setattr(InferenceSpeed, "first_cases", lambda self: [Case(SLICES, SMALLEST, 64)])
-    monkeypatch.setattr(InferenceSpeed, "more_cases", lambda self: [Case(WHOLE, SMALLEST, 64)])
+    monkeypatch.setattr(InferenceSpeed, "first_cases", lambda self: [InferenceCase(SLICES, SMALLEST, 64)])
+    monkeypatch.setattr(InferenceSpeed, "more_cases", lambda self: [InferenceCase(WHOLE, SMALLEST, 64)])
     assert gpu.main([*common, "--only", "inference"]) == 0
     path = tmp_path / "kernels-cpu" / "kernels" / "inference-speed.json"
     before = load_result(path)
@@ -400,7 +415,9 @@ def test_the_order_of_cases_is_that_of_what_is_missed_most():
 
 def test_batches_are_cases_of_their_own(tmp_path, small_patterns):
     """Twice the sequences: twice the cache and the operations of a prompt, of weights read once; and other records."""
-    both = [Case(how, SMALLEST, length, batch) for batch in (1, 2) for how, length in ((WHOLE, 96), (FILLED, None))]
+    both = [
+        InferenceCase(how, SMALLEST, length, batch) for batch in (1, 2) for how, length in ((WHOLE, 96), (FILLED, None))
+    ]
     records = run(tmp_path, *both)
     found = {(r["what"], r["batch"], r["pattern"], r["full_layers"]): r for r in records}
     assert len(found) == len(records) and {record["status"] for record in records} == {"measured"}
@@ -433,7 +450,7 @@ def test_impossible_batches_are_refused(batch, tmp_path, capsys):
 
 
 def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):
-    run(tmp_path, Case(SLICES, TINY, 64), Case(FILLED, TINY), budget=0)
+    run(tmp_path, InferenceCase(SLICES, TINY, 64), InferenceCase(FILLED, TINY), budget=0)
     report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
     assert not report.skipped
     assert (tmp_path / "figures" / "inference_by_length.csv").read_text().count("\n") == 1, "the header"

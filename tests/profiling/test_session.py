@@ -37,11 +37,11 @@ class Numbers(Stage[int]):
     def seconds_to_start(self, case):
         return 10.0
 
-    def decided(self, case, records):
+    def resolve(self, case, records):
         return None if case == 0 else case
 
     @contextmanager
-    def begun(self, cases):
+    def prepare(self, cases):
         self.ahead, self.open = list(cases), True
         yield
         self.open = False
@@ -55,7 +55,7 @@ class Numbers(Stage[int]):
         found[1] |= outcome or {}
         return found
 
-    def completed(self, records):
+    def complete(self, records):
         return [record | {"of": len(records)} for record in records]
 
     def table(self, records):

@@ -24,7 +24,7 @@ from longgen.profiling.composition import (
     REST,
     TOKENS,
     UPDATE,
-    Piece,
+    PartTime,
     composed_seconds,
     parts_of,
     seconds_of_parts,
@@ -34,7 +34,7 @@ from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
 from longgen.profiling.training_parts import TrainingParts, needed_bytes
 from longgen.profiling.training_slice import TrainingSlice, layers_that_fit
-from longgen.profiling.training_speed import Case, TrainingSpeed, composed_records, part_records
+from longgen.profiling.training_speed import TrainingCase, TrainingSpeed, composed_records, part_records
 from longgen.reporting.claims import ledger
 from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_claims, write_report
@@ -112,7 +112,7 @@ def test_a_slice_computes_what_the_hybrid_of_its_layout_does(small_patterns):
         with torch.no_grad():
             logits = built(row.inputs, use_cache=False).logits
             expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), row.targets.flatten())
-            losses[stack] = model.trainee(row, torch.tensor(float(length))).loss.item()
+            losses[stack] = model.module(row, torch.tensor(float(length))).loss.item()
         assert losses[stack] == pytest.approx(expected.item(), rel=1e-6)
     assert len(set(losses.values())) == len(losses), "every slice sees something else"
 
@@ -163,12 +163,12 @@ def test_a_loss_that_is_no_number_fails():
 # ---------------------------------------------------------------- parts, on a CPU
 # by the names of `longgen.profiling.composition.PARTS`: such that layers take what is known of them
 PIECES = {
-    "full": Piece(0.15, 8),
-    "sink": Piece(0.0125, 8),
-    "stride-16": Piece(0.03125, 8),
-    TOKENS: Piece(0.05, 4),
-    HEAD: Piece(0.25, 2),
-    UPDATE: Piece(0.1 / LLAMA.layer_weights, 1),
+    "full": PartTime(0.15, 8),
+    "sink": PartTime(0.0125, 8),
+    "stride-16": PartTime(0.03125, 8),
+    TOKENS: PartTime(0.05, 4),
+    HEAD: PartTime(0.25, 2),
+    UPDATE: PartTime(0.1 / LLAMA.layer_weights, 1),
 }
 
 
@@ -176,15 +176,15 @@ def test_layers_and_models_are_composed_of_parts():
     rest = 0.5 + 0.1 * 2 * LLAMA.head_weights / LLAMA.layer_weights
     known = {REST: rest, "full": 1.5, "sink": 0.4, "stride-16": 0.55}
     assert seconds_of_parts(PIECES, LLAMA) == pytest.approx(known)
-    slow = {name: [piece, Piece(2 * piece.seconds, piece.number)] for name, piece in PIECES.items()}
-    records, rounds = part_records(Case(LLAMA, 131072), "bfloat16", slow)
+    slow = {name: [part, PartTime(2 * part.seconds, part.occurrences)] for name, part in PIECES.items()}
+    records, rounds = part_records(TrainingCase(LLAMA, 131072), "bfloat16", slow)
     assert {(r["what"], r["pattern"], r["note"]) for r in records} >= {
         ("attention of a share of heads", "sink", "counted 8 times"),
         ("a tile through a layer without attention", "full", "counted 4 times"),
     }
     composed = {
         (r["what"], r["full_layers"], r["pattern"]): r
-        for r in composed_records(Case(LLAMA, 131072), "bfloat16", rounds, None)
+        for r in composed_records(TrainingCase(LLAMA, 131072), "bfloat16", rounds, None)
     }
     assert composed["composed layer", 0, "sink"]["seconds"] == pytest.approx(1.5 * 0.4)
     model = composed["composed model", 12, "sink"]
@@ -199,13 +199,13 @@ def test_every_part_is_timed_and_leaves_no_weight_out(dtype, monkeypatch):
     monkeypatch.setattr(training_parts, "HEAD_TILE", 48)
     model = TrainingParts(TINY, 96, dtype)
     found = {part: model.time(part) for part in PARTS if part not in (TOKENS, HEAD)}
-    assert all(piece.seconds > 0 for piece in found.values())
-    assert {found[kind].number for kind in LAYER_KINDS} == {TINY.num_kv_heads}
+    assert all(part.seconds > 0 for part in found.values())
+    assert {found[kind].occurrences for kind in LAYER_KINDS} == {TINY.num_kv_heads}
     weights = dict(model.model.named_parameters())
-    assert model.time(TOKENS).number == 3
+    assert model.time(TOKENS).occurrences == 3
     in_layers = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
     assert in_layers == {name for name in weights if ".layers." in name}
-    assert model.time(HEAD).number == 2
+    assert model.time(HEAD).occurrences == 2
     outside = {name for name, weight in weights.items() if weight.grad is not None and weight.grad.any()}
     assert outside == weights.keys() - in_layers
 
@@ -218,7 +218,7 @@ def on_cpu(monkeypatch) -> None:
 
 def test_parts_are_timed_in_rounds_as_the_budget_allows(tmp_path, monkeypatch):
     on_cpu(monkeypatch)
-    times = dict.fromkeys(PARTS, Piece(1e-3, 1))
+    times = dict.fromkeys(PARTS, PartTime(1e-3, 1))
     monkeypatch.setattr(TrainingParts, "time", lambda self, part: times[part])
     monkeypatch.setattr(TrainingParts, "forecast", lambda self, part, tokens: 1e6 if self.length > 64 else 0.0)
     short, long = (TINY, 64), (TINY, 96)
@@ -275,7 +275,7 @@ def test_as_many_layers_as_fit(monkeypatch):
 
 def run(folder, *cases, budget: float = 3600, **options) -> list[dict]:
     session = Session(TrainingSpeed("cpu", trial=True, **options), folder, "tries", Budget(budget))
-    session.run(Case(*case) for case in cases)
+    session.run(TrainingCase(*case) for case in cases)
     return load_result(session.path).records
 
 
@@ -390,9 +390,9 @@ def test_the_ledger_takes_the_composed_model_and_says_so(tmp_path):
 
 def test_what_a_cpu_measured_leaves_a_row_for_a_gpu(tmp_path):
     records, rounds = part_records(
-        Case(LLAMA, 131072), "bfloat16", {name: [piece] * 3 for name, piece in PIECES.items()}
+        TrainingCase(LLAMA, 131072), "bfloat16", {name: [part] * 3 for name, part in PIECES.items()}
     )
-    records += composed_records(Case(LLAMA, 131072), "bfloat16", rounds, None)
+    records += composed_records(TrainingCase(LLAMA, 131072), "bfloat16", rounds, None)
     same = {"status": "measured", "reason": None}
     write_gpu_run(tmp_path / "cpu", [record | same for record in records], {"kind": "cpu", "name": "Pretend CPU"})
     opened = open_run("cpu", tmp_path)

@@ -2,9 +2,9 @@
 
 from longgen.pattern import SparsePattern
 from longgen.profiling.composition import REST, composed_seconds
-from longgen.profiling.device import Timed
-from longgen.profiling.inference_model import Filled
-from longgen.profiling.inference_records import SLICES, Case, records_of
+from longgen.profiling.device import Timing
+from longgen.profiling.inference_model import InferenceTiming
+from longgen.profiling.inference_records import SLICES, InferenceCase, records_of
 from longgen.profiling.stacks import SHAPES, Stack, slices, whole_models
 from longgen.results import Result, save_result
 
@@ -16,7 +16,7 @@ KNOWN = {
 }
 
 
-def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list[Filled]]:
+def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list[InferenceTiming]]:
     """Three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
 
     def size(stack: Stack) -> int:
@@ -24,14 +24,15 @@ def fake_rounds(stage: str, found: list[Stack], length: int) -> dict[Stack, list
 
     return {
         stack: [
-            Filled(Timed(composed_seconds(KNOWN[stage], stack) * slow, 7 * GIB), size(stack)) for slow in (1, 2, 1.01)
+            InferenceTiming(Timing(composed_seconds(KNOWN[stage], stack) * slow, 7 * GIB), size(stack))
+            for slow in (1, 2, 1.01)
         ]
         for stack in found
     }
 
 
 def fake_records(how: str, length: int = 131072, found: list[Stack] | None = None, batch: int = 1) -> list[dict]:
-    case = Case(how, LLAMA, length, batch)
+    case = InferenceCase(how, LLAMA, length, batch)
     found = found or (slices(8) if how == SLICES else whole_models(LLAMA))
     rest = {"chunk": 8192, "full_kernel": "sdpa-flash", "sparse_kernel": "triton", "status": "measured", "reason": None}
     return [

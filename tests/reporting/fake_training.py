@@ -3,7 +3,7 @@
 from longgen.pattern import SparsePattern
 from longgen.profiling.composition import REST, composed_seconds
 from longgen.profiling.stacks import SHAPES, slices
-from longgen.profiling.training_speed import Case, records_of
+from longgen.profiling.training_speed import TrainingCase, records_of
 from longgen.results import Result, save_result
 
 LLAMA = SHAPES["llama2-7b"]
@@ -19,7 +19,7 @@ def fake_records(noise: float = 0.0, shape=LLAMA, length: int = 131072) -> list[
     """Three rounds of the `KNOWN` layers, in the second of which the machine is twice as slow."""
     rounds = [slowness(length) * slow for slow in (1, 2, 1 + noise)]
     seconds = {stack: [composed_seconds(KNOWN, stack) * slow for slow in rounds] for stack in slices(8)}
-    found = records_of(Case(shape, length), "bfloat16", seconds, dict.fromkeys(seconds, 5), 989e12)
+    found = records_of(TrainingCase(shape, length), "bfloat16", seconds, dict.fromkeys(seconds, 5), 989e12)
     same = {"full_kernel": "sdpa-cudnn", "sparse_kernel": "triton", "note": None, "status": "measured", "reason": None}
     return [record | same for record in found]
 

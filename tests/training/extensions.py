@@ -19,7 +19,7 @@ from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.base import base_config
 from longgen.strict import build
-from longgen.training.stages import Files, train_extension
+from longgen.training.stages import StageFiles, train_extension
 from tests.data.packing.corpora import documents, settings, source, write_jsonl
 from tests.experiments import tiny_settings
 
@@ -70,8 +70,8 @@ def experiment_of(folder: Path, given: dict[str, Any]) -> Experiment:
     return load_experiment(path)
 
 
-def files(folder: Path, variant: str, name: str, **changes: Any) -> Files:
-    return Files(
+def files(folder: Path, variant: str, name: str, **changes: Any) -> StageFiles:
+    return StageFiles(
         folder / "rows", folder / variant, folder / name, folder / f"{name}.json", folder / f"{name}-steps", **changes
     )
 

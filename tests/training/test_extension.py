@@ -17,7 +17,7 @@ from longgen.data.packing.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
 from longgen.training import preflight, stages
 from longgen.training.loading import empty_model, load_weights
-from longgen.training.parallel import trainee as trainee_module
+from longgen.training.parallel import training_module
 from longgen.training.parallel.processes import Processes, leave_processes
 from longgen.training.stages import train_extension
 from tests.modeling.models import tiny_hybrid
@@ -102,13 +102,13 @@ def test_joined_documents_are_another_run(folder, plain):
 
 def test_bfloat16_computes_in_it_and_keeps_float32_weights(folder, plain, monkeypatch):
     seen = []
-    forward = trainee_module.weighted_loss
+    forward = training_module.weighted_loss
 
     def watched(hidden, head, *rest):
         seen.append((hidden.dtype, head.dtype))
         return forward(hidden, head, *rest)
 
-    monkeypatch.setattr(trainee_module, "weighted_loss", watched)
+    monkeypatch.setattr(training_module, "weighted_loss", watched)
     weights, records = extended(folder, "bfloat16", dtype="bfloat16")
     assert set(seen) == {(torch.bfloat16, torch.bfloat16)}
     assert {weight.dtype for weight in weights.values()} == {torch.float32}, "as the model that was extended"
@@ -192,7 +192,7 @@ def test_layer_inputs_alone_go_to_main_memory(folder, monkeypatch):
         assert not pin_memory
         return torch.autograd.graph.saved_tensors_hooks(lambda t: moved.append(tuple(t.shape)) or t, lambda t: t)
 
-    monkeypatch.setattr(trainee_module, "save_on_cpu", save_on_cpu)
+    monkeypatch.setattr(training_module, "save_on_cpu", save_on_cpu)
     phase = extension_settings()["extension"]["phases"][0] | {"steps": 1, "warmup_steps": 1}
     extended(folder, "hooked", setup=SetupSettings(recompute=True, offload_activations=True), phases=[phase])
     inputs = [shape for shape in moved if shape == (1, BATCH * LENGTH, 32)]

@@ -9,7 +9,7 @@ import signal
 from safetensors.torch import load_file
 
 from longgen.config import load_experiment
-from longgen.training.stages import Files, train_base
+from longgen.training.stages import StageFiles, train_base
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.processes import calls_of, signalled, started
 
@@ -17,10 +17,10 @@ KILLS = 20
 STEPS = 40
 
 
-def files(folder, name: str) -> Files:
+def files(folder, name: str) -> StageFiles:
     tokenizer = folder / "corpus" / "tokenizer"
     places = (folder / name, folder / f"{name}.json", folder / f"{name}-steps", folder / f"{name}-metrics")
-    return Files(folder / "rows", tokenizer, *places)
+    return StageFiles(folder / "rows", tokenizer, *places)
 
 
 def run(config, name: str) -> None:

@@ -98,9 +98,9 @@ def test_ranks_are_neighbours_on_nodes():
 
 def test_a_process_takes_the_place_that_slurm_gives_it_only_in_a_step_of_ours():
     place = {"SLURM_PROCID": "9", "SLURM_NTASKS": "16", "SLURM_LOCALID": "1"}
-    assert slurm.take_place(place) == {}, "an allocation made by hand, say"
+    assert slurm.process_environment(place) == {}, "an allocation made by hand, say"
     wanted = {"RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.3", "MASTER_PORT": "12012"}
-    assert slurm.take_place(place | {slurm.RENDEZVOUS: "10.0.0.3:12012"}) == wanted
+    assert slurm.process_environment(place | {slurm.RENDEZVOUS: "10.0.0.3:12012"}) == wanted
 
 
 def test_the_first_node_of_the_job_is_where_the_processes_meet(in_a_job):

@@ -19,7 +19,7 @@ from longgen.modeling.packing import positions_in_documents
 from longgen.pattern import SparsePattern
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes, join_processes
-from longgen.training.parallel.trainee import Trainee
+from longgen.training.parallel.training_module import TrainingModule
 from tests.experiments import experiment_file, prepare_base, tiny_settings
 from tests.modeling.models import tiny_hybrid
 from tests.processes import command, finished, ranks
@@ -71,11 +71,11 @@ def work(rank: int, report, world: int, sequence: int) -> None:
         total = sum(batch.weights.double().sum() for batch in everything)
         expected = sum(alone(reference, batch, total) for batch in everything)
         expected.backward()
-        trainee = Trainee(model, processes, TrainingSettings([phase]), setup)
+        module = TrainingModule(model, processes, TrainingSettings([phase]), setup)
         own = processes.rows(BATCH)
         passes = batches(lengths, own, setup.micro_batch_size or len(own))
-        weight = processes.total(sum(trainee.own_weight(batch).double() for batch in passes)) / world
-        losses = [trainee(batch, weight) for batch in passes]
+        weight = processes.total(sum(module.own_weight(batch).double() for batch in passes)) / world
+        losses = [module(batch, weight) for batch in passes]
         for loss in losses:
             loss.objective.backward()
         found = processes.total(sum(loss.loss for loss in losses)) / world

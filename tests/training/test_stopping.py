@@ -65,10 +65,10 @@ def test_a_run_that_is_asked_to_stop_goes_on_later_as_if_it_had_not_been(folder,
 def agreeing(rank: int, report) -> None:
     processes = join_processes(SetupSettings(processes=2), sharded=True)
     with StopRequest() as stop:
-        seen = [stop.agreed(processes)]
+        seen = [stop.agreed_signal(processes)]
         if rank == 1:
             os.kill(os.getpid(), signal.SIGUSR1)
-        seen.append(stop.agreed(processes))
+        seen.append(stop.agreed_signal(processes))
     leave_processes()
     report(seen)
 
@@ -93,11 +93,11 @@ def test_handlers_are_put_back_and_other_threads_have_none():
 
 def test_a_deadline_that_has_passed_is_as_sigusr1_and_a_pre_emption_is_more():
     with StopRequest(deadline=math.inf) as stop:
-        assert stop.agreed(Processes()) == 0
+        assert stop.agreed_signal(Processes()) == 0
         stop.deadline = -math.inf
-        assert stop.agreed(Processes()) == signal.SIGUSR1
+        assert stop.agreed_signal(Processes()) == signal.SIGUSR1
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.agreed(Processes()) == signal.SIGTERM
+        assert stop.agreed_signal(Processes()) == signal.SIGTERM
 
 
 def stop_and_be_ended(report_to) -> None:

@@ -28,7 +28,7 @@ class PatternedMethod(Method):
         """What later tokens can see."""
         hybrid, heads = self.hybrid(config), config.num_key_value_heads
         groups = [group for layer in range(config.num_hidden_layers) for group in hybrid.head_groups(layer, heads)]
-        return sum(len(group.heads) * group.sight.kept_count(length) for group in groups)
+        return sum(len(group.heads) * group.head_pattern.kept_count(length) for group in groups)
 
     def make_cache(self, model: Any) -> Cache:
         """A `LongGenCache` for that hybrid."""

@@ -11,9 +11,9 @@ from transformers.cache_utils import Cache
 
 from longgen.attention import full_attention
 from longgen.evaluation.baselines.method import Method
-from longgen.hybrid import Sight
-from longgen.modeling.cache.layer import SightCacheLayer
-from longgen.modeling.padding import Tokens
+from longgen.hybrid import HeadPattern
+from longgen.modeling.cache.layer import PatternCacheLayer
+from longgen.modeling.padding import TokenIndex
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class PruningMethod(Method):
         return Cache(layers=[PrunedLayer(self, index, count) for index in range(count)])
 
 
-class PrunedLayer(SightCacheLayer):
+class PrunedLayer(PatternCacheLayer):
     """What is left of a layer's keys and values, in the order of their tokens; heads may keep different ones.
 
     Attributes:
@@ -50,13 +50,13 @@ class PrunedLayer(SightCacheLayer):
     TENSORS = ("keys", "values", "positions", "mass")
 
     def __init__(self, method: PruningMethod, index: int, num_layers: int) -> None:
-        super().__init__(Sight())
+        super().__init__(HeadPattern())
         self.method, self.index, self.num_layers = method, index, num_layers
         self.positions: Any = None
         self.mass: Any = None
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
     ) -> tuple[Any, None]:
         """Append; gives attention a function (`longgen.evaluation.baselines.method.Attend`) in the place of keys."""
         start, end = self.get_seq_length(), self.get_seq_length() + key_states.shape[2]

@@ -13,10 +13,10 @@ from transformers.cache_utils import Cache
 
 from longgen.evaluation.baselines.method import Method, kv_heads_of
 from longgen.evaluation.baselines.scores import scores_at_once
-from longgen.hybrid import Sight
+from longgen.hybrid import HeadPattern
+from longgen.modeling.attention_parts import AttentionPart
 from longgen.modeling.cache.exact import SparseCacheLayer
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Piece
+from longgen.modeling.padding import TokenIndex
 from longgen.pattern import SparsePattern
 
 
@@ -77,7 +77,7 @@ class RepositionedMethod(Method):
         return Cache(layers=[RepositionedLayer(self, inv_freq) for _ in range(model.config.num_hidden_layers)])
 
     def attend(
-        self, query: torch.Tensor, scale: float, kernel: str, *, piece: Piece, inv_freq: torch.Tensor
+        self, query: torch.Tensor, scale: float, kernel: str, *, piece: AttentionPart, inv_freq: torch.Tensor
     ) -> torch.Tensor:
         """Attention of the piece's queries, a strip of them at a time.
 
@@ -126,11 +126,11 @@ class RepositionedLayer(SparseCacheLayer):
     """Sink and window; keys at their true positions."""
 
     def __init__(self, method: RepositionedMethod, inv_freq: torch.Tensor) -> None:
-        super().__init__(Sight(method.pattern))
+        super().__init__(HeadPattern(method.pattern))
         self.method, self.inv_freq = method, inv_freq
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
     ) -> tuple[Any, None]:
         """Append and evict; gives attention a function (`longgen.evaluation.baselines.method.Attend`) for keys."""
         (piece,), _ = super().update(key_states, value_states, rows)

@@ -12,15 +12,15 @@ from transformers.cache_utils import Cache
 
 from longgen.attention.autocast import autocasted, check_one_dtype
 from longgen.errors import ConfigError
-from longgen.hybrid import HeadGroup, Sight
+from longgen.hybrid import HeadGroup, HeadPattern
 from longgen.modeling.cache.exact import FullCacheLayer, SparseCacheLayer
 from longgen.modeling.cache.files import load_cache, save_cache
 from longgen.modeling.cache.grouped import GroupedCacheLayer
-from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.cache.layer import PatternCacheLayer
 from longgen.modeling.cache.quantized import QuantizedFullCacheLayer
 from longgen.modeling.cache.slots import SlotCacheLayer
 from longgen.modeling.configuration import head_groups_of
-from longgen.modeling.padding import Tokens
+from longgen.modeling.padding import TokenIndex
 
 
 class LongGenCache(Cache):
@@ -48,19 +48,19 @@ class LongGenCache(Cache):
         self.head_groups = head_groups_of(config)
         self.config = config
         self.max_length, self.full_bits = max_length, full_bits
-        self.padded_rows: Sequence[Tokens] | None = None  # of the call under way; the model's forward sets it
+        self.padded_rows: Sequence[TokenIndex] | None = None  # of the call under way; the model's forward sets it
         self.reduces_another = False  # whether a model of another layout is to see, on purpose, what this one holds
         self._mask: torch.Tensor | None = None  # of the tokens so far, as far as one was given
-        super().__init__(layers=[_make_layer(groups, self._make) for groups in self.head_groups])
+        super().__init__(layers=[_make_layer(groups, self._new_layer) for groups in self.head_groups])
 
-    def _make(self, sight: Sight) -> SightCacheLayer:
+    def _new_layer(self, head_pattern: HeadPattern) -> PatternCacheLayer:
         if self.max_length is not None:
-            return SlotCacheLayer(sight, self.max_length)
-        if sight.pattern is not None:
-            return SparseCacheLayer(sight)
+            return SlotCacheLayer(head_pattern, self.max_length)
+        if head_pattern.pattern is not None:
+            return SparseCacheLayer(head_pattern)
         return FullCacheLayer() if self.full_bits is None else QuantizedFullCacheLayer(self.full_bits)
 
-    def parts(self) -> Iterator[tuple[str, SightCacheLayer]]:
+    def parts(self) -> Iterator[tuple[str, PatternCacheLayer]]:
         """Name and cache layer of every group of heads, from the bottom up."""
         for index, layer in enumerate(self.layers):
             groups = layer.layers if isinstance(layer, GroupedCacheLayer) else [layer]
@@ -81,7 +81,7 @@ class LongGenCache(Cache):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[Any, Any]:
-        """Append the states of a layer; returns pieces for longgen attention.
+        """Append the states of a layer; returns `AttentionPart`s for longgen attention.
 
         What is stored has the dtype of the first states: under autocast, autocast's.
 
@@ -192,9 +192,9 @@ class LongGenCache(Cache):
         Raises:
             ValueError: of the tokens cached, others are hidden than when they were given.
         """
-        known, batch = self._mask, len(mask)
-        if known is not None and len(known) == batch and known.shape[1] <= before:
-            same = torch.equal(mask[:, : known.shape[1]], known)
+        earlier, batch = self._mask, len(mask)
+        if earlier is not None and len(earlier) == batch and earlier.shape[1] <= before:
+            same = torch.equal(mask[:, : earlier.shape[1]], earlier)
         else:
             same = True
         if not same or bool((mask[:, :before].sum(1, keepdim=True) != self.row_lengths()).any()):
@@ -247,5 +247,5 @@ class LongGenCache(Cache):
 SLOT_TABLES = ("positions", "seen")
 
 
-def _make_layer(groups: Sequence[HeadGroup], make: Any) -> Any:
-    return make(groups[0].sight) if len(groups) == 1 else GroupedCacheLayer(groups, make)
+def _make_layer(groups: Sequence[HeadGroup], make_layer: Any) -> Any:
+    return make_layer(groups[0].head_pattern) if len(groups) == 1 else GroupedCacheLayer(groups, make_layer)

@@ -8,10 +8,10 @@ import numpy as np
 import torch
 
 from longgen.cache_layout import chunked
-from longgen.hybrid import Sight
-from longgen.modeling.cache.layer import SightCacheLayer
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Piece
+from longgen.hybrid import HeadPattern
+from longgen.modeling.attention_parts import AttentionPart
+from longgen.modeling.cache.layer import PatternCacheLayer
+from longgen.modeling.padding import TokenIndex
 
 
 def with_room(buffer: torch.Tensor | None, like: torch.Tensor, used: int, capacity: int) -> torch.Tensor:
@@ -38,13 +38,13 @@ def _on_device(indices: np.ndarray, device: torch.device) -> torch.Tensor:
 DRAFT_TOKENS = 1024
 
 
-class FullCacheLayer(SightCacheLayer):
+class FullCacheLayer(PatternCacheLayer):
     """All tokens, in buffers [batch, KV heads, capacity, head_dim] whose capacity is a multiple of GROWTH_TOKENS."""
 
     is_croppable = True
 
     def __init__(self) -> None:
-        super().__init__(Sight())
+        super().__init__(HeadPattern())
         self.reserved = 0  # tokens to make room for at once
 
     def tensors(self) -> dict[str, torch.Tensor]:
@@ -52,9 +52,9 @@ class FullCacheLayer(SightCacheLayer):
         return {name: tensor[:, :, : self.cumulative_length] for name, tensor in super().tensors().items()}
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
-        """Append; the pieces hold views of the buffers."""
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
+        """Append; the part holds views of the buffers."""
         assert rows is None
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -65,7 +65,7 @@ class FullCacheLayer(SightCacheLayer):
         self.keys[:, :, start:end] = key_states
         self.values[:, :, start:end] = value_states
         self.cumulative_length = end
-        return [Piece(self.keys[:, :, :end], self.values[:, :, :end], self.sight, start)], None
+        return [AttentionPart(self.keys[:, :, :end], self.values[:, :, :end], self.head_pattern, start)], None
 
     def why_not_crop(self, tokens: int) -> str | None:
         """Any number can be taken back."""
@@ -76,51 +76,51 @@ class FullCacheLayer(SightCacheLayer):
         self.cumulative_length += tokens_to_remove
 
 
-class SparseCacheLayer(SightCacheLayer):
-    """Exactly `Sight.kept_positions`. Keys are stored after RoPE, so that eviction re-rotates nothing.
+class SparseCacheLayer(PatternCacheLayer):
+    """Exactly `HeadPattern.kept_positions`. Keys are stored after RoPE, so that eviction re-rotates nothing.
 
     While the past is recorded it holds what it held at the last `crop`, and all tokens since.
     """
 
     is_croppable = True
 
-    def __init__(self, sight: Sight) -> None:
-        super().__init__(sight)
+    def __init__(self, head_pattern: HeadPattern) -> None:
+        super().__init__(head_pattern)
         self._complete_from = 0  # nothing given from this position on has been evicted
 
     def _held_positions(self) -> np.ndarray:
-        kept = self.sight.kept_positions(self._complete_from)
+        visible = self.head_pattern.kept_positions(self._complete_from)
         if self._complete_from == self.cumulative_length:
-            return kept
-        return np.concatenate([kept, np.arange(self._complete_from, self.cumulative_length)])
+            return visible
+        return np.concatenate([visible, np.arange(self._complete_from, self.cumulative_length)])
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
-        """Append and evict; the piece holds what the new tokens may attend to: the kept past, then the new tokens."""
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
+        """Append and evict; the part holds what the new tokens may attend to: the kept past, then the new tokens."""
         assert rows is None
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
         old, seen = self.cumulative_length, self.cumulative_length + key_states.shape[-2]
         keys = torch.cat([self.keys, key_states], dim=-2) if old else key_states
         values = torch.cat([self.values, value_states], dim=-2) if old else value_states
-        before, kept = self._held_positions(), self.sight.kept_positions(old)
+        before, visible = self._held_positions(), self.head_pattern.kept_positions(old)
         self.cumulative_length = seen
         self._complete_from = max(self._complete_from, seen - DRAFT_TOKENS) if self.record_past else seen
-        held = self._held_positions()
-        if old and len(held) == keys.shape[-2]:  # nothing goes out of sight: all but the first token of a block
+        after = self._held_positions()
+        if old and len(after) == keys.shape[-2]:  # nothing goes out of sight: all but the first token of a block
             self.keys, self.values = keys, values
         else:
-            self.keys, self.values = _select(keys, values, np.concatenate([before, np.arange(old, seen)]), held)
-        if len(before) > len(kept):  # some of the past was held for `crop` alone
+            self.keys, self.values = _select(keys, values, np.concatenate([before, np.arange(old, seen)]), after)
+        if len(before) > len(visible):  # some of the past was held for `crop` alone
             new = np.arange(old, seen)
-            keys, values = _select(keys, values, np.concatenate([before, new]), np.concatenate([kept, new]))
-        return [Piece(keys, values, self.sight, old)], None
+            keys, values = _select(keys, values, np.concatenate([before, new]), np.concatenate([visible, new]))
+        return [AttentionPart(keys, values, self.head_pattern, old)], None
 
     def why_not_crop(self, tokens: int) -> str | None:
         """None if all is held that the token before the last ``tokens`` tokens could see."""
         length = self.cumulative_length - tokens
-        if np.isin(self.sight.kept_positions(length), self._held_positions()).all():
+        if np.isin(self.head_pattern.kept_positions(length), self._held_positions()).all():
             return None
         return (
             f"{tokens} tokens are to go, and some that were in sight before them are evicted: allowed are as many as "
@@ -128,16 +128,16 @@ class SparseCacheLayer(SightCacheLayer):
         )
 
     def crop(self, tokens_to_remove: int) -> None:
-        """Take the last tokens back and evict down to `Sight.kept_positions`."""
-        held = self._held_positions()
+        """Take the last tokens back and evict down to `HeadPattern.kept_positions`."""
+        before = self._held_positions()
         self.cumulative_length += tokens_to_remove
         self._complete_from = self.cumulative_length
-        kept = self._held_positions()
-        if len(kept) < len(held):
-            self.keys, self.values = _select(self.keys, self.values, held, kept)
+        after = self._held_positions()
+        if len(after) < len(before):
+            self.keys, self.values = _select(self.keys, self.values, before, after)
 
     def evict(self) -> None:
-        """Evict down to `Sight.kept_positions`."""
+        """Evict down to `HeadPattern.kept_positions`."""
         self.crop(0)
 
     def restore(self, tensors: dict[str, torch.Tensor], length: int) -> None:
@@ -152,9 +152,9 @@ class SparseCacheLayer(SightCacheLayer):
 
 
 def _select(
-    keys: torch.Tensor, values: torch.Tensor, present: np.ndarray, wanted: np.ndarray
+    keys: torch.Tensor, values: torch.Tensor, present: np.ndarray, positions: np.ndarray
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Those tokens of ``keys`` and ``values``, at the ascending positions ``present``, that are at ``wanted``."""
-    index = _on_device(np.searchsorted(present, wanted), keys.device)
+    """Those tokens of ``keys`` and ``values``, at the ascending positions ``present``, that are at ``positions``."""
+    index = _on_device(np.searchsorted(present, positions), keys.device)
     # index_select copies: a view would keep the whole prefill's keys alive
     return keys.index_select(-2, index), values.index_select(-2, index)

@@ -68,13 +68,13 @@ def load_cache(
     except (SafetensorError, OSError, KeyError, json.JSONDecodeError) as error:
         raise ArtifactError(f"{path} is not a readable KV cache ({error}): save it anew") from None
     # through JSON, so that tuples compare as the lists they became
-    for key, own in json.loads(json.dumps(_model(config))).items():
-        if header["model"].get(key) != own:
-            raise ArtifactError(f"{path}: {key} is {header['model'].get(key)!r}: this model has {own!r}")
+    for key, value in json.loads(json.dumps(_model(config))).items():
+        if header["model"].get(key) != value:
+            raise ArtifactError(f"{path}: {key} is {header['model'].get(key)!r}: this model has {value!r}")
     cache = cls(config, header["max_length"], header["full_bits"])
     if header["in_slots"]:
         cache.use_slots()
     for name, part in cache.parts():
-        own = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
-        part.restore(own, header["length"])
+        part_tensors = {key.removeprefix(f"{name}."): t for key, t in tensors.items() if key.startswith(f"{name}.")}
+        part.restore(part_tensors, header["length"])
     return cache

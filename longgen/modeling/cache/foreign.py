@@ -11,7 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, Quantize
 from longgen.hybrid import HeadGroup
 from longgen.modeling.cache.cache import LongGenCache
 from longgen.modeling.cache.grouped import GroupedCacheLayer
-from longgen.modeling.cache.layer import SightCacheLayer
+from longgen.modeling.cache.layer import PatternCacheLayer
 
 
 def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
@@ -55,11 +55,11 @@ def check_cache(cache: Any, groups: Sequence[tuple[HeadGroup, ...]], config: Pre
 
 
 def _check_own(cache: LongGenCache, groups: Sequence[tuple[HeadGroup, ...]], config: PretrainedConfig) -> None:
-    own = cache.head_groups[: len(groups)]
+    cache_groups = cache.head_groups[: len(groups)]
     wrong = None
-    if len(own) < len(groups):
-        wrong = f"{len(own)} layers"
-    elif any(mine != wanted for mine, wanted in zip(own, groups, strict=True)):
+    if len(cache_groups) < len(groups):
+        wrong = f"{len(cache_groups)} layers"
+    elif any(cached != of_model for cached, of_model in zip(cache_groups, groups, strict=True)):
         wrong = "another layout or pattern"
     elif cache.config.rope_parameters != config.rope_parameters:
         wrong = f"RoPE {cache.config.rope_parameters}"
@@ -71,5 +71,5 @@ def _check_own(cache: LongGenCache, groups: Sequence[tuple[HeadGroup, ...]], con
 
 
 def _holds_all(kind: type) -> bool:
-    ours = issubclass(kind, SightCacheLayer | GroupedCacheLayer)
+    ours = issubclass(kind, PatternCacheLayer | GroupedCacheLayer)
     return ours or kind is DynamicLayer or issubclass(kind, QuantizedLayer)

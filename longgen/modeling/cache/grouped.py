@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 import torch
 from transformers.cache_utils import CacheLayerMixin
 
-from longgen.hybrid import HeadGroup, Sight
-from longgen.modeling.cache.layer import SightCacheLayer
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Piece, select_heads
+from longgen.hybrid import HeadGroup, HeadPattern
+from longgen.modeling.attention_parts import AttentionPart, select_heads
+from longgen.modeling.cache.layer import PatternCacheLayer
+from longgen.modeling.padding import TokenIndex
 
 
 class GroupedCacheLayer(CacheLayerMixin):
@@ -21,10 +21,10 @@ class GroupedCacheLayer(CacheLayerMixin):
         make_layer: makes the cache layer of a group.
     """
 
-    def __init__(self, groups: Sequence[HeadGroup], make_layer: Callable[[Sight], SightCacheLayer]) -> None:
+    def __init__(self, groups: Sequence[HeadGroup], make_layer: Callable[[HeadPattern], PatternCacheLayer]) -> None:
         super().__init__()
         self.heads = [heads for heads, _ in groups]
-        self.layers = [make_layer(sight) for _, sight in groups]
+        self.layers = [make_layer(head_pattern) for _, head_pattern in groups]
         self.is_sliding = all(layer.is_sliding for layer in self.layers)
         self.is_compileable = all(layer.is_compileable for layer in self.layers)
         self.is_croppable = all(layer.is_croppable for layer in self.layers)
@@ -36,22 +36,22 @@ class GroupedCacheLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
-        """As `SightCacheLayer.update`, for every group."""
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
+        """As `PatternCacheLayer.update`, for every group."""
         self.is_initialized = True
-        pieces = []
+        parts = []
         for heads, layer in zip(self.heads, self.layers, strict=True):
-            own, _ = layer.update(select_heads(key_states, heads), select_heads(value_states, heads), rows)
-            pieces += [piece._replace(heads=heads) for piece in own]
-        return pieces, None
+            group_parts, _ = layer.update(select_heads(key_states, heads), select_heads(value_states, heads), rows)
+            parts += [part._replace(heads=heads) for part in group_parts]
+        return parts, None
 
     def get_seq_length(self) -> int:
         """Tokens given, padding included."""
         return self.layers[0].get_seq_length()
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        """As `SightCacheLayer.get_mask_sizes`."""
+        """As `PatternCacheLayer.get_mask_sizes`."""
         return self.layers[0].get_mask_sizes(query_length)
 
     def get_max_length(self) -> int:
@@ -79,7 +79,7 @@ class GroupedCacheLayer(CacheLayerMixin):
             layer.activate_past_recording()
 
     def crop(self, tokens_to_remove: int) -> None:
-        """As `SightCacheLayer.crop`, for every group."""
+        """As `PatternCacheLayer.crop`, for every group."""
         for layer in self.layers:
             layer.crop(tokens_to_remove)
 

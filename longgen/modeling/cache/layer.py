@@ -8,18 +8,18 @@ from typing import Any, ClassVar
 import torch
 from transformers.cache_utils import CacheLayerMixin
 
-from longgen.hybrid import Sight
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Piece
+from longgen.hybrid import HeadPattern
+from longgen.modeling.attention_parts import AttentionPart
+from longgen.modeling.padding import TokenIndex
 
 
-class SightCacheLayer(CacheLayerMixin):
-    """Base of a cache layer whose KV heads all see the same.
+class PatternCacheLayer(CacheLayerMixin):
+    """Base of a cache layer whose KV heads all have the same pattern.
 
-    `update` returns `Piece`s in the place of keys, and None in that of values: what longgen attention takes.
+    `update` returns `AttentionPart`s in the place of keys, and None in that of values: what longgen attention takes.
 
     Attributes:
-        sight: what the heads see.
+        head_pattern: of these heads.
         cumulative_length: tokens given, padding included.
         record_past: whether what only a `crop` can bring back into sight is held, up to the next `crop`. transformers
             looks for this name, and sets it.
@@ -31,11 +31,11 @@ class SightCacheLayer(CacheLayerMixin):
     values: Any
     cumulative_length: Any
 
-    def __init__(self, sight: Sight) -> None:
+    def __init__(self, head_pattern: HeadPattern) -> None:
         super().__init__()
-        self.sight = sight
+        self.head_pattern = head_pattern
         # tells transformers to keep a sparse layer, which is small, on the device when it offloads the others
-        self.is_sliding = sight.pattern is not None
+        self.is_sliding = head_pattern.pattern is not None
         self.cumulative_length = 0
         self.record_past = False
 
@@ -45,8 +45,8 @@ class SightCacheLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
         """Append states, and say what the queries of the same tokens may attend to.
 
         Args:

@@ -12,11 +12,11 @@ import torch
 
 from longgen.cache_layout import QUANTIZATION_BITS, QUANTIZATION_GROUP, chunked
 from longgen.errors import ConfigError
-from longgen.hybrid import Sight
+from longgen.hybrid import HeadPattern
+from longgen.modeling.attention_parts import AttentionPart
 from longgen.modeling.cache.exact import with_room
-from longgen.modeling.cache.layer import SightCacheLayer
-from longgen.modeling.padding import Tokens
-from longgen.modeling.pieces import Piece
+from longgen.modeling.cache.layer import PatternCacheLayer
+from longgen.modeling.padding import TokenIndex
 
 
 def quantize(states: torch.Tensor, bits: int, dim: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -48,7 +48,7 @@ def dequantize(codes: torch.Tensor, bits: int, scale: torch.Tensor, zero: torch.
     return codes.to(scale.dtype) * scale + zero
 
 
-class QuantizedFullCacheLayer(SightCacheLayer):
+class QuantizedFullCacheLayer(PatternCacheLayer):
     """All tokens: whole groups of QUANTIZATION_GROUP as codes, the last ones (``keys``, ``values``) as they are.
 
     A token is attended to in full precision by the call that brings it, and as quantised once its group is complete.
@@ -64,7 +64,7 @@ class QuantizedFullCacheLayer(SightCacheLayer):
     TENSORS = ("keys", "values", *CODES)
 
     def __init__(self, bits: int) -> None:
-        super().__init__(Sight())
+        super().__init__(HeadPattern())
         if bits not in QUANTIZATION_BITS:
             raise ConfigError(f"full_bits is {bits!r}: allowed are {', '.join(map(str, QUANTIZATION_BITS))} or None")
         self.bits = bits
@@ -79,9 +79,9 @@ class QuantizedFullCacheLayer(SightCacheLayer):
         self.keys, self.values = key_states[:, :, :0].clone(), value_states[:, :, :0].clone()
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
-        """Append; the piece holds the dequantised past, and the new tokens as they are."""
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
+        """Append; the part holds the dequantised past, and the new tokens as they are."""
         assert rows is None
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
@@ -96,7 +96,7 @@ class QuantizedFullCacheLayer(SightCacheLayer):
             self._store(exact[0][:, :, :complete], exact[1][:, :, :complete], grouped)
         # copies: views would keep the whole call's states alive
         self.keys, self.values = exact[0][:, :, complete:].clone(), exact[1][:, :, complete:].clone()
-        return [Piece(keys, values, self.sight, start)], None
+        return [AttentionPart(keys, values, self.head_pattern, start)], None
 
     def why_not_crop(self, tokens: int) -> str | None:
         """Never: what a group of codes was made from is gone."""

@@ -14,21 +14,21 @@ import numpy as np
 import torch
 
 from longgen.cache_layout import chunked
-from longgen.hybrid import Sight
+from longgen.hybrid import HeadPattern
+from longgen.modeling.attention_parts import AttentionPart
 from longgen.modeling.cache.exact import with_room
-from longgen.modeling.cache.layer import SightCacheLayer
-from longgen.modeling.padding import Tokens, token_count
-from longgen.modeling.pieces import Piece
+from longgen.modeling.cache.layer import PatternCacheLayer
+from longgen.modeling.padding import TokenIndex, token_count
 
 # Position of a slot that no token has taken: after every query, hence seen by none.
 NEVER = 2**62
 
 
-class SlotCacheLayer(SightCacheLayer):
-    """`Sight.slot_count` slots for every row.
+class SlotCacheLayer(PatternCacheLayer):
+    """`HeadPattern.slot_count` slots for every row.
 
     Args:
-        sight: what the heads see.
+        head_pattern: of these heads.
         max_length: most tokens of a row. None grows the buffers as needed, and is not for compiled decoding.
 
     Attributes:
@@ -39,8 +39,8 @@ class SlotCacheLayer(SightCacheLayer):
 
     TENSORS = ("keys", "values", "positions", "seen")
 
-    def __init__(self, sight: Sight, max_length: int | None = None) -> None:
-        super().__init__(sight)
+    def __init__(self, head_pattern: HeadPattern, max_length: int | None = None) -> None:
+        super().__init__(head_pattern)
         self.max_length = max_length
         self.is_compileable = max_length is not None
         self.positions: Any = None
@@ -62,7 +62,7 @@ class SlotCacheLayer(SightCacheLayer):
                 torch._dynamo.mark_static_address(tensor)  # or CUDA graphs would copy them at every step
 
     def _reserve(self, length: int, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        capacity = self.sight.slot_count(chunked(length) if self.sight.pattern is None else length)
+        capacity = self.head_pattern.slot_count(chunked(length) if self.head_pattern.pattern is None else length)
         present = self.positions.shape[1]
         if capacity > present:
             self.keys = with_room(self.keys, key_states, present, capacity)
@@ -71,8 +71,8 @@ class SlotCacheLayer(SightCacheLayer):
             self.positions = torch.cat([self.positions, more], dim=1)
 
     def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None = None
-    ) -> tuple[list[Piece], None]:
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None = None
+    ) -> tuple[list[AttentionPart], None]:
         """Write the new tokens into their slots. Only a single token of every row avoids waiting for the device.
 
         Raises:
@@ -88,19 +88,19 @@ class SlotCacheLayer(SightCacheLayer):
                 # only where it may be too much is it worth waiting for the device
                 self._longest = self._longest + 1 if self._longest < self.max_length else int(self.seen.max()) + 1
                 self._check_room()
-            pieces = [self._append_one(key_states, value_states)]
+            parts = [self._append_one(key_states, value_states)]
         else:
-            pieces = self._append(key_states, value_states, rows)
+            parts = self._append(key_states, value_states, rows)
         self.cumulative_length += q_len  # in place where it is a tensor
-        return pieces, None
+        return parts, None
 
     def _check_room(self) -> None:
         if self.max_length is not None and self._longest > self.max_length:
             raise ValueError(f"{self._longest} tokens: allowed are {self.max_length}, the max_length of this cache")
 
-    def _append_one(self, key_states: torch.Tensor, value_states: torch.Tensor) -> Piece:
+    def _append_one(self, key_states: torch.Tensor, value_states: torch.Tensor) -> AttentionPart:
         position = self.seen[:, None]
-        slot = self.sight.slot(position)
+        slot = self.head_pattern.slot(position)
         batch, heads = key_states.shape[:2]
         # not scatter_, which on a CPU copies the whole buffer for one token
         index = (
@@ -111,49 +111,49 @@ class SlotCacheLayer(SightCacheLayer):
         self.keys.index_put_(index, key_states[:, :, 0])
         self.values.index_put_(index, value_states[:, :, 0])
         self.positions.scatter_(1, slot, position)
-        if self.sight.pattern is None:  # slots are in order: a length says it all, and spares reading empty ones
+        if self.head_pattern.pattern is None:  # slots are in order: with a length no empty one is read
             self.seen += 1
-            return Piece(self.keys, self.values, self.sight, lengths=self.seen)
-        mask = self.sight.allowed(position, self.positions)
+            return AttentionPart(self.keys, self.values, self.head_pattern, lengths=self.seen)
+        mask = self.head_pattern.allowed(position, self.positions)
         self.seen += 1
-        return Piece(self.keys, self.values, self.sight, mask=mask)
+        return AttentionPart(self.keys, self.values, self.head_pattern, mask=mask)
 
     @torch.compiler.disable
     def _append(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[Tokens] | None
-    ) -> list[Piece]:
+        self, key_states: torch.Tensor, value_states: torch.Tensor, rows: Sequence[TokenIndex] | None
+    ) -> list[AttentionPart]:
         batch, _, q_len, _ = key_states.shape
         seen = self.seen.tolist()
         if rows is None and len(set(seen)) == 1:
-            parts: list[tuple[slice, Tokens, int, int]] = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
+            spans: list[tuple[slice, TokenIndex, int, int]] = [(slice(None), slice(None), seen[0], seen[0] + q_len)]
         else:
             rows = rows or [slice(0, q_len)] * batch
             ends = [start + token_count(new) for start, new in zip(seen, rows, strict=True)]
             indices = [slice(row, row + 1) for row in range(batch)]
-            parts = [part for part in zip(indices, rows, seen, ends, strict=True) if part[3] > part[2]]
-        self._longest = max((end for *_, end in parts), default=self._longest)
+            spans = [span for span in zip(indices, rows, seen, ends, strict=True) if span[3] > span[2]]
+        self._longest = max((end for *_, end in spans), default=self._longest)
         self._check_room()
         return [
-            self._append_part(key_states[row, :, new], value_states[row, :, new], row, new, start, end)
-            for row, new, start, end in parts
+            self._append_span(key_states[row, :, new], value_states[row, :, new], row, new, start, end)
+            for row, new, start, end in spans
         ]
 
-    def _append_part(
-        self, keys: torch.Tensor, values: torch.Tensor, row: slice, new: Tokens, start: int, end: int
-    ) -> Piece:
+    def _append_span(
+        self, keys: torch.Tensor, values: torch.Tensor, row: slice, new: TokenIndex, start: int, end: int
+    ) -> AttentionPart:
         """Tokens ``start`` to ``end`` of rows ``row``, which stand at ``new`` among the queries."""
-        kept = self.sight.kept_positions(end)
-        if self.sight.pattern is None:  # slots are in order and nothing is overwritten: no need to copy the past
-            self.store(row, kept[start:], keys, values, start)
+        positions = self.head_pattern.kept_positions(end)
+        if self.head_pattern.pattern is None:  # slots are in order, and nothing is overwritten: the past is not copied
+            self.store(row, positions[start:], keys, values, start)
             keys, values = self.keys[row, :, :end], self.values[row, :, :end]
         else:
-            past = self._slots(self.sight.kept_positions(start))
+            past = self._slots(self.head_pattern.kept_positions(start))
             seen_keys = torch.cat([self.keys[row, :, past], keys], dim=2)
             seen_values = torch.cat([self.values[row, :, past], values], dim=2)
-            self.store(row, kept[kept >= start], keys, values, start)
+            self.store(row, positions[positions >= start], keys, values, start)
             keys, values = seen_keys, seen_values
         self.seen[row] = end
-        return Piece(keys, values, self.sight, start, rows=row, queries=new)
+        return AttentionPart(keys, values, self.head_pattern, start, rows=row, queries=new)
 
     def store(self, row: slice, positions: np.ndarray, keys: torch.Tensor, values: torch.Tensor, start: int) -> None:
         """Put the tokens at ``positions`` into their slots; ``keys`` and ``values`` begin with position ``start``."""
@@ -174,8 +174,8 @@ class SlotCacheLayer(SightCacheLayer):
         self.cumulative_length.fill_(length)
         self._longest = length
 
-    def take_over(self, layer: SightCacheLayer) -> None:
-        """Hold what an exact layer (`longgen.modeling.cache.exact`) with the same sight holds."""
+    def take_over(self, layer: PatternCacheLayer) -> None:
+        """Hold what an exact layer (`longgen.modeling.cache.exact`) with the same pattern holds."""
         layer.evict()
         assert layer.keys is not None and layer.values is not None
         length = layer.cumulative_length
@@ -191,7 +191,7 @@ class SlotCacheLayer(SightCacheLayer):
         Returns:
             the slots of those that are kept, in the order of their positions (int64).
         """
-        positions = self.sight.kept_positions(length)
+        positions = self.head_pattern.kept_positions(length)
         slots = self._slots(positions)
         self.positions[:, slots] = torch.tensor(positions, device=self.device)
         self.seen.fill_(length)
@@ -203,7 +203,7 @@ class SlotCacheLayer(SightCacheLayer):
         return slots
 
     def _slots(self, positions: np.ndarray) -> torch.Tensor:
-        return torch.tensor(self.sight.slot(positions), device=self.device)
+        return torch.tensor(self.head_pattern.slot(positions), device=self.device)
 
     def why_not_crop(self, tokens: int) -> str | None:
         """Never: a slot is written over by a later token."""

@@ -20,8 +20,8 @@ LENGTHS = 6
 
 
 @dataclass(frozen=True)
-class Card:
-    """What a card tells.
+class ModelCard:
+    """What the card of a hybrid says.
 
     Attributes:
         base: name of the base model.
@@ -106,8 +106,8 @@ def pattern_in_words(pattern: SparsePattern) -> str:
     if pattern.stride:
         where = ", at different places for different KV heads" if pattern.staggered else ""
         parts.append(f"every {pattern.stride}th block before{where}")
-    seen = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
-    return f"{seen}; a block is {size:,} tokens"
+    text = ", ".join(parts[:-1]) + (" and " if len(parts) > 1 else "") + parts[-1]
+    return f"{text}; a block is {size:,} tokens"
 
 
 _TEMPLATE = """---

@@ -46,7 +46,7 @@ class GgufSource:
         ArtifactError: no GGUF file, or a damaged one.
     """
 
-    passing = True
+    temporary = True
     revision: str | None = None
 
     def __init__(self, path: Path, dtype: torch.dtype | None = None) -> None:
@@ -61,25 +61,26 @@ class GgufSource:
         with reading(path, ANEW):
             self._reader = GGUFReader(path)
         types = Counter(tensor.tensor_type.name for tensor in self._reader.tensors if len(tensor.shape) > 1)
-        quantised = [kind for kind, _ in types.most_common() if kind not in FLOATS]
+        quantised_types = [kind for kind, _ in types.most_common() if kind not in FLOATS]
         (common, _), *_ = types.most_common(1) or [("F32", 0)]
-        self.dtype = dtype or (torch.float32 if quantised else FLOATS[common])
+        self.dtype = dtype or (torch.float32 if quantised_types else FLOATS[common])
         name = str(self.dtype).removeprefix("torch.")
-        stored = " and ".join(quantised)
         self.weights: str | None = (
-            f"dequantised from {stored} to {name}" if quantised else f"{common} in the GGUF file, here {name}"
+            f"dequantised from {' and '.join(quantised_types)} to {name}"
+            if quantised_types
+            else f"{common} in the GGUF file, here {name}"
         )
         self._folder = folder = Path(tempfile.mkdtemp(prefix="longgen-gguf-"))
         weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
         # alone in a folder: transformers would take tokenizer files beside it for its own
         (folder / path.name).symlink_to(path.absolute())
-        self._made = folder / "made"
-        self._made.mkdir()
+        self._checkpoint = folder / "checkpoint"
+        self._checkpoint.mkdir()
         self._values = self._read_config(folder)
         with reading(path, ANEW):
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=path.name)
-        tokenizer.save_pretrained(self._made)
-        write_json(self._made / CONFIG, self._values)
+        tokenizer.save_pretrained(self._checkpoint)
+        write_json(self._checkpoint / CONFIG, self._values)
 
     def _read_config(self, folder: Path) -> dict[str, Any]:
         fields = {key: field.contents() for key, field in self._reader.fields.items()}
@@ -109,7 +110,7 @@ class GgufSource:
 
     def sizes(self) -> dict[str, int]:
         """See `Source`; the size of the weights is that of their values."""
-        sizes = {path.name: path.stat().st_size for path in sorted(self._made.iterdir()) if path.is_file()}
+        sizes = {path.name: path.stat().st_size for path in sorted(self._checkpoint.iterdir()) if path.is_file()}
         elements = sum(int(tensor.n_elements) for tensor in self._reader.tensors)
         return sizes | {SAFETENSORS: elements * self.dtype.itemsize}
 
@@ -120,7 +121,7 @@ class GgufSource:
     def file(self, name: str, scratch: Path) -> Path:
         """See `Source`; the weights are written below ``scratch``, once."""
         if name != SAFETENSORS:
-            return self._made / name
+            return self._checkpoint / name
         scratch.mkdir(parents=True, exist_ok=True)
         save_file(self._state, scratch / name, metadata={"format": "pt"})
         del self._state
@@ -128,7 +129,7 @@ class GgufSource:
 
     def read_json(self, name: str) -> dict[str, Any]:
         """See `Source`."""
-        return read_mapping(self._made / name)
+        return read_mapping(self._checkpoint / name)
 
     def tensors(self, name: str) -> dict[str, TensorInfo]:
         """See `Source`; reads all weights into memory."""
@@ -159,15 +160,17 @@ class GgufSource:
         from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
         kind = next(arch for arch, name in MODEL_ARCH_NAMES.items() if name == self._kind)
-        found = {tensor.name for tensor in self._reader.tensors}
-        check_depth(config.num_hidden_layers, self.where, found)
+        tensors = {tensor.name for tensor in self._reader.tensors}
+        check_depth(config.num_hidden_layers, self.where, tensors)
         names = get_tensor_name_map(kind, config.num_hidden_layers)
         model_class = AutoModelForCausalLM._model_mapping[type(config)]
-        needed = model_tensors(model_class, config)
-        expected = {names.get_name(name, (".weight", ".bias")) for name in needed.shapes.keys() - needed.tied.keys()}
-        if expected - found:
-            raise ArtifactError(f"{self.where} misses {some_of(sorted(map(str, expected - found)))}: get the file anew")
-        if found - expected:
+        model = model_tensors(model_class, config)
+        expected = {names.get_name(name, (".weight", ".bias")) for name in model.shapes.keys() - model.tied.keys()}
+        if expected - tensors:
+            raise ArtifactError(
+                f"{self.where} misses {some_of(sorted(map(str, expected - tensors)))}: get the file anew"
+            )
+        if tensors - expected:
             raise ConfigError(
-                f"{self.where} holds {some_of(sorted(found - expected))}, which transformers does not read: {INSTEAD}"
+                f"{self.where} holds {some_of(sorted(tensors - expected))}, which transformers does not read: {INSTEAD}"
             )

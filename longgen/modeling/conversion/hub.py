@@ -35,7 +35,7 @@ def open_repository(repository: str, revision: str | None = None) -> Source:
 class HubSource:
     """See `Source`; its methods raise ArtifactError where a request fails."""
 
-    passing = True
+    temporary = True
     path: Path | None = None
     weights: str | None = None
 
@@ -68,14 +68,14 @@ class HubSource:
     def tensors(self, name: str) -> dict[str, TensorInfo]:
         """See `Source`; asks for the first bytes of the file only."""
         try:
-            found = huggingface_hub.HfApi().parse_safetensors_file_metadata(self.name, name, revision=self.revision)
+            header = huggingface_hub.HfApi().parse_safetensors_file_metadata(self.name, name, revision=self.revision)
         except errors.SafetensorsParsingError as error:
             raise ArtifactError(f"{name} of {self.name} has no readable safetensors header: {error}") from error
         except Exception as error:  # as above
             _explain(error, self.name, self.revision)
         return {
             tensor: tensor_info(f"{name} of {self.name}", tensor, info.dtype, info.shape, info.data_offsets)
-            for tensor, info in found.tensors.items()
+            for tensor, info in header.tensors.items()
         }
 
 

@@ -14,8 +14,8 @@ RECORD = "longgen_conversion.json"
 
 
 @dataclass(frozen=True)
-class Record:
-    """A conversion.
+class ConversionRecord:
+    """What a folder was converted from, and by which options.
 
     Attributes:
         source: name and revision of the checkpoint, and the identity of every file that was read
@@ -30,10 +30,10 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write the record of ``folder``, with the size of every file that makes the model."""
-        made = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if _is_model(path)}
-        write_json(folder / RECORD, asdict(self) | {"made": made})
+        sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if _is_model(path)}
+        write_json(folder / RECORD, asdict(self) | {"made": sizes})
 
-    def check_made(self, folder: Path) -> bool:
+    def check_result(self, folder: Path) -> bool:
         """Whether ``folder`` is the complete result of this conversion.
 
         Raises:
@@ -42,15 +42,15 @@ class Record:
         advice = "give --overwrite to replace it"
         if not (folder / RECORD).is_file():
             raise ArtifactError(f"{folder} exists and is no result of `longgen convert`: {advice}")
-        found = read_json(folder / RECORD, "longgen convert")
-        if not isinstance(found, dict):
+        earlier = read_json(folder / RECORD, "longgen convert")
+        if not isinstance(earlier, dict):
             raise ArtifactError(f"{folder / RECORD} is no mapping: {advice}")
-        for key, asked in asdict(self).items():
-            changed = _difference(found.get(key), asked, key)
+        for key, value in asdict(self).items():
+            changed = _difference(earlier.get(key), value, key)
             if changed:
                 raise ArtifactError(f"{folder} exists and is the result of another conversion ({changed}): {advice}")
         sizes = {path.name: path.stat().st_size for path in folder.iterdir()}
-        for name, size in (found.get("made") or {}).items():
+        for name, size in (earlier.get("made") or {}).items():
             if sizes.get(name) != size:
                 raise ArtifactError(f"{folder} exists, but its {name} is missing or was changed: {advice}")
         return True
@@ -60,12 +60,12 @@ def _is_model(path: Path) -> bool:
     return path.name == "config.json" or ".safetensors" in path.suffixes
 
 
-def _difference(found: Any, asked: Any, key: str) -> str:
+def _difference(earlier: Any, now: Any, key: str) -> str:
     """The first leaf that differs, in words; empty if there is none."""
-    if isinstance(found, dict) and isinstance(asked, dict):
-        for name in sorted(found.keys() | asked.keys()):
-            changed = _difference(found.get(name), asked.get(name), f"{key}.{name}")
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for name in sorted(earlier.keys() | now.keys()):
+            changed = _difference(earlier.get(name), now.get(name), f"{key}.{name}")
             if changed:
                 return changed
         return ""
-    return "" if found == asked else f"{key} is {asked!r} now and was {found!r}"
+    return "" if earlier == now else f"{key} is {now!r} now and was {earlier!r}"

@@ -22,7 +22,7 @@ from longgen.modeling.conversion.safetensors_file import (
     write_safetensors,
 )
 from longgen.modeling.conversion.source import Source
-from longgen.modeling.conversion.weights import IGNORED, WEIGHT_DTYPES, ModelTensors, Weights, check_places
+from longgen.modeling.conversion.weights import IGNORED, WEIGHT_DTYPES, ModelTensors, WeightFiles, check_places
 
 # --dtype -> what the model's floating-point weights become
 CAST_DTYPES = {name: getattr(torch, name) for name in get_args(ModelDtype)}
@@ -36,17 +36,17 @@ class Shards:
         source: where they come from.
         weights: the files they are in.
         tensors: those of every file, by its header.
-        needed: the tensors of the model.
+        expected: the tensors of the model.
         cast: dtype of the model's weights; None keeps every tensor's own.
-        finite: whether a weight that is not finite is refused.
+        check_finite: whether a weight that is not finite is refused.
     """
 
     source: Source
-    weights: Weights
+    weights: WeightFiles
     tensors: Mapping[str, Mapping[str, TensorInfo]]
-    needed: ModelTensors
+    expected: ModelTensors
     cast: torch.dtype | None
-    finite: bool = True
+    check_finite: bool = True
 
     def check(self) -> None:
         """Check that the checkpoint is complete, and what the model needs.
@@ -56,17 +56,17 @@ class Shards:
         """
         where = self.source.where
         check_places(where, self.weights, self.tensors)
-        self.needed.check(where, {name: info for tensors in self.tensors.values() for name, info in tensors.items()})
+        self.expected.check(where, {name: info for tensors in self.tensors.values() for name, info in tensors.items()})
 
     def space(self) -> int:
         """Bytes on the disk that the new shards take, and while they are made a downloaded one."""
         sizes = self.source.sizes()
-        written, passing = 0, 0
+        shards, download = 0, 0
         for file, tensors in self.tensors.items():
-            written += sum(math.prod(t.shape) * self._target(n, t.dtype).itemsize for n, t in tensors.items())
-            if self.source.passing and not self._is_copied(tensors):
-                passing = max(passing, sizes[file])
-        return written + passing
+            shards += sum(math.prod(t.shape) * self._target(n, t.dtype).itemsize for n, t in tensors.items())
+            if self.source.temporary and not self._is_copied(tensors):
+                download = max(download, sizes[file])
+        return shards + download
 
     def place(self, file: str, folder: Path, scratch: Path) -> None:
         """Bring shard ``file`` into ``folder``.
@@ -76,11 +76,11 @@ class Shards:
         """
         path = self.source.file(file, scratch)
         header = read_header(path)
-        if self.finite:
-            for name in header.tensors.keys() & self.needed.shapes.keys():
+        if self.check_finite:
+            for name in header.tensors.keys() & self.expected.shapes.keys():
                 _check_finite(self.source.where, name, read_pieces(path, header, name))
         if self._is_copied(header.tensors):
-            (shutil.move if self.source.passing else shutil.copyfile)(path, folder / file)
+            (shutil.move if self.source.temporary else shutil.copyfile)(path, folder / file)
             return
         write_safetensors(
             folder / file,
@@ -89,7 +89,7 @@ class Shards:
                 for name, info in header.tensors.items()
             ],
         )
-        if self.source.passing:
+        if self.source.temporary:
             path.unlink()
 
     def _new(

@@ -32,7 +32,7 @@ class Source(Protocol):
         config: for error messages: where the config stands.
         path: of the folder or file on this machine; None for a repository.
         weights: what became of the weights on reading, for the model card; None if they are as they were.
-        passing: whether `file` makes files that are ours to move or delete.
+        temporary: whether the files that `file` gives are temporary, ours to move or delete.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Source(Protocol):
     config: str
     path: Path | None
     weights: str | None
-    passing: bool
+    temporary: bool
 
     def sizes(self) -> dict[str, int]:
         """Bytes of every file, by its path within the checkpoint."""
@@ -67,7 +67,7 @@ class Source(Protocol):
 class FolderSource:
     """A folder. One that is a snapshot in the hub's cache has the id as its ``name``, and a ``revision``."""
 
-    passing = False
+    temporary = False
     weights: str | None = None
 
     def __init__(self, folder: Path, name: str | None = None, revision: str | None = None) -> None:

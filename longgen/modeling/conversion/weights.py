@@ -28,21 +28,21 @@ LAYER = re.compile(r"(?:model\.layers|blk)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
-class Weights:
-    """Where the weights are.
+class WeightFiles:
+    """The files that hold the weights of a checkpoint.
 
     Attributes:
         files: the shards, ascending.
         index: name of the index file; None where there is one shard.
-        placed: tensor -> shard, as the index says.
+        weight_map: tensor -> shard, as the index says; empty without one.
     """
 
     files: tuple[str, ...]
     index: str | None
-    placed: dict[str, str]
+    weight_map: dict[str, str]
 
 
-def find_weights(source: Source) -> Weights:
+def find_weights(source: Source) -> WeightFiles:
     """The safetensors of ``source``.
 
     Files beside the named ones (``consolidated.safetensors``, other precisions) are left out, as transformers does.
@@ -52,13 +52,13 @@ def find_weights(source: Source) -> Weights:
     """
     names, index = source.sizes(), SAFETENSORS + INDEX_SUFFIX
     if SAFETENSORS in names:
-        return Weights((SAFETENSORS,), None, {})
+        return WeightFiles((SAFETENSORS,), None, {})
     if index in names:
-        placed = _read_index(source, index)
-        missing = sorted(set(placed.values()) - set(names))
+        weight_map = _read_index(source, index)
+        missing = sorted(set(weight_map.values()) - set(names))
         if missing:
             raise ArtifactError(f"{source.where}/{index} names {some_of(missing)}, which is missing: get the rest")
-        return Weights(tuple(sorted(set(placed.values()))), index, placed)
+        return WeightFiles(tuple(sorted(set(weight_map.values()))), index, weight_map)
     pickled = next((name for name in (PICKLE, PICKLE + INDEX_SUFFIX) if name in names), None)
     if pickled is not None:
         raise ArtifactError(
@@ -84,32 +84,34 @@ def fingerprint_weights(source: FolderSource) -> str:
 
 
 def _read_index(source: Source, index: str) -> dict[str, str]:
-    placed: Any = source.read_json(index).get("weight_map")
-    plain = isinstance(placed, dict) and placed and all(isinstance(file, str) for file in placed.values())
-    if not plain or any("/" in file or "\\" in file for file in placed.values()):
+    weight_map: Any = source.read_json(index).get("weight_map")
+    is_map = isinstance(weight_map, dict) and weight_map and all(isinstance(file, str) for file in weight_map.values())
+    if not is_map or any("/" in file or "\\" in file for file in weight_map.values()):
         raise ArtifactError(f"{source.where}/{index} has no weight_map of tensors to files beside it: get it anew")
-    return dict(placed)
+    return dict(weight_map)
 
 
-def check_places(where: str, weights: Weights, found: Mapping[str, Collection[str]]) -> None:
+def check_places(where: str, weights: WeightFiles, shards: Mapping[str, Collection[str]]) -> None:
     """Check that every tensor is in the one shard that the index says.
 
     Args:
         where: the checkpoint, for the message.
         weights: what the index says.
-        found: shard -> the tensors in it.
+        shards: shard -> the tensors in it.
 
     Raises:
         ArtifactError: a tensor is not where it should be, or in two shards.
     """
-    for tensor, file in weights.placed.items():
-        if tensor not in found[file]:
+    for tensor, file in weights.weight_map.items():
+        if tensor not in shards[file]:
             raise ArtifactError(f"{where}/{file} has no {tensor}: {weights.index} says that it is there")
-    seen: dict[str, str] = {}
-    for file, tensors in found.items():
+    first_file: dict[str, str] = {}
+    for file, tensors in shards.items():
         for tensor in tensors:
-            if seen.setdefault(tensor, file) != file:
-                raise ArtifactError(f"{where}: {tensor} is in {seen[tensor]} and in {file}: allowed is one of them")
+            if first_file.setdefault(tensor, file) != file:
+                raise ArtifactError(
+                    f"{where}: {tensor} is in {first_file[tensor]} and in {file}: allowed is one of them"
+                )
 
 
 def check_complete(
@@ -128,7 +130,7 @@ def check_complete(
         mismatched: those of another shape: that in the checkpoint, and that of the model.
         otherwise: what is to be done, for the message.
     """
-    shapes = [f"{name} {list(found)} instead of {list(wanted)}" for name, (found, wanted) in mismatched.items()]
+    shapes = [f"{name} {list(shape)} instead of {list(expected)}" for name, (shape, expected) in mismatched.items()]
     for kind, names in (("misses", missing), ("has unexpected", unexpected), ("has wrong shapes:", shapes)):
         if some := some_of(sorted(names)):
             advice = f"; {otherwise}" if otherwise else ""
@@ -142,7 +144,7 @@ class ModelTensors:
     shapes: dict[str, tuple[int, ...]]
     tied: dict[str, str]
 
-    def check(self, where: str, found: Mapping[str, TensorInfo], otherwise: str = "") -> None:
+    def check(self, where: str, tensors: Mapping[str, TensorInfo], otherwise: str = "") -> None:
         """Compare with the tensors that a checkpoint has; ``otherwise`` as for `check_complete`.
 
         Raises:
@@ -150,13 +152,13 @@ class ModelTensors:
         """
         # of two tied tensors either one will do
         twins = self.tied | {source: target for target, source in self.tied.items()}
-        missing = [name for name in self.shapes.keys() - found.keys() if twins.get(name) not in found]
-        unexpected = [name for name in found.keys() - self.shapes.keys() if not IGNORED.search(name)]
-        common = sorted(self.shapes.keys() & found.keys())
-        wrong = [name for name in common if found[name].shape != self.shapes[name]]
-        shapes = {name: (found[name].shape, self.shapes[name]) for name in wrong}
+        missing = [name for name in self.shapes.keys() - tensors.keys() if twins.get(name) not in tensors]
+        unexpected = [name for name in tensors.keys() - self.shapes.keys() if not IGNORED.search(name)]
+        common = sorted(self.shapes.keys() & tensors.keys())
+        wrong = [name for name in common if tensors[name].shape != self.shapes[name]]
+        shapes = {name: (tensors[name].shape, self.shapes[name]) for name in wrong}
         check_complete(where, missing, unexpected, shapes, otherwise)
-        others = [f"{name} as {found[name].dtype}" for name in common if found[name].dtype not in WEIGHT_DTYPES]
+        others = [f"{name} as {tensors[name].dtype}" for name in common if tensors[name].dtype not in WEIGHT_DTYPES]
         if others:
             raise ArtifactError(
                 f"{where} has {some_of(others)}: allowed are {', '.join(map(str, WEIGHT_DTYPES))}; convert the "
@@ -175,9 +177,9 @@ def check_depth(layers: int, where: str, tensors: Iterable[str]) -> None:
     Raises:
         ConfigError: they hold fewer.
     """
-    held = len({match[1] for match in map(LAYER.match, tensors) if match})
-    allowed = f"up to {held}, as many as {where} holds weights of"
-    require(layers <= held, "num_hidden_layers", layers, allowed)
+    stored = len({match[1] for match in map(LAYER.match, tensors) if match})
+    allowed = f"up to {stored}, as many as {where} holds weights of"
+    require(layers <= stored, "num_hidden_layers", layers, allowed)
 
 
 def model_tensors(model_class: type[PreTrainedModel], config: PretrainedConfig) -> ModelTensors:

@@ -85,17 +85,17 @@ class Processes:
         """Largest ``value`` of all processes."""
         if self.world == 1:
             return value
-        held = torch.tensor(value, device=self.device)
-        dist.all_reduce(held, dist.ReduceOp.MAX)
-        return int(held)
+        tensor = torch.tensor(value, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The first process's ``value``, plain data, on all of them."""
         if self.world == 1:
             return value
-        held = [value]
-        dist.broadcast_object_list(held, src=0)
-        return held[0]
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
 
 
 def leave_processes() -> None:

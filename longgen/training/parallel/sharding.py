@@ -50,13 +50,13 @@ def shard_weights(
     """
     if processes.mesh is None:
         return
-    everyone = init_device_mesh(processes.mesh.device_type, (processes.world,))
-    reduced = None if next(root.parameters()).dtype == torch.float64 else torch.float32
-    precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=reduced)
+    mesh = init_device_mesh(processes.mesh.device_type, (processes.world,))
+    reduce_dtype = None if next(root.parameters()).dtype == torch.float64 else torch.float32
+    precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=reduce_dtype)
     # pinned memory is what a GPU copies from
     policy = CPUOffloadPolicy(pin_memory=processes.device.type == "cuda") if offload else OffloadPolicy()
     for layer in layers:
-        fully_shard(layer, mesh=everyone, mp_policy=precision, offload_policy=policy)
+        fully_shard(layer, mesh=mesh, mp_policy=precision, offload_policy=policy)
     # weights of targets are among its inputs: they stay float32
     outer = replace(precision, cast_forward_inputs=False)
-    fully_shard(root, mesh=everyone, mp_policy=outer, offload_policy=policy)
+    fully_shard(root, mesh=mesh, mp_policy=outer, offload_policy=policy)

@@ -72,9 +72,9 @@ class SequenceParallel:
         return received.transpose(0, 1).reshape(batch, self.size * heads, tokens // self.size, head_dim)
 
     def own_groups(self, groups: Sequence[HeadGroup]) -> tuple[HeadGroup, ...]:
-        """What this process's KV heads see, numbered from 0."""
-        own = [
-            HeadGroup(tuple(head - self.kv_heads.start for head in heads if head in self.kv_heads), sight)
-            for heads, sight in groups
+        """The groups of this process's KV heads, numbered from 0."""
+        own_groups = [
+            HeadGroup(tuple(head - self.kv_heads.start for head in heads if head in self.kv_heads), head_pattern)
+            for heads, head_pattern in groups
         ]
-        return tuple(group for group in own if group.heads)
+        return tuple(group for group in own_groups if group.heads)

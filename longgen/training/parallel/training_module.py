@@ -17,14 +17,14 @@ from longgen.training.parallel.processes import Processes
 from longgen.training.parallel.sharding import shard_weights, share_tokens
 
 
-class Losses(NamedTuple):
+class PassLosses(NamedTuple):
     """Scalars of one forward pass, over this process's tokens.
 
     Attributes:
         objective: what to minimise.
         loss: that of the last layer alone, without gradient.
-        right: answers (targets of weight > 1) that are the most probable token.
-        answers: how many there are.
+        right: number of answers (targets of weight > 1) that are the most probable token.
+        answers: number of answers.
     """
 
     objective: torch.Tensor
@@ -33,7 +33,7 @@ class Losses(NamedTuple):
     answers: torch.Tensor
 
 
-class Trainee(torch.nn.Module):
+class TrainingModule(torch.nn.Module):
     """A causal LM together with its loss, spread over processes in place.
 
     Args:
@@ -60,10 +60,10 @@ class Trainee(torch.nn.Module):
         shard_weights(self, layers, processes, dtype, setup.offload_parameters)
 
     def own_weight(self, batch: Batch) -> torch.Tensor:
-        """What the targets of this process's tokens count together: scalar, as ``batch.weights``."""
+        """The sum of the weights of this process's tokens: scalar, as ``batch.weights``."""
         return batch.weights[:, self.processes.tokens(batch.weights.shape[1])].sum()
 
-    def forward(self, batch: Batch, total_weight: torch.Tensor) -> Losses:
+    def forward(self, batch: Batch, total_weight: torch.Tensor) -> PassLosses:
         """Loss of this process's tokens.
 
         Args:
@@ -74,27 +74,30 @@ class Trainee(torch.nn.Module):
         """
         inputs, packed = batch.inputs, batch.packed
         length, processes = inputs.shape[1], self.processes
-        own = processes.tokens(length)
+        own_tokens = processes.tokens(length)
         options: dict[str, Any] = {}
         if packed is not None:
             # a mask keeps transformers from looking for the documents in positions of which it sees a part
-            mask = torch.ones(1, own.stop - own.start, dtype=torch.bool, device=inputs.device)
-            positions = positions_in_documents(packed, length)[:, own]
+            mask = torch.ones(1, own_tokens.stop - own_tokens.start, dtype=torch.bool, device=inputs.device)
+            positions = positions_in_documents(packed, length)[:, own_tokens]
             options = {"packed": packed, "attention_mask": mask, "position_ids": positions}
         elif processes.sequence > 1:
-            options = {"position_ids": torch.arange(own.start, own.stop, device=inputs.device)[None]}
+            options = {"position_ids": torch.arange(own_tokens.start, own_tokens.stop, device=inputs.device)[None]}
         with self._offloading(inputs.device):
             output = self.model.model(
-                input_ids=inputs[:, own], use_cache=False, output_hidden_states=self.exit_layers is not None, **options
+                input_ids=inputs[:, own_tokens],
+                use_cache=False,
+                output_hidden_states=self.exit_layers is not None,
+                **options,
             )
-        head, targets, weights = self.model.lm_head.weight, batch.targets[:, own], batch.weights[:, own]
+        head, targets, weights = self.model.lm_head.weight, batch.targets[:, own_tokens], batch.weights[:, own_tokens]
         states = head_input(self.model, output.last_hidden_state)
         loss, right, answers = weighted_loss(states, head, targets, weights, total_weight)
         objective = loss
         if self.exit_layers is not None:
             early = self.model.model.norm(output.hidden_states[self.exit_layers])  # entry 0 is the embeddings
             objective = loss + weighted_loss(head_input(self.model, early), head, targets, weights, total_weight)[0]
-        return Losses(objective, loss.detach(), right, answers)
+        return PassLosses(objective, loss.detach(), right, answers)
 
     def _offloading(self, device: torch.device) -> AbstractContextManager[Any]:
         return save_on_cpu(pin_memory=device.type == "cuda") if self.offload_activations else nullcontext()
