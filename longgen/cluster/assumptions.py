@@ -30,6 +30,7 @@ PROMPT_RATE = 5e4  # tokens of prompts, which are tokenised several times until 
 # ---------------------------------------------------------------- generation
 LAYER_SECONDS = 1e-3  # to start a layer's kernels from Python, in every forward pass
 ANSWER_TOKENS = 128  # of an answer; benchmarks allow 20 to 512
+RECALLED_TOKENS = 24  # of recall's longest answer, bytes that they are: four values
 # The slowest reductions of the KV cache take longer than the quickest, by a factor that no results file holds.
 REDUCTION_FACTOR = 3
 # Samples of a benchmark's own data, on average of its tasks. LongBench has 8,418 in 34 sets.

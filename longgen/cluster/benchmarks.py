@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from dataclasses import replace
 
 from longgen.cluster.asked import Asked
 from longgen.cluster.assumptions import (
+    ANSWER_TOKENS,
     LAYER_SECONDS,
     NATURAL_SAMPLES,
     PROCESS_BYTES,
     PROMPT_RATE,
+    RECALLED_TOKENS,
     REDUCTION_FACTOR,
     SHORT_CONTEXT_CHOICES,
     SHORT_CONTEXT_SAMPLES,
     SHORT_CONTEXT_TOKENS,
     START_SECONDS,
 )
-from longgen.cluster.evaluation import forward_seconds, gates_request
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.request import JobRequest
-from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, needed
-from longgen.evaluation.benchmarks import benchmark
+from longgen.config import BenchmarksSettings, Experiment, KvReductionSettings, SetupSettings, SuiteSettings, needed
+from longgen.evaluation.benchmarks import WITH_DEPTHS, benchmark
 from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
+from longgen.planner.model import Model
+from longgen.planner.training import plan_training
+from longgen.planner.training_memory import state_bytes
 
 
 def prompts(asked: Asked) -> JobRequest:
@@ -35,31 +39,53 @@ def prompts(asked: Asked) -> JobRequest:
 
 def answer(asked: Asked) -> JobRequest:
     """A shard of a variant's answers to all prompts."""
-    settings = _settings(asked)
-    counts = all_prompts(asked.experiment)
-    seconds = answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
+    return _answers(asked, list(_settings(asked).suites))
 
 
 def answer_reduced(asked: Asked) -> JobRequest:
-    """The same for the full model with a reduced KV cache, of which all is there while a prompt is read."""
+    """The same for the full model, by every reduction of its KV cache, of which all is there while a prompt is read."""
+    reduction = _reduction(asked)
+    full = Asked(asked.experiment, asked.setup, asked.variants)  # the wildcard names the budget
+    return _answers(full, _settings(asked).reduced_suites, reduction)
+
+
+def _answers(asked: Asked, suites: list[str], reduction: KvReductionSettings | None = None) -> JobRequest:
+    settings, seconds, longest, most = _settings(asked), 0.0, 1, 1
+    for name in suites:
+        counts = suite_prompts(name, settings.suites[name], asked.experiment, reduction)
+        tokens = RECALLED_TOKENS if name == "recall" else ANSWER_TOKENS
+        for length, count in counts.items():
+            batch = max(1, settings.batch_tokens // length)
+            seconds += answers_seconds(asked, {length: count}, settings.device, settings.dtype, tokens, batch)
+            longest, most = max(longest, length), max(most, batch * length)
+    seconds *= REDUCTION_FACTOR * len(reduction.methods) if reduction else 1
+    rows = max(1, most // longest)
+    shards = settings.reduced_shards if reduction else settings.shards
+    return generation_request(asked, seconds / shards, longest, settings.device, settings.dtype, rows)
+
+
+def gates(asked: Asked) -> JobRequest:
+    """DuoAttention's gates: two forward passes, and a backward pass through weights that stay as they are.
+
+    Everything that the layers save is in memory; it is not recomputed.
+    """
+    settings, learning = _settings(asked), _reduction(asked).duo_attention
+    device, dtype, extension = settings.device, settings.dtype, asked.experiment.extension
+    full, rates = asked.experiment.variant("full"), asked.rates(device, dtype)
+    length, rows = learning.length or extension.max_length, learning.batch_size
+    model = Model(asked.shape, full.hybrid)
+    seconds = learning.steps * model.training_flops(length, rows, recompute=True) / rates.flops
+    request = generation_request(asked, seconds, length, device, dtype, rows)
+    step = plan_training(model, length, rows, extension, SetupSettings(), 1)
+    saved = step.memory_bytes - sum(state_bytes(step.job).values())
+    part = "gpu_memory" if device == "cuda" else "memory"
+    return replace(request, **{part: getattr(request, part) + saved})
+
+
+def perplexity(asked: Asked) -> JobRequest:
+    """Perplexity of a variant by position."""
     settings = _settings(asked)
-    counts = all_prompts(asked.experiment, settings.reduced_suites)
-    seconds = REDUCTION_FACTOR * answers_seconds(asked, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(asked, seconds, max(counts), settings.device, settings.dtype)
-
-
-def passkey_gates(asked: Asked) -> JobRequest:
-    """DuoAttention's gates of a model of language."""
-    settings = _settings(asked)
-    reduction = needed(settings.kv_reduction, "benchmarks.kv_reduction")
-    return gates_request(asked, reduction.duo_attention, settings.device, settings.dtype)
-
-
-def long_text(asked: Asked) -> JobRequest:
-    """Perplexity of a variant on long text."""
-    settings = _settings(asked)
-    text = needed(settings.long_text, "benchmarks.long_text")
+    text = needed(settings.perplexity, "benchmarks.perplexity")
     seconds = text.documents * forward_seconds(asked, text.length, settings.device, settings.dtype)
     return generation_request(asked, seconds, text.length, settings.device, settings.dtype)
 
@@ -77,25 +103,43 @@ def short_context(asked: Asked) -> JobRequest:
     return generation_request(asked, seconds, length, settings.device, settings.dtype, rows)
 
 
-def all_prompts(experiment: Experiment, suites: Collection[str] | None = None) -> Counter[int]:
-    """How many prompts of each length, in tokens, some ``suites`` of an experiment have; None: all of them."""
-    counts: Counter[int] = Counter()
-    for name, suite in needed(experiment.benchmarks, "benchmarks").suites.items():
-        if suites is None or name in suites:
-            counts += suite_prompts(name, suite, experiment)
-    return counts
+def forward_seconds(asked: Asked, length: int, device: str, dtype: str) -> float:
+    """Seconds of reading a row with the logits of all its tokens."""
+    variant, rates = asked.variant, asked.rates(device, dtype)
+    return Model(asked.shape, variant.hybrid).training_flops(length) / 3 / rates.flops
 
 
-def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Counter[int]:
-    """How many prompts of each length a suite has. What has its natural length counts as a longest row."""
-    longest = experiment.extension.max_length
-    tasks = len(suite.tasks or benchmark(name).tasks)
-    samples = min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))
-    if name == "needle":
+def all_prompts(experiment: Experiment) -> Counter[int]:
+    """How many prompts of each length, in tokens, all suites of an experiment have."""
+    suites = needed(experiment.benchmarks, "benchmarks").suites
+    return sum((suite_prompts(name, suite, experiment) for name, suite in suites.items()), Counter())
+
+
+def suite_prompts(
+    name: str, suite: SuiteSettings, experiment: Experiment, reduction: KvReductionSettings | None = None
+) -> Counter[int]:
+    """How many prompts of each length a suite has, or those of it that are answered with a reduced KV cache.
+
+    What has its natural length counts as a longest row.
+    """
+    tasks = [*(suite.tasks or benchmark(name).tasks)]
+    lengths = suite.lengths or [experiment.extension.max_length]
+    if reduction is not None:
+        tasks = [task for task in tasks if task in (reduction.tasks or tasks)]
+        lengths = [length for length in lengths if length in (reduction.lengths or lengths)]
+    samples = sum(
+        suite.task_samples.get(task, min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))) for task in tasks
+    )
+    if name in WITH_DEPTHS:
         samples *= len(suite.depths or NEEDLE_DEPTHS)
     # BABILong's length 0 is a story alone, which is shorter than this
-    return Counter({max(length, 1024): tasks * samples for length in suite.lengths or [longest]})
+    least = 1 if name == "recall" else 1024
+    return Counter({max(length, least): samples for length in lengths})
 
 
 def _settings(asked: Asked) -> BenchmarksSettings:
     return needed(asked.experiment.benchmarks, "benchmarks")
+
+
+def _reduction(asked: Asked) -> KvReductionSettings:
+    return needed(_settings(asked).kv_reduction, "benchmarks.kv_reduction")

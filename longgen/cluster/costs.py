@@ -111,7 +111,10 @@ def run_storage(
     if experiment.benchmarks is not None:
         prompts = all_prompts(experiment)
         stored["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
-        models_asked = sum(job.rule in ("answer", "answer_reduced") for job in jobs) // experiment.benchmarks.shards
+        settings, rules = experiment.benchmarks, [job.rule for job in jobs]
+        methods = len(settings.kv_reduction.methods) if settings.kv_reduction else 0
+        models_asked = rules.count("answer") // settings.shards
+        models_asked += methods * rules.count("answer_reduced") // settings.reduced_shards
         stored["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
     return {name: count for name, count in stored.items() if count}
 

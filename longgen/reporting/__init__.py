@@ -20,9 +20,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
     EXPERIMENT: (
         "pattern",
         "layouts",
-        "needle",
         "retrieval",
-        "perplexity",
         "training",
         "ratio_placement_pattern",
         "pareto",
@@ -32,7 +30,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
         "kv",
     ),
     REDUCTIONS: ("needle_reductions",),
-    BENCHMARKS: ("benchmark_needle", "ruler_by_length", "long_text"),
+    BENCHMARKS: ("needle", "ruler_by_length", "perplexity"),
     KERNELS: ("kernels",),
     STEPS: ("training_by_length",),
     INFERENCE: ("inference_by_length",),

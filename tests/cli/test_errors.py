@@ -32,14 +32,6 @@ COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
             ],
             "--model and --variant are needed for stage extension",
         ),
-        (
-            ["evaluate", "CONFIG", "--variant", "fulll", "--model", "NONE", "--corpus", "NONE", "--output", "OUT"],
-            "variant is 'fulll': allowed are full, middle, ends, none",
-        ),
-        (
-            ["evaluate", "CONFIG", "--variant", "full", "--model", "NONE", "--corpus", "NONE", "--output", "OUT"],
-            "none has no config.json: `longgen train --stage extension` makes the model",
-        ),
         (["profile", "CONFIG", "--variant", "middle", "--output", "OUT"], "'full' must be one"),
         (["profile", "NONE", "--output", "OUT"], "none does not exist: give the path of a configuration"),
         *(
@@ -84,7 +76,7 @@ def test_a_process_ends_so_too(tmp_path):
 
 def test_help_names_every_verb():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
-    verbs = ("plan", "prepare", "convert", "train", "gates", "evaluate", "profile", "figures", "compare", "publish")
+    verbs = ("plan", "prepare", "convert", "train", "gates", "benchmark", "profile", "figures", "compare", "publish")
     assert all(verb in text for verb in verbs)
 
 

@@ -124,7 +124,7 @@ def test_stand_in_data_are_no_measurement_of_a_benchmark(two: tuple[Run, Run], t
     write_benchmarks(tmp_path / "published/asked", stand_in=stand_in)
     text = page(*two, open_run("published/asked", tmp_path))
     assert (STAND_IN in cells(text, "[asked]")[1]) == stand_in
-    assert (module._SOUGHT["long-text"] in text) == stand_in
+    assert (module._SOUGHT["perplexity"] in text) == stand_in
     assert ("own data: needle" in text) == stand_in
 
 

@@ -25,7 +25,6 @@ Setup = Annotated[
     str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
 ]
 Select = Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")]
-Corpus = Annotated[Path, typer.Option(help="Folder of the prepared corpus; its held-out text is used.")]
 
 Model = Annotated[Path, typer.Argument(help="Folder of the model.", show_default=False)]
 Result = Annotated[Path, typer.Option(help="Results file to write.")]
