@@ -12,6 +12,7 @@ from longgen.config import DuoAttentionSettings, Experiment, KvReductionSettings
 from longgen.errors import ConfigError
 from tests.experiments import experiment_file, tiny_settings
 
+RECALL = "benchmarks.suites.recall"
 MISSING = object()
 ROOT = Path(__file__).parents[1]
 
@@ -186,21 +187,9 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("base.phases.0.mixture", {"poems": 1.0}, "base.phases[0].mixture is 'poems': allowed is text, repeats"),
         ("base.optimizer", {"name": "sgd"}, "base.optimizer.name is 'sgd': allowed is one of 'adamw', 'muon'"),
         ("base.early_exit_layers", 6, "base.early_exit_layers is 6: allowed is 1..5 or null"),
-        (
-            "benchmarks.suites.recall.tasks",
-            ["riddle"],
-            "benchmarks.suites.recall.tasks[0] is 'riddle': allowed is needle",
-        ),
-        (
-            "benchmarks.suites.recall.lengths",
-            [64, 256],
-            "benchmarks.suites.recall.lengths[0] is 64: allowed is at least 192",
-        ),
-        (
-            "benchmarks.suites.recall.lengths",
-            [192],
-            "benchmarks.suites.recall.lengths is [192]: allowed is a list with the longest length",
-        ),
+        (f"{RECALL}.tasks", ["riddle"], f"{RECALL}.tasks[0] is 'riddle': allowed is needle"),
+        (f"{RECALL}.lengths", [64, 256], f"{RECALL}.lengths[0] is 64: allowed is at least 192"),
+        (f"{RECALL}.lengths", [192], f"{RECALL}.lengths is [192]: allowed is a list with the longest length"),
         ("profiling.lengths", [512], "profiling.lengths is [512]: allowed is a list with the longest length of the"),
         ("model.hidden_size", MISSING, "model.hidden_size is missing: ModelSettings needs it"),
         # wrong types
@@ -209,11 +198,7 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("seed", True, "seed is True: allowed is a whole number"),
         ("model", [1], "model is [1]: allowed is a mapping"),
         ("default_variants", "full", "default_variants is 'full': allowed is a list"),
-        (
-            "benchmarks.suites.recall.lengths",
-            "64",
-            "benchmarks.suites.recall.lengths is '64': allowed is a list or null",
-        ),
+        (f"{RECALL}.lengths", "64", f"{RECALL}.lengths is '64': allowed is a list or null"),
         ("data.tokenizer", "bpe", "data.tokenizer is 'bpe': allowed is one of 'bytes'"),
         ("variants.full.full_layers", None, "variants.full.full_layers is None: allowed is a whole number or a number"),
         ("base.phases.0.learning_rate", "3e-4", "base.phases[0].learning_rate is '3e-4', which YAML reads as text"),
@@ -234,41 +219,13 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("base.phases.0.mixture", {"text": 0.7}, "base.phases[0].mixture is {'text': 0.7}: allowed is shares"),
         ("base.phases.0.mixture", {"text": 2, "x": -1}, "base.phases[0].mixture is {'text': 2.0, 'x': -1.0}: allowed"),
         ("base.optimizer", {"betas": [0.9]}, "base.optimizer.betas is [0.9]: allowed is two numbers within 0..1"),
-        (
-            "benchmarks.suites.recall.depths",
-            [0.5, 1.5],
-            "benchmarks.suites.recall.depths is [0.5, 1.5]: allowed is null, or at least one",
-        ),
-        (
-            "benchmarks.suites.recall.depths",
-            [],
-            "benchmarks.suites.recall.depths is []: allowed is null, or at least one",
-        ),
-        (
-            "benchmarks.suites.recall.lengths",
-            [],
-            "benchmarks.suites.recall.lengths is []: allowed is null, or at least one",
-        ),
-        (
-            "benchmarks.suites.recall.lengths",
-            None,
-            "benchmarks.suites.recall.lengths is None: allowed is at least one length",
-        ),
-        (
-            "benchmarks.suites.recall.data_root",
-            "data",
-            "benchmarks.suites.recall.data_root is 'data': allowed is null: the run's own corpus",
-        ),
-        (
-            "benchmarks.suites.recall.task_samples",
-            {"riddle": 1},
-            "benchmarks.suites.recall.task_samples is 'riddle': allowed is needle",
-        ),
-        (
-            "benchmarks.suites.recall.task_samples",
-            {"needle": 0},
-            "benchmarks.suites.recall.task_samples.needle is 0: allowed is a whole number >= 1",
-        ),
+        (f"{RECALL}.depths", [0.5, 1.5], f"{RECALL}.depths is [0.5, 1.5]: allowed is null, or at least one"),
+        (f"{RECALL}.depths", [], f"{RECALL}.depths is []: allowed is null, or at least one"),
+        (f"{RECALL}.lengths", [], f"{RECALL}.lengths is []: allowed is null, or at least one"),
+        (f"{RECALL}.lengths", None, f"{RECALL}.lengths is None: allowed is at least one length"),
+        (f"{RECALL}.data_root", "data", f"{RECALL}.data_root is 'data': allowed is null: the run's own corpus"),
+        (f"{RECALL}.task_samples", {"riddle": 1}, f"{RECALL}.task_samples is 'riddle': allowed is needle"),
+        (f"{RECALL}.task_samples", {"needle": 0}, f"{RECALL}.task_samples.needle is 0: allowed is a whole number >= 1"),
         ("profiling.repeats", 2, "profiling.repeats is 2: allowed is a whole number >= 3"),
         # layer ratios and placements
         ("variants.middle.full_layers", 1.5, "variants.middle.full_layers is 1.5: allowed is a count 0..6, a fraction"),
@@ -292,11 +249,7 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("variants.full.pattern", "window", "variants.full.pattern is 'window': allowed are sink, stride"),
         # lengths against blocks
         ("extension.phases.0.length", 100, "extension.phases[0].length is 100: allowed is a multiple of the block"),
-        (
-            "benchmarks.suites.recall.lengths.1",
-            100,
-            "benchmarks.suites.recall.lengths[1] is 100: allowed is a multiple of the block size",
-        ),
+        (f"{RECALL}.lengths.1", 100, f"{RECALL}.lengths[1] is 100: allowed is a multiple of the block size"),
         ("profiling.lengths.1", 0, "profiling.lengths[1] is 0: allowed is a multiple of the block size 8 of"),
         ("profiling.training_lengths.0", 1, "profiling.training_lengths[0] is 1: allowed is a multiple of the block"),
         # names

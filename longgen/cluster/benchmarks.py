@@ -12,6 +12,7 @@ from longgen.cluster.assumptions import (
     NATURAL_SAMPLES,
     PROCESS_BYTES,
     PROMPT_RATE,
+    RECALL_RATE,
     RECALLED_TOKENS,
     REDUCTION_FACTOR,
     SHORT_CONTEXT_CHOICES,
@@ -34,7 +35,8 @@ def prompts(asked: Asked) -> JobRequest:
     suite = asked.wildcards["suite"]
     counts = suite_prompts(suite, _settings(asked).suites[suite], asked.experiment)
     tokens = sum(length * count for length, count in counts.items())
-    return JobRequest(seconds=START_SECONDS + tokens / PROMPT_RATE, memory=2 * PROCESS_BYTES, cpus=asked.cpus("cpu"))
+    rate = RECALL_RATE if suite == "recall" else PROMPT_RATE
+    return JobRequest(seconds=START_SECONDS + tokens / rate, memory=2 * PROCESS_BYTES, cpus=asked.cpus("cpu"))
 
 
 def answer(asked: Asked) -> JobRequest:

@@ -236,8 +236,8 @@ class Experiment:
         sizes = {name: pattern.block_size for name, pattern in self.patterns.items()}
         checked = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
         compared = {"profiling.lengths": self.profiling.lengths} if self.profiling else {}
-        if self.recall is not None:
-            compared["benchmarks.suites.recall.lengths"] = self.recall.lengths or []
+        if self.recall is not None and self.recall.lengths is not None:
+            compared["benchmarks.suites.recall.lengths"] = self.recall.lengths
         trained_at = {"profiling.training_lengths": self.profiling.training_lengths} if self.profiling else {}
         for key, lengths in (compared | trained_at).items():
             checked |= {f"{key}[{i}]": length for i, length in enumerate(lengths)}

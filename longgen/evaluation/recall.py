@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from longgen.data.synthetic.corpus import load_corpus
 from longgen.data.synthetic.recall import (
     FREQUENCIES,
     KEYS,
@@ -245,8 +246,6 @@ def require_bytes(tokenizer: Any) -> None:
 
 
 def _heldout(corpus: Path | None) -> np.ndarray:
-    from longgen.data.synthetic.corpus import load_corpus  # which knows the configuration, which knows the tasks
-
     require(corpus is not None, "data_root", corpus, "the folder of a corpus, of `longgen prepare --stage corpus`")
     return load_corpus(corpus).heldout
 

@@ -70,8 +70,9 @@ def _cells(rows: Sequence[dict[str, Any]], reduced: bool) -> list[dict[str, Any]
     """
     kept: dict[tuple[Any, ...], float] = {}
     for row in rows if reduced else ():
-        by = row["method"], row["budget_of"], row["length"]
-        kept[by] = max(kept.get(by, 0.0), row["kv_fraction"])
+        if row["kv_fraction"] is not None:
+            by = row["method"], row["budget_of"], row["length"]
+            kept[by] = max(kept.get(by, 0.0), row["kv_fraction"])
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
         by = (row["method"], row["budget_of"]) if reduced else ()
@@ -79,7 +80,9 @@ def _cells(rows: Sequence[dict[str, Any]], reduced: bool) -> list[dict[str, Any]
         cell = cells.setdefault((*by, task, row["length"], row["depth"]), {})
         if not cell:
             cell |= {"task": task} | {name: row[name] for name in ("length", "depth", "n")}
-            cell |= {"method": by[0], "budget_of": by[1], "kv_fraction": kept[*by, row["length"]]} if reduced else {}
+            cell |= (
+                {"method": by[0], "budget_of": by[1], "kv_fraction": kept.get((*by, row["length"]))} if reduced else {}
+            )
         parts = PARTS.get(row["task"], 1) if row["benchmark"] == RECALL else 1
         scores = [row[f"score{end}"] for end in ENDS]
         if row["metric"] == EXACT:

@@ -172,5 +172,5 @@ def test_errors(results: Path) -> None:
     for path in (results / "smoke").rglob("*.json"):
         if path.name != "plan.json":
             path.unlink()
-    with pytest.raises(ArtifactError, match=r"retrieval\.json is missing"):
+    with pytest.raises(ArtifactError, match=r"scores\.json is missing"):
         call(results, "smoke")

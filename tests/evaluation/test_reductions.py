@@ -2,7 +2,6 @@
 
 import json
 import re
-from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -98,7 +97,7 @@ def test_every_method_answers_some_of_the_prompts_within_the_budget_of_the_hybri
     whole = Model(experiment_shape(experiment), experiment.variant("full").hybrid).kv_cache_bytes(251)
     for row in found.records:
         assert row["budget_of"] == "middle"
-        assert 0.9 * kept / whole < row["kv_fraction"] <= Fraction(kept, whole)
+        assert 0.9 * kept / whole < row["kv_fraction"] <= kept / whole
     by_method = {each["kv_reduction"]["method"]: each["kv_reduction"] for each in found.settings["answers"]}
     assert by_method["duo-attention"]["learned"]["steps"] == 2
     assert "gates" not in by_method["tova"]

@@ -66,7 +66,7 @@ def test_a_hybrid_answers_and_is_measured_by_the_kernels(models, monkeypatch):
         monkeypatch.setattr(decoder, check, lambda *given: None)
     with absent_gpu() as gpu:
         model = models["middle"].to("cuda")
-        assert greedy(model)(prompts()).tokens.shape == (2, 5)
+        assert greedy(model)(prompts()).tokens.shape[0] == 2  # what ends there, ends at once
         assert token_nll(model, torch.zeros(1, 257, dtype=torch.int64, device="cuda")).shape == (1, 256)
         assert attention_kernels(model)["sparse"] == "triton"
     assert Counter(gpu.launches).keys() >= {"forward_kernel"}
@@ -90,7 +90,7 @@ def test_gates_are_learned_and_the_cache_is_reduced_there(experiment, models, tm
                 models["full"], method, KvBudget.parse("0.5"), gates if method == "duo-attention" else None
             )
             given = answer(prompts())
-            assert given.tokens.shape == (2, 5)
+            assert given.tokens.shape[0] == 2
             assert 0.4 < given.kv_fraction <= 0.5
 
 

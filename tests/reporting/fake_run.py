@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 from longgen.layout import make_layout
@@ -92,6 +93,12 @@ def write_run(folder: Path, variants: dict = DEFAULTS, name: str = "smoke", dirt
         save(f"benchmarks/{variant}/perplexity.json", "perplexity", _perplexity_records(number), variant)
     save("profile/speed.json", "speed", _speed_records(numbers))
     save("profile/memory.json", "memory", _memory_records(names, variants))
+    return folder
+
+
+def write_experiment(folder: Path) -> Path:
+    """A run like `write_run`'s of which nothing was asked; returns its folder."""
+    shutil.rmtree(write_run(folder) / "benchmarks")
     return folder
 
 

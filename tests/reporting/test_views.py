@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from longgen.reporting.measures import own_perplexity
 from longgen.reporting.paper import paper_claims
 from longgen.reporting.run import Run, open_run
 from tests.reporting.fake_benchmarks import BUDGET_OF, DEPTHS, LENGTHS, SAMPLES, exact, nll, write_benchmarks
-from tests.reporting.fake_run import TRAINED, recalled, write_run
+from tests.reporting.fake_run import TRAINED, recalled, write_experiment, write_run
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +22,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs: asked (benchmarks' own data), stand-ins (stand-in data)."""
     folder = tmp_path_factory.mktemp("pretrained")
     for name, stand_in in (("asked", False), ("stand-ins", True)):
-        write_run(folder / name)
-        shutil.rmtree(folder / name / "benchmarks")
-        write_benchmarks(folder / name, name, stand_in=stand_in)
+        write_benchmarks(write_experiment(folder / name), name, stand_in=stand_in)
     return folder
 
 

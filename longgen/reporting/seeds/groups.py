@@ -121,7 +121,7 @@ def _difference(first: Run, second: Run) -> str | None:
     ours, theirs = _settings(first), _settings(second)
     for key in ours.keys() & theirs.keys():
         if ours[key] != theirs[key]:
-            return f"{first.name} and {second.name} differ in {' '.join(key)}"
+            return f"{first.name} and {second.name} differ in {' '.join(filter(None, key))}"
     return None
 
 
