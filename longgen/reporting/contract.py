@@ -79,6 +79,15 @@ KINDS: dict[str, Kind] = {
         ("task", "length", "depth", "n", *_EXACT),
         newer=_ANSWERS,
     ),
+    "perplexity": Kind(
+        "benchmarks/<variant>/perplexity.json",
+        (
+            *("source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high"),
+            *("perplexity", "stand_in"),
+        ),
+        "longgen perplexity ... --run {run}",
+        BENCHMARKS,
+    ),
     "kv-reduction": Kind(
         "benchmarks/full/reduced-as-<budget_of>/scores.json",
         (*_BUDGET, "task", "length", "depth", "n", *_EXACT),
@@ -95,15 +104,6 @@ KINDS: dict[str, Kind] = {
         "benchmarks/<variant>/summary.json",
         (*("benchmark", "summary", "length", "n", "value", "value_low", "value_high", "unit", "stand_in"), *_BUDGET),
         "longgen benchmark score ... --run {run}",
-        BENCHMARKS,
-    ),
-    "perplexity": Kind(
-        "benchmarks/<variant>/perplexity.json",
-        (
-            *("source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high"),
-            *("perplexity", "stand_in"),
-        ),
-        "longgen perplexity ... --run {run}",
         BENCHMARKS,
     ),
     "short-context": Kind(
