@@ -73,7 +73,7 @@ KINDS: dict[str, Kind] = {
             *("learning_rate", "seconds", "tokens_per_second"),
         ),
     ),
-    # two views of kind ``benchmark``, of which there are no files (`longgen.reporting.views`)
+    # a view of kind ``benchmark``, of which there are no files (`longgen.reporting.views`); so is ``kv-reduction``
     "retrieval": Kind(
         "benchmarks/<variant>/scores.json",
         ("task", "length", "depth", "n", *_EXACT),
