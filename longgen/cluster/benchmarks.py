@@ -40,8 +40,17 @@ def prompts(asked: Asked) -> JobRequest:
 
 
 def answer(asked: Asked) -> JobRequest:
-    """A shard of a variant's answers to all prompts."""
-    return _answers(asked, list(_settings(asked).suites))
+    """A shard of a variant's answers to all prompts; where there is but one, also perplexity, in the same process."""
+    settings, found = _settings(asked), _answers(asked, list(_settings(asked).suites))
+    if settings.shards > 1 or settings.perplexity is None:
+        return found
+    other = perplexity(asked)
+    return replace(
+        found,
+        seconds=found.seconds + other.seconds - asked.loading_seconds,
+        memory=max(found.memory, other.memory),
+        gpu_memory=max(found.gpu_memory, other.gpu_memory),
+    )
 
 
 def answer_reduced(asked: Asked) -> JobRequest:

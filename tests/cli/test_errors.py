@@ -107,3 +107,12 @@ def test_shells_complete_verbs_and_options(words, expected):
     asked = {"_LONGGEN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     outcome = CliRunner().invoke(app, [], prog_name="longgen", env=asked)
     assert expected in outcome.output.split()
+
+
+def test_one_process_carries_out_several_commands_to_the_first_that_fails(tmp_path):
+    twice = subprocess.run([*COMMAND, "--version", "--then", "--version"], capture_output=True, text=True, check=True)
+    assert twice.stdout == 2 * f"longgen {version('longgen')}\n"
+    failing = ["convert", str(tmp_path / "none"), str(tmp_path / "out"), "--then", "--version"]
+    outcome = subprocess.run([*COMMAND, *failing], capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert "none has no config.json" in outcome.stderr

@@ -104,7 +104,8 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
     jobs = planned(output)
     # on this machine: the processors that Snakemake schedules a job with, whatever it would ask of a cluster
     assert output.count("launch --cpus-per-task 1 ") == 5
-    assert output.count(" --threads 1 ") == 5 + 4 + 4 + 1 + 1  # these, answers, perplexity, gates, reductions
+    assert output.count(" --threads 1 ") == 5 + 2 * 4 + 1 + 1  # these, answers and perplexity, gates, reductions
+    assert output.count(" --then perplexity ") == 4
     assert {rule: len(wildcards) for rule, wildcards in jobs.items()} == {
         "corpus": 1,
         "plan": 1,
@@ -116,7 +117,6 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "prompts": 1,
         "answer": 4,
         "score": 4,
-        "perplexity": 4,
         "gates": 1,
         "answer_reduced": 1,
         "score_reduced": 1,
@@ -332,10 +332,9 @@ def changed(finished: Path, change) -> dict[str, list[str]]:
 def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
     jobs = changed(finished, lambda s: s["variants"]["middle"].update(placement="top"))
     again = {"plan", "profile", "convert", "extend", "run_figures", "all"}
-    again |= {"answer", "score", "answer_reduced", "score_reduced", "perplexity"}
+    again |= {"answer", "score", "answer_reduced", "score_reduced"}
     assert jobs.keys() == again
-    assert jobs["answer"] == ["variant=middle, shard=0"]
-    assert jobs["convert"] == jobs["extend"] == jobs["perplexity"] == ["variant=middle"]
+    assert jobs["convert"] == jobs["extend"] == jobs["answer"] == jobs["score"] == ["variant=middle"]
 
 
 def test_editing_the_evaluation_trains_nothing(finished):

@@ -63,29 +63,82 @@ COMPUTING = (
 BATCHES = options(batch_tokens=BENCHMARKS.batch_tokens) if BENCHMARKS else ""
 
 
+# Perplexity is of the run's own text, where it has one and no other is asked for.
+OWN_TEXT = PERPLEXITY and PERPLEXITY.text is None and not CHECKPOINT
+POSITIONS = (
+    options(
+        **vars(PERPLEXITY) | ({"text": CORPUS} if OWN_TEXT else {}),
+        seed=EXPERIMENT.seed,
+    )
+    if PERPLEXITY
+    else ""
+)
+MEASURED = f"{RESULTS}/benchmarks/{{variant}}/perplexity.json"
+MEASURE = (
+    "perplexity {input.model} {params.positions} {params.dtype} --result {params.measured} --run {params.run}"
+    " --variant {wildcards.variant} --threads {resources.cpus}"
+)
+# Where nothing is sharded, what answers measures perplexity as well, in the same process: starting one takes as long as
+# a small model's perplexity.
+TOGETHER = bool(SUITES and PERPLEXITY) and len(SHARDS) == 1
+ANSWERED = (
+    f"{ARTIFACTS}/answers/{{variant}}/shard-{'0' if TOGETHER else '{shard}'}.done"
+)
+
+
 # All benchmarks in one process: it starts and loads the model once. Answers that are there stay, and so they are no
 # output that Snakemake would delete; `longgen benchmark predict` knows which are still good.
 rule answer:
     input:
         model=rules.extend.output.model,
         prompts=INDEXES,
+        corpus=rules.corpus.output.manifest if TOGETHER and OWN_TEXT else [],
     output:
-        touch(f"{ARTIFACTS}/answers/{{variant}}/shard-{{shard}}.done"),
+        touch(ANSWERED),
+        *([MEASURED] if TOGETHER else []),
     log:
-        f"{ARTIFACTS}/logs/answer-{{variant}}-{{shard}}.log",
+        f"{ARTIFACTS}/logs/answer-{{variant}}{'' if TOGETHER else '-{shard}'}.log",
     threads: 1
     resources:
         **requested("answer"),
     params:
+        run=RUN,
         folder=subpath(output[0], parent=True),
+        shard=lambda wildcards: wildcards.get("shard", 0),
         shards=len(SHARDS),
         batches=BATCHES,
         dtype=COMPUTING,
         prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
+        positions=POSITIONS if TOGETHER else "",
+        measured=lambda wildcards: MEASURED.format(variant=wildcards.variant),
     shell:
         "longgen benchmark predict {input.model} {params.prompts} --output {params.folder}"
-        " --shard {wildcards.shard} --shards {params.shards} {params.batches} {params.dtype}"
-        " --threads {resources.cpus} 2> >(tee {log} >&2)"
+        " --shard {params.shard} --shards {params.shards} {params.batches} {params.dtype}"
+        " --threads {resources.cpus}"
+        + (f" --then {MEASURE}" if TOGETHER else "")
+        + " 2> >(tee {log} >&2)"
+
+
+rule perplexity:
+    input:
+        model=rules.extend.output.model,
+        corpus=rules.corpus.output.manifest if OWN_TEXT else [],
+    output:
+        MEASURED,
+    log:
+        f"{ARTIFACTS}/logs/perplexity-{{variant}}.log",
+    wildcard_constraints:
+        variant="none" if TOGETHER else "|".join(EXPERIMENT.variants),
+    threads: 1
+    resources:
+        **requested("perplexity"),
+    params:
+        run=RUN,
+        dtype=COMPUTING,
+        positions=POSITIONS,
+        measured=lambda wildcards: MEASURED.format(variant=wildcards.variant),
+    shell:
+        f"longgen {MEASURE}" + " 2> >(tee {log} >&2)"
 
 
 # What DuoAttention learns on the full model: on the text of a model of bytes, else on pass keys.
@@ -163,7 +216,7 @@ rule answer_reduced:
 rule score:
     input:
         answers=expand(
-            f"{ARTIFACTS}/answers/{{variant}}/shard-{{shard}}.done",
+            ANSWERED,
             shard=SHARDS,
             allow_missing=True,
         ),
@@ -216,32 +269,6 @@ use rule score as score_reduced with:
         ),
         folder=subpath(output.scores, parent=True),
         prompts=lambda wildcards, input: options(prompts=list(input.prompts)),
-
-
-# Of the run's own text, where it has one and no other is asked for.
-rule perplexity:
-    input:
-        model=rules.extend.output.model,
-        corpus=(
-            rules.corpus.output.manifest
-            if PERPLEXITY and PERPLEXITY.text is None and not CHECKPOINT
-            else []
-        ),
-    output:
-        f"{RESULTS}/benchmarks/{{variant}}/perplexity.json",
-    log:
-        f"{ARTIFACTS}/logs/perplexity-{{variant}}.log",
-    threads: 1
-    resources:
-        **requested("perplexity"),
-    params:
-        run=RUN,
-        dtype=COMPUTING,
-        asked=options(**vars(PERPLEXITY), seed=EXPERIMENT.seed) if PERPLEXITY else "",
-        text=lambda wildcards, input: options(text=CORPUS if input.corpus else None),
-    shell:
-        "longgen perplexity {input.model} {params.asked} {params.text} {params.dtype} --result {output}"
-        " --run {params.run} --variant {wildcards.variant} --threads {resources.cpus} 2> >(tee {log} >&2)"
 
 
 rule short_context:
