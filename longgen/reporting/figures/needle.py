@@ -5,7 +5,7 @@ from __future__ import annotations
 from longgen.errors import ArtifactError
 from longgen.names import NONE
 from longgen.reporting import words
-from longgen.reporting.benchmarks import MODEL, benchmark_note, marked, short_labels, with_model
+from longgen.reporting.benchmarks import MODEL, benchmark_note, is_stand_in, marked, short_labels, with_model
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.heat_maps import draw_heat_maps, samples_per_cell
 from longgen.reporting.measures import pool
@@ -40,8 +40,9 @@ def draw(run: Run) -> Drawing:
         samples_per_cell(data),
         budgets,
     ]
+    axes = "" if is_stand_in(rows) else " by context length and depth of the needle"  # there is room for one of both
     figure = draw_heat_maps(
-        marked("Needle in a haystack: exact match by context length and depth of the needle", rows),
+        marked(f"Needle in a haystack: exact match{axes}", rows),
         words.SEPARATOR.join(filter(None, notes)),
         {label: data[data["model"] == model] for model, label in labels.items()},
         "exact",

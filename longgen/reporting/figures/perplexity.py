@@ -33,10 +33,10 @@ def draw(run: Run) -> Drawing:
     count = "" if own else f"{', '.join(map(str, sorted(set(data['n'].astype(int)))))} documents"
     notes = [words.run_note(run) if planned else benchmark_note(run, "perplexity"), count, _BANDS]
     figure = style.new_figure(
-        marked(f"Perplexity of {HELDOUT if own else 'long text'} by position in the context", data),
+        marked(f"Perplexity of {HELDOUT} by position in the context" if own else "Perplexity by position", data),
         words.SEPARATOR.join(filter(None, notes)),
         height=3.0 + 0.06 * len(names) if len(panels) == 1 else 1.0 + (2.2 if together else 1.45) * lines,
-        width=5.2 if len(panels) == 1 else style.WIDTH,
+        width=5.2 if len(panels) == 1 and own else style.WIDTH,
     )
     grid = figure.subplots(lines, across, squeeze=False, sharex=True, sharey=not together)
     looks = style.variant_styles(dict.fromkeys([*run.variants, *names]))
