@@ -33,13 +33,10 @@ def benchmark_predict(options: BenchmarkPredict) -> None:
             gates = learned if method == DUO_ATTENTION else None
             identity = whole | {"kv_reduction": reduced_identity(method, budget, gates)}
             answering[options.output / f"{method}-as-{budget.of}"] = identity, reduced(loaded, method, budget, gates)
-    computing = {
-        "batch_tokens": options.batch_tokens,
-        "device": device,
-        "padding": not options.kv_method,
-        "machine": {"device": describe_device(device), "attention": attention_kernels(loaded)},
-    }
+    machine = {"device": describe_device(device), "attention": attention_kernels(loaded)}
+    padding, share = not options.kv_method, (options.shard, options.shards, options.batch_tokens)
     for folder, (identity, generate) in answering.items():
-        share = (options.shard, options.shards)
-        answers = sum(predict(file, tokenizer, generate, identity, folder, *share, **computing) for file in files)
+        answers = sum(
+            predict(file, tokenizer, generate, identity, folder, *share, device, padding, machine) for file in files
+        )
         print(f"{folder}: {answers:,} answers given now, by {model}")

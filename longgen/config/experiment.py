@@ -164,8 +164,8 @@ class Experiment:
             require(fits, f"{name}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
             require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
         generated = any(stage.packed is None for stage in self.stages.values())
-        wanted = generated or self.recall is not None
-        require(self.data is not None or not wanted, "data", None, "the sources of the text")
+        needs_text = generated or self.recall is not None
+        require(self.data is not None or not needs_text, "data", None, "the sources of the text")
         self._check_reductions()
         require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
 

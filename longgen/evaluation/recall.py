@@ -246,7 +246,8 @@ def require_bytes(tokenizer: Any) -> None:
 
 
 def _heldout(corpus: Path | None) -> np.ndarray:
-    require(corpus is not None, "data_root", corpus, "the folder of a corpus, of `longgen prepare --stage corpus`")
+    if corpus is None:
+        raise ConfigError("data_root is None: allowed is the folder of a corpus, of `longgen prepare --stage corpus`")
     return load_corpus(corpus).heldout
 
 

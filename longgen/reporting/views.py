@@ -71,11 +71,11 @@ def _cells(rows: Sequence[dict[str, Any]], reduced: bool) -> list[dict[str, Any]
     kept: dict[tuple[Any, ...], float] = {}
     for row in rows if reduced else ():
         if row["kv_fraction"] is not None:
-            by = row["method"], row["budget_of"], row["length"]
-            kept[by] = max(kept.get(by, 0.0), row["kv_fraction"])
+            at = row["method"], row["budget_of"], row["length"]
+            kept[at] = max(kept.get(at, 0.0), row["kv_fraction"])
     cells: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        by = (row["method"], row["budget_of"]) if reduced else ()
+        by: tuple[Any, ...] = (row["method"], row["budget_of"]) if reduced else ()
         task = NEEDLE if row["benchmark"] == NEEDLE else row["task"]
         cell = cells.setdefault((*by, task, row["length"], row["depth"]), {})
         if not cell:
