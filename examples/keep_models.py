@@ -35,11 +35,11 @@ Made by `make run`, kept in half precision by `make example-models`, which wrote
 
 def found(name: str) -> str:
     """How many needles a variant finds at the longest length that was asked, over all depths."""
-    records = load_result(RESULTS / RUN / "evaluation" / name / "retrieval.json", "make run").records
-    needles = [record for record in records if record["task"] == "needle"]
+    records = load_result(RESULTS / RUN / "benchmarks" / name / "scores.json", "make run").records
+    needles = [record for record in records if (record["benchmark"], record["task"]) == ("recall", "needle")]
     longest = max(record["length"] for record in needles)
-    outcomes = "".join(record["outcomes"] for record in needles if record["length"] == longest)
-    return f"{outcomes.count('1')} of {len(outcomes)}"
+    outcomes = [right for record in needles if record["length"] == longest for right in record["outcomes"]]
+    return f"{sum(outcomes):.0f} of {len(outcomes)}"
 
 
 def keep(name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -101,9 +102,12 @@ def _temporary_directory(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as indented JSON, atomically."""
+    """Write ``value`` as indented JSON, atomically; a list of numbers stands in one line."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    # within text no line is broken: these brackets are those of lists
+    text = re.sub(r"\[\n([-+.,\w\s]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
     with atomic_file(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(text + "\n", encoding="utf-8")
 
 
 def read_json(path: Path | str, made_by: str) -> Any:

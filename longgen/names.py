@@ -9,6 +9,8 @@ NONE = "none"  # where no method reduces the KV cache, and to no other model's b
 
 # Where needles stand unless told otherwise: 0 is the beginning of a prompt, 1 its end.
 NEEDLE_DEPTHS = (0.0, 0.25, 0.5, 0.75, 1.0)
+# The text, of the run's own corpus, whose perplexity is measured: what a results file calls it.
+HELDOUT = "held-out text"
 # What `longgen short-context` asks unless told otherwise: the tasks of Hugging Face's Open LLM Leaderboard, version 1.
 SHORT_CONTEXT_TASKS = ("arc_challenge", "hellaswag", "mmlu", "truthfulqa_mc2", "winogrande", "gsm8k")
 

@@ -18,6 +18,8 @@ from longgen.errors import ConfigError, require
 __all__ = ["build", "load_configuration", "load_yaml", "require"]
 
 EXTENDS = "extends"
+# class variable of a dataclass: former key -> what to write instead
+FORMER = "FORMER"
 
 T = TypeVar("T")
 
@@ -160,6 +162,8 @@ def _build_dataclass(cls: type[T], value: dict[str, Any], key: str) -> T:
     prefix = f"{key}." if key else ""
     for name in value:
         if name not in fields:
+            if instead := getattr(cls, FORMER, {}).get(name):
+                raise ConfigError(f"{prefix}{name} is no key any more: {instead}")
             near = difflib.get_close_matches(str(name), fields, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
             raise ConfigError(f"{prefix}{name} is not a known key{hint}: allowed are {', '.join(fields)}")

@@ -39,13 +39,9 @@ def tiny_settings() -> dict[str, Any]:
             "none": {"full_layers": "none", "pattern": "sink"},
         },
         "default_variants": ["full", "middle"],
-        "evaluation": {
-            "lengths": [192, 256],
-            "depths": [0.0, 0.5, 1.0],
-            "samples_per_cell": 2,
-            "tasks": ["needle"],
-            "task_samples": 2,
-            "perplexity_documents": 2,
+        "benchmarks": {
+            "suites": {"recall": {"lengths": [192, 256], "depths": [0.0, 0.5, 1.0], "samples": 2, "tasks": ["needle"]}},
+            "perplexity": {"length": 256, "documents": 2, "bins": 16},
         },
         "profiling": {"lengths": [256, 512], "training_lengths": [128], "repeats": 3, "threads": 1},
     }

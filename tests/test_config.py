@@ -12,6 +12,7 @@ from longgen.config import DuoAttentionSettings, Experiment, KvReductionSettings
 from longgen.errors import ConfigError
 from tests.experiments import experiment_file, tiny_settings
 
+RECALL = "benchmarks.suites.recall"
 MISSING = object()
 ROOT = Path(__file__).parents[1]
 
@@ -53,14 +54,14 @@ def test_the_tiny_experiment(tmp_path: Path) -> None:
     assert (full.layout.num_sparse, full.pattern_name) == (0, "none")
 
 
-REDUCTION = {"methods": ["snapkv", "duo-attention"], "budgets_of": ["middle", "ends"], "samples_per_cell": 1}
+REDUCTION = {"methods": ["snapkv", "duo-attention"], "budgets_of": ["middle", "ends"]}
 
 
 def test_kv_reductions(tmp_path: Path) -> None:
-    experiment = load_experiment(experiment_file(tmp_path, changed("evaluation.kv_reduction", REDUCTION)))
-    assert experiment.evaluation is not None
-    found = experiment.evaluation.kv_reduction
-    assert found == KvReductionSettings(["snapkv", "duo-attention"], ["middle", "ends"], 1, ["needle"], None)
+    experiment = load_experiment(experiment_file(tmp_path, changed("benchmarks.kv_reduction", REDUCTION)))
+    assert experiment.benchmarks is not None
+    found = experiment.benchmarks.kv_reduction
+    assert found == KvReductionSettings(["snapkv", "duo-attention"], ["middle", "ends"])
     assert found.duo_attention == DuoAttentionSettings(steps=2000, learning_rate=0.02), "the authors'"
 
 
@@ -73,7 +74,9 @@ def test_kv_reductions(tmp_path: Path) -> None:
         ({"budgets_of": ["full"]}, "budgets_of is ['full']: allowed is at least one of middle, ends, none, each once"),
         ({"budgets_of": "middle"}, "budgets_of is 'middle': allowed is a list"),
         ({"tasks": ["multikey"]}, "tasks is ['multikey']: allowed is at least one of needle, each once"),
-        ({"samples_per_cell": 0}, "samples_per_cell is 0: allowed is a whole number >= 1"),
+        ({"tasks": []}, "tasks is []: allowed is at least one of needle, each once"),
+        ({"lengths": [512]}, "lengths is [512]: allowed is at least one of 192, 256, each once"),
+        ({"suites": ["needle"]}, "suites is ['needle']: allowed is at least one of recall, each once"),
         ({"duo_attention": {"steps": 0}}, "duo_attention.steps is 0: allowed is a whole number >= 1"),
         ({"duo_attention": {"learning_rate": 0.0}}, "duo_attention.learning_rate is 0.0: allowed is a number > 0"),
         ({"duo_attention": {"length": 64}}, "duo_attention.length is 64: allowed is null, or 192..256"),
@@ -82,8 +85,19 @@ def test_kv_reductions(tmp_path: Path) -> None:
     ],
 )
 def test_bad_kv_reductions_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
-    found = refusal(tmp_path, changed("evaluation.kv_reduction", REDUCTION | asked))
-    assert found.removeprefix("evaluation.").startswith(f"kv_reduction.{message}")
+    found = refusal(tmp_path, changed("benchmarks.kv_reduction", REDUCTION | asked))
+    assert found.startswith(f"benchmarks.kv_reduction.{message}")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("evaluation", {"lengths": [256]}, "evaluation is no key any more: allowed is benchmarks, with suites.recall"),
+        ("benchmarks.long_text", {"length": 9}, "benchmarks.long_text is no key any more: allowed is perplexity, with"),
+    ],
+)
+def test_former_keys_are_refused_with_what_to_write_instead(tmp_path: Path, key: str, value: Any, message: str) -> None:
+    assert refusal(tmp_path, changed(key, value)).startswith(message)
 
 
 BENCHMARKS = {
@@ -95,12 +109,12 @@ BENCHMARKS = {
 def test_benchmarks(tmp_path: Path) -> None:
     found = load_experiment(experiment_file(tmp_path, changed("benchmarks", BENCHMARKS))).benchmarks
     assert found is not None
-    assert found.suites == {"needle": SuiteSettings(1, [512], ["keys"], [0.0, 1.0])}
-    assert (found.dtype, found.device, found.shards, found.long_text) == ("float32", "cpu", 1, None)
+    assert found.suites == {"needle": SuiteSettings(1, lengths=[512], tasks=["keys"], depths=[0.0, 1.0])}
+    assert (found.dtype, found.device, found.shards, found.perplexity) == ("float32", "cpu", 1, None)
     for name in ("llama2-7b", "benchmarks-offline"):
         loaded = load_experiment(ROOT / "config" / f"{name}.yaml").benchmarks
         assert loaded is not None
-        assert list(loaded.suites) == ["needle", "ruler", "babilong", "longbench"]
+        assert [*loaded.suites][-4:] == ["needle", "ruler", "babilong", "longbench"]
         stand_in = {suite.data_root for suite in loaded.suites.values()} == {None}
         assert stand_in == (name == "benchmarks-offline")
 
@@ -108,8 +122,11 @@ def test_benchmarks(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"suites": {}}, "suites is {}: allowed is at least one, unless long_text or short_context is given"),
-        ({"suites": {"mmlu": {"samples": 1}}}, "suites is 'mmlu': allowed is needle, ruler, babilong, longbench"),
+        ({"suites": {}}, "suites is {}: allowed is at least one, unless perplexity or short_context is given"),
+        (
+            {"suites": {"mmlu": {"samples": 1}}},
+            "suites is 'mmlu': allowed is recall, needle, ruler, babilong, longbench",
+        ),
         ({"suites": {"ruler": {"samples": 1}}}, "suites.ruler.lengths is None: allowed is at least one length"),
         ({"suites": {"ruler": {"samples": 0, "lengths": [512]}}}, "suites.ruler.samples is 0: allowed is a whole"),
         (
@@ -118,7 +135,7 @@ def test_benchmarks(tmp_path: Path) -> None:
         ),
         (
             {"suites": {"babilong": {"samples": 1, "depths": [0]}}},
-            "suites.babilong.depths is [0.0]: allowed is null: needles alone have depths",
+            "suites.babilong.depths is [0.0]: allowed is null: recall and needle alone have depths",
         ),
         (
             {"suites": {"longbench": {"samples": 1, "tasks": []}}},
@@ -130,7 +147,7 @@ def test_benchmarks(tmp_path: Path) -> None:
         ),
         ({"shards": 0}, "shards is 0: allowed is a whole number >= 1"),
         ({"dtype": "int8"}, "dtype is 'int8': allowed is one of 'bfloat16', 'float16', 'float32'"),
-        ({"long_text": {"length": 0, "documents": 1}}, "long_text.length is 0: allowed is a whole number >= 1"),
+        ({"perplexity": {"length": 0, "documents": 1}}, "perplexity.length is 0: allowed is a whole number >= 1"),
     ],
 )
 def test_bad_benchmarks_are_refused(tmp_path: Path, asked: dict[str, Any], message: str) -> None:
@@ -170,9 +187,9 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("base.phases.0.mixture", {"poems": 1.0}, "base.phases[0].mixture is 'poems': allowed is text, repeats"),
         ("base.optimizer", {"name": "sgd"}, "base.optimizer.name is 'sgd': allowed is one of 'adamw', 'muon'"),
         ("base.early_exit_layers", 6, "base.early_exit_layers is 6: allowed is 1..5 or null"),
-        ("evaluation.tasks", ["riddle"], "evaluation.tasks[0] is 'riddle': allowed is needle, multikey, variable"),
-        ("evaluation.lengths", [64, 256], "evaluation.lengths[0] is 64: allowed is at least 192"),
-        ("evaluation.lengths", [192], "evaluation.lengths is [192]: allowed is a list with the longest length of the"),
+        (f"{RECALL}.tasks", ["riddle"], f"{RECALL}.tasks[0] is 'riddle': allowed is needle"),
+        (f"{RECALL}.lengths", [64, 256], f"{RECALL}.lengths[0] is 64: allowed is at least 192"),
+        (f"{RECALL}.lengths", [192], f"{RECALL}.lengths is [192]: allowed is a list with the longest length"),
         ("profiling.lengths", [512], "profiling.lengths is [512]: allowed is a list with the longest length of the"),
         ("model.hidden_size", MISSING, "model.hidden_size is missing: ModelSettings needs it"),
         # wrong types
@@ -181,7 +198,7 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("seed", True, "seed is True: allowed is a whole number"),
         ("model", [1], "model is [1]: allowed is a mapping"),
         ("default_variants", "full", "default_variants is 'full': allowed is a list"),
-        ("evaluation.lengths.0", "64", "evaluation.lengths[0] is '64': allowed is a whole number"),
+        (f"{RECALL}.lengths", "64", f"{RECALL}.lengths is '64': allowed is a list or null"),
         ("data.tokenizer", "bpe", "data.tokenizer is 'bpe': allowed is one of 'bytes'"),
         ("variants.full.full_layers", None, "variants.full.full_layers is None: allowed is a whole number or a number"),
         ("base.phases.0.learning_rate", "3e-4", "base.phases[0].learning_rate is '3e-4', which YAML reads as text"),
@@ -202,9 +219,13 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("base.phases.0.mixture", {"text": 0.7}, "base.phases[0].mixture is {'text': 0.7}: allowed is shares"),
         ("base.phases.0.mixture", {"text": 2, "x": -1}, "base.phases[0].mixture is {'text': 2.0, 'x': -1.0}: allowed"),
         ("base.optimizer", {"betas": [0.9]}, "base.optimizer.betas is [0.9]: allowed is two numbers within 0..1"),
-        ("evaluation.depths", [0.5, 1.5], "evaluation.depths is [0.5, 1.5]: allowed is at least one number"),
-        ("evaluation.depths", [], "evaluation.depths is []: allowed is at least one number"),
-        ("evaluation.lengths", [], "evaluation.lengths is []: allowed is at least one length"),
+        (f"{RECALL}.depths", [0.5, 1.5], f"{RECALL}.depths is [0.5, 1.5]: allowed is null, or at least one"),
+        (f"{RECALL}.depths", [], f"{RECALL}.depths is []: allowed is null, or at least one"),
+        (f"{RECALL}.lengths", [], f"{RECALL}.lengths is []: allowed is null, or at least one"),
+        (f"{RECALL}.lengths", None, f"{RECALL}.lengths is None: allowed is at least one length"),
+        (f"{RECALL}.data_root", "data", f"{RECALL}.data_root is 'data': allowed is null: the run's own corpus"),
+        (f"{RECALL}.task_samples", {"riddle": 1}, f"{RECALL}.task_samples is 'riddle': allowed is needle"),
+        (f"{RECALL}.task_samples", {"needle": 0}, f"{RECALL}.task_samples.needle is 0: allowed is a whole number >= 1"),
         ("profiling.repeats", 2, "profiling.repeats is 2: allowed is a whole number >= 3"),
         # layer ratios and placements
         ("variants.middle.full_layers", 1.5, "variants.middle.full_layers is 1.5: allowed is a count 0..6, a fraction"),
@@ -228,7 +249,7 @@ def test_a_merged_key_may_be_overridden(tmp_path: Path) -> None:
         ("variants.full.pattern", "window", "variants.full.pattern is 'window': allowed are sink, stride"),
         # lengths against blocks
         ("extension.phases.0.length", 100, "extension.phases[0].length is 100: allowed is a multiple of the block"),
-        ("evaluation.lengths.1", 100, "evaluation.lengths[1] is 100: allowed is a multiple of the block size 8 of"),
+        (f"{RECALL}.lengths.1", 100, f"{RECALL}.lengths[1] is 100: allowed is a multiple of the block size"),
         ("profiling.lengths.1", 0, "profiling.lengths[1] is 0: allowed is a multiple of the block size 8 of"),
         ("profiling.training_lengths.0", 1, "profiling.training_lengths[0] is 1: allowed is a multiple of the block"),
         # names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def refusal(path: Path) -> str:
 def test_keys_of_the_file_replace_those_of_the_extended_one(tmp_path: Path) -> None:
     own, other = load_experiment(seed_file(tmp_path)), load_experiment(tmp_path / "tiny.yaml")
     assert (own.name, own.seed, other.seed) == ("tiny-seed-1", 1, 7)
-    same = [name for name in Experiment.__dataclass_fields__ if name not in ("name", "seed")]
+    same = [field.name for field in dataclasses.fields(Experiment) if field.name not in ("name", "seed")]
     assert own.section(*same) == other.section(*same)
 
 

@@ -20,8 +20,7 @@ def test_bfloat16_computes_where_the_processor_can(
     assert torch_dtype("bfloat16", "cuda") is torch.bfloat16
     assert torch_dtype("float16", "cpu") is torch.float16
     experiment = load_experiment("config/smollm2.yaml")
-    found = on_this_machine(experiment, "profiling", "benchmarks", "evaluation")
+    found = on_this_machine(experiment, "profiling", "benchmarks")
     assert found.profiling.dtype == found.benchmarks.dtype == dtype
-    assert found.evaluation is None
     assert on_this_machine(experiment, "extension", device="cpu").extension.dtype == dtype
     assert on_this_machine(experiment, "extension", device="cuda").extension.dtype == "bfloat16"

@@ -19,7 +19,7 @@ MINI, DRY, CPU = (load_experiment(CONFIG / f"{name}.yaml") for name in ("mini", 
 @pytest.mark.parametrize("experiment", [MINI, DRY], ids=lambda experiment: experiment.name)
 def test_the_context_grows_32_times_and_ratios_are_whole_layers(experiment):
     assert experiment.extension.max_length == 32 * experiment.base_length
-    assert max(experiment.evaluation.lengths) == 2 * experiment.extension.max_length
+    assert max(experiment.recall.lengths) == 2 * experiment.extension.max_length
     layers = {name: experiment.variant(name).layout for name in experiment.variants}
     assert {name: layout.num_full for name, layout in layers.items() if name.startswith("middle")} == {
         "middle-1-12": 1,
@@ -38,10 +38,10 @@ def test_on_two_cores_layers_variants_and_what_is_measured_are_the_same():
     assert CPU.model.residual_initializer_range == MINI.model.residual_initializer_range == 0
     assert CPU.base.phases[0].mixture == MINI.base.phases[0].mixture
     assert (CPU.variants, CPU.default_variants) == (MINI.variants, MINI.default_variants)
-    assert (CPU.evaluation.tasks, CPU.evaluation.depths) == (MINI.evaluation.tasks, MINI.evaluation.depths)
-    assert CPU.evaluation.kv_reduction.methods == MINI.evaluation.kv_reduction.methods
-    assert max(CPU.evaluation.lengths) == 2 * CPU.extension.max_length
-    assert {setup.device for setup in CPU.setups.values()} == {CPU.evaluation.device, CPU.profiling.device} == {"cpu"}
+    assert (CPU.recall.tasks, CPU.recall.depths) == (MINI.recall.tasks, MINI.recall.depths)
+    assert CPU.benchmarks.kv_reduction.methods == MINI.benchmarks.kv_reduction.methods
+    assert max(CPU.recall.lengths) == 2 * CPU.extension.max_length
+    assert {setup.device for setup in CPU.setups.values()} == {CPU.benchmarks.device, CPU.profiling.device} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", ["mini", "mini-cpu"])
@@ -56,8 +56,8 @@ def test_seeds_differ_in_name_and_seed_alone(name):
 def test_the_dry_run_has_the_same_variants_and_measures_the_same():
     assert MINI.variants == DRY.variants
     assert MINI.default_variants == DRY.default_variants
-    assert MINI.evaluation.tasks == DRY.evaluation.tasks
-    assert MINI.evaluation.kv_reduction.methods == DRY.evaluation.kv_reduction.methods
+    assert MINI.recall.tasks == DRY.recall.tasks
+    assert MINI.benchmarks.kv_reduction.methods == DRY.benchmarks.kv_reduction.methods
     kinds = [{kind for phase in stage.phases for kind in phase.mixture} for stage in (MINI.extension, DRY.extension)]
     assert kinds[0] == kinds[1]
     jobs = [[job.name for job in planned_jobs(f"config/{each.name}.yaml", "all")] for each in (MINI, DRY)]

@@ -221,7 +221,8 @@ def test_impossible_chunk_is_refused() -> None:
 # ---------------------------------------------------------------- experiments
 def test_experiment_lengths_are_those_of_every_stage(tmp_path: Path) -> None:
     settings = tiny_settings()
-    settings["evaluation"]["lengths"], settings["profiling"]["lengths"] = [192, 256], [512, 64, 256]
+    settings["benchmarks"]["suites"]["recall"]["lengths"] = [192, 256]
+    settings["profiling"]["lengths"] = [512, 64, 256]
     experiment = load_experiment(experiment_file(tmp_path, settings))
     assert experiment_lengths(experiment) == [64, 128, 192, 256, 512]
 

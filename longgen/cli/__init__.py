@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -10,6 +11,9 @@ import longgen.passive
 from longgen.cli.verbs import VERBS, verbs_app
 from longgen.program import DEBUG, run_program
 from longgen.scratch import use_scratch
+
+# Between commands that one process carries out in turn, to the first that fails: starting one takes seconds.
+THEN = "--then"
 
 app = verbs_app(
     VERBS,
@@ -45,4 +49,15 @@ def main() -> None:
 
 def _run() -> None:
     use_scratch()
-    app()
+    commands: list[list[str]] = [[]]
+    for word in sys.argv[1:]:
+        if word == THEN:
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    for words in commands:
+        try:
+            app(words)
+        except SystemExit as end:  # so ends every command
+            if end.code:
+                raise

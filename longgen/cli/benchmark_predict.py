@@ -5,25 +5,38 @@ from __future__ import annotations
 from longgen.cli.machine import torch_dtype, use_threads
 from longgen.cli.options.benchmark import BenchmarkPredictOptions
 from longgen.evaluation.baselines import read_gates
-from longgen.evaluation.runs.model import greedy, load_model, model_identity
+from longgen.evaluation.runs.model import attention_kernels, greedy, load_model, model_identity
 from longgen.evaluation.runs.predict import predict
-from longgen.evaluation.runs.prompts import read_prompts
+from longgen.evaluation.runs.prompts import choose_prompts, read_prompts
 from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
+from longgen.hardware import require_gpu
+from longgen.names import DUO_ATTENTION
+from longgen.provenance import describe_device
 
 
 def benchmark_predict(options: BenchmarkPredictOptions) -> None:
     """Answer what is not answered yet, and say how much that was."""
     use_threads(options.threads)
-    device = options.device
-    dtype = torch_dtype(options.dtype, device)
+    model, device = options.model, options.device
+    require_gpu("--device", device)
+    chosen = torch_dtype(options.dtype, device)
     files = [file for each in options.prompts for file in read_prompts(each)]
-    model, tokenizer = load_model(options.model, dtype, device)
-    identity, generate = model_identity(options.model, dtype), greedy(model)
-    if options.kv_method is not None:
+    files = choose_prompts(files, options.task, options.length)
+    loaded, tokenizer = load_model(model, chosen, device)
+    whole = model_identity(model, chosen)
+    answering = {options.output: (whole, greedy(loaded))}
+    if options.kv_method:
         budget = KvBudget.parse(options.kv_budget)
-        gates = None if options.kv_gates is None else read_gates(options.kv_gates, options.model)
-        identity["kv_reduction"] = reduced_identity(options.kv_method, budget, gates)
-        generate = reduced(model, options.kv_method, budget, gates)
-    share = (options.shard, options.shards, options.batch_tokens)
-    answers = sum(predict(file, tokenizer, generate, identity, options.output, *share, device) for file in files)
-    print(f"{options.output}: {answers:,} answers given now, by {options.model}")
+        learned = None if options.kv_gates is None else read_gates(options.kv_gates, model)
+        answering = {}
+        for method in options.kv_method:
+            gates = learned if method == DUO_ATTENTION else None
+            identity = whole | {"kv_reduction": reduced_identity(method, budget, gates)}
+            answering[options.output / f"{method}-as-{budget.of}"] = identity, reduced(loaded, method, budget, gates)
+    machine = {"device": describe_device(device), "attention": attention_kernels(loaded)}
+    padding, share = not options.kv_method, (options.shard, options.shards, options.batch_tokens)
+    for folder, (identity, generate) in answering.items():
+        answers = sum(
+            predict(file, tokenizer, generate, identity, folder, *share, device, padding, machine) for file in files
+        )
+        print(f"{folder}: {answers:,} answers given now, by {model}")

@@ -1,4 +1,4 @@
-"""`longgen benchmark prepare`: the prompts of needle, RULER, BABILong and LongBench, by their own rules."""
+"""`longgen benchmark prepare`: the prompts of benchmarks, by their own rules."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from longgen.cli.options.benchmark import SUITE, BenchmarkPrepareOptions
+from longgen.cli.options.benchmark import BenchmarkPrepareOptions
 from longgen.errors import ConfigError, require
-from longgen.evaluation.benchmarks import benchmark, check_tasks
+from longgen.evaluation.benchmarks import WITH_DEPTHS, benchmark, check_tasks
 from longgen.evaluation.runs.prompts import PromptFile, PromptSource, check_prompts, write_index, write_prompts
 from longgen.foreign import first_line
 from longgen.progress import progress_bar
@@ -18,11 +18,11 @@ from longgen.provenance import fingerprint
 
 def benchmark_prepare(options: BenchmarkPrepareOptions) -> None:
     """Write the prompts that are not there yet, and say how many there are."""
-    name, suite = options.name, options.suite.applied_to(SUITE)
+    name, suite = options.name, options.settings()
     definition, depths = benchmark(name), suite.depths
     tasks = check_tasks(definition, suite.tasks or [])
-    require(not depths or name == "needle", "--depth", depths, "with needle alone")
-    require(all(0 <= each <= 1 for each in depths or []), "--depth", depths, "within 0..1")
+    check_tasks(definition, list(suite.task_samples))
+    require(not depths or name in WITH_DEPTHS, "--depth", depths, f"with {' and '.join(WITH_DEPTHS)} alone")
     try:
         tokenizer = AutoTokenizer.from_pretrained(options.tokenizer)
     except Exception as error:  # transformers stumbles anywhere over what is no tokenizer
@@ -39,6 +39,7 @@ def benchmark_prepare(options: BenchmarkPrepareOptions) -> None:
         None if suite.data_root is None else Path(suite.data_root),
         options.output,
         {"depths": depths} if depths else {},
+        suite.task_samples,
     )
     lengths: Sequence[int | None] = suite.lengths or [None]
     check_prompts(source, tasks, lengths)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,8 @@ from longgen.cli.options.benchmark import BenchmarkScoreOptions
 from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import benchmark
-from longgen.evaluation.runs.predict import ANSWERED_BY, answers_folder
-from longgen.evaluation.runs.prompts import PromptFile, read_prompts
+from longgen.evaluation.runs.predict import ANSWERED_BY, ANSWERED_ON, answers_folder
+from longgen.evaluation.runs.prompts import PromptFile, asked_of, choose_prompts, read_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records, summary_records
 from longgen.files import read_json
 from longgen.names import NONE
@@ -22,39 +23,56 @@ def benchmark_score(options: BenchmarkScoreOptions) -> None:
     """Write scores and averages as results files, and print them."""
     check_run_name(options.run)
     files = [file for each in options.prompts for file in read_prompts(each)]
+    files = choose_prompts(files, options.task, options.length)
     scores: list[dict[str, Any]] = []
     summaries: list[dict[str, Any]] = []
-    for name in dict.fromkeys(file.benchmark for file in files):
-        definition = benchmark(name)
-        answer_scores = score_answers(definition, [file for file in files if file.benchmark == name], options.answers)
-        scores += score_records(definition, answer_scores)
-        summaries += summary_records(definition, answer_scores)
-    answered_by = _answered_by(files, options.answers)
-    reduction = answered_by.get("kv_reduction", {"method": NONE, "budget_of": NONE})
-    who = {key: reduction[key] for key in ("method", "budget_of")}
-    settings = {"answers": answered_by}
-    origin = provenance(settings, 0, inputs={f"{file.benchmark}/{file.path.stem}": file.fingerprint for file in files})
+    answered = {folder: _answered(files, folder, ANSWERED_BY) for folder in options.answers}
+    for folder, answered_by in answered.items():
+        reduction = answered_by.get("kv_reduction", {"method": NONE, "budget_of": NONE})
+        who = {key: reduction[key] for key in ("method", "budget_of")}
+        for name in dict.fromkeys(file.benchmark for file in files):
+            chosen = benchmark(name)
+            scored = score_answers(chosen, [file for file in files if file.benchmark == name], folder)
+            scores += [record | who for record in score_records(chosen, scored)]
+            summaries += [record | who for record in summary_records(chosen, scored)]
+    models = {json.dumps({name: each[name] for name in ("model", "dtype")}) for each in answered.values()}
+    if len(models) > 1:
+        raise ArtifactError(f"{', '.join(map(str, answered))}: answers of several models: allowed are those of one")
+    settings = {"prompts": asked_of(files), "answers": list(answered.values())}
+    origin = provenance(settings, _seed(files), inputs={_name(file): file.fingerprint for file in files})
+    for folder in answered:  # where answers were given, not where they are scored
+        origin |= read_json(answers_folder(folder, files[0]) / ANSWERED_ON, "longgen benchmark predict")
     for kind, name, records in (("benchmark", "scores", scores), ("benchmark-summary", "summary", summaries)):
-        result = Result(kind, options.run, [record | who for record in records], origin, options.variant, settings)
-        save_result(options.output / f"{name}.json", result)
+        save_result(
+            options.output / f"{name}.json", Result(kind, options.run, records, origin, options.variant, settings)
+        )
     _print_scores(scores)
     _print_summaries(summaries)
 
 
-def _answered_by(files: list[PromptFile], answers: Path) -> dict[str, Any]:
-    identities = [read_json(answers_folder(answers, file) / ANSWERED_BY, "longgen benchmark predict") for file in files]
+def _answered(files: list[PromptFile], answers: Path, name: str) -> dict[str, Any]:
+    identities = [read_json(answers_folder(answers, file) / name, "longgen benchmark predict") for file in files]
     for file, identity in zip(files, identities, strict=True):
         if identity != identities[0]:
-            other = f"{file.benchmark}/{file.path.stem}"
             raise ArtifactError(
-                f"{answers}: {other} was not answered by the model that answered {files[0].benchmark}/"
-                f"{files[0].path.stem}: `longgen benchmark predict` answers all anew"
+                f"{answers}: {_name(file)} was not answered by the model that answered {_name(files[0])}: "
+                "`longgen benchmark predict` answers all anew"
             )
     return identities[0]
 
 
+def _name(file: PromptFile) -> str:
+    return f"{file.benchmark}/{file.path.stem}"
+
+
+def _seed(files: list[PromptFile]) -> int:
+    """That of the prompts; 0 where they have several."""
+    seeds = {file.made_from["seed"] for file in files}
+    return seeds.pop() if len(seeds) == 1 else 0
+
+
 def _print_scores(records: list[dict[str, Any]]) -> None:
-    names = ("benchmark", "task", "metric")
+    names = ("benchmark", "task", "metric", *_reduced(records))
     rows = [
         (
             *(record[name] for name in names),
@@ -70,7 +88,7 @@ def _print_scores(records: list[dict[str, Any]]) -> None:
 
 
 def _print_summaries(records: list[dict[str, Any]]) -> None:
-    names = ("benchmark", "summary")
+    names = ("benchmark", "summary", *_reduced(records))
     rows = [
         (
             *(record[name] for name in names),
@@ -83,6 +101,11 @@ def _print_summaries(records: list[dict[str, Any]]) -> None:
     ]
     if rows:
         print_scores(names, ("length", "n", "value", "95 % interval"), rows, records)
+
+
+def _reduced(records: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The column of the methods by which KV caches were reduced, if any was."""
+    return ("method",) if any(record["method"] != NONE for record in records) else ()
 
 
 def _summary_value(record: dict[str, Any]) -> str:

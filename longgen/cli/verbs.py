@@ -118,16 +118,11 @@ VERBS = {
         "Learn which heads of a full model need all tokens, for duo-attention; the model itself does not change.",
         "evaluation",
     ),
-    "evaluate": Verb(
-        "Needles, variables and common words (`evaluation.tasks`), and perplexity by position.", "evaluation"
-    ),
     "benchmark": Verb(
         "Benchmarks by their own rules: prepare the prompts once, let every model answer them, score the answers.",
         verbs=_BENCHMARK,
     ),
-    "perplexity": Verb(
-        "Perplexity of a model by position on documents as long as its context, as kind `long-text`.", "evaluation"
-    ),
+    "perplexity": Verb("Perplexity of a model by position in its context, on long text.", "evaluation"),
     "short-context": Verb(
         "Ask a model the questions of MMLU, HellaSwag, ARC and others, with lm-eval's prompts and scores.",
         "evaluation",

@@ -26,10 +26,12 @@ PACK_CPUS = 16  # of `longgen pack`, a process each
 FILE_RATE = 500e6  # bytes that a node reads or writes on the shared file system
 TOKENIZER_RATE = 2e5  # tokens that a process makes of text
 PROMPT_RATE = 5e4  # tokens of prompts, which are tokenised several times until they have their length
+RECALL_RATE = 5e6  # tokens of recall's prompts, which are cut out of bytes
 
 # ---------------------------------------------------------------- generation
 LAYER_SECONDS = 1e-3  # to start a layer's kernels from Python, in every forward pass
 ANSWER_TOKENS = 128  # of an answer; benchmarks allow 20 to 512
+RECALLED_TOKENS = 24  # of recall's longest answer, bytes that they are: four values
 # The slowest reductions of the KV cache take longer than the quickest, by a factor that no results file holds.
 REDUCTION_FACTOR = 3
 # Samples of a benchmark's own data, on average of its tasks. LongBench has 8,418 in 34 sets.

@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from dataclasses import replace
 
 from longgen.cluster.assumptions import (
+    ANSWER_TOKENS,
     LAYER_SECONDS,
     NATURAL_SAMPLES,
     PROCESS_BYTES,
     PROMPT_RATE,
+    RECALL_RATE,
+    RECALLED_TOKENS,
     REDUCTION_FACTOR,
     SHORT_CONTEXT_CHOICES,
     SHORT_CONTEXT_SAMPLES,
     SHORT_CONTEXT_TOKENS,
     START_SECONDS,
 )
-from longgen.cluster.evaluation import forward_seconds, gates_request
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
-from longgen.config import BenchmarksSettings, Experiment, SuiteSettings, require_part
-from longgen.evaluation.benchmarks import benchmark
+from longgen.config import (
+    BenchmarksSettings,
+    Experiment,
+    KvReductionSettings,
+    SetupSettings,
+    SuiteSettings,
+    require_part,
+)
+from longgen.evaluation.benchmarks import WITH_DEPTHS, benchmark
 from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
+from longgen.planner.model import Model
+from longgen.planner.training import plan_training
+from longgen.planner.training_memory import state_bytes
 
 
 def prompts(job: ClusterJob) -> JobRequest:
@@ -30,36 +42,68 @@ def prompts(job: ClusterJob) -> JobRequest:
     suite = job.wildcards["suite"]
     counts = suite_prompts(suite, _settings(job).suites[suite], job.experiment)
     tokens = sum(length * count for length, count in counts.items())
-    return JobRequest(seconds=START_SECONDS + tokens / PROMPT_RATE, memory=2 * PROCESS_BYTES, cpus=job.cpus("cpu"))
+    rate = RECALL_RATE if suite == "recall" else PROMPT_RATE
+    return JobRequest(seconds=START_SECONDS + tokens / rate, memory=2 * PROCESS_BYTES, cpus=job.cpus("cpu"))
 
 
 def answer(job: ClusterJob) -> JobRequest:
-    """A shard of a variant's answers to all prompts."""
-    settings = _settings(job)
-    counts = all_prompts(job.experiment)
-    seconds = answers_seconds(job, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(job, seconds, max(counts), settings.device, settings.dtype)
+    """A shard of a variant's answers to all prompts; where there is but one, also perplexity, in the same process."""
+    settings, found = _settings(job), _answers(job, list(_settings(job).suites))
+    if settings.shards > 1 or settings.perplexity is None:
+        return found
+    other = perplexity(job)
+    return replace(
+        found,
+        seconds=found.seconds + other.seconds - job.loading_seconds,
+        memory=max(found.memory, other.memory),
+        gpu_memory=max(found.gpu_memory, other.gpu_memory),
+    )
 
 
 def answer_reduced(job: ClusterJob) -> JobRequest:
-    """The same for the full model with a reduced KV cache, of which all is there while a prompt is read."""
+    """The same for the full model, by every reduction of its KV cache, of which all is there while a prompt is read."""
+    reduction = _reduction(job)
+    full = ClusterJob(job.experiment, job.setup, job.variants)  # the wildcard names the budget
+    return _answers(full, _settings(job).reduced_suites, reduction)
+
+
+def _answers(job: ClusterJob, suites: list[str], reduction: KvReductionSettings | None = None) -> JobRequest:
+    settings, seconds, longest, most = _settings(job), 0.0, 1, 1
+    for name in suites:
+        counts = suite_prompts(name, settings.suites[name], job.experiment, reduction)
+        tokens = RECALLED_TOKENS if name == "recall" else ANSWER_TOKENS
+        for length, count in counts.items():
+            batch = max(1, settings.batch_tokens // length)
+            seconds += answers_seconds(job, {length: count}, settings.device, settings.dtype, tokens, batch)
+            longest, most = max(longest, length), max(most, batch * length)
+    seconds *= REDUCTION_FACTOR * len(reduction.methods) if reduction else 1
+    rows = max(1, most // longest)
+    shards = settings.reduced_shards if reduction else settings.shards
+    return generation_request(job, seconds / shards, longest, settings.device, settings.dtype, rows)
+
+
+def gates(job: ClusterJob) -> JobRequest:
+    """DuoAttention's gates: two forward passes, and a backward pass through weights that stay as they are.
+
+    Everything that the layers save is in memory; it is not recomputed.
+    """
+    settings, learning = _settings(job), _reduction(job).duo_attention
+    device, dtype, extension = settings.device, settings.dtype, job.experiment.extension
+    full, rates = job.experiment.variant("full"), job.rates(device, dtype)
+    length, rows = learning.length or extension.max_length, learning.batch_size
+    model = Model(job.shape, full.hybrid)
+    seconds = learning.steps * model.training_flops(length, rows, recompute=True) / rates.flops
+    request = generation_request(job, seconds, length, device, dtype, rows)
+    step = plan_training(model, length, rows, extension, SetupSettings(), 1)
+    saved = step.memory_bytes - sum(state_bytes(step.job).values())
+    part = "gpu_memory" if device == "cuda" else "memory"
+    return replace(request, **{part: getattr(request, part) + saved})
+
+
+def perplexity(job: ClusterJob) -> JobRequest:
+    """Perplexity of a variant by position."""
     settings = _settings(job)
-    counts = all_prompts(job.experiment, settings.reduced_suites)
-    seconds = REDUCTION_FACTOR * answers_seconds(job, counts, settings.device, settings.dtype) / settings.shards
-    return generation_request(job, seconds, max(counts), settings.device, settings.dtype)
-
-
-def passkey_gates(job: ClusterJob) -> JobRequest:
-    """DuoAttention's gates of a model of language."""
-    settings = _settings(job)
-    reduction = require_part(settings.kv_reduction, "benchmarks.kv_reduction")
-    return gates_request(job, reduction.duo_attention, settings.device, settings.dtype)
-
-
-def long_text(job: ClusterJob) -> JobRequest:
-    """Perplexity of a variant on long text."""
-    settings = _settings(job)
-    text = require_part(settings.long_text, "benchmarks.long_text")
+    text = require_part(settings.perplexity, "benchmarks.perplexity")
     seconds = text.documents * forward_seconds(job, text.length, settings.device, settings.dtype)
     return generation_request(job, seconds, text.length, settings.device, settings.dtype)
 
@@ -77,25 +121,43 @@ def short_context(job: ClusterJob) -> JobRequest:
     return generation_request(job, seconds, length, settings.device, settings.dtype, rows)
 
 
-def all_prompts(experiment: Experiment, suites: Collection[str] | None = None) -> Counter[int]:
-    """How many prompts of each length, in tokens, some ``suites`` of an experiment have; None: all of them."""
-    counts: Counter[int] = Counter()
-    for name, suite in require_part(experiment.benchmarks, "benchmarks").suites.items():
-        if suites is None or name in suites:
-            counts += suite_prompts(name, suite, experiment)
-    return counts
+def forward_seconds(job: ClusterJob, length: int, device: str, dtype: str) -> float:
+    """Seconds of reading a row with the logits of all its tokens."""
+    variant, rates = job.variant, job.rates(device, dtype)
+    return Model(job.shape, variant.hybrid).training_flops(length) / 3 / rates.flops
 
 
-def suite_prompts(name: str, suite: SuiteSettings, experiment: Experiment) -> Counter[int]:
-    """How many prompts of each length a suite has. What has its natural length counts as a longest row."""
-    longest = experiment.extension.max_length
-    tasks = len(suite.tasks or benchmark(name).tasks)
-    samples = min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))
-    if name == "needle":
+def all_prompts(experiment: Experiment) -> Counter[int]:
+    """How many prompts of each length, in tokens, all suites of an experiment have."""
+    suites = require_part(experiment.benchmarks, "benchmarks").suites
+    return sum((suite_prompts(name, suite, experiment) for name, suite in suites.items()), Counter())
+
+
+def suite_prompts(
+    name: str, suite: SuiteSettings, experiment: Experiment, reduction: KvReductionSettings | None = None
+) -> Counter[int]:
+    """How many prompts of each length a suite has, or those of it that are answered with a reduced KV cache.
+
+    What has its natural length counts as a longest row.
+    """
+    tasks = [*(suite.tasks or benchmark(name).tasks)]
+    lengths = suite.lengths or [experiment.extension.max_length]
+    if reduction is not None:
+        tasks = [task for task in tasks if task in (reduction.tasks or tasks)]
+        lengths = [length for length in lengths if length in (reduction.lengths or lengths)]
+    samples = sum(
+        suite.task_samples.get(task, min(suite.samples, NATURAL_SAMPLES.get(name, suite.samples))) for task in tasks
+    )
+    if name in WITH_DEPTHS:
         samples *= len(suite.depths or NEEDLE_DEPTHS)
     # BABILong's length 0 is a story alone, which is shorter than this
-    return Counter({max(length, 1024): tasks * samples for length in suite.lengths or [longest]})
+    least = 1 if name == "recall" else 1024
+    return Counter({max(length, least): samples for length in lengths})
 
 
 def _settings(job: ClusterJob) -> BenchmarksSettings:
     return require_part(job.experiment.benchmarks, "benchmarks")
+
+
+def _reduction(job: ClusterJob) -> KvReductionSettings:
+    return require_part(_settings(job).kv_reduction, "benchmarks.kv_reduction")

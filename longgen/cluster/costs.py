@@ -111,10 +111,12 @@ def run_storage(
     if experiment.benchmarks is not None:
         prompts = all_prompts(experiment)
         sizes["prompts"] = TEXT_BYTES * sum(length * count for length, count in prompts.items())
-        answer_jobs = sum(job.rule in ("answer", "answer_reduced") for job in jobs)
-        answering_models = answer_jobs // experiment.benchmarks.shards
-        sizes["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * answering_models
-    return {name: size for name, size in sizes.items() if size}
+        settings, rules = experiment.benchmarks, [job.rule for job in jobs]
+        methods = len(settings.kv_reduction.methods) if settings.kv_reduction else 0
+        models_asked = rules.count("answer") // settings.shards
+        models_asked += methods * rules.count("answer_reduced") // settings.reduced_shards
+        sizes["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
+    return {name: count for name, count in sizes.items() if count}
 
 
 def _rule_cost(rule: str, requests: list[JobRequest], experiment: Experiment) -> RuleCost:

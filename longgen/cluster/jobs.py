@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from longgen.cluster import benchmarks, data, evaluation, training
+from longgen.cluster import benchmarks, data, profiling, training
 from longgen.cluster.generation import answers_seconds, generation_request
 from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
@@ -36,16 +36,13 @@ REQUESTS: dict[str, Callable[[ClusterJob], JobRequest]] = {
     "convert": data.convert,
     "untrained": data.convert,
     "extend": training.extend,
-    "evaluate": evaluation.evaluate,
-    "gates": evaluation.gates,
-    "reduce_kv": evaluation.reduce_kv,
     "prompts": benchmarks.prompts,
     "answer": benchmarks.answer,
-    "passkey_gates": benchmarks.passkey_gates,
+    "gates": benchmarks.gates,
     "answer_reduced": benchmarks.answer_reduced,
-    "long_text": benchmarks.long_text,
+    "perplexity": benchmarks.perplexity,
     "short_context": benchmarks.short_context,
-    "profile": evaluation.profile,
+    "profile": profiling.profile,
 }
 WildcardPairs = tuple[tuple[str, str], ...]
 

@@ -2,8 +2,9 @@
 
 from longgen.config.benchmarks import (
     BenchmarksSettings,
-    LongTextSettings,
-    ReducedSettings,
+    DuoAttentionSettings,
+    KvReductionSettings,
+    PerplexitySettings,
     ShortContextSettings,
     SuiteSettings,
 )
@@ -11,9 +12,6 @@ from longgen.config.cluster import ClusterSettings
 from longgen.config.experiment import Experiment, Variant, load_experiment, require_part
 from longgen.config.parts import (
     DataSettings,
-    DuoAttentionSettings,
-    EvaluationSettings,
-    KvReductionSettings,
     ModelSettings,
     ProbeSettings,
     ProfilingSettings,
@@ -33,18 +31,16 @@ __all__ = [
     "ClusterSettings",
     "DataSettings",
     "DuoAttentionSettings",
-    "EvaluationSettings",
     "Experiment",
     "ExtensionSettings",
     "KvReductionSettings",
-    "LongTextSettings",
     "LoraSettings",
     "ModelSettings",
     "OptimizerSettings",
+    "PerplexitySettings",
     "PhaseSettings",
     "ProbeSettings",
     "ProfilingSettings",
-    "ReducedSettings",
     "SetupSettings",
     "ShortContextSettings",
     "SuiteSettings",

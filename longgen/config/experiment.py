@@ -6,13 +6,12 @@ import dataclasses
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from longgen.config.benchmarks import BenchmarksSettings
+from longgen.config.benchmarks import BenchmarksSettings, SuiteSettings
 from longgen.config.cluster import ClusterSettings
 from longgen.config.parts import (
     DataSettings,
-    EvaluationSettings,
     ModelSettings,
     ProbeSettings,
     ProfilingSettings,
@@ -23,8 +22,8 @@ from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSe
 from longgen.data.sources import SOURCES
 from longgen.data.synthetic.documents import DOCUMENTS
 from longgen.errors import ConfigError
-from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
-from longgen.evaluation.tasks import SHORTEST_LENGTH, TASKS
+from longgen.evaluation.benchmarks import BENCHMARKS, WITH_DEPTHS, benchmark
+from longgen.evaluation.recall import SHORTEST_LENGTH
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
@@ -77,17 +76,23 @@ class Experiment:
         patterns: of sparse layers, by name.
         variants: the hybrids, by name.
         default_variants: those of a run that selects none.
-        data: the text of the base model, of generated rows and of evaluation.
+        data: the text of the base model, of generated rows and of recall.
         base: how the base model is trained, unless it is a checkpoint.
-        probe: which layers of the base model need full attention; null: not probed.
-        evaluation: null: not evaluated.
+        probe: which layers of the base model need full attention; null: not asked.
         profiling: null: not measured.
-        benchmarks: null: none is run.
+        benchmarks: how models are evaluated; null: not at all.
         setups: by name, processes and how they share the work of training.
         setup: the one that is used unless another is named.
         cluster: what jobs request of it; no result depends on it.
         seed: of all random choices.
     """
+
+    FORMER: ClassVar = {
+        "evaluation": "allowed is benchmarks, with suites.recall (lengths, depths and tasks as they were; samples was "
+        "task_samples, task_samples: {needle: N} was samples_per_cell), perplexity (documents and bins were "
+        "perplexity_documents and perplexity_bins; length was the longest), kv_reduction, device, dtype, and "
+        "batch_tokens for batch_size; config/smoke.yaml has all of them"
+    }
 
     name: str
     model: ModelSettings
@@ -98,7 +103,6 @@ class Experiment:
     data: DataSettings | None = None
     base: TrainingSettings | None = None
     probe: ProbeSettings | None = None
-    evaluation: EvaluationSettings | None = None
     profiling: ProfilingSettings | None = None
     benchmarks: BenchmarksSettings | None = None
     setups: dict[str, SetupSettings] = field(default_factory=lambda: {"default": SetupSettings()})
@@ -146,6 +150,11 @@ class Experiment:
         return self.patterns[name]
 
     @property
+    def recall(self) -> SuiteSettings | None:
+        """What models of bytes are asked of the benchmark of that name; None: it is not asked."""
+        return self.benchmarks.suites.get("recall") if self.benchmarks else None
+
+    @property
     def stages(self) -> dict[str, TrainingSettings]:
         """The training stages by name, in order."""
         return ({"base": self.base} if self.base else {}) | {"extension": self.extension}
@@ -158,20 +167,20 @@ class Experiment:
             is_inside = exit_layers is None or exit_layers < layers
             require(is_inside, f"{name}.early_exit_layers", exit_layers, f"1..{layers - 1} or null")
             require(name == "extension" or stage.lora is None, f"{name}.lora", stage.lora, "null: all weights are new")
-        needs_text = self.evaluation or any(stage.packed is None for stage in self.stages.values())
+        generated = any(stage.packed is None for stage in self.stages.values())
+        needs_text = generated or self.recall is not None
         require(self.data is not None or not needs_text, "data", None, "the sources of the text")
         self._check_reductions()
         require(self.setup in self.setups, "setup", self.setup, ", ".join(self.setups))
 
     def _check_reductions(self) -> None:
         hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
-        for part in ("benchmarks", "evaluation"):
-            reduction = getattr(getattr(self, part), "kv_reduction", None)
-            if reduction is not None:
-                key, pattern = f"{part}.kv_reduction", reduction.duo_attention.pattern
-                check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
-                allowed = f"null, {', '.join(self.patterns)}"
-                require(pattern in (None, *self.patterns), f"{key}.duo_attention.pattern", pattern, allowed)
+        reduction = self.benchmarks.kv_reduction if self.benchmarks else None
+        if reduction is not None:
+            key, asked = "benchmarks.kv_reduction", reduction.duo_attention
+            check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
+            fits, allowed = asked.pattern in (None, *self.patterns), f"null, {', '.join(self.patterns)}"
+            require(fits, f"{key}.duo_attention.pattern", asked.pattern, allowed)
 
     def _check_names(self) -> None:
         by_lower_case: dict[str, str] = {}
@@ -236,22 +245,21 @@ class Experiment:
 
     def _check_lengths(self) -> None:
         sizes = {name: pattern.block_size for name, pattern in self.patterns.items()}
-        by_key = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
-        for part in ("evaluation", "profiling"):
-            for name in ("lengths", "training_lengths"):
-                lengths = getattr(getattr(self, part), name, [])
-                by_key |= {f"{part}.{name}[{i}]": length for i, length in enumerate(lengths)}
-        for key, length in by_key.items():
+        checked = {f"extension.phases[{i}].length": phase.length for i, phase in enumerate(self.extension.phases)}
+        compared = {"profiling.lengths": self.profiling.lengths} if self.profiling else {}
+        if self.recall is not None and self.recall.lengths is not None:
+            compared["benchmarks.suites.recall.lengths"] = self.recall.lengths
+        trained_at = {"profiling.training_lengths": self.profiling.training_lengths} if self.profiling else {}
+        for key, lengths in (compared | trained_at).items():
+            checked |= {f"{key}[{i}]": length for i, length in enumerate(lengths)}
+        for key, length in checked.items():
             for name, size in sizes.items():
                 allowed = f"a multiple of the block size {size} of patterns.{name}"
                 require(length > 0 and length % size == 0, key, length, allowed)
-        longest = self.extension.max_length
-        for part in ("evaluation", "profiling"):
-            lengths = getattr(getattr(self, part), "lengths", [longest])
-            allowed = (
-                f"a list with the longest length of the extension, {longest}: quality and speed are compared there"
-            )
-            require(longest in lengths, f"{part}.lengths", lengths, allowed)
+        trained = self.extension.max_length
+        allowed = f"a list with the longest length of the extension, {trained}: quality and speed are compared there"
+        for key, lengths in compared.items():
+            require(trained in lengths, key, lengths, allowed)
 
     def variant(self, name: str) -> Variant:
         """The variant called ``name``, resolved for this model. Raises ConfigError if unknown or impossible."""
@@ -324,17 +332,6 @@ def _check_names_in_registries(experiment: Experiment) -> None:
             for kind in phase.mixture:
                 require(kind in DOCUMENTS, f"{name}.phases[{index}].mixture", kind, ", ".join(DOCUMENTS))
     _check_suites(experiment)
-    if experiment.evaluation is None:
-        return
-    for index, task in enumerate(experiment.evaluation.tasks):
-        require(task in TASKS, f"evaluation.tasks[{index}]", task, ", ".join(TASKS))
-    for index, length in enumerate(experiment.evaluation.lengths):
-        allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
-        require(length >= SHORTEST_LENGTH, f"evaluation.lengths[{index}]", length, allowed)
-    reduction, longest = experiment.evaluation.kv_reduction, experiment.extension.max_length
-    gates_length = reduction.duo_attention.length if reduction else None
-    key, allowed = "evaluation.kv_reduction.duo_attention.length", f"null, or {SHORTEST_LENGTH}..{longest}"
-    require(gates_length is None or SHORTEST_LENGTH <= gates_length <= longest, key, gates_length, allowed)
 
 
 def _check_suites(experiment: Experiment) -> None:
@@ -343,8 +340,25 @@ def _check_suites(experiment: Experiment) -> None:
         require(name in BENCHMARKS, "benchmarks.suites", name, ", ".join(BENCHMARKS))
         for index, task in enumerate(suite.tasks or ()):
             require(task in benchmark(name).tasks, f"{key}.tasks[{index}]", task, ", ".join(benchmark(name).tasks))
-        require(
-            suite.depths is None or name == "needle", f"{key}.depths", suite.depths, "null: needles alone have depths"
-        )
-        has_natural_lengths = name in ("longbench", "babilong")
-        require(suite.lengths is not None or has_natural_lengths, f"{key}.lengths", None, "at least one length")
+        for task in suite.task_samples:
+            require(task in benchmark(name).tasks, f"{key}.task_samples", task, ", ".join(benchmark(name).tasks))
+        deep = suite.depths is None or name in WITH_DEPTHS
+        require(deep, f"{key}.depths", suite.depths, f"null: {' and '.join(WITH_DEPTHS)} alone have depths")
+        natural = name in ("longbench", "babilong")
+        require(suite.lengths is not None or natural, f"{key}.lengths", None, "at least one length")
+    if experiment.recall is not None:
+        _check_recall(experiment, experiment.recall)
+
+
+def _check_recall(experiment: Experiment, recall: SuiteSettings) -> None:
+    key = "benchmarks.suites.recall"
+    checkpoint = experiment.model.checkpoint
+    require(checkpoint is None, key, f"of {checkpoint}", "null with a model.checkpoint: it is asked of models of bytes")
+    require(recall.data_root is None, f"{key}.data_root", recall.data_root, "null: the run's own corpus")
+    for index, length in enumerate(recall.lengths or ()):
+        allowed = f"at least {SHORTEST_LENGTH}: the tasks' statements need that room"
+        require(length >= SHORTEST_LENGTH, f"{key}.lengths[{index}]", length, allowed)
+    reduction, longest = experiment.benchmarks and experiment.benchmarks.kv_reduction, experiment.extension.max_length
+    row = reduction.duo_attention.length if reduction else None
+    name, allowed = "benchmarks.kv_reduction.duo_attention.length", f"null, or {SHORTEST_LENGTH}..{longest}"
+    require(row is None or SHORTEST_LENGTH <= row <= longest, name, row, allowed)

@@ -1,15 +1,14 @@
-"""The parts of an experiment's configuration other than training: data, model, variants, evaluation, profiling."""
+"""The parts of an experiment's configuration other than training: data, model, variants, probe, profiling."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, PROBED, PROBED_HEADS
-from longgen.names import KV_REDUCTIONS
 from longgen.strict import require
 
 # What trains, evaluates and measures.
@@ -155,93 +154,6 @@ class ProbeSettings:
             require(getattr(self, name) >= least, name, getattr(self, name), f"a whole number >= {least}")
         candidates = self.candidates
         require(candidates is None or candidates >= 1, "candidates", candidates, "a whole number >= 1, or null for all")
-
-
-@dataclass(frozen=True)
-class DuoAttentionSettings:
-    """How DuoAttention's gates are learned on the full model (`longgen.evaluation.baselines.optimise_gates`).
-
-    Steps and learning rate are the authors' (arXiv 2410.10819), who learn on lengths from 1,000 tokens to 32,000. The
-    others are our choice.
-
-    Attributes:
-        steps: of AdamW.
-        length: tokens per row; null: the longest of the extension.
-        batch_size: rows per step.
-        learning_rate: it does not change.
-        pattern: of streaming heads, a name under ``patterns``; null: the authors' 64 sink and 256 recent tokens.
-    """
-
-    steps: int = 2000
-    length: int | None = None
-    batch_size: int = 1
-    learning_rate: float = 0.02
-    pattern: str | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
-        require(self.learning_rate > 0, "learning_rate", self.learning_rate, "a number > 0")
-
-
-@dataclass(frozen=True)
-class KvReductionSettings:
-    """The full model with its KV cache reduced at inference, evaluated on the tasks of the hybrids.
-
-    Attributes:
-        methods: names in `longgen.names.KV_REDUCTIONS`.
-        budgets_of: hybrids; every method keeps as many bytes of KV cache as each of them. The pipeline takes those
-            that it trains.
-        samples_per_cell: needles per length and depth; of other tasks as many as the hybrids get.
-        tasks: those of ``evaluation.tasks`` that it is evaluated on.
-        lengths: in tokens; null: the longest of the extension.
-        duo_attention: for the method of that name.
-    """
-
-    methods: list[str]
-    budgets_of: list[str]
-    samples_per_cell: int
-    tasks: list[str] = field(default_factory=lambda: ["needle"])
-    lengths: list[int] | None = None
-    duo_attention: DuoAttentionSettings = field(default_factory=DuoAttentionSettings)
-
-    def __post_init__(self) -> None:
-        check_choice("methods", self.methods, KV_REDUCTIONS)
-        require(self.samples_per_cell >= 1, "samples_per_cell", self.samples_per_cell, "a whole number >= 1")
-
-
-@dataclass(frozen=True)
-class EvaluationSettings:
-    """How every fine-tuned variant is evaluated. Lengths in tokens, depths as fractions of the context.
-
-    ``device`` computes, with weights, activations and KV cache in ``dtype``; also where gates are learned and the KV
-    cache is reduced.
-    """
-
-    lengths: list[int]
-    depths: list[float]
-    samples_per_cell: int
-    tasks: list[str]
-    task_samples: int
-    perplexity_documents: int
-    perplexity_bins: int = 16
-    batch_size: int = 8
-    kv_reduction: KvReductionSettings | None = None
-    device: Device = "cpu"
-    dtype: Dtype = "float32"
-
-    def __post_init__(self) -> None:
-        require(len(self.lengths) > 0, "lengths", self.lengths, "at least one length")
-        require(
-            len(self.depths) > 0 and all(0 <= depth <= 1 for depth in self.depths),
-            "depths",
-            self.depths,
-            "at least one number, all within 0..1",
-        )
-        for name in ("samples_per_cell", "task_samples", "perplexity_documents", "perplexity_bins", "batch_size"):
-            require(getattr(self, name) >= 1, name, getattr(self, name), "a whole number >= 1")
-        if self.kv_reduction is not None:
-            check_choice("kv_reduction.tasks", self.kv_reduction.tasks, self.tasks)
 
 
 @dataclass(frozen=True)

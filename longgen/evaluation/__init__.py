@@ -1,1 +1,1 @@
-"""Evaluation of fine-tuned variants: retrieval (needles, variables, common words) and perplexity by position."""
+"""Evaluation: benchmarks and how they are asked, perplexity by position, and KV reductions to compare with."""

@@ -19,7 +19,7 @@ class Benchmark:
     Attributes:
         name: as in `BENCHMARKS`.
         tasks: that it has.
-        prepare: (task, length, count, tokenizer, seed, data_root) -> samples; needle takes ``depths`` as well.
+        prepare: (task, length, count, tokenizer, seed, data_root) -> samples; `WITH_DEPTHS` take ``depths`` too.
         check: the same -> 0, or a length that would do where the given one is too short; raises what ``prepare`` would.
         score: (sample, prediction) -> scores by metric, 0 to 1.
         summarise: its own averages.
@@ -36,11 +36,14 @@ class Benchmark:
 # name -> module with TASKS, prepare, score and summarise, and check where calling prepare is not enough; imported when
 # it is asked for
 BENCHMARKS = {
+    "recall": "longgen.evaluation.recall",
     "needle": "longgen.evaluation.needle",
     "ruler": "longgen.evaluation.ruler",
     "babilong": "longgen.evaluation.babilong",
     "longbench": "longgen.evaluation.longbench",
 }
+# what is asked for stands at a depth of their prompts, 0 to 1
+WITH_DEPTHS = ("recall", "needle")
 
 
 def benchmark(name: str) -> Benchmark:

@@ -15,7 +15,7 @@ from longgen.data.tokenization import encode_text
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
-from longgen.evaluation.summaries import Cell, Summary
+from longgen.evaluation.summaries import Cell, Summary, means_by_length
 from longgen.names import NEEDLE_DEPTHS
 from longgen.strict import require
 
@@ -118,14 +118,7 @@ def score(sample: Sample, prediction: str) -> dict[str, float]:
 
 def summarise(means: Mapping[Cell, float]) -> list[Summary]:
     """Means over depths of every length, and over the whole grid, by task and metric: Fu et al.'s overall score."""
-    found = []
-    for task, metric in dict.fromkeys((cell.task, cell.metric) for cell in means):
-        of_task = [cell for cell in means if (cell.task, cell.metric) == (task, metric)]
-        for length in [*sorted({cell.length or 0 for cell in of_task}), None]:
-            cells = tuple(cell for cell in of_task if length in (None, cell.length))
-            value = 100 * sum(means[cell] for cell in cells) / len(cells)
-            found.append(Summary(f"{task} {metric}", length, cells, value))
-    return found
+    return means_by_length(means)
 
 
 @functools.cache

@@ -11,7 +11,7 @@ class Sample:
     """One question, as plain data.
 
     Attributes:
-        benchmark: ``ruler``, ``babilong``, ``longbench``, ``needle``.
+        benchmark: a name in `longgen.evaluation.benchmarks.BENCHMARKS`.
         task: its name in that benchmark.
         id: unique within benchmark, task and length.
         prompt: text as the benchmark defines it; what a tokenizer adds by itself (BOS) is not in it.
@@ -19,7 +19,8 @@ class Sample:
         max_new_tokens: the benchmark's limit for the answer.
         length: tokens that prompt and answer were made to fit in; None where a prompt has its natural length.
         meta: what else the scorer or a table needs, as plain data: depth of a needle, classes, language, bucket.
-            ``stop``: text that ends an answer; ``special_tokens``: those that the prompt spells are meant as such.
+            ``stop``: text that ends an answer; ``min_new_tokens``: so many are none that end it; ``special_tokens``:
+            those that the prompt spells are meant as such.
     """
 
     benchmark: str

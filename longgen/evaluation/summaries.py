@@ -44,6 +44,18 @@ class Summary:
 Summarise = Callable[[Mapping[Cell, float]], list[Summary]]
 
 
+def means_by_length(means: Mapping[Cell, float]) -> list[Summary]:
+    """By task and metric: means over the depths of every length, and over all cells."""
+    found = []
+    for task, metric in dict.fromkeys((cell.task, cell.metric) for cell in means):
+        of_task = [cell for cell in means if (cell.task, cell.metric) == (task, metric)]
+        for length in [*sorted({cell.length or 0 for cell in of_task}), None]:
+            cells = tuple(cell for cell in of_task if length in (None, cell.length))
+            value = 100 * sum(means[cell] for cell in cells) / len(cells)
+            found.append(Summary(f"{task} {metric}", length, cells, value))
+    return found
+
+
 @dataclass(frozen=True)
 class Estimate:
     """A summary with its 95 % interval over samples; none for lengths in tokens."""

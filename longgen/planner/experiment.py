@@ -27,10 +27,10 @@ def experiment_shape(experiment: Experiment) -> ModelShape:
 
 
 def experiment_lengths(experiment: Experiment) -> list[int]:
-    """Every length, ascending, that the experiment trains (extension), evaluates or measures at."""
+    """Every length, ascending, that the experiment trains (extension), asks recall or measures at."""
     lengths = {experiment.extension.max_length}
-    if experiment.evaluation is not None:
-        lengths |= {*experiment.evaluation.lengths}
+    if experiment.recall is not None:
+        lengths |= {*(experiment.recall.lengths or ())}
     if experiment.profiling is not None:
         lengths |= {*experiment.profiling.lengths, *experiment.profiling.training_lengths}
     return sorted(lengths)
@@ -73,11 +73,12 @@ def experiment_settings(experiment: Experiment, probes: Sequence[ProbeRecord] = 
 def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
     """Predictions for every variant and length, batch 1: the records of a results file of kind ``plan``.
 
-    In the dtype that is measured in (``profiling.dtype``), or evaluated in where nothing is measured.
+    In the dtype that is measured in (``profiling.dtype``), or asked in where nothing is measured.
     """
     shape, records = experiment_shape(experiment), []
-    part = experiment.profiling or experiment.evaluation
-    bytes_per_value = VALUE_BYTES["float32" if part is None else part.dtype]
+    part = experiment.profiling or experiment.benchmarks
+    # float16, which nothing is trained in, is as long as bfloat16
+    bytes_per_value = VALUE_BYTES.get("float32" if part is None else part.dtype, VALUE_BYTES["bfloat16"])
     for name in experiment.variants:
         variant = experiment.variant(name)
         columns = {

@@ -14,7 +14,7 @@ from longgen.data.facts import Fact, make_facts
 from longgen.data.packing.lookups import LookupRow, ends_of_sentences, lookup_row, token_texts
 from longgen.data.tokenization import TextEncoder, prompt_start
 from longgen.errors import ConfigError
-from longgen.evaluation.long_text.documents import CHARACTERS_PER_TOKEN, LongText
+from longgen.evaluation.perplexity.documents import CHARACTERS_PER_TOKEN, LongText
 from longgen.pattern import SparsePattern
 
 # Our choices. Facts of one statement: where it stands decides whether a sparse layer sees it.

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from longgen.evaluation.long_text.documents import open_text
+from longgen.evaluation.perplexity.documents import open_text
 from longgen.layout import Layout, count_full_layers
 from longgen.modeling.conversion.source import FolderSource
 from longgen.modeling.conversion.weights import fingerprint_weights

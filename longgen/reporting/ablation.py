@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from longgen.reporting.disturbed import marked, rule_lines, speedup_disturbed
-from longgen.reporting.measures import STAGES, pool_shares, retrieval_by_length
+from longgen.reporting.measures import STAGES, own_perplexity, pool_shares, retrieval_by_length
 from longgen.reporting.run import Run
 from longgen.reporting.words import format_length, interval
 
@@ -86,9 +86,7 @@ def task_values(row: dict) -> dict:
 
 
 def _perplexity(run: Run, length: int) -> list[dict]:
-    if not run.has("perplexity"):
-        return []
-    bins = run.frame("perplexity")
+    bins = own_perplexity(run)
     within = bins[bins["position_end"] <= length]
     last = within[within["position_end"] == within["position_end"].max()]
     return [

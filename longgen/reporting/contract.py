@@ -51,7 +51,7 @@ _RATES = ("flops_per_second", "bytes_per_second")
 _SCORES = ("n", "score", "score_low", "score_high")
 _EXACT = ("exact", "exact_low", "exact_high")
 _SHARE = ("share", "share_low", "share_high")
-_ANSWERS = (*_SHARE, "parts", "outcomes")
+_ANSWERS = (*_SHARE, "parts", "parts_given")
 _BUSY = ("spread", "speedup_spread", *WATCHED)
 _BUDGET = ("method", "budget_of", "kv_fraction")
 
@@ -73,24 +73,30 @@ KINDS: dict[str, Kind] = {
             *("learning_rate", "seconds", "tokens_per_second"),
         ),
     ),
+    # a view of kind ``benchmark``, of which there are no files (`longgen.reporting.views`); so is ``kv-reduction``
     "retrieval": Kind(
-        "evaluation/<variant>/retrieval.json",
+        "benchmarks/<variant>/scores.json",
         ("task", "length", "depth", "n", *_EXACT),
         newer=_ANSWERS,
     ),
     "perplexity": Kind(
-        "evaluation/<variant>/perplexity.json",
-        ("position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"),
+        "benchmarks/<variant>/perplexity.json",
+        (
+            *("source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high"),
+            *("perplexity", "stand_in"),
+        ),
+        "longgen perplexity ... --run {run}",
+        BENCHMARKS,
     ),
     "kv-reduction": Kind(
-        "kv-reduction/<budget_of>.json",
+        "benchmarks/full/reduced-as-<budget_of>/scores.json",
         (*_BUDGET, "task", "length", "depth", "n", *_EXACT),
         subject=REDUCTIONS,
         newer=_ANSWERS,
     ),
     "benchmark": Kind(
         "benchmarks/<variant>/scores.json",
-        (*("benchmark", "task", "metric", "length", "depth"), *_SCORES, "stand_in", *_BUDGET),
+        (*("benchmark", "task", "metric", "length", "depth"), *_SCORES, "outcomes", "stand_in", *_BUDGET),
         "longgen benchmark score ... --run {run}",
         BENCHMARKS,
     ),
@@ -98,15 +104,6 @@ KINDS: dict[str, Kind] = {
         "benchmarks/<variant>/summary.json",
         (*("benchmark", "summary", "length", "n", "value", "value_low", "value_high", "unit", "stand_in"), *_BUDGET),
         "longgen benchmark score ... --run {run}",
-        BENCHMARKS,
-    ),
-    "long-text": Kind(
-        "benchmarks/<variant>/long-text.json",
-        (
-            *("source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high"),
-            *("perplexity", "stand_in"),
-        ),
-        "longgen perplexity ... --run {run}",
         BENCHMARKS,
     ),
     "short-context": Kind(
@@ -214,13 +211,15 @@ TEXT_COLUMNS = frozenset(
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
-        *("method", "budget_of", "summary", "outcomes", "by", "set", "layout"),
+        *("method", "budget_of", "summary", "parts_given", "by", "set", "layout"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})
 
 # A number for every one of the record's ``n`` samples.
-LIST_COLUMNS = frozenset({"answer_losses", "text_losses"})
+LIST_COLUMNS = frozenset({"answer_losses", "text_losses", "outcomes"})
+# Of runs from before the score of every sample was written down.
+UNKNOWN_LISTS = frozenset({"outcomes"})
 
 
 def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
@@ -244,6 +243,8 @@ def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
             frame[column] = frame[column].astype("boolean")
         elif column in LIST_COLUMNS:
             for values, count in zip(frame[column], frame["n"], strict=True):
+                if values is None and column in UNKNOWN_LISTS:
+                    continue
                 if not isinstance(values, list) or len(values) != count or not all(map(_is_finite, values)):
                     raise ArtifactError(f"{path}: column {column!r} holds something that is no list of n numbers")
         elif column not in TEXT_COLUMNS:

@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from longgen.reporting.run import Run
+from longgen.reporting.views import PARTS
 from longgen.statistics import wilson_interval
 
 TASKS = ("needle", "multikey", "variable-tracking", "multivalue", "common-words")
 # Those whose answers have several parts: shown is the share of them that was given, as RULER scores it.
-SEVERAL_PARTS = ("multivalue", "common-words")
+SEVERAL_PARTS = tuple(PARTS)
 STAGES = ("training", "prefill", "decode")
 # the paper's tasks and stages as a reader knows them
 TASK_TITLES = {
@@ -75,6 +76,14 @@ def retrieval_by_length(run: Run) -> pd.DataFrame:
     return (
         ranked.sort_values(["rank", "task_rank", "length"]).drop(columns=["rank", "task_rank"]).reset_index(drop=True)
     )
+
+
+def own_perplexity(run: Run) -> pd.DataFrame:
+    """Perplexity by position, but for that of stand-in text: rows of that kind, none where there are none."""
+    if not run.has("perplexity"):
+        return pd.DataFrame(columns=["position_end"])
+    rows = run.frame("perplexity")
+    return rows[~rows["stand_in"].fillna(True)]
 
 
 def task_order(rows: pd.DataFrame) -> list[str]:

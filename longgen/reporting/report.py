@@ -149,9 +149,19 @@ _BY_SUBJECT = {subject: _writers(subject) for subject in FIGURE_NAMES if subject
 PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in parts.items()}
 
 
+# Parts that an experiment has if it asked for them, and is not missing otherwise.
+_ASKED: dict[str, Callable[[Run], bool]] = {
+    "ruler_by_length": lambda run: run.has("benchmark-summary") and "ruler" in set(run.frame("benchmark")["benchmark"]),
+    "benchmark_summary": lambda run: run.has("benchmark-summary"),
+    "perplexity": lambda run: run.has("perplexity"),
+    "short_context": lambda run: run.has("short-context"),
+}
+
+
 def parts_of(run: Run) -> list[str]:
     """Names of the parts that such a run is for: by what it has results of."""
-    return [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
+    names = [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
+    return [name for name in names if not run.has("plan") or name not in _ASKED or _ASKED[name](run)]
 
 
 def write_report(run: Run, folder: Path, only: Collection[str] = (), forms: Collection[str] = ()) -> Report:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from longgen.evaluation.benchmarks import BENCHMARKS
+from longgen.names import HELDOUT
 from longgen.reporting import SEEDS, TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
@@ -46,7 +47,7 @@ _SOUGHT = {
     "kernel-speed": "the Triton kernels on a GPU",
     "training-speed": "training steps at the true sizes of a large model",
     "inference-speed": "prefill and decoding at the true sizes of a large model",
-    "long-text": "perplexity of long documents by position, on PG-19 or another text of that kind",
+    "perplexity": "perplexity of long documents by position, on PG-19 or another text of that kind",
     "short-context": "benchmarks of short contexts, such as MMLU",
 }
 _HEAD = """# What was measured
@@ -225,7 +226,13 @@ def _explained() -> list[str]:
 
 
 def _measured_kinds(run: Run) -> list[str]:
-    return [kind for kind in KINDS if kind not in _NO_MEASUREMENTS and run.has(kind)]
+    found = [kind for kind in KINDS if kind not in _NO_MEASUREMENTS and run.has(kind)]
+    # what recall is for a reader: retrieval, and KV reductions
+    return [kind for kind in found if not kind.startswith("benchmark") or _benchmarks(run) - {"recall"}]
+
+
+def _benchmarks(run: Run) -> set[str]:
+    return set(run.frame("benchmark")["benchmark"]) if run.has("benchmark") else set()
 
 
 def _what(run: Run) -> str:
@@ -271,4 +278,6 @@ def _true_rows(run: Run, kind: str) -> pd.DataFrame:
     rows = run.frame(kind)
     if "status" in rows:
         rows = rows[rows["status"] == MEASURED]
+    if kind == "perplexity":
+        rows = rows[rows["source"] != HELDOUT]
     return rows[~rows["stand_in"].fillna(True)] if "stand_in" in rows else rows

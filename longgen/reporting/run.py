@@ -12,9 +12,9 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
-from longgen.reporting import EXPERIMENT
+from longgen.reporting import BENCHMARKS, EXPERIMENT
 from longgen.reporting.contract import KINDS, OF_VARIANTS, check_columns
-from longgen.reporting.from_benchmarks import with_benchmarks
+from longgen.reporting.views import with_views
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 
 
@@ -87,7 +87,8 @@ class Run:
         if self.name.startswith(f"{PUBLISHED.name}/"):
             command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
         else:
-            command = KINDS[kind].made_by.format(run=self.name)
+            by_workflow = self.has("plan") and KINDS[kind].subject == BENCHMARKS
+            command = (KINDS["plan"] if by_workflow else KINDS[kind]).made_by.format(run=self.name)
         return ArtifactError(f"{path} is missing: `{command}` makes it")
 
     def frame(self, kind: str) -> pd.DataFrame:
@@ -200,7 +201,7 @@ def open_run(name: str, results: Path | str = RESULTS) -> Run:
         ArtifactError: there are no results of that name, or one cannot be read.
     """
     folder = Path(results) / run_folder(name).relative_to(RESULTS)
-    return Run(name, folder, with_benchmarks(load_results(folder)))
+    return Run(name, folder, with_views(load_results(folder), folder))
 
 
 def published_runs(results: Path | str = RESULTS) -> list[str]:

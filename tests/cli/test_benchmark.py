@@ -106,12 +106,13 @@ def test_a_reduced_cache_is_another_model(folder):
     assert "0 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.2)
     assert "5 answers given now" in run(*given, "--kv-method", "snapkv", "--kv-budget", 0.4)
     assert "--kv-method is 'x': allowed are sink-window" in run(*given, "--kv-method", "x", code=1)
+    assert kv_fractions(answers / "snapkv-as-0.2") != kv_fractions(answers / "snapkv-as-0.4")
     hybrid = ["predict", folder / "model", "--prompts", prompts, "--output", folder / "h", "--kv-method", "tova"]
     assert "full" in run(*hybrid, code=1)
     # as many bytes as the hybrid keeps, whatever the prompt's length
     as_hybrid = [*given, "--kv-method", "tova", "--kv-budget", folder / "model"]
     assert "5 answers given now" in run(*as_hybrid)
-    kept = kv_fractions(answers)
+    kept = kv_fractions(answers / "tova-as-model")
     assert kv_fractions(folder / "h") == {}
     run("predict", folder / "model", "--prompts", prompts, "--output", folder / "h")
     own = kv_fractions(folder / "h")
@@ -119,7 +120,7 @@ def test_a_reduced_cache_is_another_model(folder):
     for sample, fraction in own.items():
         assert 0 < fraction - 0.01 < kept[sample] <= fraction < 1
     results = folder / "reduced-results"
-    scored = ["score", "--prompts", prompts, "--answers", answers, "--output", results, "--run", "x"]
+    scored = ["score", "--prompts", prompts, "--answers", answers / "tova-as-model", "--output", results, "--run", "x"]
     run(*scored, "--variant", "full")
     for name in ("scores", "summary"):
         for record in json.loads((results / f"{name}.json").read_text())["records"]:
@@ -194,7 +195,7 @@ def test_an_answer_ends_at_the_stop_which_is_not_its_first_token(way):
     model = newline_model(tiny_hybrid("llama", "all", SparsePattern(16, 1, 4)), newline=10, second=65)
     generate = greedy(model) if way == "greedy" else reduced(model, "snapkv", KvBudget.parse("0.9"))
     prompt = torch.arange(1, 41)[None]
-    stopped = generate(PromptBatch(prompt, torch.ones_like(prompt), 6, (10,)))
+    stopped = generate(PromptBatch(prompt, torch.ones_like(prompt), 6, 1, (10,)))
     assert stopped.tokens.tolist() == [[65, 10]]
     assert generate(PromptBatch(prompt, torch.ones_like(prompt), 3)).tokens.tolist() == [[10, 10, 10]]
     assert stopped.kv_fraction == pytest.approx(1.0 if way == "greedy" else 0.9)

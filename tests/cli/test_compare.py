@@ -58,10 +58,10 @@ def rows_of(output: str) -> dict[tuple[str, str], list[str]]:
 
 def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> None:
     write_reductions(results / "smoke")
-    path = results / "published/all/evaluation/longgen-sink/retrieval.json"
+    path = results / "published/all/benchmarks/longgen-sink/scores.json"
     told = json.loads(path.read_text())
     for record in told["records"]:  # half of what was found
-        record["exact"] /= 2
+        record["score"] /= 2
     path.write_text(json.dumps(told))
     output = call(results, "smoke", "published/all")
     assert output.startswith("A = smoke: smoke at 2K tokens; B = published/all: smoke at 2K tokens\n")
@@ -172,5 +172,5 @@ def test_errors(results: Path) -> None:
     for path in (results / "smoke").rglob("*.json"):
         if path.name != "plan.json":
             path.unlink()
-    with pytest.raises(ArtifactError, match=r"retrieval\.json is missing"):
+    with pytest.raises(ArtifactError, match=r"scores\.json is missing"):
         call(results, "smoke")

@@ -32,14 +32,6 @@ COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
             ],
             "--model and --variant are needed for stage extension",
         ),
-        (
-            ["evaluate", "CONFIG", "--variant", "fulll", "--model", "NONE", "--corpus", "NONE", "--output", "OUT"],
-            "variant is 'fulll': allowed are full, middle, ends, none",
-        ),
-        (
-            ["evaluate", "CONFIG", "--variant", "full", "--model", "NONE", "--corpus", "NONE", "--output", "OUT"],
-            "none has no config.json: `longgen train --stage extension` makes the model",
-        ),
         (["profile", "CONFIG", "--variant", "middle", "--output", "OUT"], "'full' must be one"),
         (["profile", "NONE", "--output", "OUT"], "none does not exist: give the path of a configuration"),
         *(
@@ -84,7 +76,7 @@ def test_a_process_ends_so_too(tmp_path):
 
 def test_help_names_every_verb():
     text = subprocess.run([*COMMAND, "--help"], capture_output=True, text=True, check=True).stdout
-    verbs = ("plan", "prepare", "convert", "train", "gates", "evaluate", "profile", "figures", "compare", "publish")
+    verbs = ("plan", "prepare", "convert", "train", "gates", "benchmark", "profile", "figures", "compare", "publish")
     assert all(verb in text for verb in verbs)
 
 
@@ -115,3 +107,12 @@ def test_shells_complete_verbs_and_options(words, expected):
     asked = {"_LONGGEN_COMPLETE": "complete_bash", "COMP_WORDS": line, "COMP_CWORD": str(len(line.split()) - 1)}
     outcome = CliRunner().invoke(app, [], prog_name="longgen", env=asked)
     assert expected in outcome.output.split()
+
+
+def test_one_process_carries_out_several_commands_to_the_first_that_fails(tmp_path):
+    twice = subprocess.run([*COMMAND, "--version", "--then", "--version"], capture_output=True, text=True, check=True)
+    assert twice.stdout == 2 * f"longgen {version('longgen')}\n"
+    failing = ["convert", str(tmp_path / "none"), str(tmp_path / "out"), "--then", "--version"]
+    outcome = subprocess.run([*COMMAND, *failing], capture_output=True, text=True)
+    assert (outcome.returncode, outcome.stdout) == (2, "")
+    assert "none has no config.json" in outcome.stderr

@@ -113,7 +113,7 @@ def test_experiment(tmp_path: Path) -> None:
 def test_experiment_hash_follows_what_is_planned(tmp_path: Path) -> None:
     config, output = experiment_file(tmp_path), tmp_path / "plan.json"
     hashes = []
-    for old, new in (("", ""), ("samples_per_cell: 2", "samples_per_cell: 3"), ("local_blocks: 4", "local_blocks: 5")):
+    for old, new in (("", ""), ("samples: 2", "samples: 3"), ("local_blocks: 4", "local_blocks: 5")):
         config.write_text(config.read_text().replace(old, new))
         longgen("--config", str(config), "--output", str(output))
         hashes.append(load_result(output).provenance["config_hash"])

@@ -24,7 +24,7 @@ def call(folder: Path, *arguments: str) -> str:
 @pytest.mark.usefixtures("undrawn")
 def test_publishes_warns_draws_and_refreshes_the_ledger(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "results/smoke", dirty=True)
-    for name in ("evaluation", "training"):  # fewer figures to wait for
+    for name in ("benchmarks", "training"):  # fewer figures to wait for
         shutil.rmtree(folder / name)
     output = call(tmp_path, "smoke", "--as", "smoke-cpu")
     files = len(list((tmp_path / "results/smoke").rglob("*.json")))

@@ -100,7 +100,7 @@ def test_a_set_up_that_cannot_share_the_work_is_refused() -> None:
         job_request("extend", SEVEN, SetupSettings(processes=3), ["full"], {"variant": "full"})
 
 
-@pytest.mark.parametrize("rule", ["answer", "answer_reduced", "long_text", "short_context", "passkey_gates"])
+@pytest.mark.parametrize("rule", ["answer", "answer_reduced", "perplexity", "short_context", "gates"])
 def test_benchmarks_take_one_gpu_and_longer_on_a_slower_one(rule) -> None:
     found = request(rule)
     assert (found.gpus, found.tasks, found.cpus) == (1, None, 8)
@@ -134,10 +134,13 @@ def test_reductions_may_be_asked_some_suites_alone() -> None:
     fewer = dataclasses.replace(SEVEN, benchmarks=dataclasses.replace(SEVEN.benchmarks, kv_reduction=reduction))
     assert fewer.benchmarks.reduced_suites == ["needle"]
     assert SEVEN.benchmarks.reduced_suites == list(SEVEN.benchmarks.suites)
-    assert all_prompts(fewer, ["needle"]) == dict.fromkeys((4096, 8192, 16384, 32768, 65536, 131072), 220)
-    wildcards = {"method": "snapkv", "budget": "longgen-sink"}
+    wildcards = {"budget": "longgen-sink"}
     all_suites, needles = (request("answer_reduced", each, **wildcards).seconds for each in (SEVEN, fewer))
     assert needles < all_suites / 2
+    few = dataclasses.replace(fewer.benchmarks.kv_reduction, tasks=["keys"], lengths=[4096])
+    fewest = dataclasses.replace(SEVEN, benchmarks=dataclasses.replace(SEVEN.benchmarks, kv_reduction=few))
+    loading = 60 + 2 * experiment_shape(SEVEN).parameters / 500e6
+    assert request("answer_reduced", fewest, **wildcards).seconds - loading < (needles - loading) / 12
     with pytest.raises(ConfigError, match=r"kv_reduction.suites is \['squad'\]: allowed is at least one of needle"):
         dataclasses.replace(SEVEN.benchmarks, kv_reduction=dataclasses.replace(reduction, suites=["squad"]))
 
@@ -149,17 +152,21 @@ def test_packing_reads_all_that_it_is_told_to() -> None:
 
 
 def test_evaluation_grows_with_its_samples() -> None:
-    more = with_part(SMOKE, "evaluation", samples_per_cell=200)
-    assert request("evaluate", more, variant="full").seconds > request("evaluate", SMOKE, variant="full").seconds
+    recall = dataclasses.replace(SMOKE.recall, task_samples={"needle": 200})
+    more = with_part(SMOKE, "benchmarks", suites={"recall": recall})
+    assert all_prompts(SMOKE) == dict.fromkeys(SMOKE.recall.lengths, 5 * (20 + 4 + 4))
+    assert request("answer", more, variant="full").seconds > request("answer", SMOKE, variant="full").seconds
     slow = with_part(SMOKE, "profiling", repeats=50)
     assert request("profile", slow).seconds > 3 * request("profile", SMOKE).seconds
     assert request("profile", SMOKE).exclusive
 
 
-@pytest.mark.parametrize("rule", ["evaluate", "gates", "reduce_kv", "profile"])
+@pytest.mark.parametrize("rule", ["answer", "gates", "answer_reduced", "perplexity", "profile"])
 def test_what_evaluates_or_measures_on_a_gpu_asks_for_one(rule) -> None:
-    part = "profiling" if rule == "profile" else "evaluation"
-    wildcards = {} if rule in ("gates", "profile") else {"variant": "longgen-sink"}
+    part = "profiling" if rule == "profile" else "benchmarks"
+    wildcards = {"answer_reduced": {"budget": "longgen-sink"}, "gates": {}, "profile": {}}.get(
+        rule, {"variant": "longgen-sink"}
+    )
     on_cpu = request(rule, SMOKE, **wildcards)
     on_gpu = request(rule, with_part(SMOKE, part, device="cuda", dtype="bfloat16"), **wildcards)
     assert (on_cpu.gpus, on_cpu.gpu_memory) == (0, 0)
@@ -172,7 +179,7 @@ def test_what_evaluates_or_measures_on_a_gpu_asks_for_one(rule) -> None:
 
 
 def test_prompts_of_a_batch_share_the_time_to_start_kernels() -> None:
-    alone, together = (request("evaluate", with_part(SMOKE, "evaluation", batch_size=size)) for size in (1, 8))
+    alone, together = (request("answer", with_part(SMOKE, "benchmarks", batch_tokens=size)) for size in (0, 16384))
     assert together.seconds < alone.seconds
 
 

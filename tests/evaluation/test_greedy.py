@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer, GenerationConfig
@@ -10,12 +9,10 @@ from transformers import AutoTokenizer, GenerationConfig
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError
 from longgen.evaluation.greedy import end_tokens, greedy_decoding, until_end
-from longgen.evaluation.retrieval import greedy_answers
 from longgen.evaluation.runs.model import greedy
 from longgen.evaluation.runs.predict import PromptBatch, _answers
 from longgen.evaluation.runs.reduced import KvBudget, reduced
 from longgen.evaluation.samples import Sample
-from longgen.evaluation.tasks import Sample as Asked
 from longgen.pattern import SparsePattern
 from tests.modeling.models import tiny_hybrid
 
@@ -93,10 +90,9 @@ def test_generation_defaults_of_a_checkpoint_change_no_answer(way):
     assert given.tokens[0].tolist() == free[: free.index(end) + 1]
     assert list(given.ends) == [end, 127]
     assert model.generation_config is before, "it is the model's own again"
-    # retrieval: as many tokens as the right answer has, and end-of-text tokens are none of them
-    asked = [Asked(x[0].numpy().astype(np.uint16), np.zeros(12, np.uint16))]
-    if way != "reduced":
-        assert greedy_answers(model, asked).tolist() == [argmaxes(plain, x, 12, banned=[end, 127])]
+    # recall: as many tokens as the right answer has, and end-of-text tokens are none of them
+    whole = generate(PromptBatch(x, torch.ones_like(x), 12, min_new_tokens=12))
+    assert whole.tokens.tolist() == [argmaxes(plain, x, 12, banned=[end, 127])]
 
 
 def test_defaults_come_back_after_an_error_too():
@@ -138,17 +134,10 @@ def test_answers_do_not_depend_on_batches_token_by_token(way, tokenizer):
     assert texts == [_answers([sample], tokenizer, generate, "cpu")[0][0] for sample in samples]
 
 
-def retrieved(model):
-    return lambda batch: greedy_answers(
-        model, [Asked(batch.tokens[0].numpy().astype(np.uint16), np.zeros(4, np.uint16))]
-    )
-
-
 WAYS = {
     "one by one": greedy,
     "in chunks": partial(greedy, prefill_tokens=32),
     "reduced": lambda model: reduced(model, "snapkv", KvBudget.parse("0.9")),
-    "retrieval": retrieved,
 }
 
 

@@ -1,8 +1,7 @@
 """KV reductions in the pipeline: who is asked what at which budget, and the gates of DuoAttention from rows to file."""
 
+import json
 import re
-from fractions import Fraction
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,135 +10,122 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.config import load_experiment
-from longgen.data.synthetic.tokenizer import encode_bytes
-from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
+from longgen.config import DataSettings, load_experiment
+from longgen.data.sources import SourceSettings
+from longgen.data.synthetic.corpus import build_corpus
+from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import EOS_ID, VOCABULARY_SIZE
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation import reduction
 from longgen.evaluation.baselines import Gates, read_gates, save_gates
 from longgen.evaluation.baselines.duo_attention import STREAMING
-from longgen.evaluation.recall_gates import learn_gates, needle_row
-from longgen.evaluation.reduction import evaluate_reductions
+from longgen.evaluation.learn_gates import learn_gates, needle_row
 from longgen.files import write_json
-from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_shape
 from longgen.planner.model import Model
-from longgen.statistics import wilson_interval
+from longgen.results import load_result
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base
 
 TEXT = encode_bytes("Nothing happened that day, and nothing was said of it. " * 40)
-LEARNED = Gates(((0.5, 1.0), (0.0, 0.25)), SparsePattern(8, 1, 4))
+SINK = SparsePattern(8, 1, 4)
+LEARNED = Gates(((0.5, 1.0), (0.0, 0.25)), SINK, {"steps": 2})
 
 
 @pytest.fixture
 def experiment(tmp_path):
     settings = tiny_settings()
-    settings["evaluation"] |= {"tasks": ["needle", "multikey"], "task_samples": 1}
-    settings["evaluation"]["kv_reduction"] = {
+    settings["benchmarks"]["kv_reduction"] = {
         "methods": ["tova", "duo-attention"],
         "budgets_of": ["middle", "ends"],
-        "tasks": ["multikey", "needle"],
-        "samples_per_cell": 3,
-        "lengths": [192, 256],
         "duo_attention": {"steps": 2, "length": 192, "batch_size": 2, "learning_rate": 0.1, "pattern": "sink"},
     }
     return load_experiment(experiment_file(tmp_path, settings))
 
 
-def full_model():
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Folders corpus, full and middle: a model of bytes, and a hybrid of its shape."""
+    folder = tmp_path_factory.mktemp("models")
+    for number in range(40):
+        (folder / f"{number:02}.txt").write_text(f"Day {number}. Nothing happened, and nothing was said of it. " * 3)
+    build_corpus(DataSettings([SourceSettings("text", str(folder))], heldout_fraction=0.5), folder / "corpus")
     base = tiny_base(vocab_size=VOCABULARY_SIZE)
-    config = longgen_config(base.config, make_layout(6, "all"), SparsePattern(8, 1, 4))
-    model = longgen_classes("llama")[1](config)
-    model.load_state_dict(base.state_dict())
-    return model.eval()
-
-
-def model_folder(folder, value=1.0):
-    folder.mkdir()
-    save_file({"weight": torch.full((2,), value)}, folder / "model.safetensors")
+    for name, layers in (("full", "all"), ("middle", "1/3")):
+        model = longgen_classes("llama")[1](longgen_config(base.config, make_layout(6, layers, "middle"), SINK))
+        model.load_state_dict(base.state_dict())
+        model.generation_config.eos_token_id = EOS_ID
+        model.save_pretrained(folder / name)
+        save_byte_tokenizer(folder / name)
     return folder
 
 
+def longgen(*words) -> None:
+    outcome = CliRunner().invoke(app, [str(word) for word in words])
+    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
+        raise outcome.exception
+
+
 # ---------------------------------------------------------------- who is asked what
-def test_every_method_is_asked_every_task_at_the_budget_of_the_hybrid(experiment, monkeypatch):
-    """Answers are those of a reader; tova gets the first of every batch wrong."""
-    seen = []
-
-    def chosen(name, fraction, length, asked, **fields):
-        assert asked is model
-        seen.append((name, fraction, length, fields))
-        return SimpleNamespace(method=name, kept_bytes=int(1000 * fraction), full_bytes=1000)
-
-    def read(model, prompts, count, method, stop, min_new_tokens):
-        assert (stop, min_new_tokens) == ([258], count), "end-of-text is none of an answer's tokens, as with hybrids"
-        answers = []
-        for row in prompts.tolist():
-            said = bytes(row).decode()
-            question = said.rsplit("\n", 1)[1]
-            answers.append(re.search(f"{question}(\\d+)", said)[1].encode())
-        wrong = [answers[0][:-1] + b"x"] if method == "tova" else answers[:1]
-        return SimpleNamespace(tokens=torch.tensor([list(answer) for answer in [*wrong, *answers[1:]]]))
-
-    monkeypatch.setattr(reduction, "method_for_budget", chosen)
-    monkeypatch.setattr(reduction, "generate", read)
-    model = SimpleNamespace(device="cpu", config=None, generation_config=SimpleNamespace(eos_token_id=258))
-    records = evaluate_reductions(model, TEXT, experiment, "ends", LEARNED)
-    cells = [tuple(record[key] for key in ("method", "task", "length", "depth", "n")) for record in records]
-    assert cells == [
-        (method, task, length, depth, n)
+def test_every_method_answers_some_of_the_prompts_within_the_budget_of_the_hybrid(models, experiment, tmp_path):
+    full, corpus, prompts, output = models / "full", models / "corpus", tmp_path / "prompts", tmp_path / "answers"
+    asked = ["--task", "needle", "--task", "multikey", "--length", 192, "--length", 256]
+    longgen("benchmark", "prepare", "recall", "--tokenizer", full, "--data-root", corpus, *asked, "--samples", 1,
+            "--task-samples", "needle=3", "--depth", 0, "--depth", 1, "--output", prompts)  # fmt: skip
+    learn_gates(experiment, full, tmp_path / "gates.json", corpus)
+    methods = ["--kv-method", "tova", "--kv-method", "duo-attention", "--kv-gates", tmp_path / "gates.json"]
+    some = ["--prompts", prompts, "--length", 256]
+    budget = ["--kv-budget", models / "middle"]
+    longgen("benchmark", "predict", full, *some, "--output", output, *methods, *budget, "--batch-tokens", 600)
+    folders = [output / f"{method}-as-middle" for method in ("tova", "duo-attention")]
+    assert sorted(output.iterdir()) == sorted(folders)
+    result = tmp_path / "reduced" / "scores.json"
+    answers = [word for folder in folders for word in ("--answers", folder)]
+    longgen("benchmark", "score", *some, *answers, "--output", result.parent, "--run", "x", "--variant", "full")
+    found = load_result(result)
+    cells = {tuple(row[key] for key in ("method", "task", "length", "depth", "n")) for row in found.records}
+    assert cells == {
+        (method, task, 256, depth, n)
         for method in ("tova", "duo-attention")
         for task, n in (("multikey", 1), ("needle", 3))
-        for length in (192, 256)
-        for depth in (0.0, 0.5, 1.0)
-    ]
-    shape, ends, full = experiment_shape(experiment), experiment.variant("ends"), experiment.variant("full")
-    for name, fraction, length, fields in seen:
-        kept, whole = (Model(shape, v.hybrid).kv_cache_bytes(length) for v in (ends, full))
-        assert fraction == Fraction(kept, whole)
-        assert fields == (LEARNED._asdict() if name == "duo-attention" else {})
-    for record in records:
-        right = record["n"] - (record["method"] == "tova")
-        assert record["budget_of"] == "ends"
-        assert record["exact"] == right / record["n"]
-        assert (record["exact_low"], record["exact_high"]) == wilson_interval(right, record["n"])
-        fraction = next(share for _, share, length, _ in seen if length == record["length"] - 5)
-        assert record["kv_fraction"] == int(1000 * fraction) / 1000
-
-
-def test_a_model_answers_within_the_budget_of_the_hybrid(experiment):
-    gates = Gates(((0.5, 1.0),) * 6, SparsePattern(8, 1, 4))
-    records = evaluate_reductions(full_model(), TEXT, experiment, "middle", gates)
-    assert len(records) == 24
+        for depth in (0.0, 1.0)
+    }
     hybrid = experiment.variant("middle").hybrid
-    for record in records:
-        kept = Model(experiment_shape(experiment), hybrid).kv_cache_bytes(record["length"] - 5)
-        whole = Model(experiment_shape(experiment), Hybrid(make_layout(6, "all"), hybrid.pattern)).kv_cache_bytes(
-            record["length"] - 5
-        )
-        assert 0.9 * kept / whole < record["kv_fraction"] <= kept / whole
+    kept = Model(experiment_shape(experiment), hybrid).kv_cache_bytes(251)
+    whole = Model(experiment_shape(experiment), experiment.variant("full").hybrid).kv_cache_bytes(251)
+    for row in found.records:
+        assert row["budget_of"] == "middle"
+        assert 0.9 * kept / whole < row["kv_fraction"] <= kept / whole
+    by_method = {each["kv_reduction"]["method"]: each["kv_reduction"] for each in found.settings["answers"]}
+    assert by_method["duo-attention"]["learned"]["steps"] == 2
+    assert "gates" not in by_method["tova"]
+    assert {(each["task"], each["samples"]) for each in found.settings["prompts"]} == {("needle", 3), ("multikey", 1)}
+    assert found.provenance["device"]["kind"] == "cpu"
+    # what is there is not answered again, alone or in batches
+    (shard,) = (output / "tova-as-middle" / "recall" / "needle-256").glob("shard*")
+    before = shard.read_bytes()
+    longgen("benchmark", "predict", full, *some, "--output", output, "--kv-method", "tova", *budget)
+    assert shard.read_bytes() == before
+    shard.unlink()
+    longgen("benchmark", "predict", full, *some, "--output", output, "--kv-method", "tova", *budget)
+    alone, together = (
+        {each["id"]: each for each in map(json.loads, text.splitlines())} for text in (shard.read_bytes(), before)
+    )
+    assert alone == together
+    assert all(len(each["prediction"].encode()) <= 5 or "\ufffd" in each["prediction"] for each in alone.values())
+    with pytest.raises(ConfigError, match=r"--length is 4096: allowed is 192, 256"):
+        longgen("benchmark", "predict", full, "--prompts", prompts, "--length", 4096, "--output", output)
+    with pytest.raises(ConfigError, match=r"--task is 'fwe': allowed is "):
+        longgen("benchmark", "predict", full, "--prompts", prompts, "--task", "fwe", "--output", output)
 
 
-def test_duo_attention_without_gates_is_refused(experiment):
-    with pytest.raises(ConfigError, match="duo-attention: it needs gates, which `longgen gates` learns"):
-        evaluate_reductions(None, TEXT, experiment, "middle", None)
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["full", "--kv-budget-of", "none"], "--kv-budget-of is 'none': allowed is middle, ends"),
-        (["ends", "--kv-budget-of", "ends"], "--variant is 'ends': allowed is full with --kv-budget-of"),
-        (["full", "--gates", "x.json"], "--gates is PosixPath('x.json'): allowed is given with --kv-budget-of alone"),
-    ],
-)
-def test_impossible_options_are_refused(experiment, tmp_path, words, message):
-    files = ["--model", "none", "--corpus", "none", "--output", str(tmp_path / "out")]
-    outcome = CliRunner().invoke(app, ["evaluate", str(tmp_path / "tiny.yaml"), "--variant", *words, *files])
-    assert message in str(outcome.exception)
+@pytest.mark.parametrize("words", [["--kv-method", "duo-attention"], ["--kv-method", "tova", "--kv-gates", "x.json"]])
+def test_duo_attention_alone_has_gates(models, tmp_path, words):
+    where = ["--prompts", tmp_path, "--output", tmp_path]
+    with pytest.raises(ConfigError, match=r"--kv-gates is .*: allowed is a file of `longgen gates` with duo-attention"):
+        longgen("benchmark", "predict", models / "full", *where, *words)
 
 
 # ---------------------------------------------------------------- gates
@@ -155,25 +141,39 @@ def test_a_row_hides_needles_and_marks_what_predicts_their_answers():
     assert bytes(row[following].tolist()).decode() == "".join(value for _, value in found[len(found) // 2 :])
 
 
-def test_gates_are_learned_by_the_settings_and_leave_the_model_alone(experiment, monkeypatch):
-    model = full_model()
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    learned = learn_gates(model, TEXT, experiment)
+def test_gates_are_learned_by_the_settings(models, experiment, tmp_path, monkeypatch):
+    full, corpus, path = models / "full", models / "corpus", tmp_path / "gates.json"
+    learn_gates(experiment, full, path, corpus)
+    learned = read_gates(path, full)
     assert learned.pattern == experiment.patterns["sink"]
+    assert learned.settings["learning_rate"] == 0.1
     assert np.array(learned.gates).shape == (6, 2)
     assert 0 < np.array(learned.gates).max() < 1, "two steps of 0.1 down from 1"
-    assert learned == learn_gates(model, TEXT, experiment), "the same every time"
-    assert all(torch.equal(tensor, weights[name]) for name, tensor in model.state_dict().items())
+    learn_gates(experiment, full, path, corpus)
+    assert learned == read_gates(path, full), "the same every time"
     given = {}
-    monkeypatch.setattr(
-        "longgen.evaluation.recall_gates.optimise_gates",
-        lambda model, batches, pattern, rate: given.update(batches=list(batches), pattern=pattern, rate=rate),
-    )
-    object.__setattr__(experiment.evaluation.kv_reduction.duo_attention, "pattern", None)
-    learn_gates(model, TEXT, experiment)
+
+    def optimised(model, batches, pattern, rate):
+        given.update(batches=list(batches), pattern=pattern, rate=rate)
+        return LEARNED.gates
+
+    monkeypatch.setattr("longgen.evaluation.learn_gates.optimise_gates", optimised)
+    object.__setattr__(experiment.benchmarks.kv_reduction.duo_attention, "pattern", None)
+    learn_gates(experiment, full, path, corpus)
     assert (given["pattern"], given["rate"]) == (STREAMING, 0.1)
     assert [tokens.shape for tokens, _ in given["batches"]] == [(2, 192)] * 2
     assert len({tokens.numpy().tobytes() for batch, _ in given["batches"] for tokens in batch}) == 4
+    # a model of language: pass keys in text
+    object.__setattr__(experiment.benchmarks.kv_reduction.duo_attention, "length", 8192)
+    learn_gates(experiment, full, path)
+    said = bytes(given["batches"][0][0][0].tolist()).decode()
+    assert said.count("pass key of the vault") == 20
+
+
+def model_folder(folder, value=1.0):
+    folder.mkdir()
+    save_file({"weight": torch.full((2,), value)}, folder / "model.safetensors")
+    return folder
 
 
 def test_gates_come_back_from_their_file_for_the_same_weights_alone(tmp_path):

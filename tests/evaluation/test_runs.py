@@ -211,7 +211,7 @@ def test_bad_input(tmp_path, tokenizer):
     prompts = made(tmp_path, tokenizer)
     with pytest.raises(ConfigError, match=r"shard is 3: allowed is 0\.\.2"):
         predict(prompts, tokenizer, reader(tokenizer), MODEL, tmp_path / "a", 3, 3)
-    with pytest.raises(ConfigError, match="benchmark is 'nope': allowed are needle, ruler"):
+    with pytest.raises(ConfigError, match="benchmark is 'nope': allowed are recall, needle, ruler"):
         benchmark("nope")
     with pytest.raises(ConfigError, match="task is 'x': allowed with needle are fu, keys"):
         check_tasks(benchmark("needle"), ["x"])

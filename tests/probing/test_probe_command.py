@@ -98,7 +98,7 @@ def test_the_number_of_layer_evaluations_is_exact(record):
 
 def test_losses_are_those_of_the_converted_model(place, record, tmp_path):
     """The whole way: prompts and layout of the record, a conversion by the layout file, its own forward pass."""
-    from longgen.evaluation.long_text.documents import open_text
+    from longgen.evaluation.perplexity.documents import open_text
     from longgen.evaluation.runs.model import load_model
     from longgen.pattern import SparsePattern
     from longgen.probing.prompts import make_prompts

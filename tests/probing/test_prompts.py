@@ -9,7 +9,7 @@ from transformers import AutoTokenizer
 from longgen.data.facts import make_facts
 from longgen.data.synthetic.tokenizer import decode_bytes, save_byte_tokenizer
 from longgen.errors import ConfigError
-from longgen.evaluation.long_text.documents import open_text
+from longgen.evaluation.perplexity.documents import open_text
 from longgen.pattern import SparsePattern
 from longgen.probing.prompts import KINDS, make_prompts
 from tests.probing.models import write_text

@@ -74,7 +74,7 @@ def write_benchmarks(
         save(f"{place}/scores.json", "benchmark", [record | named for record in scores], variant)
         save(f"{place}/summary.json", "benchmark-summary", [record | named for record in summary], variant)
         if method == "none":
-            save(f"{place}/long-text.json", "long-text", _long_text(number), variant)
+            save(f"{place}/perplexity.json", "perplexity", _long_text(number), variant)
             save(f"{place}/short-context.json", "short-context", _short_context(number), variant)
     return folder
 
@@ -85,7 +85,7 @@ def _scores(model: int, lengths: Sequence[int], depths: Sequence[float]) -> list
 
     def add(where: tuple, depth: float | None, score: float, low: float, high: float) -> None:
         record = dict(zip(("benchmark", "task", "metric", "length"), where, strict=True))
-        record |= {"depth": depth, "n": SAMPLES, "score": score, "score_low": low, "score_high": high}
+        record |= {"depth": depth, "n": SAMPLES, "score": score, "score_low": low, "score_high": high, "outcomes": None}
         records.append(record | {"kv_fraction": kv_fraction(model, record["length"] or TRAINED)})
 
     score = 0.61 - 0.02 * model

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from longgen.results import Result, save_result
 from longgen.statistics import wilson_interval
-from tests.reporting.fake_run import DEPTHS, TRAINED
+from tests.reporting.fake_run import DEPTHS, TRAINED, recalled
 
 SAMPLES = 4  # per depth
 # budget of -> task -> method -> needles found at each depth
@@ -32,6 +32,7 @@ def write_reductions(folder: Path) -> Path:
                     low, high = wilson_interval(count, SAMPLES)
                     cell = {"task": task, "length": TRAINED, "depth": depth, "n": SAMPLES, "exact": count / SAMPLES}
                     named = {"method": method, "budget_of": budget_of, "kv_fraction": KEPT[budget_of]}
-                    records.append(named | cell | {"exact_low": low, "exact_high": high})
-        save_result(folder / f"kv-reduction/{budget_of}.json", Result("kv-reduction", "smoke", records, origin))
+                    records += recalled([cell | {"exact_low": low, "exact_high": high}], **named)
+        path = folder / f"benchmarks/full/reduced-as-{budget_of}/scores.json"
+        save_result(path, Result("benchmark", "smoke", records, origin, "full"))
     return folder

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import shutil
 from pathlib import Path
 
 from longgen.layout import make_layout
+from longgen.names import HELDOUT
 from longgen.pattern import SparsePattern
+from longgen.reporting.views import PARTS
 from longgen.results import Result, save_result
 from longgen.statistics import wilson_interval
 
@@ -86,10 +89,16 @@ def write_run(folder: Path, variants: dict = DEFAULTS, name: str = "smoke", dirt
     save("training/base.json", "training", _training_records("base", 0))
     for variant, number in numbers.items():
         save(f"training/{variant}.json", "training", _training_records("extension", number), variant)
-        save(f"evaluation/{variant}/retrieval.json", "retrieval", _retrieval_records(number), variant)
-        save(f"evaluation/{variant}/perplexity.json", "perplexity", _perplexity_records(number), variant)
+        save(f"benchmarks/{variant}/scores.json", "benchmark", recalled(_retrieval_cells(number)), variant)
+        save(f"benchmarks/{variant}/perplexity.json", "perplexity", _perplexity_records(number), variant)
     save("profile/speed.json", "speed", _speed_records(numbers))
     save("profile/memory.json", "memory", _memory_records(names, variants))
+    return folder
+
+
+def write_experiment(folder: Path) -> Path:
+    """A run like `write_run`'s of which nothing was asked; returns its folder."""
+    shutil.rmtree(write_run(folder) / "benchmarks")
     return folder
 
 
@@ -166,7 +175,22 @@ def _training_records(stage: str, number: int) -> list[dict]:
     return records
 
 
-def _retrieval_records(number: int) -> list[dict]:
+def recalled(cells: list[dict], **named: object) -> list[dict]:
+    """Records of kind ``benchmark`` of cells of the view ``retrieval``; ``named`` says how caches were reduced."""
+    records = []
+    for cell in cells:
+        for metric in ("exact", *(("share",) if "share" in cell and cell["task"] in PARTS else ())):
+            digits, parts = cell.get("parts_given"), PARTS.get(cell["task"], 1)
+            known = digits is not None and metric == ("exact" if parts == 1 else "share")
+            record = {"benchmark": "recall", "metric": metric, "stand_in": False, "kv_fraction": None}
+            record |= {name: cell[name] for name in ("task", "length", "depth", "n")}
+            record |= {f"score{end}": cell[f"{metric}{end}"] for end in ("", "_low", "_high")}
+            record |= {"outcomes": [int(digit) / parts for digit in digits] if known else None}
+            records.append(record | {"method": "none", "budget_of": "none"} | named)
+    return records
+
+
+def _retrieval_cells(number: int) -> list[dict]:
     records = []
     for t, task in enumerate(TASKS):
         for length in LENGTHS:
@@ -182,7 +206,7 @@ def _perplexity_records(number: int) -> list[dict]:
     records = []
     for start in range(0, TRAINED, 128):
         nll = 1.15 + 0.4 * math.exp(-start / 200) + 0.017 * number * (1 + start / TRAINED)
-        place = {"position_start": start, "position_end": start + 128, "n": 12}
+        place = {"source": HELDOUT, "position_start": start, "position_end": start + 128, "n": 12, "stand_in": False}
         records.append(
             place | {"nll": nll, "nll_low": nll - 0.02, "nll_high": nll + 0.025, "perplexity": math.exp(nll)}
         )

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from longgen.layout import make_layout
+from longgen.names import HELDOUT
 from longgen.pattern import SparsePattern
 from longgen.results import Result, save_result
 from longgen.statistics import wilson_interval
+from tests.reporting.fake_run import recalled
 
 LAYERS, BASE, TRAINED = 12, 512, 16384
 DEVICE = "Pretend Accelerator 9000"
@@ -49,7 +51,7 @@ def outcomes(share: float, seed: int, task: str, depth: float) -> str:
 
 
 def cell(task: str, depth: float, found: str) -> dict[str, Any]:
-    """A record of kind ``retrieval``."""
+    """A cell of the view ``retrieval``."""
     right, n = found.count("1"), len(found)
     low, high = wilson_interval(right, n)
     return {
@@ -64,7 +66,7 @@ def cell(task: str, depth: float, found: str) -> dict[str, Any]:
         "share_low": low,
         "share_high": high,
         "parts": 1,
-        "outcomes": found,
+        "parts_given": found,
     }
 
 
@@ -86,7 +88,8 @@ def write_seed(folder: Path, seed: int, name: str = "mini", variants: dict = VAR
     def save(path: str, kind: str, records: list[dict], variant: str | None = None, **settings: object) -> None:
         save_result(folder / path, Result(kind, run, records, origin, variant, settings))
 
-    evaluation = {"lengths": [TRAINED], "depths": [*DEPTHS], "samples_per_cell": SAMPLES, "tasks": [*TASKS]}
+    asked = [{"benchmark": "recall", "task": task, "samples": SAMPLES, "depths": [*DEPTHS]} for task in TASKS]
+    who = {"model": run, "dtype": "float32"}
     model = {"name": run, "num_layers": LAYERS, "hidden_size": 256}
     described = {
         each: {
@@ -103,23 +106,25 @@ def write_seed(folder: Path, seed: int, name: str = "mini", variants: dict = VAR
     for number, (each, (_, _, _, share)) in enumerate(variants.items()):
         cells = [cell(task, depth, outcomes(share, seed, task, depth)) for task in TASKS for depth in DEPTHS]
         cells += [cell(task, 0.0, "10" * 10) | {"length": BASE} for task in TASKS]  # at a length that is not compared
-        save(f"evaluation/{each}/retrieval.json", "retrieval", cells, each, evaluation=evaluation)
+        save(f"benchmarks/{each}/scores.json", "benchmark", recalled(cells), each, prompts=asked, answers=[who])
         nll = 1.1 + 0.02 * number + 0.01 * seed
         place = {"position_start": TRAINED - 1024, "position_end": TRAINED, "n": 9, "perplexity": math.exp(nll)}
         last = place | {"nll": nll, "nll_low": nll - 0.02, "nll_high": nll + 0.02}
         bins = [last | {"position_start": 0, "position_end": BASE, "nll": nll + 0.3, "nll_high": nll + 0.35}, last]
-        save(f"evaluation/{each}/perplexity.json", "perplexity", bins, each, evaluation=evaluation)
+        bins = [{"source": HELDOUT, "stand_in": False} | row for row in bins]
+        save(f"benchmarks/{each}/perplexity.json", "perplexity", bins, each, length=TRAINED, dtype="float32")
         save(f"training/{each}.json", "training", _trained(number, seed), each, extension=EXTENSION, longgen=each)
-    records = [
-        {"method": method, "budget_of": budget, "kv_fraction": kv_fraction(budget)}
-        | cell(task, depth, outcomes(REDUCED[method], seed, task, depth))
-        for budget, methods in BUDGETS.items()
-        for method in methods
-        for task in TASKS[:2]
-        for depth in DEPTHS
-    ]
-    reduced = {"kv_reduction": {"methods": [*REDUCED], "budgets_of": ["longgen-sink"], "tasks": [*TASKS[:2]]}}
-    save("kv-reduction/all.json", "kv-reduction", records, evaluation=evaluation | reduced)
+    for budget, methods in BUDGETS.items():
+        records, by = [], []
+        for method in methods:
+            named = {"method": method, "budget_of": budget, "kv_fraction": kv_fraction(budget)}
+            given = {
+                (task, depth): outcomes(REDUCED[method], seed, task, depth) for task in TASKS[:2] for depth in DEPTHS
+            }
+            records += recalled([cell(*where, digits) for where, digits in given.items()], **named)
+            by.append(who | {"kv_reduction": {"method": method, "budget_of": budget, "learned": {"steps": 9}}})
+        place = f"benchmarks/full/reduced-as-{budget}/scores.json"
+        save(place, "benchmark", records, "full", prompts=asked[:2], answers=by)
     save("profile/speed.json", "speed", _speeds(variants, seed), profiling={"repeats": 5}, variants=[*variants])
     save("profile/memory.json", "memory", [_kept(each) for each in variants], profiling={"repeats": 5})
     return folder

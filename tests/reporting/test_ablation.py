@@ -56,8 +56,8 @@ def test_layers_are_described(ablation_run: Run) -> None:
 def test_what_was_not_measured_is_empty(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "smoke")
     (folder / "profile/memory.json").unlink()
-    (folder / "evaluation/longgen-sink/perplexity.json").unlink()
-    shutil.rmtree(folder / "evaluation/longgen-stride")
+    (folder / "benchmarks/longgen-sink/perplexity.json").unlink()
+    shutil.rmtree(folder / "benchmarks/longgen-stride")
     rows = ablation_table(open_run("smoke", tmp_path)).set_index("variant")
     assert rows["kv_fraction"].isna().all(), "plan.json predicts it, but a prediction is not a measurement"
     assert pd.isna(rows.loc["longgen-sink", "perplexity"])
@@ -68,8 +68,8 @@ def test_what_was_not_measured_is_empty(tmp_path: Path) -> None:
 
 def test_variants_without_any_measurement_have_no_row(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "smoke")
-    for path in [*folder.glob("evaluation/*/*.json"), *folder.glob("profile/*.json")]:
-        if "evaluation/full" not in str(path):
+    for path in [*folder.glob("benchmarks/*/*.json"), *folder.glob("profile/*.json")]:
+        if "benchmarks/full" not in str(path):
             path.unlink()
     table = ablation_table(open_run("smoke", tmp_path))
     assert list(table["variant"]) == ["full"]

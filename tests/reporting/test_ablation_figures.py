@@ -156,7 +156,7 @@ def test_needles_by_depth_of_hybrid_full_and_every_method(tmp_path: Path) -> Non
 
 def test_a_hybrid_that_was_not_asked_leaves_its_column_empty(tmp_path: Path) -> None:
     folder = write_reductions(write_run(tmp_path / "smoke"))
-    (folder / "evaluation/longgen-stride/retrieval.json").unlink()
+    (folder / "benchmarks/longgen-stride/scores.json").unlink()
     drawing = draw("needle_reductions", open_run("smoke", tmp_path))
     masks = [panel.collections[0].get_array().mask[:, 0].all() for panel in panels(drawing.figure)]
     assert masks == [False, True]

@@ -46,7 +46,7 @@ from tests.reporting.fake_benchmarks import (
     ruler,
     write_benchmarks,
 )
-from tests.reporting.fake_run import BASE, DEFAULTS, DEVICE, TRAINED, write_run
+from tests.reporting.fake_run import BASE, DEFAULTS, DEVICE, TRAINED, write_experiment
 from tests.reporting.test_figures import draw, ends, errorbars, legend, panels, vertical_lines
 
 FILES = {f"{name}.{suffix}" for name in FIGURE_NAMES[BENCHMARKS] for suffix in FORMATS} | {
@@ -59,7 +59,7 @@ MARKED = f"({STAND_IN})"
 def planned(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """An experiment with benchmarks of the benchmarks' own data beside it."""
     folder = tmp_path_factory.mktemp("planned")
-    write_benchmarks(write_run(folder / "smoke"), "smoke", stand_in=False)
+    write_benchmarks(write_experiment(folder / "smoke"), "smoke", stand_in=False)
     return open_run("smoke", folder)
 
 
@@ -81,19 +81,20 @@ def markdown_rows(text: str, first: str) -> list[list[str]]:
 # ---------------------------------------------------------------- reading
 def test_frames_have_the_variant_and_the_plans_order(tmp_path: Path) -> None:
     models = [(name, "none", "none") for name in (*reversed(DEFAULTS), "base", "another")]
-    write_benchmarks(write_run(tmp_path / "smoke"), "smoke", models)
+    write_benchmarks(write_experiment(tmp_path / "smoke"), "smoke", models)
     run = open_run("smoke", tmp_path)
-    for kind in ("benchmark", "benchmark-summary", "long-text", "short-context"):
+    for kind in ("benchmark", "benchmark-summary", "perplexity", "short-context"):
         assert list(run.frame(kind)["variant"].drop_duplicates()) == [*DEFAULTS, "another", "base"]
     assert run.subjects == ("benchmarks", "experiment")
-    assert {line.get_label() for line in panels(draw("long_text", run).figure)[0].lines} >= {"base model", "another"}
+    labels = {line.get_label() for panel in panels(draw("perplexity", run).figure) for line in panel.lines}
+    assert labels >= {"base model", "another"}
 
 
 def test_models_with_a_reduced_cache_are_last_whatever_their_files_are_called(benchmark_run: Run) -> None:
     """h2o-as-..., scores.json and snapkv-as-... are read in this order."""
     rows = with_model(benchmark_run.frame("benchmark"))
     assert list(rows["model"].cat.categories) == LABELS
-    assert list(with_model(benchmark_run.frame("long-text"))["model"].cat.categories) == LABELS[:2]
+    assert list(with_model(benchmark_run.frame("perplexity"))["model"].cat.categories) == LABELS[:2]
 
 
 def test_official_order_of_benchmarks_and_tasks() -> None:
@@ -220,16 +221,16 @@ def test_tables_of_stand_in_data_say_so(name: str, benchmark_run: Run, planned: 
 
 
 def test_data_that_does_not_say_what_it_is_counts_as_stand_in(planned: Run) -> None:
-    run = changed(planned, "long-text", stand_in=None)
-    assert is_stand_in(run.frame("long-text"))
-    assert draw("long_text", run).figure.get_suptitle().endswith(MARKED)
+    run = changed(planned, "perplexity", stand_in=None)
+    assert is_stand_in(run.frame("perplexity"))
+    assert draw("perplexity", run).figure.get_suptitle().endswith(MARKED)
 
 
 # ---------------------------------------------------------------- figures
-def test_benchmark_needle(planned: Run) -> None:
-    drawing = draw("benchmark_needle", planned)
+def test_needle(planned: Run) -> None:
+    drawing = draw("needle", planned)
     axes = panels(drawing.figure)
-    assert [panel.get_title() for panel in axes] == [*LABELS[:2], "reduced: h2o", "reduced: snapkv"]
+    assert [panel.get_title() for panel in axes] == LABELS[:2], "reduced caches are in needle_reductions"
     for number, panel in enumerate(axes):
         mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
         expected = [[exact(number, "fu", length, depth) for length in LENGTHS] for depth in DEPTHS]
@@ -242,19 +243,21 @@ def test_benchmark_needle(planned: Run) -> None:
     assert [t.get_text() for t in axes[0].get_yticklabels()] == ["0%", "50%", "100%"]
     note = drawing.figure.texts[1].get_text()
     assert "task fu" in note
-    assert f"20 samples per cell \u00b7 reduced: full, to the bytes of {BUDGET_OF}" in note
-    assert set(drawing.data["task"]) == {"fu"}
-    worst = drawing.data.set_index(["method", "length", "depth"]).loc[("snapkv", 4096, 0.0)]
-    assert worst["score"] == exact(3, "fu", 4096, 0.0)
+    assert "20 samples per cell" in note
+    worst = drawing.data.set_index(["variant", "length", "depth"]).loc[(BUDGET_OF, 4096, 0.0)]
+    assert worst["exact"] == exact(1, "fu", 4096, 0.0)
 
 
-def test_benchmark_needle_without_plan_and_without_fu(benchmark_run: Run) -> None:
+def test_needle_without_plan_and_without_fu(benchmark_run: Run) -> None:
     results = [
         Result(r.kind, r.run, [x for x in r.records if x.get("task") != "fu"], r.provenance, r.variant)
         for r in benchmark_run.results
     ]
     run = Run(benchmark_run.name, benchmark_run.folder, results)
-    panel = panels(draw("benchmark_needle", run).figure)[1]
+    figure = draw("needle", run).figure
+    assert [panel.get_title() for panel in panels(figure)] == [*LABELS[:2], "reduced: h2o", "reduced: snapkv"]
+    assert f"20 samples per cell \u00b7 reduced: full, to the bytes of {BUDGET_OF}" in figure.texts[1].get_text()
+    panel = panels(figure)[1]
     mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
     assert mesh.get_array()[0, 3] == exact(1, "keys", 4096, 0.0)
     assert vertical_lines(panel) == [], "nobody says how long it was trained"
@@ -268,7 +271,7 @@ def test_lengths_beyond_the_trained_one_alone_have_no_mark(planned: Run) -> None
         for r in planned.results
     ]
     run = Run(planned.name, planned.folder, results)
-    assert vertical_lines(panels(draw("benchmark_needle", run).figure)[0]) == []
+    assert vertical_lines(panels(draw("needle", run).figure)[0]) == []
     assert vertical_lines(panels(draw("ruler_by_length", run).figure)[0]) == []
 
 
@@ -314,7 +317,7 @@ def test_every_reduction_has_a_colour_of_its_own() -> None:
 
 
 def test_long_text(planned: Run) -> None:
-    drawing = draw("long_text", planned)
+    drawing = draw("perplexity", planned)
     (axes,) = panels(drawing.figure)
     assert axes.get_title() == SOURCE
     lines = {line.get_label(): line for line in axes.lines if len(line.get_xdata()) > 2}
@@ -331,9 +334,9 @@ def test_long_text(planned: Run) -> None:
 
 
 def test_long_texts_of_two_sources_are_panels(benchmark_run: Run) -> None:
-    other = changed(benchmark_run, "long-text", source="other books", perplexity=50.0)
+    other = changed(benchmark_run, "perplexity", source="other books", perplexity=50.0)
     both = Run("both", benchmark_run.folder, [*benchmark_run.results, *other.results])
-    axes = panels(draw("long_text", both).figure)
+    axes = panels(draw("perplexity", both).figure)
     assert [panel.get_title() for panel in axes] == [SOURCE, "other books"]
     assert set(next(line for line in axes[1].lines if line.get_label() == LABELS[0]).get_ydata()) == {50.0}
 
@@ -355,7 +358,7 @@ def test_a_run_of_benchmarks_alone(benchmark_run: Run, tmp_path: Path) -> None:
 def test_what_has_no_input_is_left_out_with_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "save_drawing", lambda drawing, folder, name: [folder / name])  # quicker
     folder = write_benchmarks(tmp_path / "some")
-    for path in [*folder.rglob("long-text.json"), *folder.rglob("short-context.json")]:
+    for path in [*folder.rglob("perplexity.json"), *folder.rglob("short-context.json")]:
         path.unlink()
     for path in [*folder.rglob("summary.json"), *folder.rglob("scores.json")]:
         value = json.loads(path.read_text())
@@ -363,11 +366,9 @@ def test_what_has_no_input_is_left_out_with_its_command(tmp_path: Path, monkeypa
         path.write_text(json.dumps(value | {"records": kept}))
     report = write_report(open_run("some", tmp_path), tmp_path / "out")
     assert {name: why.split("is missing: ")[1] for name, why in report.skipped.items()} == {
-        "benchmark_needle": "`longgen benchmark score ... --run some` makes it (it holds no needles)",
+        "needle": "`longgen benchmark score ... --run some` makes it (it holds no needle at several depths)",
         "ruler_by_length": "`longgen benchmark score ... --run some` makes it (it holds no average of RULER)",
-        "ruler_tasks": "`longgen benchmark score ... --run some` makes it (it holds nothing of RULER)",
-        "ruler_tasks_table": "`longgen benchmark score ... --run some` makes it (it holds nothing of RULER)",
-        "long_text": "`longgen perplexity ... --run some` makes it",
+        "perplexity": "`longgen perplexity ... --run some` makes it",
         "short_context": "`longgen short-context ... --run some` makes it",
     }
 

@@ -142,11 +142,11 @@ def test_a_run_without_measurements_has_none_in_the_ledger(tmp_path: Path) -> No
 
 
 def test_context_extension_stops_at_the_first_length_that_fails(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "smoke") / "evaluation/longgen-sink/retrieval.json"
+    path = write_run(tmp_path / "smoke") / "benchmarks/longgen-sink/scores.json"
     value = json.loads(path.read_text())
     for record in value["records"]:
         if record["length"] == 1024 and record["task"] == "needle":
-            record["exact"] = 0.45
+            record["score"] = 0.45
     path.write_text(json.dumps(value))
     rows = ledger([open_run("smoke", tmp_path)]).set_index(["claim", "scale", "variant"])
     row = rows.loc[("context-extension", f"smoke @ {TRAINED}", "longgen-sink")]
@@ -242,7 +242,7 @@ def test_two_results_for_one_row_are_an_error(tmp_path: Path) -> None:
 def test_retrieval_that_full_attention_does_not_have_cannot_be_kept(share: float, verdict: str, tmp_path: Path) -> None:
     folder = write_run(tmp_path / "smoke")
     for name in ("full", "longgen-sink"):
-        edited(folder / f"evaluation/{name}/retrieval.json", lambda record: record | {"exact": share})
+        edited(folder / f"benchmarks/{name}/scores.json", lambda record: record | {"score": share})
     rows = ledger([open_run("smoke", tmp_path)]).set_index(["scale", "claim", "variant"])
     assert rows.loc[(f"smoke @ {TRAINED}", "retrieval-kept", "longgen-sink"), "verdict"] == verdict
 

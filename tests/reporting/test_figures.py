@@ -258,7 +258,7 @@ def test_needle_leaves_a_gap_where_nothing_was_evaluated(run: Run) -> None:
     results = []
     for result in run.results:
         kept = result.records
-        if result.kind == "retrieval" and result.variant == "full":
+        if result.kind == "benchmark" and result.variant == "full":
             kept = [r for r in kept if (r["length"], r["depth"]) != (512, 0.5)]
         results.append(type(result)(result.kind, result.run, kept, {}, result.variant, result.settings))
     mesh = panels(draw("needle", Run("smoke", run.folder, results)).figure)[0].collections[0]

@@ -74,7 +74,7 @@ def test_a_row_of_the_text_has_all_tasks(run: Run) -> None:
 
 def test_a_hybrid_that_was_not_evaluated_leaves_its_reductions_there(tmp_path: Path) -> None:
     folder = write_reductions(write_run(tmp_path / "smoke"))
-    (folder / "evaluation/longgen-stride/retrieval.json").unlink()
+    (folder / "benchmarks/longgen-stride/scores.json").unlink()
     table = kv_reductions_table(open_run("smoke", tmp_path))
     rows = table[table["budget_of"] == "longgen-stride"]
     assert list(rows["name"]) == ["full", "tova", "snapkv"]
@@ -98,7 +98,7 @@ def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> No
     assert {path.name for path in report.written} == {"kv_reductions.csv", "kv_reductions.md"}
     plain = open_run("plain", write_run(tmp_path / "runs/plain").parent)
     for name in DEFAULTS:
-        for kind in ("retrieval", "perplexity"):
-            (plain.folder / f"evaluation/{name}/{kind}.json").unlink()
+        for kind in ("scores", "perplexity"):
+            (plain.folder / f"benchmarks/{name}/{kind}.json").unlink()
     write_report(open_run("plain", tmp_path / "runs"), tmp_path)
     assert not (tmp_path / "kv_reductions.csv").exists()

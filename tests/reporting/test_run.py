@@ -12,7 +12,7 @@ import yaml
 from longgen.config import load_experiment
 from longgen.errors import ArtifactError, ConfigError
 from longgen.planner import experiment_records, experiment_settings
-from longgen.reporting import BENCHMARKS, EXPERIMENT, KERNELS
+from longgen.reporting import EXPERIMENT, KERNELS
 from longgen.reporting.contract import KINDS
 from longgen.reporting.run import Run, open_run, published_runs
 from longgen.results import Result, save_result
@@ -41,7 +41,9 @@ def test_plan_holds_layouts_and_patterns(run: Run) -> None:
 def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
     write_kernel_run(write_run(tmp_path / "smoke"))
     for path in tmp_path.rglob("*.json"):
-        if json.loads(path.read_text())["kind"] == kind:
+        if json.loads(path.read_text())["kind"] == {"retrieval": "benchmark", "kv-reduction": "benchmark"}.get(
+            kind, kind
+        ):
             path.unlink()
     run = open_run("smoke", tmp_path)
     with pytest.raises(ArtifactError) as caught:
@@ -52,9 +54,6 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         command = "python -m longgen.profiling.gpu --name smoke" + " --only tuning" * (kind == "kernel-tuning")
     if kind == "attention-speed":
         command = "python -m longgen.profiling.cpu --name smoke"
-    if KINDS[kind].subject == BENCHMARKS:
-        verb = {"long-text": "perplexity", "short-context": "short-context"}.get(kind, "benchmark score")
-        command = f"longgen {verb} ... --run smoke"
     if kind == "training-speed":
         command = "longgen profile train --name smoke"
     if kind == "inference-speed":
@@ -106,10 +105,10 @@ def test_plan_without_a_setting_is_an_error(tmp_path: Path) -> None:
 
 def test_variants_beyond_the_plan_come_last(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "smoke")
-    old = folder / "evaluation/all-sparse/retrieval.json"
+    old = folder / "benchmarks/all-sparse/scores.json"
     value = json.loads(old.read_text()) | {"variant": "another"}
-    (folder / "evaluation/another").mkdir()
-    (folder / "evaluation/another/retrieval.json").write_text(json.dumps(value))
+    (folder / "benchmarks/another").mkdir()
+    (folder / "benchmarks/another/scores.json").write_text(json.dumps(value))
     assert open_run("smoke", tmp_path).variants == (*DEFAULTS, "another")
 
 

@@ -18,6 +18,7 @@ from longgen.reporting.seeds.evidence_text import evidence_markdown, evidence_su
 from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.pooling import Estimate
 from longgen.reporting.seeds.values import Values, read_values
+from tests.reporting.fake_run import recalled
 from tests.reporting.fake_seeds import (
     BUDGETS,
     DEPTHS,
@@ -144,9 +145,9 @@ def answers(path: Path, variant: str, share: float, seed: int) -> None:
 
     def change(value: dict[str, Any]) -> None:
         cells = [(record["task"], record["depth"]) for record in value["records"] if record["length"] == TRAINED]
-        value["records"] = [cell(task, depth, outcomes(share, seed, task, depth)) for task, depth in cells]
+        value["records"] = recalled([cell(task, depth, outcomes(share, seed, task, depth)) for task, depth in cells])
 
-    edit(path / f"evaluation/{variant}/retrieval.json", change)
+    edit(path / f"benchmarks/{variant}/scores.json", change)
 
 
 def test_what_does_not_hold_is_shown_as_such(tmp_path: Path) -> None:
@@ -184,9 +185,10 @@ def test_identical_answers_to_few_questions_show_little(tmp_path: Path) -> None:
 
 def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
     def less(path: Path, seed: int) -> None:
-        for name in ("evaluation/ends-1-3", "evaluation/middle-1-4"):
-            (path / name / "retrieval.json").unlink()
-        (path / "kv-reduction/all.json").unlink()
+        for name in ("ends-1-3", "middle-1-4"):
+            (path / "benchmarks" / name / "scores.json").unlink()
+        for budget in BUDGETS:
+            (path / f"benchmarks/full/reduced-as-{budget}/scores.json").unlink()
         (path / "profile/speed.json").unlink()
 
     group, values = two(tmp_path, less)
@@ -216,48 +218,36 @@ def test_where_full_attention_answers_nothing_there_is_nothing_to_compare(tmp_pa
 
 
 def test_of_answers_with_several_parts_their_share_is_compared(tmp_path: Path) -> None:
-    """Of multikey here: no answer is exact, yet the hybrid gives three of four parts and full attention all but one."""
+    """Of multivalue: no answer is exact, yet the hybrid gives three of four parts and full attention all but one."""
     given = {"full": "4" * (SAMPLES - 1) + "3", "longgen-sink": "3" * SAMPLES}
 
     def in_parts(path: Path, seed: int) -> None:
         for variant, digits in given.items():
             share = sum(map(int, digits)) / (4 * SAMPLES)
-            told = {"exact": 0.0, "exact_low": 0.0, "exact_high": 0.1, "parts": 4, "outcomes": digits}
+            told = {"exact": 0.0, "exact_low": 0.0, "exact_high": 0.1, "task": "multivalue", "parts_given": digits}
             told |= {"share": share, "share_low": share, "share_high": share}
+            cells = [cell("multikey", depth, "0" * SAMPLES) | told for depth in DEPTHS]
 
-            def change(value: dict[str, Any], told: dict[str, Any] = told) -> None:
-                for record in value["records"]:
-                    if record["task"] == "multikey" and record["length"] == TRAINED:
-                        record.update(told)
+            def change(value: dict[str, Any], cells: list[dict[str, Any]] = cells) -> None:
+                others = [row for row in value["records"] if row["task"] != "multikey" and row["length"] == TRAINED]
+                value["records"] = others + recalled(cells)
 
-            edit(path / f"evaluation/{variant}/retrieval.json", change)
+            edit(path / f"benchmarks/{variant}/scores.json", change)
 
     group, values = two(tmp_path, in_parts)
     row = row_of(evidence_table(group, values), "third-is-enough", "longgen-sink", "full")
-    assert (row["tasks"], row["paired"]) == ("needle, multikey", True)
+    assert (row["tasks"], row["paired"]) == ("needle, multivalue", True)
     count = len(DEPTHS) * SAMPLES
     needles = sum(right("longgen-sink", seed, ("needle",)) - right("full", seed, ("needle",)) for seed in (0, 1))
     parts = (3 * SAMPLES - (4 * SAMPLES - 1)) / (4 * SAMPLES)
     assert row["measured"] == pytest.approx(100 * (needles / (2 * count) + parts) / 2)
 
 
-def test_parts_that_differ_within_a_task_are_refused(tmp_path: Path) -> None:
-    def damage(path: Path, seed: int) -> None:
-        told = {"parts": 4, "outcomes": "0" * SAMPLES, "share": 0.0, "exact": 0.0}
-        edit(path / "evaluation/full/retrieval.json", lambda value: value["records"][1].update(told))
-
-    with pytest.raises(ArtifactError, match=r"parts of kind retrieval is 4 \(needle, depth .*\): allowed is 1"):
-        two(tmp_path, damage)
-
-
-@pytest.mark.parametrize("older", [("outcomes", "parts"), ("parts",), ("outcomes", "parts", "share")])
-def test_files_that_do_not_say_what_each_answer_gave_are_compared_by_counts(
-    older: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_files_that_do_not_say_what_each_answer_gave_are_compared_by_counts(tmp_path: Path) -> None:
     def forget(path: Path, seed: int) -> None:
         edit(
-            path / "evaluation/full/retrieval.json",
-            lambda value: [record.pop(name) for record in value["records"] for name in older],
+            path / "benchmarks/full/scores.json",
+            lambda value: [record.update(outcomes=None) for record in value["records"]],
         )
 
     group, values = two(tmp_path, forget)
@@ -269,17 +259,15 @@ def test_files_that_do_not_say_what_each_answer_gave_are_compared_by_counts(
     assert row["measured"] == pytest.approx(100 * expected)
 
 
-@pytest.mark.parametrize(
-    "damaged", ["1" * (SAMPLES - 1), "1" * SAMPLES, "x" * SAMPLES, "2" + "0" * (SAMPLES - 1), None]
-)
-def test_outcomes_that_contradict_the_counts_are_refused(damaged: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [[1.0] * (SAMPLES - 1), [1.0] * SAMPLES, [2.0] + [0.0] * (SAMPLES - 1)])
+def test_outcomes_that_contradict_the_counts_are_refused(damaged: list[float], tmp_path: Path) -> None:
     def damage(path: Path, seed: int) -> None:
         edit(
-            path / "evaluation/all-sparse/retrieval.json",
+            path / "benchmarks/all-sparse/scores.json",
             lambda value: value["records"][0].update(outcomes=damaged),
         )
 
-    with pytest.raises(ArtifactError, match=r"outcomes of kind retrieval is .*needle, 16384 tokens, depth 0.0"):
+    with pytest.raises(ArtifactError, match=r"parts_given of kind retrieval is .*needle, 16384 tokens, depth 0.0"):
         two(tmp_path, damage)
 
 

@@ -37,13 +37,13 @@ def test_runs_that_differ_in_name_and_seed_are_a_group(seed_group_folder: Path) 
 
 def test_what_was_measured_may_differ(tmp_path: Path) -> None:
     second = two(tmp_path)
-    for path in ("evaluation/top-1-3/retrieval.json", "training/top-1-3.json", "profile/speed.json"):
+    for path in ("benchmarks/top-1-3/scores.json", "training/top-1-3.json", "profile/speed.json"):
         (second / path).unlink()
 
     def fewer(value: dict[str, Any]) -> None:
-        value["settings"]["evaluation"]["kv_reduction"] |= {"methods": ["tova"], "budgets_of": ["ends-1-3"]}
+        value["settings"]["answers"] = value["settings"]["answers"][1:]
 
-    edit(second / "kv-reduction/all.json", fewer)
+    edit(second / "benchmarks/full/reduced-as-longgen-sink/scores.json", fewer)
     edit(second / "plan.json", lambda value: value["settings"].update(default_variants=["full", "ends-1-3"]))
     edit(second / "profile/memory.json", lambda value: value["settings"].update(variants=["full"]))
     edit(second / "training/full.json", lambda value: value["settings"].update(setup={"processes": 8}))
@@ -69,16 +69,31 @@ def set_to(*keys: str, value: Any) -> Callable[[dict[str, Any]], None]:
         ("plan.json", set_to("settings", "trained_length", value=512), "plan trained_length"),
         ("plan.json", set_to("settings", "variants", "ends-1-3", "placement", value="top"), "plan variants"),
         (
-            "evaluation/full/retrieval.json",
-            set_to("settings", "evaluation", "depths", value=[0]),
-            "retrieval evaluation",
+            "benchmarks/full/scores.json",
+            lambda found: found["settings"]["prompts"][0].update(depths=[0]),
+            "retrieval prompts",
         ),
         ("profile/speed.json", set_to("settings", "profiling", "repeats", value=9), "speed profiling"),
         ("corpus.json", lambda found: found["records"][0].update(sha256="1" * 64), "corpus sha256"),
         (
-            "kv-reduction/all.json",
-            set_to("settings", "evaluation", "kv_reduction", "tasks", value=["needle"]),
-            "kv-reduction evaluation",
+            "benchmarks/full/reduced-as-longgen-sink/scores.json",
+            lambda found: found["settings"]["prompts"].pop(),
+            "kv-reduction prompts",
+        ),
+        (
+            "benchmarks/full/reduced-as-longgen-stride/scores.json",
+            lambda found: found["settings"]["answers"][0]["kv_reduction"].update(learned={"steps": 8}),
+            "kv-reduction answers tova",
+        ),
+        (
+            "benchmarks/top-1-3/scores.json",
+            lambda found: found["settings"]["answers"][0].update(dtype="bfloat16"),
+            "retrieval answers",
+        ),
+        (
+            "benchmarks/full/perplexity.json",
+            set_to("settings", "length", value=512),
+            "perplexity length",
         ),
     ],
 )

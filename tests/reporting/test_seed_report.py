@@ -71,9 +71,9 @@ def test_means_over_seeds_by_hand(seed_group: Group, seed_values: Values) -> Non
 def test_what_fewer_seeds_measured_says_of_how_many(tmp_path: Path) -> None:
     for seed in (0, 1):
         path = write_seed(tmp_path / f"mini-seed-{seed}", seed)
-    (path / "evaluation/full/perplexity.json").unlink()
-    (path / "evaluation/top-1-3/retrieval.json").unlink()
-    for each in ("evaluation/top-1-3/perplexity.json", "training/top-1-3.json"):
+    (path / "benchmarks/full/perplexity.json").unlink()
+    (path / "benchmarks/top-1-3/scores.json").unlink()
+    for each in ("benchmarks/top-1-3/perplexity.json", "training/top-1-3.json"):
         (path / each).unlink()
     for each in ("speed", "memory"):
         edit(path / f"profile/{each}.json", lambda value: value.update(records=_without(value["records"], "top-1-3")))

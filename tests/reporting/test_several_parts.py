@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from longgen.errors import ArtifactError
 from longgen.reporting.ablation import ablation_markdown, ablation_table, readable_table
 from longgen.reporting.comparison import REDUCED, comparison_table
 from longgen.reporting.figures import FIGURES
@@ -17,7 +16,7 @@ from longgen.reporting.measures import pool_shares
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import paper_style
 from tests.reporting.fake_reductions import write_reductions
-from tests.reporting.fake_run import BASE, DEFAULTS, LENGTHS, TRAINED, write_run
+from tests.reporting.fake_run import BASE, DEFAULTS, LENGTHS, TRAINED, recalled, write_run
 
 BEYOND = 2 * TRAINED
 SHARES = {
@@ -40,8 +39,6 @@ def cells(task: str, factor: float, lengths: tuple[int, ...]) -> list[dict]:
 
 def add_records(path: Path, records: list[dict]) -> None:
     written = json.loads(path.read_text())
-    for record in written["records"]:
-        record |= {f"share{end}": record[f"exact{end}"] for end in ("", "_low", "_high")}
     path.write_text(json.dumps(written | {"records": written["records"] + records}))
 
 
@@ -50,10 +47,10 @@ def several(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = write_reductions(write_run(tmp_path_factory.mktemp("several") / "smoke"))
     for number, variant in enumerate(DEFAULTS):
         asked = [record for task in SHARES for record in cells(task, 1 / (1 + number), (*LENGTHS, BEYOND))]
-        add_records(folder / f"evaluation/{variant}/retrieval.json", asked)
+        add_records(folder / f"benchmarks/{variant}/scores.json", recalled(asked))
     named = {"method": "tova", "budget_of": "longgen-sink", "kv_fraction": 0.37}
-    reduced = [named | record for record in cells("multivalue", 0.2, (TRAINED,))]
-    add_records(folder / "kv-reduction/longgen-sink.json", reduced)
+    reduced = recalled(cells("multivalue", 0.2, (TRAINED,)), **named)
+    add_records(folder / "benchmarks/full/reduced-as-longgen-sink/scores.json", reduced)
     return open_run("smoke", folder.parent)
 
 
@@ -91,7 +88,6 @@ def test_tasks_that_nobody_was_asked_have_no_column_to_read(run: Run) -> None:
     text = ablation_markdown(run, ablation_table(run))
     assert "multi-value" not in text
     assert "common words" not in text
-    assert run.frame("retrieval")["share"].isna().all(), "files of earlier versions have none"
 
 
 def test_figure_has_a_panel_per_task_with_its_own_score_beyond_the_trained_length_too(several: Run) -> None:
@@ -111,13 +107,3 @@ def test_figure_has_a_panel_per_task_with_its_own_score_beyond_the_trained_lengt
     drawn = drawing.data.set_index(["variant", "task", "length"])
     assert drawn.loc[("longgen-sink", "common-words", TRAINED), "share"] == 0.25
     assert pd.isna(drawn.loc[("full", "needle", TRAINED), "share"])
-
-
-def test_a_share_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    path = write_run(tmp_path / "smoke") / "evaluation/full/retrieval.json"
-    written = json.loads(path.read_text())
-    for record in written["records"]:
-        record["share"] = "many"
-    path.write_text(json.dumps(written))
-    with pytest.raises(ArtifactError, match=r"retrieval\.json: column 'share' holds something that is not a number"):
-        open_run("smoke", tmp_path).frame("retrieval")

@@ -31,9 +31,9 @@ from tests.workflow.test_workflow import ROOT, working_copy
 REASON = why_not()
 pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no Slurm here: {REASON}")
 
-PIPELINE = ["--config", "experiment=toy.yaml", "--set-resources", "evaluate:gpu=1"]
+PIPELINE = ["--config", "experiment=toy.yaml", "--set-resources", "perplexity:gpu=1"]
 # what one node makes, another one reads
-PIPELINE += [f"{rule}:slurm_extra='--nodelist={node}'" for rule, node in (("corpus", "n1"), ("evaluate", "n2"))]
+PIPELINE += [f"{rule}:slurm_extra='--nodelist={node}'" for rule, node in (("corpus", "n1"), ("perplexity", "n2"))]
 # Snakemake, asking every second how jobs do: the plugin waits ten seconds longer each time that none has ended.
 IMPATIENT = """
 from snakemake.cli import main
@@ -265,15 +265,15 @@ def test_the_pipeline_runs_to_its_end_on_two_nodes_and_a_second_run_does_nothing
     ran = re.findall(r"^(local)?rule (\w+):", pipeline.end(), re.MULTILINE)
     jobs = pipeline.jobs()
     assert Counter(map(rule_of, jobs)) == Counter(rule for local, rule in ran if not local)
-    assert {"corpus", "base", "extend", "evaluate", "answer"} <= set(map(rule_of, jobs))
+    assert {"corpus", "base", "extend", "perplexity", "answer"} <= set(map(rule_of, jobs))
     assert {"plan", "score"} <= {rule for local, rule in ran if local}
     assert len(pipeline.jobs("answer")) == 2, "two shards"
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
-    assert (pipeline.jobs("corpus")[0]["NodeList"], pipeline.jobs("evaluate")[0]["NodeList"]) == ("n1", "n2")
+    assert (pipeline.jobs("corpus")[0]["NodeList"], pipeline.jobs("perplexity")[0]["NodeList"]) == ("n1", "n2")
     assert [job["NodeList"] for job in (*pipeline.jobs("base"), *pipeline.jobs("extend"))] == ["n[1-2]"] * 2
-    assert [job["TresPerJob"] for job in pipeline.jobs("evaluate")] == ["gres:gpu:1"]
+    assert [job["TresPerJob"] for job in pipeline.jobs("perplexity")] == ["gres:gpu:1"]
     results = pipeline.folder / "results" / "tiny"
-    assert {path.parent.name for path in results.rglob("retrieval.json")} == {"full"}
+    assert {path.parent.name for path in results.rglob("perplexity.json")} == {"full"}
     assert {path.parent.name for path in results.rglob("scores.json")} == {"full"}
     with snakemake(slurm, pipeline.folder, *PIPELINE) as again:
         assert "Nothing to be done" in again.end()

@@ -27,9 +27,9 @@ LENGTH, STEPS, BATCH = 128, 12, 4
 
 
 def extension_settings(**extension: Any) -> dict[str, Any]:
-    """A configuration without base, evaluation and profiling; ``extension`` changes that part of it."""
+    """A configuration without base, benchmarks and profiling; ``extension`` changes that part of it."""
     given = tiny_settings()
-    for part in ("data", "base", "evaluation", "profiling"):
+    for part in ("data", "base", "benchmarks", "profiling"):
         del given[part]
     given["model"] |= {"checkpoint": "base", "vocab_size": VOCABULARY_SIZE, "max_position_embeddings": 64}
     phase = {"length": LENGTH, "batch_size": BATCH, "steps": STEPS, "learning_rate": 3e-3, "warmup_steps": 2}

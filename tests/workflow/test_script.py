@@ -150,7 +150,7 @@ def test_jobs_are_fingerprinted_by_what_determines_them(tmp_path, monkeypatch):
     settings = tiny_settings()
     first = {job.name: job for job in workflow_jobs(experiment_file(tmp_path, settings))}
     settings["variants"]["middle"]["placement"] = "top"
-    settings["evaluation"]["samples_per_cell"] += 1
+    settings["benchmarks"]["suites"]["recall"]["samples"] += 1
     second = {job.name: job for job in workflow_jobs(experiment_file(tmp_path, settings), threads={"base": 3})}
     same = {name for name in first if first[name].identity == second[name].identity}
     assert same == {

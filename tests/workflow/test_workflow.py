@@ -76,21 +76,19 @@ def clone(tmp_path_factory):
 
 def toy_settings() -> dict:
     settings = tiny_settings()
-    settings["evaluation"]["tasks"].append("multikey")
-    settings["evaluation"]["kv_reduction"] = {
+    asked = settings["benchmarks"]
+    asked["suites"]["recall"] |= {"tasks": ["needle", "multikey"], "task_samples": {"multikey": 1}}
+    asked["suites"] |= {
+        "needle": {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]},
+        "longbench": {"samples": 1, "tasks": ["samsum", "lcc_e"]},
+    }
+    asked["batch_tokens"] = 2048
+    asked["kv_reduction"] = {
         "methods": ["snapkv", "duo-attention"],
         "budgets_of": ["ends", "middle"],  # ends is not trained by default
-        "tasks": ["needle", "multikey"],
-        "samples_per_cell": 1,
+        "suites": ["recall", "needle"],
+        "lengths": [256, 512],
         "duo_attention": {"steps": 1, "length": 192, "pattern": "sink"},
-    }
-    settings["benchmarks"] = {
-        "suites": {
-            "needle": {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]},
-            "longbench": {"samples": 1, "tasks": ["samsum", "lcc_e"]},
-        },
-        "kv_reduction": {"methods": ["snapkv"], "budgets_of": ["ends", "middle"]},
-        "long_text": {"length": 512, "documents": 2, "bins": 4},
     }
     return settings
 
@@ -109,7 +107,8 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
     jobs = planned(output)
     # on this machine: the processors that Snakemake schedules a job with, whatever it would ask of a cluster
     assert output.count("launch --cpus-per-task 1 ") == 5
-    assert output.count(" --threads 1 ") == 5 + 4 + 1 + 1  # these, evaluations, gates, reductions
+    assert output.count(" --threads 1 ") == 5 + 2 * 4 + 1 + 1  # these, answers and perplexity, gates, reductions
+    assert output.count(" --then perplexity ") == 4
     assert {rule: len(wildcards) for rule, wildcards in jobs.items()} == {
         "corpus": 1,
         "plan": 1,
@@ -118,19 +117,22 @@ def test_a_fresh_clone_plans_the_whole_run_whatever_is_published(clone):
         "base": 1,
         "convert": 4,
         "extend": 4,
-        "evaluate": 4,
+        "prompts": 1,
+        "answer": 4,
+        "score": 4,
         "gates": 1,
-        "reduce_kv": 1,
+        "answer_reduced": 1,
+        "score_reduced": 1,
         "run_figures": 1,
         "all": 1,
     }
     everything = planned(snakemake(clone, "--dry-run", "--config", "select=all"))
     assert len(everything["extend"]) == 11
     assert len(everything["base"]) == len(everything["gates"]) == 1
-    assert sorted(everything["reduce_kv"]) == ["variant=longgen-sink", "variant=middle-1-2", "variant=middle-1-6"]
+    assert sorted(everything["score_reduced"]) == ["budget=longgen-sink", "budget=middle-1-2", "budget=middle-1-6"]
     some = planned(snakemake(clone, "--dry-run", "--config", "select=full,all-sparse"))
     assert "run_figures" in some
-    assert not {"gates", "reduce_kv"} & some.keys(), "no hybrid whose budget is asked for"
+    assert not {"gates", "answer_reduced"} & some.keys(), "no hybrid whose budget is asked for"
 
 
 @pytest.mark.parametrize("name", ["llama2-7b", "llama2-70b"])
@@ -140,9 +142,9 @@ def test_a_checkpoint_is_converted_and_extended_on_packed_rows_by_the_set_up_tha
     output = snakemake(clone, *words, f"experiment=config/{name}.yaml", "setup=64-gpus")
     jobs = {rule: len(wildcards) for rule, wildcards in planned(output).items()}
     trained = {"pack": 1, "plan": 1, "convert": 3, "extend": 3, "all": 1}
-    # 8 shards of 3 models, and of 8 methods on the full one
-    asked = {"prompts": 4, "answer": 24, "answer_reduced": 64, "score": 3, "score_reduced": 8, "passkey_gates": 1}
-    asked |= {"long_text": 3, "short_context": 3, "run_figures": 1}
+    # 8 shards of 3 models, and as many of each of 8 methods on the full one
+    asked = {"prompts": 4, "answer": 24, "answer_reduced": 64, "score": 3, "score_reduced": 1, "gates": 1}
+    asked |= {"perplexity": 3, "short_context": 3, "run_figures": 1}
     assert jobs == trained | (asked if name == "llama2-7b" else {})
     assert output.count("python -m longgen.training.launch --cpus-per-task 8 ") >= 3
     assert output.count(" --threads 8 ") >= 3
@@ -257,16 +259,18 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
         rows = list(csv.DictReader(file))
     assert {row["name"] for row in rows} == {"full", "middle", "snapkv", "duo-attention"}
     assert {(row["budget_of"], row["task"]) for row in rows} == {("middle", "needle"), ("middle", "multikey")}
-    assert {"benchmark_needle.png", "long_text.png", "benchmark_scores.md", "benchmark_summary.md"} <= made
+    assert {row["length"] for row in rows} == {"256"}
+    assert {"perplexity.png", "benchmark_scores.md", "benchmark_summary.md"} <= made
     with (figures / "benchmark_scores.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {(row["variant"], row["method"], row["budget_of"]) for row in rows} == {
         ("full", "none", "none"),
         ("full", "snapkv", "middle"),
+        ("full", "duo-attention", "middle"),
         ("middle", "none", "none"),
     }
-    assert {row["task"] for row in rows} == {"keys", "samsum", "lcc_e"}
-    assert {row["stand_in"] for row in rows} == {"True"}
+    assert {row["task"] for row in rows} == {"needle", "multikey", "keys", "samsum", "lcc_e"}
+    assert {row["benchmark"] for row in rows if row["stand_in"] == "False"} == {"recall"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
 
 
@@ -297,7 +301,7 @@ def test_the_report_holds_every_figure_and_table_with_its_caption(finished, repo
     made = {path.name for path in (finished / "paper_figures" / "tiny").iterdir()}
     results = shown(report)
     assert set(results) == {name for name in made if name.endswith((".png", ".html"))}
-    assert {"needle.png", "long_text.png", "claims.html", "kv_reductions.html"} <= set(results)
+    assert {"needle.png", "perplexity.png", "claims.html", "kv_reductions.html"} <= set(results)
     for name, result in results.items():
         title, _, _, *caption = (CAPTIONS / name).with_suffix(".rst").read_text().splitlines()
         assert result["labels"] == {"title": title}
@@ -366,16 +370,15 @@ def changed(finished: Path, change) -> dict[str, list[str]]:
 
 def test_editing_one_variant_reruns_only_what_depends_on_it(finished):
     jobs = changed(finished, lambda s: s["variants"]["middle"].update(placement="top"))
-    again = {"plan", "profile", "convert", "extend", "evaluate", "reduce_kv", "run_figures", "all"}
-    again |= {"answer", "score", "answer_reduced", "score_reduced", "long_text"}
+    again = {"plan", "profile", "convert", "extend", "run_figures", "all"}
+    again |= {"answer", "score", "answer_reduced", "score_reduced"}
     assert jobs.keys() == again
-    assert jobs["answer"] == ["variant=middle, shard=0"]
-    assert jobs["convert"] == jobs["extend"] == jobs["evaluate"] == ["variant=middle"]
+    assert jobs["convert"] == jobs["extend"] == jobs["answer"] == jobs["score"] == ["variant=middle"]
 
 
 def test_editing_the_evaluation_trains_nothing(finished):
-    jobs = changed(finished, lambda s: s["evaluation"].update(samples_per_cell=3))  # and learns no gates
-    assert jobs.keys() == {"plan", "evaluate", "reduce_kv", "run_figures", "all"}
+    jobs = changed(finished, lambda s: s["benchmarks"]["suites"]["recall"].update(samples=3))  # and learns no gates
+    assert jobs.keys() == {"prompts", "answer", "score", "answer_reduced", "score_reduced", "run_figures", "all"}
     one = {"default": {}, "another": {"processes": 2, "sequence_parallel": 2, "recompute": True}}
     assert changed(finished, lambda s: s.update(setups=one, setup="another")) == {}
     assert changed(finished, lambda s: s.update(cluster={"gpu": "h200", "max_runtime": 60})) == {}

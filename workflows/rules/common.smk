@@ -10,7 +10,6 @@ from snakemake.exceptions import WorkflowError
 from longgen.cluster import RESOURCES, job_request, request_wildcards
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
-from longgen.names import DUO_ATTENTION
 from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probing.layouts import BY, record_name
@@ -128,12 +127,7 @@ def in_report(name, suffix, category):
     )
 
 
-# How the full model is evaluated with its KV cache reduced at inference, and to the bytes of which hybrids.
-REDUCTION = EXPERIMENT.evaluation and EXPERIMENT.evaluation.kv_reduction
-BUDGETS = [name for name in VARIANTS if REDUCTION and name in REDUCTION.budgets_of]
-
-
-# Records of the base model's probes: those that variants need, or the configuration alone.
+# Records of the base model's probes: what variants need, or the configuration asks for.
 PROBES = [f"{RESULTS}/{record_name(name)}" for name in EXPERIMENT.probed_placements]
 
 

@@ -1,3 +1,6 @@
+from longgen.planner.experiment import experiment_lengths
+
+
 rule plan:
     input:
         PROBES,
@@ -7,8 +10,9 @@ rule plan:
         f"{ARTIFACTS}/logs/plan.log",
     params:
         config=CONFIG,
-        settings=settings("model", "patterns", "variants", "evaluation", "profiling"),
-        lengths=(EXPERIMENT.base_length, EXPERIMENT.extension.max_length),
+        settings=settings("model", "patterns", "variants", "profiling"),
+        dtype=BENCHMARKS and BENCHMARKS.dtype,
+        lengths=(EXPERIMENT.base_length, *experiment_lengths(EXPERIMENT)),
         probes=options(probe=PROBES),
     shell:
         "longgen plan --config {params.config} --output {output} {params.probes} 2> >(tee {log} >&2)"

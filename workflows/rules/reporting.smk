@@ -1,4 +1,5 @@
 from longgen import reporting
+from longgen.evaluation.benchmarks import WITH_DEPTHS
 
 # What a configuration has no part for is not made.
 RESULT_FILES = {
@@ -7,12 +8,9 @@ RESULT_FILES = {
     f"{RESULTS}/packing.json": EXPERIMENT.extension.packed,
     f"{RESULTS}/training/base.json": EXPERIMENT.base,
     f"{RESULTS}/training/{{trained}}.json": True,
-    f"{RESULTS}/evaluation/{{variant}}/retrieval.json": EXPERIMENT.evaluation,
-    f"{RESULTS}/evaluation/{{variant}}/perplexity.json": EXPERIMENT.evaluation,
-    f"{RESULTS}/kv-reduction/{{budget}}.json": BUDGETS,
     f"{RESULTS}/benchmarks/{{variant}}/scores.json": SUITES,
-    f"{RESULTS}/benchmarks/full/{{reduced}}/scores.json": REDUCED,
-    f"{RESULTS}/benchmarks/{{variant}}/long-text.json": LONG_TEXT,
+    f"{RESULTS}/benchmarks/full/reduced-as-{{budget}}/scores.json": BUDGETS,
+    f"{RESULTS}/benchmarks/{{variant}}/perplexity.json": PERPLEXITY,
     f"{RESULTS}/benchmarks/{{variant}}/short-context.json": SHORT_CONTEXT,
     f"{RESULTS}/profile/speed.json": EXPERIMENT.profiling,
     f"{RESULTS}/profile/memory.json": EXPERIMENT.profiling,
@@ -23,27 +21,27 @@ RUN_RESULTS = [
         variant=VARIANTS,
         trained=[name for name in VARIANTS if name in TRAINED],
         budget=BUDGETS,
-        reduced=REDUCED,
     )
     for pattern, part in RESULT_FILES.items()
     if part
 ] + [PROBES]
-# The figures of an experiment compare what was trained, evaluated and measured; those of benchmarks stand by themselves.
-# Where there is no evaluation, needles and perplexity of benchmarks' own data are one.
-EVALUATED_BY_BENCHMARKS = (
-    "needle" in SUITES and SUITES["needle"].data_root and LONG_TEXT and LONG_TEXT.text
-)
-COMPLETE = (EXPERIMENT.evaluation or EVALUATED_BY_BENCHMARKS) and EXPERIMENT.profiling
-REDUCTIONS_BY_BENCHMARKS = (
-    not EXPERIMENT.evaluation and REDUCED and "needle" in BENCHMARKS.reduced_suites
+# The figures of an experiment compare what was trained, asked and measured; those of benchmarks stand by themselves. What
+# is asked for them is recall, or needles on the benchmark's own data.
+RECALL = EXPERIMENT.recall
+NEEDLES = "needle" in (RECALL.tasks or ["needle"]) if RECALL else "needle" in SUITES
+COMPLETE = NEEDLES and EXPERIMENT.profiling and (RECALL or SUITES["needle"].data_root)
+FOUND_REDUCED = (
+    BUDGETS and ("recall" if RECALL else "needle") in BENCHMARKS.reduced_suites
 )
 # Benchmarks whose own averages there are: those of some tasks alone would be none.
-AVERAGED = [name for name in SUITES if name == "needle" or SUITES[name].tasks is None]
+AVERAGED = [
+    name for name in SUITES if name in WITH_DEPTHS or SUITES[name].tasks is None
+]
 BENCHMARK_FIGURES = {
-    "benchmark_needle": "needle" in SUITES,
+    "needle": NEEDLES,
     "ruler_by_length": "ruler" in AVERAGED,
     "ruler_tasks": "ruler" in SUITES,
-    "long_text": LONG_TEXT,
+    "perplexity": PERPLEXITY,
 }
 BENCHMARK_TABLES = {
     "benchmark_scores": SUITES,
@@ -55,7 +53,7 @@ FIGURES_MADE = [
     *(reporting.FIGURE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
     *(
         reporting.FIGURE_NAMES[reporting.REDUCTIONS]
-        if COMPLETE and (BUDGETS or REDUCTIONS_BY_BENCHMARKS)
+        if COMPLETE and FOUND_REDUCED
         else ()
     ),
     *(name for name, part in BENCHMARK_FIGURES.items() if part),
@@ -65,7 +63,7 @@ TABLES_MADE = [
     *(reporting.TABLE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
     *(
         reporting.TABLE_NAMES[reporting.REDUCTIONS]
-        if COMPLETE and (BUDGETS or REDUCTIONS_BY_BENCHMARKS)
+        if COMPLETE and FOUND_REDUCED
         else ()
     ),
     *(name for name, part in BENCHMARK_TABLES.items() if part),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +18,12 @@ from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NEEDLE_DEPTHS
 
 SUITE = SuiteSettings(samples=100)
 
+TaskOption = Annotated[
+    list[str], typer.Option(help="Only prompts of this task; repeat for several.", show_default="all")
+]
+LengthOption = Annotated[
+    list[int], typer.Option(help="Only prompts of this length; repeat for several.", show_default="all")
+]
 PromptsOption = Annotated[
     list[Path], typer.Option(help="Folder of `longgen benchmark prepare`, or its index; repeat for several.")
 ]
@@ -49,10 +55,23 @@ class BenchmarkPrepareOptions(Options):
             depth="depths",
         ),
     ] = field(default_factory=Overrides)
+    task_samples: Annotated[
+        list[str],
+        typer.Option(metavar="TASK=SAMPLES", help="Another number of samples of a task; repeat for several."),
+    ] = field(default_factory=list)
     index: Annotated[Path | None, typer.Option(help="Write here which files were asked for.", show_default="none")] = (
         None
     )
     seed: Annotated[int, typer.Option(help="Of all random choices.", min=0)] = 0
+
+    def settings(self) -> SuiteSettings:
+        """What is asked. Raises ConfigError if it is impossible."""
+        counts = {}
+        for words in self.task_samples:
+            task, _, count = words.partition("=")
+            require(count.isdecimal(), "--task-samples", words, "TASK=SAMPLES, such as needle=20")
+            counts[task] = int(count)
+        return replace(self.suite.applied_to(SUITE), task_samples=counts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +87,14 @@ class BenchmarkPredictOptions(Options):
         int, typer.Option(help="Prompts answered together, in tokens with padding; 0: one at a time.", min=0)
     ] = 0
     kv_method: Annotated[
-        str | None,
-        typer.Option(help="Reduce the KV cache of a full model", show_default="none"),
+        list[str],
+        typer.Option(
+            help="Reduce the KV cache of a full model; repeat for several. Answers are in a folder below --output for "
+            "each, METHOD-as-BUDGET",
+            show_default="none",
+        ),
         OneOf(KV_REDUCTIONS),
-    ] = None
+    ] = field(default_factory=list)
     kv_budget: Annotated[
         str, typer.Option(help="With --kv-method: to this share of its bytes, or to those of the hybrid in a folder.")
     ] = "0.38"
@@ -79,13 +102,15 @@ class BenchmarkPredictOptions(Options):
         Path | None,
         typer.Option(help=f"With --kv-method {DUO_ATTENTION}: file of `longgen gates`.", show_default="none"),
     ] = None
+    task: TaskOption = field(default_factory=list)
+    length: LengthOption = field(default_factory=list)
     dtype: DtypeOption = "float32"
     device: DeviceOption = "cpu"
     threads: ThreadsOption = 0
 
     def __post_init__(self) -> None:
         require(
-            self.kv_method is None or (self.kv_gates is not None) == (self.kv_method == DUO_ATTENTION),
+            (self.kv_gates is not None) == (DUO_ATTENTION in self.kv_method),
             "--kv-gates",
             None if self.kv_gates is None else str(self.kv_gates),
             f"a file of `longgen gates` with {DUO_ATTENTION}, none without",
@@ -97,7 +122,14 @@ class BenchmarkScoreOptions(Options):
     """They are written as results files of kinds `benchmark` and `benchmark-summary`."""
 
     prompts: PromptsOption
-    answers: Annotated[Path, typer.Option(help="Folder of a model's answers, of `longgen benchmark predict`.")]
+    answers: Annotated[
+        list[Path],
+        typer.Option(
+            help="Folder of a model's answers, of `longgen benchmark predict`; repeat for several methods of reduction."
+        ),
+    ]
     output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")]
     run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")]
     variant: VariantOption
+    task: TaskOption = field(default_factory=list)
+    length: LengthOption = field(default_factory=list)

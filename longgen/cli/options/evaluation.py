@@ -1,4 +1,4 @@
-"""Options of the verbs that evaluate a model: gates, evaluate, perplexity, short-context."""
+"""Options of the verbs that evaluate a model: gates, perplexity, short-context."""
 
 from __future__ import annotations
 
@@ -10,24 +10,16 @@ import typer
 
 from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
 from longgen.cli.options.parameters import FieldsOf, Options, Overrides
-from longgen.cli.options.shared import (
-    ConfigArgument,
-    CorpusOption,
-    ModelArgument,
-    ResultOption,
-    RunOption,
-    VariantNameOption,
-    VariantOption,
-)
-from longgen.config import LongTextSettings, ShortContextSettings
+from longgen.cli.options.shared import ConfigArgument, ModelArgument, ResultOption, RunOption, VariantOption
+from longgen.config import PerplexitySettings, ShortContextSettings
 from longgen.errors import require
 
-LONG_TEXT = LongTextSettings(length=131072, documents=50)
+TEXT = PerplexitySettings(length=131072, documents=50)
 
 
 @dataclass(frozen=True, kw_only=True)
 class GatesOptions(Options):
-    """They are learned on pass keys in the model's own tokens, or with --corpus as the byte models' are."""
+    """They are learned as `benchmarks.kv_reduction` says: on pass keys in text, or on needles in that of a corpus."""
 
     config: ConfigArgument
     model: Annotated[Path, typer.Option(help="Folder of the full variant, extended.")]
@@ -35,39 +27,11 @@ class GatesOptions(Options):
     corpus: Annotated[
         Path | None,
         typer.Option(
-            help="For `evaluation.kv_reduction`: folder of the prepared corpus; its training text is used.",
-            show_default="for `benchmarks.kv_reduction`, on pass keys in the model's own tokens",
+            help="For a model of bytes: folder of its corpus, whose training text is used.",
+            show_default="pass keys in the model's own tokens",
         ),
     ] = None
     threads: ThreadsOption = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateOptions(Options):
-    """With --kv-budget-of: of the full variant, whose KV cache is reduced at inference."""
-
-    config: ConfigArgument
-    model: Annotated[Path, typer.Option(help="Folder of the model.")]
-    variant: VariantNameOption
-    corpus: CorpusOption
-    output: Annotated[Path, typer.Option(help="Folder for retrieval.json and perplexity.json, or for HYBRID.json.")]
-    kv_budget_of: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HYBRID",
-            help="Evaluate the full variant with its KV cache reduced at inference to the bytes of this hybrid, by all "
-            "methods of `evaluation.kv_reduction`.",
-            show_default="no reduction",
-        ),
-    ] = None
-    gates: Annotated[
-        Path | None, typer.Option(help="With --kv-budget-of: file of `longgen gates`, for duo-attention.")
-    ] = None
-    threads: ThreadsOption = 0
-
-    def __post_init__(self) -> None:
-        alone = self.gates is None or self.kv_budget_of is not None
-        require(alone, "--gates", self.gates, "given with --kv-budget-of alone")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +39,25 @@ class PerplexityOptions(Options):
     """After an interruption the same command goes on with the next document: what is done is beside the result.
 
     Example: longgen perplexity path/to/model --text hub: --documents 20 --dtype bfloat16 --device cuda
-    --run my-run --variant full --result results/my-run/benchmarks/full/long-text.json
+    --run my-run --variant full --result results/my-run/benchmarks/full/perplexity.json
     """
 
     model: ModelArgument
     result: ResultOption
     run: RunOption
     variant: VariantOption
-    long_text: Annotated[
-        Overrides[LongTextSettings],
-        FieldsOf(LONG_TEXT, "text", "documents", "length", "bins", default_texts={"text": "stand-in text"}),
+    positions: Annotated[
+        Overrides[PerplexitySettings],
+        FieldsOf(TEXT, "text", "documents", "length", "bins", default_texts={"text": "stand-in text"}),
     ] = field(default_factory=Overrides)
     dtype: DtypeOption = "float32"
     device: DeviceOption = "cpu"
     threads: ThreadsOption = 0
-    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of the stand-in text.", min=0)] = 0
+    seed: Annotated[int, typer.Option(help="Of the bootstrap, and of excerpts or stand-in text.", min=0)] = 0
 
-    def settings(self) -> LongTextSettings:
+    def settings(self) -> PerplexitySettings:
         """What is measured. Raises ConfigError if it is impossible."""
-        settings = self.long_text.applied_to(LONG_TEXT)
+        settings = self.positions.applied_to(TEXT)
         length, bins = settings.length, settings.bins
         require(bins <= length, "--bins", bins, f"1..{length}, which is --length")
         return settings

@@ -27,7 +27,6 @@ SetupOption = Annotated[
     str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
 ]
 SelectOption = Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")]
-CorpusOption = Annotated[Path, typer.Option(help="Folder of the prepared corpus; its held-out text is used.")]
 
 ModelArgument = Annotated[Path, typer.Argument(help="Folder of the model.", show_default=False)]
 ResultOption = Annotated[Path, typer.Option(help="Results file to write.")]

@@ -5,16 +5,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from longgen.config import DataSettings
 from longgen.data.sources import SourceDocument, load_documents
 from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import EOS_ID
 from longgen.errors import ArtifactError
 from longgen.files import atomic_directory, read_mapping, write_json
+
+if TYPE_CHECKING:
+    from longgen.config import DataSettings  # which knows the tasks of recall, and they this
 
 SPLITS = ("train", "heldout")
 

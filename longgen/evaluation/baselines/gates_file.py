@@ -9,19 +9,21 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.files import fingerprint_files, read_json, write_json
 from longgen.pattern import SparsePattern
 
-MADE_BY = "longgen gates CONFIG --model MODEL --corpus CORPUS --output FILE"
+MADE_BY = "longgen gates CONFIG --model MODEL --output FILE"
 
 
 class Gates(NamedTuple):
-    """What was learned; ``method_for_budget("duo-attention", ..., **gates._asdict())`` takes it.
+    """What was learned; ``method_for_budget("duo-attention", ..., gates=..., pattern=...)`` takes it.
 
     Attributes:
         gates: for every layer from the bottom up, one number within 0..1 per KV head.
         pattern: of streaming heads.
+        settings: how they were learned, as plain data.
     """
 
     gates: tuple[tuple[float, ...], ...]
     pattern: SparsePattern
+    settings: dict[str, Any]
 
 
 def weights_fingerprint(model: Path) -> str:
@@ -32,8 +34,8 @@ def weights_fingerprint(model: Path) -> str:
 def save_gates(path: Path, learned: Gates, model: Path, provenance: dict[str, Any]) -> None:
     """Write gates that were learned on the model in folder ``model`` as JSON, atomically."""
     rows = [list(layer) for layer in learned.gates]
-    owner = weights_fingerprint(model)
-    write_json(path, {"model": owner, "pattern": learned.pattern.to_dict(), "gates": rows, "provenance": provenance})
+    found = {"pattern": learned.pattern.to_dict(), "gates": rows, "settings": learned.settings}
+    write_json(path, {"model": weights_fingerprint(model)} | found | {"provenance": provenance})
 
 
 def read_gates(path: Path, model: Path) -> Gates:
@@ -50,6 +52,7 @@ def read_gates(path: Path, model: Path) -> Gates:
     try:
         owner, pattern = found["model"], SparsePattern(**found["pattern"])
         gates = tuple(tuple(map(float, layer)) for layer in found["gates"])
+        settings = dict(found["settings"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ArtifactError(f"{path} holds no gates ({error}): `{MADE_BY}` makes them") from None
     weights = weights_fingerprint(model)
@@ -57,4 +60,4 @@ def read_gates(path: Path, model: Path) -> Gates:
         raise ArtifactError(
             f"{path} has gates of the weights {owner}: {model} has {weights}, `{MADE_BY}` learns its own"
         )
-    return Gates(gates, pattern)
+    return Gates(gates, pattern, settings)

@@ -63,7 +63,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
                 batch.tokens,
                 attention_mask=batch.mask,
                 max_new_tokens=batch.max_new_tokens,
-                min_new_tokens=1 if batch.stop else None,
+                min_new_tokens=batch.min_new_tokens or None,
                 eos_token_id=ends or None,
                 pad_token_id=ends[0] if ends else None,
                 past_key_values=cache,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch  # whoever scores answers alone does without
 
 ANSWERED_BY = "answered-by.json"
+ANSWERED_ON = "answered-on.json"  # the machine of the process that answered last
 # Part of who answered: rises with every change of how answers come about, so that older ones are given anew.
 # 2: text stays text, nothing follows a prompt, greedy whatever the model's defaults, cut at the end of text.
 ANSWERING = 2
@@ -34,12 +35,14 @@ class PromptBatch:
         tokens: [rows, tokens] int64.
         mask: [rows, tokens] int64, 0 for padding, which stands left.
         max_new_tokens: of an answer.
-        stop: token ids that end an answer besides the model's own; with any, an answer has one token at least.
+        min_new_tokens: so many tokens of an answer are none of those that end it.
+        stop: token ids that end an answer besides the model's own.
     """
 
     tokens: torch.Tensor
     mask: torch.Tensor
     max_new_tokens: int
+    min_new_tokens: int = 0
     stop: tuple[int, ...] = ()
 
 
@@ -87,6 +90,8 @@ def predict(
     shards: int = 1,
     batch_tokens: int = 0,
     device: torch.device | str = "cpu",
+    padding: bool = True,
+    machine: dict[str, Any] | None = None,
 ) -> int:
     """Answer the prompts of a shard that are not answered yet.
 
@@ -103,6 +108,8 @@ def predict(
         shards: how many.
         batch_tokens: tokens of a batch, padding included; a longer sample is a batch of its own.
         device: of ``generate``.
+        padding: whether prompts of different lengths may be in a batch.
+        machine: plain data on what computes, on which no answer depends.
 
     Returns:
         how many were answered now.
@@ -121,8 +128,9 @@ def predict(
         answered = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
         own = [sample for number, sample in enumerate(prompts) if number % shards == shard]
         todo = [sample for sample in own if answered.get(sample.id) != prompt_hash(sample)]
+        write_json(folder / ANSWERED_ON, machine or {})
         with progress_bar(len(own), f"{prompts.benchmark} {prompts.path.stem}", "sample", len(own) - len(todo)) as bar:
-            for batch in _batches(todo, tokenizer, batch_tokens):
+            for batch in _batches(todo, tokenizer, batch_tokens, padding):
                 texts, fraction = _answers(batch, tokenizer, generate, device)
                 for sample, text in zip(batch, texts, strict=True):
                     line = {"id": sample.id, "prompt": prompt_hash(sample), "by": by}
@@ -132,23 +140,34 @@ def predict(
     return len(todo)
 
 
-def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int) -> Iterator[list[Sample]]:
+class _Limits(NamedTuple):
+    """What the answers of a batch share."""
+
+    max_new_tokens: int
+    min_new_tokens: int
+    stop: str | None
+
+
+def _limits(sample: Sample) -> _Limits:
+    stop = sample.meta.get("stop")
+    least = sample.meta.get("min_new_tokens", 0 if stop is None else 1)
+    return _Limits(sample.max_new_tokens, least, stop)
+
+
+def _batches(samples: list[Sample], tokenizer: Any, batch_tokens: int, padding: bool) -> Iterator[list[Sample]]:
     """Samples of similar lengths together, the longest first: if memory is short, it is at the start."""
     lengths = {sample.id: len(_prompt(tokenizer, sample)) + sample.max_new_tokens for sample in samples}
     batch: list[Sample] = []
     for sample in sorted(samples, key=lambda sample: -lengths[sample.id]):
-        longest = lengths[batch[0].id] if batch else 0
-        if batch and ((len(batch) + 1) * longest > batch_tokens or _limits(sample) != _limits(batch[0])):
+        first = batch[0] if batch else sample
+        longest = lengths[first.id]
+        alike = _limits(sample) == _limits(first) and (padding or lengths[sample.id] == longest)
+        if batch and ((len(batch) + 1) * longest > batch_tokens or not alike):
             yield batch
             batch = []
         batch.append(sample)
     if batch:
         yield batch
-
-
-def _limits(sample: Sample) -> tuple[int, str | None]:
-    """What the answers of a batch share."""
-    return sample.max_new_tokens, sample.meta.get("stop")
 
 
 def _prompt(tokenizer: Any, sample: Sample) -> list[int]:
@@ -164,9 +183,9 @@ def _answers(
     width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
     tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    max_new_tokens, text = _limits(batch[0])
+    limits = _limits(batch[0])
     # as LongBench's pred.py: a text's last token, since tokenizers may put a space before it
-    stop = () if text is None else (encode_text(tokenizer, text)[-1],)
-    generated = generate(PromptBatch(tokens, mask, max_new_tokens, stop))
+    stop = () if limits.stop is None else (encode_text(tokenizer, limits.stop)[-1],)
+    generated = generate(PromptBatch(tokens, mask, limits.max_new_tokens, limits.min_new_tokens, stop))
     said = [until_end(row, generated.ends) for row in generated.tokens.tolist()]
     return [tokenizer.decode(row, skip_special_tokens=True) for row in said], generated.kv_fraction

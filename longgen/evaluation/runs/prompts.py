@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +20,7 @@ from longgen.evaluation.samples import Sample
 from longgen.evaluation.sources import json_fault
 from longgen.files import atomic_file, read_json, read_mapping, write_json
 from longgen.provenance import fingerprint
+from longgen.strict import require
 
 MADE_BY = "longgen benchmark prepare"
 # Part of what prompts are made from: rises with every change of how they come about, so that older ones are made anew.
@@ -36,12 +37,14 @@ class PromptFile:
         fingerprint: of their contents.
         samples: how many.
         stand_in: they are made of text that is not the benchmark's own.
+        made_from: what they were made from, as plain data.
     """
 
     path: Path
     fingerprint: str
     samples: int
     stand_in: bool
+    made_from: dict[str, Any]
 
     @property
     def benchmark(self) -> str:
@@ -55,10 +58,11 @@ class PromptFile:
         Raises:
             ArtifactError: missing or damaged.
         """
-        manifest = read_mapping(path.with_suffix(".json"), MADE_BY, fingerprint=str, samples=int, stand_in=bool)
+        kinds = {"fingerprint": str, "samples": int, "stand_in": bool, "made_from": dict}
+        manifest = read_mapping(path.with_suffix(".json"), MADE_BY, **kinds)
         if not path.exists():
             raise ArtifactError(f"{path} is missing: `{MADE_BY}` makes it")
-        return cls(path, manifest["fingerprint"], manifest["samples"], manifest["stand_in"])
+        return cls(path, *(manifest[name] for name in kinds))
 
     def __iter__(self) -> Iterator[Sample]:
         with self.path.open("rb") as file:
@@ -103,10 +107,33 @@ def read_prompts(path: Path) -> list[PromptFile]:
     return [PromptFile.open(each) for each in paths]
 
 
+def choose_prompts(files: list[PromptFile], tasks: Collection[str], lengths: Collection[int]) -> list[PromptFile]:
+    """Those of ``tasks`` and of ``lengths`` in tokens; of all where none is named.
+
+    Raises:
+        ConfigError: one that is named has no prompts.
+    """
+    for option, key, named in (("--task", "task", tasks), ("--length", "length", lengths)):
+        have = dict.fromkeys(file.made_from[key] for file in files)
+        for value in named:
+            require(value in have, option, value, ", ".join(map(str, have)))
+        files = [file for file in files if not named or file.made_from[key] in named]
+    return files
+
+
+def asked_of(files: list[PromptFile]) -> list[dict[str, Any]]:
+    """What was asked, without where it is from: for every task of a benchmark its lengths, samples and options."""
+    asked: dict[str, dict[str, Any]] = {}
+    for made in (file.made_from for file in files):
+        one = {"benchmark": made["benchmark"], "task": made["task"], "samples": made["count"]} | made["options"]
+        asked.setdefault(fingerprint(one), one | {"lengths": []})["lengths"].append(made["length"])
+    return list(asked.values())
+
+
 def prompt_hash(sample: Sample) -> str:
     """Tells whether an answer was given to this very prompt, under the same limits."""
     asked = [sample.prompt, sample.max_new_tokens, sample.meta.get("stop")]
-    asked += [True] if sample.meta.get("special_tokens") else []
+    asked += [sample.meta[name] for name in ("special_tokens", "min_new_tokens") if sample.meta.get(name)]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -116,13 +143,14 @@ class PromptSource:
 
     Attributes:
         chosen: the benchmark.
-        count: samples, or samples per depth (`longgen.evaluation.needle`).
+        count: samples, or samples per depth where prompts have one.
         tokenizer: Hugging Face tokenizer, by which lengths are counted.
         tokenizer_fingerprint: of its files.
         seed: of all random choices.
         data_root: folder of the benchmarks' own data; None for stand-in data.
         folder: of all prompts.
-        options: of the benchmark's ``prepare``: ``depths`` of needles.
+        options: of the benchmark's ``prepare``: ``depths``.
+        task_counts: of tasks that have another ``count``.
     """
 
     chosen: Benchmark
@@ -133,6 +161,7 @@ class PromptSource:
     data_root: Path | None
     folder: Path
     options: dict[str, Any] = field(default_factory=dict)
+    task_counts: Mapping[str, int] = field(default_factory=dict)
 
     @cached_property
     def _data(self) -> str | None:
@@ -149,7 +178,7 @@ class PromptSource:
             "benchmark": self.chosen.name,
             "task": task,
             "length": length,
-            "count": self.count,
+            "count": self.task_counts.get(task, self.count),
             "tokenizer": self.tokenizer_fingerprint,
             "seed": self.seed,
             "data": self._data,
@@ -167,7 +196,8 @@ class PromptSource:
 
     def ask(self, function: Callable[..., Any], task: str, length: int | None) -> Any:
         """``function``, the benchmark's ``prepare`` or ``check``, with all that it needs."""
-        return function(task, length, self.count, self.tokenizer, self.seed, self.data_root, **self.options)
+        count = self.task_counts.get(task, self.count)
+        return function(task, length, count, self.tokenizer, self.seed, self.data_root, **self.options)
 
     @contextmanager
     def named(self, task: str) -> Iterator[None]:

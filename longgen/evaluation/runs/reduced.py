@@ -80,8 +80,10 @@ class KvBudget:
 
 def reduced_identity(method: str, budget: KvBudget, gates: Gates | None) -> dict[str, Any]:
     """What determines the answers besides the model; ``method`` and ``budget_of`` name it in results."""
-    learnt = None if gates is None else fingerprint([gates.gates, gates.pattern.to_dict()])
-    return {"method": method, "budget_of": budget.of, "budget": budget.identity(), "gates": learnt}
+    found = {"method": method, "budget_of": budget.of, "budget": budget.identity()}
+    if gates is None:
+        return found
+    return found | {"gates": fingerprint([gates.gates, gates.pattern.to_dict()]), "learned": gates.settings}
 
 
 def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = None) -> Generate:
@@ -97,17 +99,16 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
         ConfigError: an unknown method, an impossible budget, or a model that is not converted or has sparse heads.
     """
     check_full(model.config)
-    fields = {} if gates is None else gates._asdict()
+    fields = {} if gates is None else {"gates": gates.gates, "pattern": gates.pattern}
 
     def generate(batch: PromptBatch) -> Generated:
         if not bool(batch.mask.all()):
-            raise ConfigError("--batch-tokens is set with --kv-method: allowed is 0, as prompts differ in length")
+            raise ConfigError("prompts of a batch differ in length: allowed are those of one length")
         rows, width = batch.tokens.shape
         chosen = method_for_budget(method, budget.fraction(width), width, model, **fields)
         stop = [*end_tokens(model), *batch.stop]
-        given = generate_reduced(
-            model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=1 if batch.stop else 0
-        )
+        least = batch.min_new_tokens
+        given = generate_reduced(model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=least)
         return Generated(given.tokens, given.kept_bytes / (rows * chosen.full_bytes), stop)
 
     return generate

@@ -73,7 +73,13 @@ def score_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
     records = []
     for cell, values in scored.scores.items():
         low, high = score_interval(values)
-        result = {"n": len(values), "score": float(np.mean(values)), "score_low": low, "score_high": high}
+        result: dict[str, Any] = {
+            "n": len(values),
+            "score": float(np.mean(values)),
+            "score_low": low,
+            "score_high": high,
+        }
+        result["outcomes"] = values
         measured = {"stand_in": cell in scored.stand_ins, "kv_fraction": _mean(scored.kv_fractions.get(cell, []))}
         records.append({"benchmark": chosen.name, **cell._asdict(), **result, **measured})
     return records

@@ -1,28 +1,51 @@
-"""Figure `needle`: exact match by context length and depth of the needle, one heat map per variant."""
+"""Figure `needle`: exact match by context length and depth of the needle, one heat map per model."""
 
 from __future__ import annotations
 
 from longgen.errors import ArtifactError
+from longgen.names import NONE
 from longgen.reporting import words
+from longgen.reporting.benchmarks import MODEL, benchmark_note, is_stand_in, marked, short_labels, with_model
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.heat_maps import draw_heat_maps, samples_per_cell
 from longgen.reporting.measures import pool
 from longgen.reporting.run import Run
 
+# (benchmark, task) of needles, the first that was asked is drawn: those of a model of bytes, of Fu et al., or ours
+NEEDLES = (("recall", "needle"), ("needle", "fu"), ("needle", "keys"))
+COLUMNS = [*MODEL, "length", "depth", "n", "exact", "exact_low", "exact_high", "stand_in"]
+
 
 def draw(run: Run) -> Drawing:
-    """Heat maps of the smoke run's own needles; base and trained length marked."""
-    rows = run.frame("retrieval")
-    grid = rows[(rows["task"] == "needle") & rows["depth"].notna()]
-    if grid.empty:
-        raise ArtifactError(f"{run.missing('retrieval')} (it holds no needle at several depths)")
-    data = pool(grid, ["variant", "length", "depth"])
-    names = dict.fromkeys(data["variant"])
+    """Heat maps of the variants, and of reduced caches where figure `needle_reductions` has none; base and trained
+    length are marked where there is a plan.
+    """
+    rows = run.frame("benchmark")
+    rows = rows[(rows["metric"] == "exact") & rows["depth"].notna()]
+    asked = set(zip(rows["benchmark"], rows["task"], strict=True))
+    chosen = next((each for each in NEEDLES if each in asked), None)
+    if chosen is None:
+        raise ArtifactError(f"{run.missing('benchmark')} (it holds no needle at several depths)")
+    rows = rows[(rows["benchmark"] == chosen[0]) & (rows["task"] == chosen[1])].rename(columns={"score": "exact"})
+    if run.has("kv-reduction"):
+        rows = rows[rows["method"] == NONE]
+    rows = with_model(rows)
+    labels, budgets = short_labels(rows)
+    data = pool(rows.astype({"model": str}), ["model", *MODEL, "stand_in", "length", "depth"])
+    planned = run.has("plan")
+    task = f"task {chosen[1]}" if chosen[0] == "needle" else ""
+    notes = [
+        words.run_note(run) if planned else benchmark_note(run, "benchmark"),
+        task,
+        samples_per_cell(data),
+        budgets,
+    ]
+    axes = "" if is_stand_in(rows) else " by context length and depth of the needle"  # there is room for one of both
     figure = draw_heat_maps(
-        "Needle in a haystack: exact match by context length and depth of the needle",
-        f"{words.run_note(run)} · {samples_per_cell(data)}",
-        {words.variant_label(name): data[data["variant"] == name] for name in names},
+        marked(f"Needle in a haystack: exact match{axes}", rows),
+        words.SEPARATOR.join(filter(None, notes)),
+        {label: data[data["model"] == model] for model, label in labels.items()},
         "exact",
-        {"base": run.plan.base_length, "trained": run.plan.trained_length},
+        {"base": run.plan.base_length, "trained": run.plan.trained_length} if planned else {},
     )
-    return Drawing(figure, data)
+    return Drawing(figure, data[COLUMNS])

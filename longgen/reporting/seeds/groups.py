@@ -121,12 +121,12 @@ def _difference(first: Run, second: Run) -> str | None:
     ours, theirs = _settings(first), _settings(second)
     for key in ours.keys() & theirs.keys():
         if ours[key] != theirs[key]:
-            return f"{first.name} and {second.name} differ in {' '.join(key)}"
+            return f"{first.name} and {second.name} differ in {' '.join(filter(None, key))}"
     return None
 
 
 def _counts(kind: str) -> bool:
-    return kind in KINDS and KINDS[kind].subject in (EXPERIMENT, REDUCTIONS)
+    return kind in KINDS and (KINDS[kind].subject in (EXPERIMENT, REDUCTIONS) or kind == "perplexity")
 
 
 def _settings(run: Run) -> dict[tuple[str, ...], set[str]]:
@@ -148,16 +148,14 @@ def _sections(kind: str, settings: dict[str, Any], variant: str | None) -> Itera
             yield (kind, section, variant or ""), [value, settings.get("training_attention")]
         elif (kind, section) == ("plan", "model"):
             yield (kind, section), {name: each for name, each in value.items() if name != "name"}
-        elif section == "evaluation":
-            yield (kind, section), _asked(kind, value)
+        elif section == "answers":
+            for each in value:
+                yield (kind, section, each.get("kv_reduction", {}).get("method", "")), _how(each)
         elif (kind, section) not in _FREE:
             yield (kind, section), value
 
 
-def _asked(kind: str, evaluation: dict[str, Any]) -> dict[str, Any]:
-    """What decides the answers: of KV reductions for these alone, and not which methods and budgets were run."""
-    asked = {name: value for name, value in evaluation.items() if name != "kv_reduction"}
-    reduction = evaluation.get("kv_reduction") or {}
-    chosen = ("methods", "budgets_of")
-    how = {name: value for name, value in reduction.items() if name not in chosen} if kind == "kv-reduction" else {}
-    return asked | how
+def _how(answered_by: dict[str, Any]) -> dict[str, Any]:
+    """What decides answers besides the weights, which are each seed's own, and which method and budget it is."""
+    how = {name: value for name, value in answered_by.items() if name not in ("model", "kv_reduction")}
+    return how | {"learned": answered_by.get("kv_reduction", {}).get("learned")}

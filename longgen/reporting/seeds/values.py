@@ -11,7 +11,7 @@ import pandas as pd
 
 from longgen.errors import ArtifactError
 from longgen.reporting.ablation import INTERVAL, ablation_table
-from longgen.reporting.measures import STAGES, task_order
+from longgen.reporting.measures import STAGES, own_perplexity, task_order
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.pooling import Cell, Estimate, Interval, Sampled, Shares, pool
@@ -98,7 +98,7 @@ def read_values(group: Group) -> Values:
         length = values.length
         for (variant, at), shares in _shares(run, "retrieval", ["variant", "length"]).items():
             values.by_length.setdefault((variant, at), {})[seed] = shares
-        for row in run.frame("perplexity").to_dict("records") if run.has("perplexity") else ():
+        for row in own_perplexity(run).to_dict("records"):
             nll = Interval(row["nll"], row["nll_low"], row["nll_high"])
             values.positions.setdefault((row["variant"], row["position_end"]), {})[seed] = nll
         by = ["method", "budget_of", "kv_fraction", "length"]
@@ -131,17 +131,12 @@ def _shares(run: Run, kind: str, by: list[str]) -> dict[tuple, Shares]:
     for row in run.frame(kind).to_dict("records") if run.has(kind) else ():
         cells = tasks.setdefault(tuple(row[name] for name in by), {}).setdefault(row["task"], {})
         depth = None if pd.isna(row["depth"]) else float(row["depth"])
-        cells[depth] = cell = _cell(run, kind, row)
-        if cell.parts != (expected := next(iter(cells.values())).parts):
-            raise ArtifactError(
-                f"{run.folder}: parts of kind {kind} is {cell.parts} ({row['task']}, depth {row['depth']}): allowed is "
-                f"{expected}, as at the task's other depths"
-            )
+        cells[depth] = _cell(run, kind, row)
     return {key: Shares(found) for key, found in tasks.items()}
 
 
 def _cell(run: Run, kind: str, row: dict) -> Cell:
-    n, outcomes = int(row["n"]), row["outcomes"]
+    n, outcomes = int(row["n"]), row["parts_given"]
     if pd.isna(row["parts"]):  # a file of an earlier version, in which outcomes were right or wrong
         score = row["exact"] if pd.isna(row["share"]) else row["share"]
         return Cell(n, score * n, None)
@@ -150,7 +145,7 @@ def _cell(run: Run, kind: str, row: dict) -> Cell:
     digits = [int(each) for each in str(outcomes) if each in "0123456789"]
     if not len(digits) == len(str(outcomes)) == n or max(digits) > parts or sum(digits) != given:
         raise ArtifactError(
-            f"{run.folder}: outcomes of kind {kind} is {outcomes!r} ({where}): allowed are {n} digits of at most "
+            f"{run.folder}: parts_given of kind {kind} is {outcomes!r} ({where}): allowed are {n} digits of at most "
             f"{parts} with the sum {given}, as n, parts and share say"
         )
     return Cell(n, given, outcomes, parts)
