@@ -9,6 +9,8 @@ from typing import Any
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import check_fields, read_json, write_json
+from longgen.records.kinds import kind_of
+from longgen.records.schema import check_record
 
 SCHEMA_VERSION = 1
 RESULTS = Path("results")
@@ -20,9 +22,9 @@ class Result:
     """One measurement (or prediction: kind ``plan`` alone).
 
     Attributes:
-        kind: what was measured; see docs/results-format.md for the columns of each kind.
+        kind: what was measured, one of `longgen.records.kinds`.
         run: name of the run, e.g. ``smoke``.
-        records: rows of plain values, all with the same keys; sample counts and 95 % intervals are columns.
+        records: those of the kind: instances of its class, or the same as plain values, as they are read.
         provenance: see `longgen.provenance.provenance`.
         variant: the model variant, or None where the rows name it or there is none.
         settings: what was set for this measurement, as plain data.
@@ -30,7 +32,7 @@ class Result:
 
     kind: str
     run: str
-    records: list[dict[str, Any]]
+    records: list[Any]
     provenance: dict[str, Any]
     variant: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -38,8 +40,15 @@ class Result:
 
 
 def save_result(path: Path | str, result: Result) -> None:
-    """Write ``result`` as JSON, atomically."""
-    write_json(path, asdict(result))
+    """Write ``result`` as JSON, atomically.
+
+    Raises:
+        TypeError: a record is not what its kind declares, which is a fault of the code that made it.
+    """
+    value = asdict(result)
+    for number, record in enumerate(value["records"]):
+        check_record(kind_of(result.kind).record, record, f"{path}: records[{number}]")
+    write_json(path, value)
 
 
 def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Result:

@@ -54,6 +54,8 @@ def _check_depth(source: FolderSource) -> None:
 
     A model of millions of layers would be built before one is missed.
     """
+    if CONFIG not in source.sizes():  # a GGUF file brings its own, which is checked where it is read
+        return
     layers = source.read_json(CONFIG).get("num_hidden_layers")
     tensors = list(chain.from_iterable(source.tensors(file) for file in find_weights(source).files))
     if isinstance(layers, int) and any(map(LAYER.match, tensors)):

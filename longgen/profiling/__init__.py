@@ -22,5 +22,5 @@ the seconds of slices to those of whole models; `models`: such models with rando
 compared runs once in each. `timing`: one call, warmed up, by events of the device; `device`: precision, memory, peak.
 `fastest`: the kernels of full attention that LongGen is compared with. `table`: records in a terminal.
 
-How busy the machine was meanwhile, `longgen.busy` tells; the words of records are in `longgen.speed_records`.
+How busy the machine was meanwhile, `longgen.busy` tells; the words of records are in `longgen.records.speed`.
 """

@@ -39,8 +39,8 @@ from longgen.profiling.kernel_tuning import KernelTuning
 from longgen.profiling.session import Budget, Session, Stage
 from longgen.profiling.training_speed import TrainingSpeed
 from longgen.program import run_program
+from longgen.records.schema import FAILED
 from longgen.results import RESULTS
-from longgen.speed_records import FAILED
 from longgen.units import seconds_of_minutes
 
 PARTS = ("checks", "training", "inference", "speed", "tuning")

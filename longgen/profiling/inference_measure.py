@@ -30,8 +30,8 @@ from longgen.profiling.session import Budget, Record
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack, is_large_for, is_trial, precision_of, slices, whole_models
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
+from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT
 from longgen.shapes import ModelShape
-from longgen.speed_records import KV_CACHE, LONGEST_CONTEXT
 from longgen.training.parallel.processes import Processes
 from longgen.training.preflight import available_memory
 

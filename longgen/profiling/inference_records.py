@@ -12,16 +12,9 @@ from longgen.profiling.composition import comparison_columns, composed_times, fi
 from longgen.profiling.session import Record
 from longgen.profiling.stacks import Stack, whole_models
 from longgen.profiling.workloads import FULL
+from longgen.records.schema import UNSUPPORTED
+from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
 from longgen.shapes import ModelShape
-from longgen.speed_records import (
-    KV_CACHE,
-    LONGEST_CONTEXT,
-    MODEL_DECODE,
-    MODEL_PREFILL,
-    SLICE_DECODE,
-    SLICE_PREFILL,
-    UNSUPPORTED,
-)
 
 if TYPE_CHECKING:
     from longgen.profiling.inference_model import InferenceTiming

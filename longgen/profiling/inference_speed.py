@@ -16,8 +16,9 @@ from longgen.profiling.session import Budget, Record, Stage
 from longgen.profiling.stacks import MOST_LAYERS, TINY, is_large_for, is_trial, precision_of
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
+from longgen.records.schema import UNSUPPORTED
+from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_PREFILL
 from longgen.shapes import MODEL_SHAPES, ModelShape
-from longgen.speed_records import KV_CACHE, LONGEST_CONTEXT, MODEL_PREFILL, UNSUPPORTED
 
 MOST_SEQUENCES = 64  # of a batch
 SECONDS_TO_FILL = 60.0  # for the time budget: where memory is filled

@@ -30,7 +30,7 @@ from longgen.orphans import end_with_parent
 from longgen.pattern import SparsePattern
 from longgen.profiling.session import Budget, Record, Stage
 from longgen.profiling.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, dtype_name
-from longgen.speed_records import FAILED
+from longgen.records.schema import FAILED
 
 # What rounding the softmax weights and the result to the dtype costs, with room (our choice).
 TOLERANCES = {torch.bfloat16: 1e-2, torch.float16: 2e-3, torch.float32: 1e-4}

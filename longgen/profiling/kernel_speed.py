@@ -30,7 +30,8 @@ from longgen.profiling.workloads import (
     Workload,
     dtype_name,
 )
-from longgen.speed_records import MEASURED, never_slower_from
+from longgen.records.schema import MEASURED
+from longgen.records.speed import never_slower_from
 
 SpeedCase = tuple[Workload, str]  # with the name of an implementation
 

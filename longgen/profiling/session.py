@@ -19,8 +19,8 @@ from longgen.foreign import first_line
 from longgen.profiling.device import free_memory
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
+from longgen.records.schema import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 from longgen.results import Result, load_result, save_result
-from longgen.speed_records import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 
 Record = dict[str, Any]
 Case = TypeVar("Case")

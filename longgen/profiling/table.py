@@ -7,7 +7,7 @@ from typing import Any
 
 from longgen import tables
 from longgen.busy import RULE, SIGN, is_disturbed, warning
-from longgen.speed_records import MEASURED
+from longgen.records.schema import MEASURED
 
 ABSENT = "-"
 

@@ -35,8 +35,7 @@ from longgen.profiling.stacks import MOST_LAYERS, TINY, Stack, is_large_for, pre
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
-from longgen.shapes import MODEL_SHAPES, ModelShape
-from longgen.speed_records import (
+from longgen.records.speed import (
     COMPOSED_LAYER,
     COMPOSED_MODEL,
     COMPOSED_REST,
@@ -46,6 +45,7 @@ from longgen.speed_records import (
     PART_UPDATE,
     SLICE,
 )
+from longgen.shapes import MODEL_SHAPES, ModelShape
 
 FORECAST_TOKENS = 4096  # at which attention is timed first: what it takes at the full length follows from that
 

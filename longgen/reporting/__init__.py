@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib.util
 
 from longgen.errors import ConfigError
-
-# What results, and the figures and tables of them, are about: only an experiment has a plan and a part in the claims.
-EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
-INFERENCE = "inference"
-REDUCTIONS = "KV reductions"  # the full model of an experiment, with its KV cache reduced at inference
-PROBE = "a probe"
-BENCHMARKS = "benchmarks"
-SEEDS = "seeds"  # several runs that differ in name and seed alone
+from longgen.records.kinds import (
+    BENCHMARKS,
+    EXPERIMENT,
+    INFERENCE,
+    KERNELS,
+    PACKING,
+    PROBE,
+    REDUCTIONS,
+    SEEDS,
+    STEPS,
+)
 
 # The figures by subject, known without importing matplotlib: a figure is an entry here, and a module of its name in
 # `longgen.reporting.figures` (of seeds: `longgen.reporting.seeds.report`). The workflow makes all of an experiment's.

@@ -4,7 +4,8 @@
     ...
     <!-- end -->
 
-What stands between the two comments is the table: `longgen.reporting.ablation`, with those columns of it.
+What stands between the two comments is the table: `longgen.reporting.ablation`, with those columns of it. After
+``columns of speed`` it is that of the columns of a kind of results (`longgen.records`).
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import re
 from collections.abc import Mapping
 
 from longgen.errors import ConfigError
+from longgen.records.kinds import KINDS, PUBLICATION, kind_of
+from longgen.records.schema import columns_table
 from longgen.reporting.ablation import READABLE, ablation_table, readable_table
 from longgen.reporting.run import Run
 from longgen.reporting.words import variant_label
 from longgen.strict import require
 
-_BEGIN = re.compile(r"<!-- ablation of (\S+): ([^>]*?) -->\n")
+_BEGIN = re.compile(r"<!-- (?:ablation of (\S+): ([^>]*?)|columns of (\S+)) -->\n")
 _END = "<!-- end -->"
 _ALWAYS = ["variant", "full layers", "KV cache"]
 
@@ -32,7 +35,7 @@ def with_tables(text: str, runs: Mapping[str, Run], page: str) -> str:
         page: its name, for errors.
 
     Raises:
-        ConfigError: a run or a column is unknown, or a table has no end.
+        ConfigError: a run, a column or a kind is unknown, or a table has no end.
         ArtifactError: results of the run are missing.
     """
     parts, place = [], 0
@@ -41,7 +44,9 @@ def with_tables(text: str, runs: Mapping[str, Run], page: str) -> str:
         following = _BEGIN.search(text, begin.end())
         if end < 0 or (following and following.start() < end):
             raise ConfigError(f"{page}: {begin[0].strip()} has no end: allowed is one, {_END}, before the next table")
-        parts += [text[place : begin.end()], _table(begin[1], begin[2], runs, page)]
+        run, chosen, kind = begin.groups()
+        table = _columns(kind, page) if kind else _table(run, chosen, runs, page)
+        parts += [text[place : begin.end()], table]
         place = end
     return "".join([*parts, text[place:]])
 
@@ -54,3 +59,9 @@ def _table(name: str, columns: str, runs: Mapping[str, Run], page: str) -> str:
     table = readable_table(ablation_table(runs[name])).reindex(columns=[*_ALWAYS, *chosen]).fillna("")
     table["variant"] = table["variant"].map(variant_label)
     return f"{table.to_markdown(index=False, disable_numparse=True)}\n"
+
+
+def _columns(kind: str, page: str) -> str:
+    kinds = (*KINDS, PUBLICATION)
+    require(kind in kinds, f"{page}: columns of", kind, ", ".join(kinds))
+    return columns_table(kind_of(kind).record)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from longgen.records.speed import LONGEST_CONTEXT
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
-from longgen.speed_records import LONGEST_CONTEXT
 
 _SAME = ["what", "shape", "length", "batch", "num_layers", "composed"]
 

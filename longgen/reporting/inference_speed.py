@@ -7,19 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
 from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
-from longgen.speed_records import (
-    KV_CACHE,
-    LONGEST_CONTEXT,
-    MODEL_DECODE,
-    MODEL_PREFILL,
-    SLICE_DECODE,
-    SLICE_PREFILL,
-)
 
 _WHAT = {
     SLICE_PREFILL: "prefill of a slice",

@@ -8,9 +8,10 @@ from typing import Any
 import pandas as pd
 
 from longgen.names import COPY
+from longgen.records.schema import MEASURED
+from longgen.records.speed import never_slower_from
 from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR
-from longgen.speed_records import MEASURED, never_slower_from
 
 STAGES = ("forward", "forward+backward", "decode")
 OURS = {"forward": "longgen", "forward+backward": "longgen", "decode": "longgen decode"}

@@ -7,11 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.records.schema import FAILED, MEASURED
 from longgen.reporting.kernel_measures import OURS, STAGES, crossover, is_measured, is_try, kernel_note, speed_rows
 from longgen.reporting.kernel_targets import target_rows
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, TO, format_length
-from longgen.speed_records import FAILED, MEASURED
 
 COLUMNS = [
     *("stage", "shape", "length", "batch", "pattern", "implementation", "status", "reason", "dtype"),

@@ -6,12 +6,12 @@ import pandas as pd
 
 from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
+from longgen.records.speed import COMPOSED_MODEL, KV_CACHE, MODEL_DECODE, MODEL_PREFILL, SLICE, SLICE_PREFILL
 from longgen.reporting.claim_measures import Measurement, kv_reduction_of, speedup_of
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.paper import PaperClaim, PaperClaims, PaperVariant
 from longgen.reporting.run import Run
-from longgen.speed_records import COMPOSED_MODEL, KV_CACHE, MODEL_DECODE, MODEL_PREFILL, SLICE, SLICE_PREFILL
 
 TRAINING, INFERENCE = "training-speed", "inference-speed"
 

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 
 from longgen.errors import ArtifactError
+from longgen.records.schema import MEASURED
 from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.run import Run
-from longgen.speed_records import MEASURED
 
 # What b is where its value is the smaller and the larger one. A smaller speed-up need not be a slower hybrid: full
 # attention may have become faster.

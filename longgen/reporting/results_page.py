@@ -10,11 +10,12 @@ import pandas as pd
 
 from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.names import HELDOUT
+from longgen.records.kinds import KINDS
+from longgen.records.schema import MEASURED
 from longgen.reporting import SEEDS, TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
 from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
-from longgen.reporting.contract import KINDS
 from longgen.reporting.disturbed import marked
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
@@ -23,7 +24,6 @@ from longgen.reporting.seeds.evidence_text import SCALE, evidence_summary
 from longgen.reporting.seeds.groups import find_groups
 from longgen.reporting.seeds.values import read_values
 from longgen.reporting.words import SEPARATOR, variant_label
-from longgen.speed_records import MEASURED
 
 TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
 # Figure of a group of seeds -> its words for who cannot see it.
@@ -243,7 +243,7 @@ def _what(run: Run) -> str:
         plan = run.plan
         extended = f"extended from {plan.base_length:,} to {plan.trained_length:,} tokens"
         words.insert(0, f"model {run.model_name}, {plan.model['num_layers']} layers, {extended}")
-    if any("stand_in" in KINDS[kind].columns and is_stand_in(run.frame(kind)) for kind in kinds):
+    if any("stand_in" in KINDS[kind].column_names and is_stand_in(run.frame(kind)) for kind in kinds):
         words.append(STAND_IN)
     if any(run.settings(kind).get("tiny") for kind in kinds):
         words.append(TRIED_OUT)

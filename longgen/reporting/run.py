@@ -12,8 +12,9 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.layout import Layout
 from longgen.pattern import SparsePattern
+from longgen.records.kinds import KINDS, OF_VARIANTS
 from longgen.reporting import BENCHMARKS, EXPERIMENT
-from longgen.reporting.contract import KINDS, OF_VARIANTS, check_columns
+from longgen.reporting.frames import check_columns
 from longgen.reporting.views import with_views
 from longgen.results import PUBLISHED, RESULTS, Result, load_results, run_folder
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from longgen.records.schema import MEASURED
+from longgen.records.speed import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, PARTS, SLICE
 from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
-from longgen.speed_records import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, MEASURED, PARTS, SLICE
 
 _WHAT = {
     SLICE: "slice, measured",

@@ -13,7 +13,7 @@ from typing import Any
 
 from longgen.errors import ArtifactError
 from longgen.names import NONE
-from longgen.reporting.contract import KINDS
+from longgen.records.kinds import KINDS
 from longgen.results import Result
 
 RECALL, NEEDLE = "recall", "needle"

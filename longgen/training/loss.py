@@ -31,8 +31,8 @@ def weighted_loss(
         total_weight: what the weighted sum is divided by; None for the sum of ``weights``.
 
     Returns:
-        scalars: the loss, in float32 at least; and without gradient, of the positions of weight > 1 (answers), how many
-        have the target as their most probable token, and how many there are.
+        scalars: the loss, in float32 at least; and without gradient, of the positions of weight > 1 (answers), of how
+        many no token is more probable than the target, and how many there are.
     """
     positions = weights.flatten().nonzero().squeeze(1)
     hidden = hidden.flatten(0, 1).index_select(0, positions)
@@ -69,9 +69,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(hidden), CHUNK_TOKENS):
             part = slice(start, start + CHUNK_TOKENS)
             logits = F.linear(hidden[part], head)
-            answers = (weights[part] > 1).nonzero().squeeze(1)
-            right += (logits[answers].argmax(-1) == targets[part][answers]).sum()
-            loss += _loss_and_gradient_(logits, targets[part], shares[part], for_hidden or for_head)
+            part_loss, is_top = _loss_and_gradient_(logits, targets[part], shares[part], for_hidden or for_head)
+            loss += part_loss
+            right += (is_top & (weights[part] > 1)).sum()
             if hidden_gradient is not None:
                 torch.mm(logits, head, out=hidden_gradient[part])
             if head_gradient is not None:
@@ -93,13 +93,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
 
 def _loss_and_gradient_(
     logits: torch.Tensor, targets: torch.Tensor, shares: torch.Tensor, gradient: bool
-) -> torch.Tensor:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Cross-entropy of ``logits`` [tokens, vocabulary], weighted by ``shares``; with ``gradient`` they become its own.
 
     Returns:
-        scalar in the dtype of ``shares``.
+        scalar in the dtype of ``shares``; and [tokens], whether no token is more probable than the target.
     """
-    loss = shares.new_zeros(())
+    loss, is_top = shares.new_zeros(()), []
     size = CPU_BLOCK if logits.device.type == "cpu" else LOGITS_BLOCK
     rows = max(1, size // (logits.shape[1] * shares.element_size()))
     scores = torch.empty(min(rows, len(logits)), logits.shape[1], dtype=shares.dtype, device=logits.device)
@@ -114,4 +114,4 @@ def _loss_and_gradient_(
             probabilities *= (share / sums)[:, None]
             probabilities.scatter_add_(1, target[:, None], -share[:, None])
             block.copy_(probabilities)
-    return loss
+    return loss, torch.cat(is_top)

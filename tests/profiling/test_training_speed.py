@@ -35,8 +35,8 @@ from longgen.profiling.stacks import SHAPES, TINY, Stack, slices, whole_models
 from longgen.profiling.training_parts import TrainingParts, needed_bytes
 from longgen.profiling.training_slice import TrainingSlice, layers_that_fit
 from longgen.profiling.training_speed import TrainingCase, TrainingSpeed, composed_records, part_records
+from longgen.records.kinds import KINDS
 from longgen.reporting.claims import ledger
-from longgen.reporting.contract import KINDS
 from longgen.reporting.report import write_claims, write_report
 from longgen.reporting.run import open_run
 from longgen.results import load_result
@@ -336,9 +336,7 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     assert {record["length"] for record in after.records} == {512, 1024, 256}, "one file, which both go on with"
     assert after.records[: len(before.records)] == before.records
     opened = open_run("kernels-cpu", tmp_path)
-    assert sorted(opened.frame("training-speed").columns) == sorted(
-        KINDS["training-speed"].columns + KINDS["training-speed"].newer
-    )
+    assert sorted(opened.frame("training-speed").columns) == sorted(KINDS["training-speed"].column_names)
     report = write_report(opened, tmp_path / "figures")
     assert {path.name for path in report.written} >= {"training_by_length.png", "training_by_length.csv"}
     text = (tmp_path / "figures" / "training_speed.md").read_text()

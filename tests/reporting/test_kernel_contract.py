@@ -13,8 +13,8 @@ import torch
 from longgen.errors import ArtifactError
 from longgen.profiling import cpu, gpu
 from longgen.profiling.implementations import IMPLEMENTATIONS
+from longgen.records.kinds import KINDS
 from longgen.reporting import KERNELS
-from longgen.reporting.contract import KINDS
 from longgen.reporting.kernel_measures import FLEX, OURS, copy_bandwidth, is_try
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run
@@ -41,7 +41,7 @@ def command_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 @pytest.mark.parametrize("kind", KERNEL_KINDS)
 def test_the_contract_is_what_the_command_writes(kind: str, command_run: Run, kernel_run: Run) -> None:
     for run in (command_run, kernel_run):
-        assert sorted(run.frame(kind).columns) == sorted(KINDS[kind].columns), "all of them, and no variant"
+        assert sorted(run.frame(kind).columns) == sorted(KINDS[kind].column_names), "all of them, and no variant"
     path = command_run.folder / KINDS[kind].files
     assert json.loads(path.read_text())["kind"] == kind
 

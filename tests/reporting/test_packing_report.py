@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.data.packing.report import COUNTS
 from longgen.errors import ArtifactError
-from longgen.reporting.contract import KINDS
+from longgen.records.kinds import KINDS
 from longgen.reporting.drawing import Drawing, settle_layout
 from longgen.reporting.figures import FIGURES
 from longgen.reporting.figures.packing import COLORS, MOST
@@ -145,7 +145,7 @@ def call(*arguments: str) -> str:
 
 def test_the_contract_is_what_the_command_writes(command: Path) -> None:
     run = open_run("packed", command)
-    assert sorted(run.frame("packing").columns) == sorted(KINDS["packing"].columns), "all of them, and no variant"
+    assert sorted(run.frame("packing").columns) == sorted(KINDS["packing"].column_names), "all of them, and no variant"
     assert command / "packed" / KINDS["packing"].files in command.rglob("*.json")
     table = packing_table(run).set_index("domain")
     assert set(table.index[:-1]) == {*DOMAINS, "corpus"}

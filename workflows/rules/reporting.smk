@@ -93,4 +93,5 @@ rule figures:
     log:
         "artifacts/logs/published-figures.log",
     shell:
-        "longgen figures --all-published --page docs/results.md --tables-in README.md 2> >(tee {log} >&2)"
+        "longgen figures --all-published --page docs/results.md --tables-in README.md"
+        " --tables-in docs/results-format.md 2> >(tee {log} >&2)"

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from longgen.records.speed import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
@@ -16,7 +17,6 @@ from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
-from longgen.speed_records import COMPOSED_MODEL, SLICE
 
 RATES = [f"tokens_per_second{end}" for end in ("", "_low", "_high")]
 COLUMNS = [

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from longgen.records.kinds import KINDS
 from longgen.reporting import EXPERIMENT, REDUCTIONS
-from longgen.reporting.contract import KINDS
 from longgen.reporting.disturbed import disturbed_note, rule_lines
 from longgen.reporting.run import Plan, Run
 

@@ -1,15 +1,8 @@
-"""What records of speed say in words, and in which words: shared by who measures, plans and reports. Without PyTorch.
-
-Kinds ``kernel-speed``, ``kernel-checks``, ``kernel-tuning``, ``training-speed`` and ``inference-speed``;
-docs/results-format.md explains their columns.
-"""
+"""What records of kinds ``training-speed`` and ``inference-speed`` say in words: shared by who measures and reports."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-# The status of a record. Only the first two are final: the others are tried again in another session.
-MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = "measured", "unsupported", "failed", "not measured"
 
 # What a record of kind ``training-speed`` is about. The time of a slice is measured, or those of parts of layers; the
 # others follow from these, and are called composed.
