@@ -99,19 +99,21 @@ def _loss_and_gradient_(
     Returns:
         scalar in the dtype of ``shares``; and [tokens], whether no token is more probable than the target.
     """
-    loss, is_top = shares.new_zeros(()), []
+    loss, is_top = shares.new_zeros(()), torch.empty(len(logits), dtype=torch.bool, device=logits.device)
     size = CPU_BLOCK if logits.device.type == "cpu" else LOGITS_BLOCK
     rows = max(1, size // (logits.shape[1] * shares.element_size()))
     scores = torch.empty(min(rows, len(logits)), logits.shape[1], dtype=shares.dtype, device=logits.device)
-    for block, target, share in zip(*(t.split(rows) for t in (logits, targets, shares)), strict=True):
+    parts = zip(*(t.split(rows) for t in (logits, targets, shares, is_top)), strict=True)
+    for block, target, share, is_top_block in parts:
         probabilities = scores[: len(block)].copy_(block)
         largest = probabilities.amax(-1, keepdim=True)
         probabilities -= largest
         target_scores = probabilities.gather(1, target[:, None]).squeeze(1)
+        is_top_block.copy_(target_scores == 0)
         sums = probabilities.exp_().sum(-1)
         loss += ((sums.log() - target_scores) * share).sum()
         if gradient:
             probabilities *= (share / sums)[:, None]
             probabilities.scatter_add_(1, target[:, None], -share[:, None])
             block.copy_(probabilities)
-    return loss, torch.cat(is_top)
+    return loss, is_top
