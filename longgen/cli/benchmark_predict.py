@@ -9,6 +9,8 @@ from longgen.evaluation.runs.model import greedy, load_model, model_identity
 from longgen.evaluation.runs.predict import predict
 from longgen.evaluation.runs.prompts import read_prompts
 from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
+from longgen.names import VLLM
+from longgen.serving.vllm import engine_version, need_vllm
 
 
 def benchmark_predict(options: BenchmarkPredictOptions) -> None:
@@ -17,8 +19,16 @@ def benchmark_predict(options: BenchmarkPredictOptions) -> None:
     device = options.device
     dtype = torch_dtype(options.dtype, device)
     files = [file for each in options.prompts for file in read_prompts(each)]
-    model, tokenizer = load_model(options.model, dtype, device)
-    identity, generate = model_identity(options.model, dtype), greedy(model)
+    identity = model_identity(options.model, dtype)
+    if options.engine == VLLM:
+        need_vllm()
+        from longgen.serving.vllm.answers import engine_greedy
+
+        generate, tokenizer = engine_greedy(options.model, str(dtype).removeprefix("torch."))
+        identity["engine"], device = engine_version(), "cpu"  # where prompts are made
+    else:
+        model, tokenizer = load_model(options.model, dtype, device)
+        generate = greedy(model)
     if options.kv_method is not None:
         budget = KvBudget.parse(options.kv_budget)
         gates = None if options.kv_gates is None else read_gates(options.kv_gates, options.model)

@@ -9,6 +9,7 @@ from longgen.errors import ConfigError
 # What results, and the figures and tables of them, are about: only an experiment has a plan and a part in the claims.
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
 INFERENCE = "inference"
+SERVING = "a serving engine"
 REDUCTIONS = "KV reductions"  # the full model of an experiment, with its KV cache reduced at inference
 PROBE = "a probe"
 BENCHMARKS = "benchmarks"
@@ -37,6 +38,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
     KERNELS: ("kernels",),
     STEPS: ("training_by_length",),
     INFERENCE: ("inference_by_length",),
+    SERVING: ("serving",),
     PACKING: ("packing",),
     PROBE: ("probe",),
     SEEDS: ("seeds_ablation", "seeds_knee", "seeds_by_length"),
@@ -49,6 +51,7 @@ TABLE_NAMES: dict[str, tuple[str, ...]] = {
     KERNELS: ("kernel_table", "attention_speed"),
     STEPS: ("training_speed",),
     INFERENCE: ("inference_speed",),
+    SERVING: ("serving_speed",),
     PACKING: ("packing_table",),
     PROBE: (),
     SEEDS: ("seeds", "evidence"),

@@ -10,7 +10,7 @@ import pandas as pd
 
 from longgen.busy import WATCHED
 from longgen.errors import ArtifactError
-from longgen.reporting import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, STEPS
+from longgen.reporting import BENCHMARKS, EXPERIMENT, INFERENCE, KERNELS, PACKING, PROBE, REDUCTIONS, SERVING, STEPS
 from longgen.speed_records import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
 
 # What a record of a kernel says of its measurement; docs/results-format.md tells them apart.
@@ -182,6 +182,18 @@ KINDS: dict[str, Kind] = {
         ("length",),  # a longest context has no times
         _BUSY,
     ),
+    "serving-speed": Kind(
+        "kernels/serving-speed.json",
+        (
+            *("engine", "shape", "length", "new_tokens", "requests", "kv_memory", "chunk", "dtype", "num_layers"),
+            *("full_layers", "pattern", "sequences", "running", "preemptions", "kv_bytes", "n", "seconds"),
+            *("tokens_per_second", "first_token", "first_token_low", "first_token_high"),
+            *("speedup", "speedup_low", "speedup_high", *_BUSY, "status", "reason"),
+        ),
+        "longgen profile serving MODEL --name {run}",
+        SERVING,
+        ("sequences", "running", "kv_bytes", "seconds"),  # a load runs once: no interval of its time
+    ),
     "attention-speed": Kind(
         "kernels/attention-speed.json",
         (
@@ -214,7 +226,7 @@ TEXT_COLUMNS = frozenset(
         *("variant", "placement", "pattern", "source", "split", "sha256", "stage", "phase", "task"),
         *("quantity", "unit", "what", "shape", "dtype", "tensor", "implementation", "ideal_from", "kernel"),
         *("status", "reason", "domain", "full_kernel", "sparse_kernel", "note", "benchmark", "metric"),
-        *("method", "budget_of", "summary", "outcomes", "by", "set", "layout"),
+        *("method", "budget_of", "summary", "outcomes", "by", "set", "layout", "engine"),
     }
 )
 FLAG_COLUMNS = frozenset({"passed", "shipped", "stand_in", "composed"})
