@@ -103,6 +103,7 @@ def engine(folder: Path, **options: Any) -> Iterator[LLM]:
     try:
         yield llm
     finally:
+        llm.llm_engine.engine_core.shutdown()  # now: an engine that is collected later would take the next one's groups
         del llm
         cleanup_dist_env_and_memory()
 

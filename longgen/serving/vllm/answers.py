@@ -12,7 +12,7 @@ from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.foreign import reading
 
 
-def engine_greedy(folder: Path, dtype: str) -> tuple[Generate, Any]:
+def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, Any]:
     """Greedy continuation of a model's prompts, all of a batch at once; and its tokenizer.
 
     As with transformers nothing of the model's own generation defaults counts but its end-of-text tokens.
@@ -20,6 +20,7 @@ def engine_greedy(folder: Path, dtype: str) -> tuple[Generate, Any]:
     Args:
         folder: of the model.
         dtype: of weights, activations and cache.
+        **options: more for vLLM's ``LLM``.
     """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     from transformers import AutoTokenizer, GenerationConfig
@@ -30,7 +31,7 @@ def engine_greedy(folder: Path, dtype: str) -> tuple[Generate, Any]:
         tokenizer = AutoTokenizer.from_pretrained(folder)
         has_defaults = (folder / "generation_config.json").is_file()
         own = GenerationConfig.from_pretrained(folder).eos_token_id if has_defaults else None
-    llm = LLM(str(folder), dtype=dtype, skip_tokenizer_init=True, generation_config="vllm", logprobs_mode="raw_logits")
+    llm = LLM(str(folder), dtype=dtype, skip_tokenizer_init=True, generation_config="vllm", **options)
     own_ends = own if isinstance(own, list) else [] if own is None else [own]
 
     def generate(batch: PromptBatch) -> Generated:

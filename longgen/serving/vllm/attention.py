@@ -57,9 +57,21 @@ class SparseAttention(Attention):
         self.pattern = pattern
 
     def get_kv_cache_spec(self, vllm_config: VllmConfig) -> KVCacheSpec:
-        """What this layer keeps. Raises ConfigError if the engine's block size does not divide the pattern's."""
+        """What this layer keeps.
+
+        Raises:
+            ConfigError: the engine's block size does not divide the pattern's, or its kernels have none such.
+        """
         full = super().get_kv_cache_spec(vllm_config)
         check_block_size(self.pattern, full.block_size)
+        sizes = self.attn_backend.get_supported_kernel_block_sizes()
+        require(
+            self.attn_backend.supports_block_size(full.block_size),
+            "the engine's block size",
+            full.block_size,
+            f"a divisor of the pattern's, {self.pattern.block_size}, among those of {self.attn_backend.get_name()}: "
+            f"{', '.join(map(str, sizes))}",
+        )
         return SparsePatternSpec(
             block_size=full.block_size,
             num_kv_heads=full.num_kv_heads,
@@ -76,7 +88,7 @@ def sparse_backend(engine_backend: type[AttentionBackend], pattern: SparsePatter
     """``engine_backend``, whose kernels are handed what ``pattern`` lets a query see."""
     engine_builder: Any = engine_backend.get_builder_cls()
 
-    class SparsePatternMetadataBuilder(engine_builder):  # type: ignore[misc]
+    class SparsePatternMetadataBuilder(engine_builder):
         @classmethod
         def get_cudagraph_support(cls, vllm_config: VllmConfig, kv_cache_spec: KVCacheSpec) -> AttentionCGSupport:
             return AttentionCGSupport.NEVER  # how many pieces a batch has changes from step to step

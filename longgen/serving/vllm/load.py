@@ -88,6 +88,7 @@ def serve(folder: Path, load: Load, changes: dict[str, Any]) -> Served:
         llm.generate([{"prompt_token_ids": prompts[0][:64]}], sampling, use_tqdm=False)
         return _timed(llm, prompts, sampling)
     finally:
+        llm.llm_engine.engine_core.shutdown()  # now: an engine that is collected later would take the next one's groups
         del llm
         cleanup_dist_env_and_memory()
 
@@ -98,7 +99,8 @@ def _timed(llm: Any, prompts: list[list[int]], sampling: Any) -> Served:
     config = scheduler.kv_cache_config
     block_bytes = config.kv_cache_tensors[0].size // config.num_blocks
     running = preemptions = most_blocks = 0
-    schedule, first_tokens = scheduler.schedule, {}
+    schedule = scheduler.schedule
+    first_tokens: dict[str, float] = {}
 
     def watched(*args: Any, **kwargs: Any) -> Any:
         nonlocal running, preemptions, most_blocks
