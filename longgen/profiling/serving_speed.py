@@ -91,7 +91,7 @@ class ServingSpeed(Stage[Load]):
         records: list[Record] = []
         for full_layers, changes in ((layers, everything_full), (self.model.hybrid.layout.num_full, {})):
             with Watch() as watch:
-                served = serve(self.model.folder, case, changes)
+                served = serve(self.model.folder, case, self.model.hybrid.pattern.block_size, changes)
             low, high = bootstrap_interval(served.first_tokens, "median")
             found: Record = served._asdict()
             first_tokens = found.pop("first_tokens")

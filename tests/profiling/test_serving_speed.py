@@ -22,7 +22,8 @@ LOADS = [Load(length, 64, requests, 2**28, 512, "bfloat16") for length, requests
 def run(tmp_path, monkeypatch):
     asked = []
 
-    def fake(folder: Path, load: Load, changes: dict) -> Served:
+    def fake(folder: Path, load: Load, block_size: int, changes: dict) -> Served:
+        assert block_size == 64
         asked.append((load.length, changes))
         full = bool(changes)
         fit = 2**15 / load.length * (1 if full else 2.5)

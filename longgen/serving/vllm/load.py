@@ -56,12 +56,13 @@ class Served(NamedTuple):
     first_tokens: list[float]
 
 
-def serve(folder: Path, load: Load, changes: dict[str, Any]) -> Served:
+def serve(folder: Path, load: Load, block_size: int, changes: dict[str, Any]) -> Served:
     """Run ``load`` through vLLM, after a short request that warms up.
 
     Args:
         folder: of the model.
         load: what is asked.
+        block_size: of the engine, in tokens.
         changes: keys of the model's config to replace.
     """
     os.environ.update(ENVIRONMENT)
@@ -71,6 +72,7 @@ def serve(folder: Path, load: Load, changes: dict[str, Any]) -> Served:
     llm = LLM(
         str(folder),
         hf_overrides=changes,
+        block_size=block_size,
         dtype=load.dtype,
         max_model_len=load.length + load.new_tokens,
         max_num_seqs=load.requests,
@@ -82,11 +84,11 @@ def serve(folder: Path, load: Load, changes: dict[str, Any]) -> Served:
         generation_config="vllm",
     )
     try:
-        sampling = SamplingParams(temperature=0, max_tokens=load.new_tokens, ignore_eos=True, detokenize=False)
+        answer = {"temperature": 0, "max_tokens": load.new_tokens, "ignore_eos": True, "detokenize": False}
         vocabulary = llm.llm_engine.model_config.get_vocab_size()
         prompts = np.random.default_rng(0).integers(0, vocabulary, (load.requests, load.length)).tolist()
-        llm.generate([{"prompt_token_ids": prompts[0][:64]}], sampling, use_tqdm=False)
-        return _timed(llm, prompts, sampling)
+        llm.generate([{"prompt_token_ids": prompts[0][:64]}], SamplingParams(**answer), use_tqdm=False)
+        return _timed(llm, prompts, SamplingParams(**answer))  # `generate` changes its own: it tells nothing underway
     finally:
         llm.llm_engine.engine_core.shutdown()  # now: an engine that is collected later would take the next one's groups
         del llm
