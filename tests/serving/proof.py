@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -199,6 +200,18 @@ def test_its_length_is_that_of_the_extended_model(tmp_path):
     assert made.model_config.max_model_len == 4 * small.LONGEST
     with pytest.raises(ValueError, match="--max-model-len is 8192: allowed is up to max_position_embeddings 4096"):
         EngineArgs(str(folder), skip_tokenizer_init=True, max_model_len=8192).create_engine_config()
+
+
+def test_on_a_gpu_attention_is_left_out_of_graphs(hybrid, monkeypatch):
+    from vllm.config import CUDAGraphMode
+
+    from longgen.serving.vllm import checks
+
+    made = EngineArgs(str(hybrid()), skip_tokenizer_init=True).create_engine_config()
+    made.compilation_config.cudagraph_mode = CUDAGraphMode.FULL_AND_PIECEWISE
+    monkeypatch.setattr(checks, "current_platform", SimpleNamespace(is_cpu=lambda: False))
+    checks.HybridChecks.verify_and_update_config(made)
+    assert made.compilation_config.cudagraph_mode == CUDAGraphMode.PIECEWISE
 
 
 @pytest.mark.parametrize("rope", [{"rope": "yarn", "max_length": 2048}, {"rope_theta": 5e5, "max_length": 2048}])

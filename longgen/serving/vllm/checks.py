@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from vllm.config import ModelConfig, VllmConfig
+from vllm.config import CUDAGraphMode, ModelConfig, VllmConfig
 from vllm.model_executor.models.config import VerifyAndUpdateConfig
+from vllm.platforms import current_platform
 
 from longgen.errors import require
 from longgen.hybrid import Hybrid
@@ -59,8 +60,8 @@ class HybridChecks(VerifyAndUpdateConfig):
             getattr(vllm_config.kv_transfer_config, "kv_connector", None),
             "none: connectors take blocks for a prefix, and a sparse layer keeps others",
         )
-        pattern = hybrid_of(vllm_config.model_config.hf_config).pattern
-        if not hybrid_of(vllm_config.model_config.hf_config).layout.num_sparse:
+        hybrid = hybrid_of(vllm_config.model_config.hf_config)
+        if not hybrid.layout.num_sparse:
             return
         require(
             not vllm_config.scheduler_config.disable_hybrid_kv_cache_manager,
@@ -69,9 +70,13 @@ class HybridChecks(VerifyAndUpdateConfig):
             "not to give it: full and sparse layers keep different blocks",
         )
         if cache.user_specified_block_size:
-            check_block_size(pattern, cache.block_size)
+            check_block_size(hybrid.pattern, cache.block_size)
         else:  # or the platform would put in its own, which may be larger than the pattern's
-            cache.block_size, cache.user_specified_block_size = pattern.block_size, True
+            cache.block_size, cache.user_specified_block_size = hybrid.pattern.block_size, True
+        mode = vllm_config.compilation_config.cudagraph_mode
+        if not current_platform.is_cpu() and (mode is None or mode.has_full_cudagraphs()):
+            # attention cannot be captured, as the number of pieces changes: buffers for graphs would be too small
+            vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.PIECEWISE
 
 
 def check_hybrid(hybrid: Hybrid) -> None:
