@@ -13,20 +13,22 @@ from types import SimpleNamespace
 import pytest
 
 from longgen.layout import Layout, make_layout
+from longgen.modeling import convert_checkpoint
 from longgen.pattern import SparsePattern
 from longgen.serving.blocks import most_blocks_held
 from longgen.serving.vllm import SERVED_FAMILIES
 from tests.serving import engine as small  # sets the environment before vLLM is imported
 
 import torch  # isort: skip
-from transformers import AutoConfig, AutoModelForCausalLM
-from vllm import EngineArgs
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from vllm import EngineArgs, SamplingParams
 
 LENGTHS = [1, 5, 31, 32, 33, 64, 150, 300]
 NEW = 70  # goes over two ends of blocks at least
 NOISE = 2e-4  # of log probabilities in float32
 
 ROOT = Path(__file__).parents[2]
+SMOLLM2 = ROOT / "artifacts/smollm2/SmolLM2-135M-Instruct"
 
 Make = Callable[..., Path]
 
@@ -268,3 +270,30 @@ def test_benchmarks_are_answered_as_by_transformers(hybrid, tmp_path):
             answers.append([until_end(row, generated.ends) for row in generated.tokens.tolist()])
         assert answers[0] == answers[1]
         assert (min(map(len, answers[0])) < 60) == bool(stop)
+
+
+@pytest.mark.skipif(not SMOLLM2.exists(), reason=f"no {SMOLLM2.relative_to(ROOT)}: `make {SMOLLM2.relative_to(ROOT)}`")
+def test_a_real_model_in_bfloat16_differs_by_its_noise_alone(tmp_path):
+    """Log probabilities of a text of several windows: as far from those in float32 as our own in bfloat16 are."""
+    text = "\n".join(path.read_text("utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
+    convert_checkpoint(SMOLLM2, tmp_path / "hybrid", "middle:1/3", SparsePattern(), dtype="bfloat16")
+    tokens = AutoTokenizer.from_pretrained(SMOLLM2)(text).input_ids[:2600]
+    ours = []
+    for dtype in (torch.float32, torch.bfloat16):
+        model = AutoModelForCausalLM.from_pretrained(tmp_path / "hybrid", dtype=dtype).eval()
+        with torch.no_grad():
+            logits = model(torch.tensor([tokens])).logits[0, :-1].float()
+        ours.append(logits.log_softmax(-1).gather(1, torch.tensor(tokens[1:])[:, None])[:, 0])
+    sampling = SamplingParams(temperature=0, max_tokens=1, prompt_logprobs=0, detokenize=False)
+    options = {"dtype": "bfloat16", "max_num_batched_tokens": 700, "max_model_len": 2700}
+    with small.engine(tmp_path / "hybrid", **options) as llm:
+        watch = small.Watch(llm)
+        (output,) = llm.generate([{"prompt_token_ids": tokens}], sampling, use_tqdm=False)
+    assert watch.steps >= 4
+    known = zip(output.prompt_logprobs[1:], tokens[1:], strict=True)
+    theirs = torch.tensor([row[token].logprob for row, token in known])
+    exact, rounded = ours
+    for part in (slice(0, 1000), slice(1200, None)):  # within a window, and beyond
+        noise = (rounded - exact)[part].square().mean().sqrt()
+        assert (theirs - exact)[part].square().mean().sqrt() < 1.5 * noise
+        assert (theirs - exact)[part].mean().abs() < noise / 4
