@@ -103,9 +103,13 @@ def engine(folder: Path, **options: Any) -> Iterator[LLM]:
     try:
         yield llm
     finally:
-        llm.llm_engine.engine_core.shutdown()  # now: an engine that is collected later would take the next one's groups
-        del llm
-        cleanup_dist_env_and_memory()
+        shut_down(llm)
+
+
+def shut_down(llm: LLM) -> None:
+    """Now: an engine that is collected later would take the next one's groups of processes with it."""
+    llm.llm_engine.engine_core.shutdown()
+    cleanup_dist_env_and_memory()
 
 
 def by_engine(llm: LLM, prompts: list[list[int]], new_tokens: int) -> list[Said]:

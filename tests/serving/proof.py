@@ -20,8 +20,9 @@ from longgen.serving.vllm import SERVED_FAMILIES
 from tests.serving import engine as small  # sets the environment before vLLM is imported
 
 import torch  # isort: skip
+import vllm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-from vllm import EngineArgs, SamplingParams
+from vllm import LLM, EngineArgs, SamplingParams
 
 LENGTHS = [1, 5, 31, 32, 33, 64, 150, 300]
 NEW = 70  # goes over two ends of blocks at least
@@ -235,8 +236,6 @@ def test_without_the_plugin_vllm_refuses_a_hybrid(hybrid):
 
 
 def test_another_version_of_vllm_gets_no_hybrids(monkeypatch, caplog):
-    import vllm
-
     from longgen.serving import vllm as plugin
 
     monkeypatch.setattr(vllm, "__version__", "0.33.0")
@@ -245,7 +244,7 @@ def test_another_version_of_vllm_gets_no_hybrids(monkeypatch, caplog):
     assert "vLLM is version 0.33.0: LongGen hybrids cannot be served, allowed is vLLM 0.32" in caplog.text
 
 
-def test_benchmarks_are_answered_as_by_transformers(hybrid, tmp_path):
+def test_benchmarks_are_answered_as_by_transformers(hybrid, tmp_path, monkeypatch):
     from longgen.evaluation.greedy import until_end
     from longgen.evaluation.runs.model import greedy, load_model
     from longgen.evaluation.runs.predict import PromptBatch
@@ -260,6 +259,8 @@ def test_benchmarks_are_answered_as_by_transformers(hybrid, tmp_path):
     mask = torch.tensor([[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts])
     model, _ = load_model(tmp_path / "model", torch.float32, "cpu")
     free = {"max_num_batched_tokens": 1024, "kv_cache_memory_bytes": 2**28}
+    made = []
+    monkeypatch.setattr(vllm, "LLM", lambda *given, **options: made.append(LLM(*given, **options)) or made[0])
     engine, _ = engine_greedy(tmp_path / "model", "float32", **free)
     first = greedy(model)(PromptBatch(tokens, mask, 60)).tokens.tolist()
     stops = ((), (first[1][20], first[2][40]))  # tokens that are said
@@ -270,6 +271,7 @@ def test_benchmarks_are_answered_as_by_transformers(hybrid, tmp_path):
             answers.append([until_end(row, generated.ends) for row in generated.tokens.tolist()])
         assert answers[0] == answers[1]
         assert (min(map(len, answers[0])) < 60) == bool(stop)
+    small.shut_down(made[0])
 
 
 @pytest.mark.skipif(not SMOLLM2.exists(), reason=f"no {SMOLLM2.relative_to(ROOT)}: `make {SMOLLM2.relative_to(ROOT)}`")
