@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from longgen.cli.options.profiling import ProfileServing
+from longgen.cli.options.profiling import ProfileServingOptions
 from longgen.hardware import computed_dtype
 from longgen.profiling.serving_speed import Served, ServingSpeed
 from longgen.profiling.session import Budget, Session
@@ -11,7 +11,7 @@ from longgen.serving.vllm.load import Load
 from longgen.units import seconds_of_minutes
 
 
-def profile_serving(options: ProfileServing) -> None:
+def profile_serving(options: ProfileServingOptions) -> None:
     """Run the loads, as long as there is time, and print what the file holds."""
     model = Served.read(options.model)
     kv_memory, dtype = int(options.kv_gib * 2**30), computed_dtype(options.dtype, "cpu")

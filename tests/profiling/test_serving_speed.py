@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from longgen.cli.options.profiling import ProfileServing
+from longgen.cli.options.profiling import ProfileServingOptions
 from longgen.errors import ConfigError
 from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
@@ -67,4 +67,4 @@ def test_figure_and_table_compare_with_full_attention(run):
 @pytest.mark.parametrize("load", ["8192", "8192x", "x8", "0x8", "8192x8x8"])
 def test_a_load_is_tokens_and_requests(load):
     with pytest.raises(ConfigError, match=r"--load is .* TOKENSxREQUESTS, such as 8192x8"):
-        ProfileServing(model=Path("model"), kv_gib=1.0, load=[load])
+        ProfileServingOptions(model=Path("model"), kv_gib=1.0, load=[load])
