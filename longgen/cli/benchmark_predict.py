@@ -10,8 +10,9 @@ from longgen.evaluation.runs.predict import predict
 from longgen.evaluation.runs.prompts import choose_prompts, read_prompts
 from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
 from longgen.hardware import require_gpu
-from longgen.names import DUO_ATTENTION
+from longgen.names import DUO_ATTENTION, VLLM
 from longgen.provenance import describe_device
+from longgen.serving.vllm import engine_version, need_vllm
 
 
 def benchmark_predict(options: BenchmarkPredictOptions) -> None:
@@ -22,9 +23,18 @@ def benchmark_predict(options: BenchmarkPredictOptions) -> None:
     chosen = torch_dtype(options.dtype, device)
     files = [file for each in options.prompts for file in read_prompts(each)]
     files = choose_prompts(files, options.task, options.length)
-    loaded, tokenizer = load_model(model, chosen, device)
-    whole = model_identity(model, chosen)
-    answering = {options.output: (whole, greedy(loaded))}
+    whole, kernels = model_identity(model, chosen), {}
+    if options.engine == VLLM:
+        need_vllm()
+        from longgen.serving.vllm.answers import engine_greedy
+
+        generate, tokenizer = engine_greedy(model, str(chosen).removeprefix("torch."))
+        whole["engine"] = engine_version()
+        answering, place = {options.output: (whole, generate)}, "cpu"  # where prompts are made
+    else:
+        loaded, tokenizer = load_model(model, chosen, device)
+        answering, place = {options.output: (whole, greedy(loaded))}, device
+        kernels = attention_kernels(loaded)
     if options.kv_method:
         budget = KvBudget.parse(options.kv_budget)
         learned = None if options.kv_gates is None else read_gates(options.kv_gates, model)
@@ -33,10 +43,10 @@ def benchmark_predict(options: BenchmarkPredictOptions) -> None:
             gates = learned if method == DUO_ATTENTION else None
             identity = whole | {"kv_reduction": reduced_identity(method, budget, gates)}
             answering[options.output / f"{method}-as-{budget.of}"] = identity, reduced(loaded, method, budget, gates)
-    machine = {"device": describe_device(device), "attention": attention_kernels(loaded)}
+    machine = {"device": describe_device(device), "attention": kernels}
     padding, share = not options.kv_method, (options.shard, options.shards, options.batch_tokens)
     for folder, (identity, generate) in answering.items():
         answers = sum(
-            predict(file, tokenizer, generate, identity, folder, *share, device, padding, machine) for file in files
+            predict(file, tokenizer, generate, identity, folder, *share, place, padding, machine) for file in files
         )
         print(f"{folder}: {answers:,} answers given now, by {model}")

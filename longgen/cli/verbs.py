@@ -21,6 +21,7 @@ from longgen.cli.options.parameters import read_options, signature
 from longgen.errors import ConfigError
 from longgen.evaluation.short_context import need_lm_eval, quiet_lm_eval
 from longgen.reporting import need_report_packages
+from longgen.serving.vllm import need_vllm
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,11 @@ _PROFILE = {
         "profiling",
         "profile",
     ),
+    "serving": Verb(
+        "Run a load of requests through vLLM in a fixed memory: how many sequences run at once, and how fast.",
+        "profiling",
+        before=(need_vllm,),
+    ),
     "compare": Verb(
         "Show what two runs measured of speed and memory side by side, and what is faster or slower in B.",
         "reporting",
@@ -129,8 +135,8 @@ VERBS = {
         before=(need_lm_eval, quiet_lm_eval),
     ),
     "profile": Verb(
-        "Measure the variants of an experiment (`longgen profile CONFIG`), or training or inference at a true model's "
-        "shape; or compare two runs.",
+        "Measure the variants of an experiment (`longgen profile CONFIG`), training or inference at a true model's "
+        "shape, or a serving engine; or compare two runs.",
         verbs=_PROFILE,
         default="experiment",
     ),

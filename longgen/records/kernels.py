@@ -261,3 +261,43 @@ class InferenceSpeedRecord(StepSpeedRecord):
         "what happened before, such as that more layers ran out of memory, or that steps were not captured as a CUDA "
         "graph; else null"
     )
+
+
+_ASKED = "tokens of a prompt, tokens that it is answered with, and how many of them, all there from the beginning"
+_ENGINE = "bytes of the engine's KV cache; tokens of a step, at most; of weights, activations and cache"
+_LAYERS = "layers, how many of them are full, and what the others are"
+_FIRST = "seconds that a request waited for its first token: median over requests, and its bootstrap interval"
+_SERVED = "tokens per second over those of full attention; of one run there is no interval"
+
+
+@dataclass(frozen=True)
+class ServingSpeedRecord(Busy, Status):
+    """A load of requests through a serving engine."""
+
+    engine: str = column("vLLM and its version; name of the model's folder")
+    shape: str = column("vLLM and its version; name of the model's folder")
+    length: int = column(_ASKED)
+    new_tokens: int = column(_ASKED)
+    requests: int = column(_ASKED)
+    kv_memory: int = column(_ENGINE)
+    chunk: int = column(_ENGINE)
+    dtype: str = column(_ENGINE)
+    num_layers: int = column(_LAYERS)
+    full_layers: int = column(_LAYERS)
+    pattern: str = column(_LAYERS)
+    sequences: float = column(
+        "requests of the greatest length that fit, as the engine counts when it starts: a fraction, and with a chunk "
+        "of prefill for each"
+    )
+    running: int = column("requests that had KV cache in the same step, at most")
+    preemptions: int | None = column("how often a request lost it")
+    kv_bytes: int = column("of one request at its last token, in whole blocks of all layers")
+    n: int | None = column("runs, and seconds from the first request to the last answer")
+    seconds: float = column("runs, and seconds from the first request to the last answer")
+    tokens_per_second: float | None = column("new tokens of all requests over `seconds`")
+    first_token: float | None = column(_FIRST)
+    first_token_low: float | None = column(_FIRST)
+    first_token_high: float | None = column(_FIRST)
+    speedup: float | None = column(_SERVED)
+    speedup_low: float | None = column(_SERVED)
+    speedup_high: float | None = column(_SERVED)

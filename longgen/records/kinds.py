@@ -10,6 +10,7 @@ from longgen.records.schema import Column, columns
 # What results, and the figures and tables of them, are about: only an experiment has a plan and a part in the claims.
 EXPERIMENT, KERNELS, STEPS, PACKING = "experiment", "kernels", "training steps", "packing"
 INFERENCE = "inference"
+SERVING = "a serving engine"
 REDUCTIONS = "KV reductions"  # the full model of an experiment, with its KV cache reduced at inference
 PROBE = "a probe"
 BENCHMARKS = "benchmarks"
@@ -88,6 +89,9 @@ KINDS: dict[str, Kind] = {
         "kernels/inference-speed.json",
         "longgen profile inference --name {run}",
         INFERENCE,
+    ),
+    "serving-speed": Kind(
+        kernels.ServingSpeedRecord, "kernels/serving-speed.json", "longgen profile serving MODEL --name {run}", SERVING
     ),
     "attention-speed": Kind(
         kernels.AttentionSpeedRecord,

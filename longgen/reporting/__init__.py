@@ -14,6 +14,7 @@ from longgen.records.kinds import (
     PROBE,
     REDUCTIONS,
     SEEDS,
+    SERVING,
     STEPS,
 )
 
@@ -38,6 +39,7 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
     KERNELS: ("kernels",),
     STEPS: ("training_by_length",),
     INFERENCE: ("inference_by_length",),
+    SERVING: ("serving",),
     PACKING: ("packing",),
     PROBE: ("probe",),
     SEEDS: ("seeds_ablation", "seeds_knee", "seeds_by_length"),
@@ -50,6 +52,7 @@ TABLE_NAMES: dict[str, tuple[str, ...]] = {
     KERNELS: ("kernel_table", "attention_speed"),
     STEPS: ("training_speed",),
     INFERENCE: ("inference_speed",),
+    SERVING: ("serving_speed",),
     PACKING: ("packing_table",),
     PROBE: (),
     SEEDS: ("seeds", "evidence"),

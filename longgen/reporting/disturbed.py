@@ -11,7 +11,7 @@ from longgen.busy import RULE, SIGN, is_disturbed
 from longgen.reporting.run import Run
 
 # Kinds whose records say how busy the machine was.
-RECORDED = ("speed", "training-speed", "inference-speed", "attention-speed")
+RECORDED = ("speed", "training-speed", "inference-speed", "serving-speed", "attention-speed")
 
 
 def time_disturbed(row: Mapping[Any, Any] | pd.Series) -> bool | None:

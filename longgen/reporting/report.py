@@ -28,6 +28,7 @@ from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.page import write_page
 from longgen.reporting.results_page import results_page
 from longgen.reporting.run import Run
+from longgen.reporting.serving_speed import serving_speed_markdown
 from longgen.reporting.style import paper_style
 from longgen.reporting.training_speed import training_speed_markdown
 
@@ -125,6 +126,7 @@ TABLES: dict[str, Table] = {
     "attention_speed": _records("attention-speed", attention_speed_markdown),
     "training_speed": _records("training-speed", training_speed_markdown),
     "inference_speed": _records("inference-speed", inference_speed_markdown),
+    "serving_speed": _records("serving-speed", serving_speed_markdown),
     "task_scores_table": _task_scores,
     **BENCHMARK_TABLES,
 }

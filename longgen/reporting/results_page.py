@@ -41,6 +41,7 @@ _IN_WORDS = {
     "benchmark-summary": "the benchmarks' averages",
     "kv-reduction": "KV reduction at inference",
     "packing": "packing of long documents",
+    "serving-speed": "sequences at once and speed of a serving engine",
 }
 # Kind -> what a reader may look for and not find.
 _SOUGHT = {

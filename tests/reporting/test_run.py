@@ -58,6 +58,8 @@ def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
         command = "longgen profile train --name smoke"
     if kind == "inference-speed":
         command = "longgen profile inference --name smoke"
+    if kind == "serving-speed":
+        command = "longgen profile serving MODEL --name smoke"
     if kind == "probe":
         command = "longgen probe MODEL --name smoke"
     if kind == "packing":

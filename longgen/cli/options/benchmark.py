@@ -14,7 +14,7 @@ from longgen.cli.options.shared import ModelArgument, VariantOption
 from longgen.config import SuiteSettings
 from longgen.errors import require
 from longgen.evaluation.benchmarks import BENCHMARKS
-from longgen.names import DUO_ATTENTION, KV_REDUCTIONS, NEEDLE_DEPTHS
+from longgen.names import DUO_ATTENTION, ENGINES, KV_REDUCTIONS, NEEDLE_DEPTHS, TRANSFORMERS
 
 SUITE = SuiteSettings(samples=100)
 
@@ -107,8 +107,17 @@ class BenchmarkPredictOptions(Options):
     dtype: DtypeOption = "float32"
     device: DeviceOption = "cpu"
     threads: ThreadsOption = 0
+    engine: Annotated[
+        str, typer.Option(help="That computes; vLLM chooses its device itself (docs/serving.md)."), OneOf(ENGINES)
+    ] = TRANSFORMERS
 
     def __post_init__(self) -> None:
+        require(
+            self.engine == TRANSFORMERS or not self.kv_method,
+            "--engine",
+            self.engine,
+            f"{TRANSFORMERS} with --kv-method: an engine keeps what the model's layers keep",
+        )
         require(
             (self.kv_gates is not None) == (DUO_ATTENTION in self.kv_method),
             "--kv-gates",

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+from longgen.cli.options.compute import DtypeOption
 from longgen.cli.options.parameters import Options
-from longgen.cli.options.shared import RESULTS, ConfigArgument
+from longgen.cli.options.shared import RESULTS, ConfigArgument, ModelArgument
+from longgen.errors import require
 from longgen.units import seconds_of_minutes
 
 # Tokens of the paper's shapes, and of a trial.
@@ -76,3 +78,32 @@ class ProfileInferenceOptions(ModelProfileOptions):
         typer.Option(help="Tokens, separated by commas.", show_default=f"{LENGTHS}; tiny {INFERENCE_TRIAL}"),
     ] = None
     batch: Annotated[int, typer.Option(help="Sequences at a time, all of the same length: 1 to 64.")] = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProfileServingOptions(Options):
+    """The same weights twice, in a KV cache of the same size: as the hybrid, and with full attention in all layers. All
+    requests are there from the beginning. Needs vLLM (docs/serving.md).
+
+    Example: longgen profile serving path/to/hybrid --kv-gib 0.75 --load 16384x5 --load 8192x8 --name my-run
+    """
+
+    model: ModelArgument
+    kv_gib: Annotated[float, typer.Option(help="Memory for the KV cache of the engine, in GiB.")]
+    load: Annotated[
+        list[str], typer.Option(help="Tokens of a prompt x how many requests, such as 8192x8; repeat for several.")
+    ]
+    new_tokens: Annotated[int, typer.Option(help="That each request is answered with.", min=1)] = 64
+    chunk: Annotated[int, typer.Option(help="Tokens of a step of the engine, at most.", min=1)] = 512
+    dtype: DtypeOption = "bfloat16"
+    minutes: Annotated[float, typer.Option(help="Time to spend: what would take longer waits for a second call.")] = 60
+    name: Annotated[str, typer.Option(help="Name of the run.")] = "serving-cpu"
+    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = RESULTS
+
+    def __post_init__(self) -> None:
+        seconds_of_minutes(self.minutes)
+        require(self.kv_gib > 0, "--kv-gib", self.kv_gib, "a number > 0")
+        for load in self.load:
+            length, by, requests = load.partition("x")
+            numbers = all(word.isdecimal() and int(word) > 0 for word in (length, requests))
+            require(bool(by) and numbers, "--load", load, "TOKENSxREQUESTS, such as 8192x8")

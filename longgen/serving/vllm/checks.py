@@ -1,0 +1,96 @@
+"""What of vLLM's settings a hybrid cannot follow: refused before a process or a weight is made."""
+
+from __future__ import annotations
+
+from vllm.config import CUDAGraphMode, ModelConfig, VllmConfig
+from vllm.model_executor.models.config import VerifyAndUpdateConfig
+from vllm.platforms import current_platform
+
+from longgen.errors import require
+from longgen.hybrid import Hybrid
+from longgen.modeling import hybrid_of
+from longgen.serving.blocks import check_block_size
+from longgen.serving.vllm import SERVED_FAMILIES, base_family
+
+DTYPES = ("auto", "float32", "bfloat16", "float16")
+
+
+class HybridChecks(VerifyAndUpdateConfig):
+    """vLLM asks this for models of our architectures, when their config is read and when all settings are known."""
+
+    @staticmethod
+    def verify_and_update_model_config(model_config: ModelConfig) -> None:
+        """Refuse a hybrid that cannot be served; and lengths beyond what its RoPE was extended to.
+
+        Raises:
+            ConfigError: a family, a layout or a length that is not served.
+        """
+        config = model_config.hf_config
+        family = base_family(config.model_type)
+        require(family in SERVED_FAMILIES, "model_type", config.model_type, f"a hybrid of {', '.join(SERVED_FAMILIES)}")
+        check_hybrid(hybrid_of(config))
+        # vLLM multiplies max_position_embeddings by the factor of linear interpolation; ours has it in it already
+        longest, asked = config.max_position_embeddings, model_config.original_max_model_len
+        if model_config.max_model_len > longest:
+            require(asked is None or asked == -1, "--max-model-len", asked, f"up to max_position_embeddings {longest}")
+            model_config.max_model_len = longest
+
+    @staticmethod
+    def verify_and_update_config(vllm_config: VllmConfig) -> None:
+        """Refuse settings that a hybrid cannot follow; set the block size where none is given.
+
+        Raises:
+            ConfigError: the first such setting, with what is allowed.
+        """
+        parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
+        for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size"):
+            size = getattr(parallel, name)
+            require(size == 1, f"--{name.replace('_', '-')}", size, "1: with more, hybrids were never tried")
+        require(
+            vllm_config.speculative_config is None,
+            "--speculative-config",
+            getattr(vllm_config.speculative_config, "method", None),
+            "none: tokens that are not accepted yet would free blocks",
+        )
+        dtype = cache.cache_dtype
+        require(dtype in DTYPES, "--kv-cache-dtype", dtype, f"one of {', '.join(DTYPES)}")
+        require(
+            vllm_config.kv_transfer_config is None,
+            "--kv-transfer-config",
+            getattr(vllm_config.kv_transfer_config, "kv_connector", None),
+            "none: connectors take blocks for a prefix, and a sparse layer keeps others",
+        )
+        hybrid = hybrid_of(vllm_config.model_config.hf_config)
+        if not hybrid.layout.num_sparse:
+            return
+        require(
+            not vllm_config.scheduler_config.disable_hybrid_kv_cache_manager,
+            "--disable-hybrid-kv-cache-manager",
+            True,
+            "not to give it: full and sparse layers keep different blocks",
+        )
+        if cache.user_specified_block_size:
+            check_block_size(hybrid.pattern, cache.block_size)
+        else:  # or the platform would put in its own, which may be larger than the pattern's
+            cache.block_size, cache.user_specified_block_size = hybrid.pattern.block_size, True
+        mode = vllm_config.compilation_config.cudagraph_mode
+        if not current_platform.is_cpu() and (mode is None or mode.has_full_cudagraphs()):
+            # attention cannot be captured, as the number of pieces changes: buffers for graphs would be too small
+            vllm_config.compilation_config.cudagraph_mode = CUDAGraphMode.PIECEWISE
+
+
+def check_hybrid(hybrid: Hybrid) -> None:
+    """Check that every layer sees the same in all its KV heads: an engine's page holds all of them.
+
+    Raises:
+        ConfigError: a layout by KV head, or staggered heads.
+    """
+    by_head = any(isinstance(flags, tuple) for flags in hybrid.layout.full)
+    require(
+        not by_head,
+        "config.longgen.layout",
+        "by KV head",
+        "full or sparse for a whole layer: a page holds all KV heads",
+    )
+    staggered = hybrid.pattern.staggered
+    require(not staggered, "config.longgen.pattern.staggered", staggered, "false: a page holds all KV heads")
