@@ -153,11 +153,17 @@ PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in part
 
 # Parts that an experiment has if it asked for them, and is not missing otherwise.
 _ASKED: dict[str, Callable[[Run], bool]] = {
-    "ruler_by_length": lambda run: run.has("benchmark-summary") and "ruler" in set(run.frame("benchmark")["benchmark"]),
+    "ruler_by_length": lambda run: run.has("benchmark-summary") and _has_ruler(run),
+    "ruler_tasks": lambda run: _has_ruler(run),
+    "ruler_tasks_table": lambda run: _has_ruler(run),
     "benchmark_summary": lambda run: run.has("benchmark-summary"),
     "perplexity": lambda run: run.has("perplexity"),
     "short_context": lambda run: run.has("short-context"),
 }
+
+
+def _has_ruler(run: Run) -> bool:
+    return run.has("benchmark") and "ruler" in set(run.frame("benchmark")["benchmark"])
 
 
 def parts_of(run: Run) -> list[str]:

@@ -82,7 +82,12 @@ class Run:
     def missing(self, kind: str) -> ArtifactError:
         """The error for an absent ``kind``: names the file and the command that makes it."""
         path = self.folder / KINDS[kind].files
-        if not self.is_experiment and KINDS[kind].subject == EXPERIMENT:
+        subject = KINDS[kind].subject
+        if (
+            not self.is_experiment
+            and subject in OF_VARIANTS
+            and (subject == EXPERIMENT or subject not in self.subjects)
+        ):
             measured = " and ".join(self.subjects)
             return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured {measured} alone")
         if self.name.startswith(f"{PUBLISHED.name}/"):

@@ -15,7 +15,7 @@ from longgen.results import load_result
 class Numbers(Stage[int]):
     """Two records of each case, a number; what measuring it does, or raises, is set by hand."""
 
-    kind, title, device = "numbers", "numbers", "cpu"
+    kind, title, device = "kernel-tuning", "numbers", "cpu"
     settings: ClassVar = {}
 
     def __init__(self, outcomes=None):

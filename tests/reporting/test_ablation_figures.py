@@ -85,7 +85,7 @@ def test_ratio_placement_and_pattern_are_compared_each_with_full_and_reference(a
 
 def test_a_cache_that_nobody_measured_is_planned_hollow_and_other_gaps_are_said(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "smoke", ABLATION)
-    for path, key in (("profile/memory.json", "memory"), ("evaluation/ends-1-3/perplexity.json", "perplexity")):
+    for path, key in (("profile/memory.json", "memory"), ("benchmarks/ends-1-3/perplexity.json", "perplexity")):
         value = json.loads((folder / path).read_text("utf-8"))
         if key == "memory":
             value["records"] = [record for record in value["records"] if record["variant"] != "ends-1-3"]

@@ -65,7 +65,7 @@ def test_nothing_measured_is_drawn_and_written_as_such(command_run: Run, tmp_pat
 def test_such_a_run_has_neither_plan_nor_variants(kernel_run: Run, run: Run) -> None:
     assert kernel_run.subjects == ("kernels",)
     assert not kernel_run.is_experiment
-    assert run.subjects == ("experiment",)
+    assert run.subjects == ("benchmarks", "experiment")
     assert run.is_experiment
     assert kernel_run.device("kernel-speed") == GPU
     assert kernel_run.days("kernel-speed", "device-limits") == DAY

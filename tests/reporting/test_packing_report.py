@@ -181,7 +181,7 @@ def test_a_packing_beside_an_experiment(tmp_path: Path) -> None:
     packing_run(tmp_path, records(TOKENS))
     write_run(tmp_path / "packed")
     run = open_run("packed", tmp_path)
-    assert run.subjects == ("experiment", "packing")
+    assert run.subjects == ("benchmarks", "experiment", "packing")
     assert run.variants == open_run("smoke", write_run(tmp_path / "other/smoke").parent).variants
 
 

@@ -105,7 +105,7 @@ def test_the_command_draws_a_folder_that_holds_a_probe_alone(tmp_path: Path) -> 
 def test_a_probe_beside_an_experiment(tmp_path: Path) -> None:
     write_probe(write_run(tmp_path / "smoke"))
     run = open_run("smoke", tmp_path)
-    assert run.subjects == ("a probe", "experiment")
+    assert run.subjects == ("a probe", "benchmarks", "experiment")
     assert len(draw(run).data) > 0
 
 

@@ -106,7 +106,7 @@ NEEDS = {
     "profile/speed.json": {"speedup", "speed_by_length", "time_by_length"},
     "profile/memory.json": {"pareto", "kv"},
     "training": {"training"},
-    "benchmarks": {"retrieval", "pareto"},
+    "benchmarks": {"retrieval", "pareto", "task_scores", "task_scores_table"},
     "plan.json": {*FIGURE_NAMES[EXPERIMENT], *TABLE_NAMES[EXPERIMENT]},
 }
 
@@ -199,7 +199,7 @@ def call(*arguments: str) -> None:
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("kept", "profiled"), [("longgen-stride", True), ("full", False)])
 def test_any_subset_of_variants(kept: str, profiled: bool, tmp_path: Path) -> None:
-    for path in [*write_run(tmp_path / "smoke").glob("evaluation/*"), *(tmp_path / "smoke/training").iterdir()]:
+    for path in [*write_run(tmp_path / "smoke").glob("benchmarks/*"), *(tmp_path / "smoke/training").iterdir()]:
         if kept not in path.name:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if not profiled:

@@ -128,7 +128,7 @@ rule perplexity:
     log:
         f"{ARTIFACTS}/logs/perplexity-{{variant}}.log",
     wildcard_constraints:
-        variant="none" if TOGETHER else "|".join(EXPERIMENT.variants),
+        variant="(?!)" if TOGETHER else "|".join(EXPERIMENT.variants),
     threads: 1
     resources:
         **job_resources("perplexity"),

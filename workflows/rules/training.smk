@@ -111,7 +111,7 @@ rule extend:
     log:
         f"{ARTIFACTS}/logs/extend-{{variant}}.log",
     wildcard_constraints:
-        variant="|".join(TRAINED) or "none",
+        variant="|".join(TRAINED) or "(?!)",
     # before evaluations that could run: the last one to be extended would keep one core waiting
     priority: 1
     threads: 1
