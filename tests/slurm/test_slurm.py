@@ -130,7 +130,8 @@ def background(slurm, tmp_path_factory):
     pipeline = working_copy(tmp_path_factory.mktemp("pipeline"))
     settings = tiny_settings() | {"default_variants": ["full"], "setup": "nodes"}
     needle = {"samples": 1, "lengths": [512], "tasks": ["keys"], "depths": [0.5]}
-    settings["benchmarks"] = {"suites": {"needle": needle}, "shards": 2}
+    perplexity = settings["benchmarks"]["perplexity"]
+    settings["benchmarks"] = {"suites": {"needle": needle}, "perplexity": perplexity, "shards": 2}
     settings["setups"] = {"nodes": {"processes": 2, "nodes": 2, "sequence_parallel": 2}}
     del settings["profiling"]
     (pipeline / "toy.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
@@ -265,7 +266,7 @@ def test_the_pipeline_runs_to_its_end_on_two_nodes_and_a_second_run_does_nothing
     ran = re.findall(r"^(local)?rule (\w+):", pipeline.end(), re.MULTILINE)
     jobs = pipeline.jobs()
     assert Counter(map(rule_of, jobs)) == Counter(rule for local, rule in ran if not local)
-    assert {"corpus", "base", "extend", "answer"} <= set(map(rule_of, jobs))
+    assert {"corpus", "base", "extend", "perplexity", "answer"} <= set(map(rule_of, jobs))
     assert {"plan", "score"} <= {rule for local, rule in ran if local}
     assert len(pipeline.jobs("answer")) == 2, "two shards"
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}

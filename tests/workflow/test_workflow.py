@@ -281,7 +281,7 @@ def test_status_says_that_all_is_there_and_what_more_variants_would_take(finishe
     assert more.returncode == TO_BE_CONTINUED, more.stderr
     states = {(job["rule"], job["wildcards"].get("variant")): job["state"] for job in json.loads(more.stdout)["jobs"]}
     assert states["base", None] == states["extend", "middle"] == "done"
-    assert states["extend", "ends"] == states["evaluate", "ends"] == "to do"
+    assert states["extend", "ends"] == states["answer", "ends"] == "to do"
 
 
 @pytest.fixture(scope="module")
