@@ -24,7 +24,7 @@ class Result:
     Attributes:
         kind: what was measured, one of `longgen.records.kinds`.
         run: name of the run, e.g. ``smoke``.
-        records: those of the kind: instances of its class, or the same as plain values, as they are read.
+        records: rows of plain values, as the class of the kind's records declares them (`longgen.records`).
         provenance: see `longgen.provenance.provenance`.
         variant: the model variant, or None where the rows name it or there is none.
         settings: what was set for this measurement, as plain data.
@@ -32,7 +32,7 @@ class Result:
 
     kind: str
     run: str
-    records: list[Any]
+    records: list[dict[str, Any]]
     provenance: dict[str, Any]
     variant: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)

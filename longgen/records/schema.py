@@ -1,7 +1,7 @@
 """How the records of results files are declared: a dataclass per kind, a field per column with what it means.
 
-Producers construct them, `longgen.results.save_result` checks what is written, `longgen.reporting.frames` what is read,
-and docs/results-format.md is written from them (`columns_table`).
+`longgen.results.save_result` checks what is written against them, `longgen.reporting.frames` what is read, and
+docs/results-format.md is written from them (`columns_table`).
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from typing import Any, get_args, get_type_hints
+
+# The status of a record. Only the first two are final: the others are tried again in another session.
+MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = "measured", "unsupported", "failed", "not measured"
+STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 
 TEXT, FLAG, NUMBER, NUMBERS = "text", "flag", "number", "numbers"
 _TYPES = {str: TEXT, bool: FLAG, int: NUMBER, float: NUMBER, list[float]: NUMBERS}
@@ -97,11 +101,6 @@ def check_record(record: type, values: Mapping[str, Any], where: str) -> None:
             raise TypeError(
                 f"{where}: {name} is {value!r}: allowed is {each.type}{' or null' if each.nullable else ''}"
             )
-
-
-# The status of a record. Only the first two are final: the others are tried again in another session.
-MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED = "measured", "unsupported", "failed", "not measured"
-STATUSES = (MEASURED, UNSUPPORTED, FAILED, NOT_MEASURED)
 
 
 def columns_table(record: type) -> str:

@@ -22,7 +22,6 @@ RUN_NAMES = "NAME for results/NAME, or published/NAME."
 ConfigArgument = Annotated[
     Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)
 ]
-VariantNameOption = Annotated[str, typer.Option("--variant", help="A name under `variants` of the configuration.")]
 SetupOption = Annotated[
     str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")
 ]

@@ -10,6 +10,7 @@ import torch
 
 from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
 from longgen.foreign import reading
+from longgen.modeling.conversion.source import FolderSource, check_generation_config
 
 
 def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, Any]:
@@ -21,12 +22,16 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
         folder: of the model.
         dtype: of weights, activations and cache.
         **options: more for vLLM's ``LLM``.
+
+    Raises:
+        ArtifactError: the model is damaged.
     """
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
     from transformers import AutoTokenizer, GenerationConfig
     from vllm import LLM, SamplingParams
 
     otherwise = "`longgen train` or `longgen convert --overwrite` makes the model anew"
+    check_generation_config(FolderSource(folder))
     with reading(folder, otherwise):
         tokenizer = AutoTokenizer.from_pretrained(folder)
         has_defaults = (folder / "generation_config.json").is_file()
@@ -39,7 +44,7 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
         sampling = SamplingParams(
             temperature=0,
             max_tokens=batch.max_new_tokens,
-            min_tokens=1 if batch.stop else 0,
+            min_tokens=batch.min_new_tokens,
             stop_token_ids=ends,
             ignore_eos=True,  # ends are told here, as those of the checkpoint may be other ones
             detokenize=False,
