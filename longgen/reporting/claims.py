@@ -14,6 +14,7 @@ from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.paper_scale import measured_at_paper_scale, timed_on_gpu
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.evidence import FAILS, HOLDS, NOT_MEASURED, NOT_SHOWN
+from longgen.reporting.served_sequences import served_sequences
 
 # At the paper's scale; at other scales of claims with a number, and of claims in words; at every scale.
 EXCEEDED, REPRODUCED, NOT_REACHED = "exceeded", "reproduced", "not reached"
@@ -129,6 +130,8 @@ def _model_name(run: Run, paper: PaperClaims) -> str:
 
 
 def _variants_of(run: Run, claim: PaperClaim, paper: PaperClaims) -> list[str]:
+    if claim.measure not in MEASURES:
+        return []  # no experiment measures it
     variants = run.plan.variants.values()
     if claim.measure == "retrieval_lost":
         return [variant.name for variant in variants if variant.layout.num_full == 0]
@@ -244,7 +247,8 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     """The ledger of one or several runs: the paper's scale first, then every run's own.
 
     An experiment with the paper's model at the paper's length takes the place of unmeasured rows at the paper's scale.
-    Runs that are no experiments have no scale of their own. Runs that measured the same have a row and a verdict each.
+    Runs that served a model have its scale, all others that are no experiments none of their own. Runs that measured
+    the same have a row and a verdict each.
     """
     paper = paper_claims()
     own = [row for run in runs if run.is_experiment for row in own_rows(run, paper)]
@@ -260,6 +264,7 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
         for row in own
         if not (row.scale == at_paper_scale and row.measured is None and (row.claim, row.variant) in filled)
     ]
+    own += [_row(paper, *served) for run in runs for served in served_sequences(run, paper)]
     order = [claim.name for claim in paper.claims]
     names = [*paper.variants, *(row.variant for row in own)]
     first = sorted(

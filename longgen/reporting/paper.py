@@ -39,7 +39,15 @@ class PaperClaim:
 
     name: str
     claim: str
-    measure: Literal["speedup", "kv_reduction", "retrieval_kept", "retrieval_lost", "reductions_beaten", "extension"]
+    measure: Literal[
+        "speedup",
+        "kv_reduction",
+        "sequences",
+        "retrieval_kept",
+        "retrieval_lost",
+        "reductions_beaten",
+        "extension",
+    ]
     unit: str
     tolerance: float
     how: str | None = None
@@ -62,7 +70,7 @@ class PaperClaim:
     @property
     def predicted(self) -> bool:
         """Whether the planner predicts an ideal of it."""
-        return self.measure in ("speedup", "kv_reduction")
+        return self.measure in ("speedup", "kv_reduction", "sequences")
 
     @property
     def nothing_gained(self) -> float:
@@ -134,6 +142,8 @@ class PaperClaims:
             return float(getattr(self.plans[variant], f"ideal_{claim.stage}_speedup"))
         if claim.measure == "kv_reduction":
             return 100 * self.plans[variant].kv_reduction
+        if claim.measure == "sequences":
+            return 1 / (1 - self.plans[variant].kv_reduction)
         return self.length / self.base_length if claim.measure == "extension" else None
 
     def share(self, claim: PaperClaim) -> float | None:

@@ -11,6 +11,7 @@ from longgen.pattern import SparsePattern
 from longgen.profiling import serving_speed
 from longgen.profiling.serving_speed import ServingSpeed
 from longgen.profiling.session import Budget, Session
+from longgen.reporting.claims import ledger
 from longgen.reporting.report import write_report
 from longgen.reporting.run import open_run
 from longgen.serving.vllm.load import Load, Served
@@ -62,6 +63,17 @@ def test_figure_and_table_compare_with_full_attention(run):
     assert cells[6] == "5.00 (2.50\u00d7)" and cells[8] == "39.1 %" and cells[10].startswith("1.50\u00d7")
     drawn = (folder / "figures" / "serving.csv").read_text().splitlines()
     assert len(drawn) == 1 + 4
+
+
+def test_the_ledger_compares_sequences_with_what_the_pattern_keeps(run):
+    rows = ledger([open_run("serving", run[0])])
+    rows = rows[(rows["claim"] == "sequences-in-memory") & rows["measured"].notna()].set_index("scale")
+    assert list(rows.index) == ["small @ 16384", "small @ 8192"] and set(rows["variant"]) == {"longgen-sink"}
+    assert rows.loc["small @ 16384", "measured"] == pytest.approx(2.5)
+    kept = 64 + 15 * 64 + 64  # the last token stands at the end of a block
+    ideal = 30 * 16448 / (10 * 16448 + 20 * kept)
+    assert rows.loc["small @ 16384", "ideal"] == pytest.approx(ideal)
+    assert list(rows["verdict"]) == ["share not reached", "share reached"], "2.5 of 2.67 and of 2.40 times"
 
 
 @pytest.mark.parametrize("load", ["8192", "8192x", "x8", "0x8", "8192x8x8"])
