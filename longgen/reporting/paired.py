@@ -37,8 +37,7 @@ def with_difference(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
     records = rows.to_dict("records")
     full = {_where(row): row for row in records if row["variant"] == "full"}
     found = [_difference(row, full.get(_where(row)), texts) for row in records]
-    columns = [*DIFFERENCE, UNPAIRED]
-    return rows.assign(**dict(zip(columns, zip(*found, strict=True), strict=True)))
+    return rows.join(pd.DataFrame(found, rows.index, [*DIFFERENCE, UNPAIRED]))
 
 
 def _where(row: dict[Any, Any]) -> tuple[Any, ...]:

@@ -9,8 +9,17 @@ import numpy as np
 import pytest
 
 from longgen.errors import ArtifactError
+from longgen.reporting.ablation import ablation_markdown, ablation_table
 from longgen.reporting.measures import difference_interval
-from longgen.reporting.paired import NOT_STORED, ONE_DOCUMENT, OTHER_DOCUMENTS, OVER_FULL, UNPAIRED, with_difference
+from longgen.reporting.paired import (
+    DIFFERENCE,
+    NOT_STORED,
+    ONE_DOCUMENT,
+    OTHER_DOCUMENTS,
+    OVER_FULL,
+    UNPAIRED,
+    with_difference,
+)
 from longgen.reporting.run import Run
 from longgen.results import Result
 from longgen.statistics import bootstrap_interval
@@ -109,8 +118,9 @@ def test_other_documents_are_not_paired(run: Run) -> None:
     assert rows.loc["longgen-stride", f"{OVER_FULL}_low"].notna().all()
     assert bands(other) == 2
     said = note(other)
-    assert "paired by document (LongGen (stride), all layers sparse)" in said
+    assert "paired by document right: not the documents" in said
     assert "so not paired, and without an interval (LongGen (sink))" in said
+    assert "without an interval (2 of 3)" in note(each_of(other, lambda r: r.records, "another text", "all-sparse"))
 
 
 def test_another_number_of_documents_is_not_paired(run: Run) -> None:
@@ -168,3 +178,23 @@ def test_benchmarks_without_an_experiment_are_compared_likewise(benchmark_run: R
     paired = with_documents(benchmark_run)
     assert bands(paired) == 1
     assert "paired by document" in note(paired)
+
+
+def test_the_ablation_table_has_paired_differences_alone(run: Run) -> None:
+    """Of other documents there is none; without any there is no column to read."""
+    assert ablation_table(run)[OVER_FULL].isna().all()
+    assert "perplexity over full" not in ablation_markdown(run, ablation_table(run))
+    other = each_of(with_documents(run), lambda r: r.records, "another text", "longgen-sink")
+    table = ablation_table(other)
+    known = table.set_index("variant")[f"{OVER_FULL}_low"].notna()
+    assert list(known[known].index) == ["longgen-stride", "all-sparse"]
+    assert list(table[OVER_FULL].notna()) == [True, False, True, True]
+    drawn = draw("perplexity", other).data
+    last = drawn[drawn["position_end"] == drawn["position_end"].max()].set_index("variant")
+    for name, row in table.set_index("variant")[known].iterrows():
+        assert list(row[DIFFERENCE]) == pytest.approx(list(last.loc[name, DIFFERENCE]))
+    markdown = ablation_markdown(other, table)
+    assert "| perplexity over full " in markdown and "paired by document" in markdown
+    assert "| **+0.0%** " in markdown, "full attention is the best one"
+    low, high = (f"{last.loc['all-sparse', f'{OVER_FULL}_{end}']:+.1%}" for end in ("low", "high"))
+    assert f"({low} to {high})" in markdown

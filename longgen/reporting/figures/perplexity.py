@@ -68,14 +68,17 @@ def draw(run: Run) -> Drawing:
 
 
 def _about_differences(rows: pd.DataFrame) -> list[str]:
-    """The small print of differences; it names variants where not all are alike."""
-    others = rows[rows["variant"] != "full"]
-    paired = others[f"{OVER_FULL}_low"].notna()
-    found = {_PAIRED: others[paired]} | {text: others[others[UNPAIRED] == why] for why, text in _WITHOUT.items()}
-    texts = {text: list(dict.fromkeys(each["variant"])) for text, each in found.items() if len(each)}
-    if len(texts) == 1:
-        return list(texts)
-    return [f"{text} ({', '.join(map(words.variant_label, names))})" for text, names in texts.items()]
+    """The small print of differences; where not all are alike, it says which have no interval, or how many."""
+    paired = [_PAIRED] * bool(rows[f"{OVER_FULL}_low"].notna().any())
+    found = {text: list(dict.fromkeys(rows.loc[rows[UNPAIRED] == why, "variant"])) for why, text in _WITHOUT.items()}
+    without = {text: names for text, names in found.items() if names}
+    if len(paired) + len(without) == 1:
+        return [*paired, *without]
+    count = len(set(rows["variant"]) - {"full"})
+    which = [
+        words.variant_label(names[0]) if len(names) == 1 else f"{len(names)} of {count}" for names in without.values()
+    ]
+    return [*paired, *(f"{text} ({each})" for text, each in zip(without, which, strict=True))]
 
 
 def _draw_difference(axes: Axes, data: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> None:
