@@ -95,7 +95,7 @@ def bin_means(losses: np.ndarray, edges: list[int]) -> np.ndarray:
 
 
 def position_records(means: np.ndarray, edges: list[int], seed: int) -> list[dict[str, Any]]:
-    """A record per bin: mean NLL in nats per token, its 95 % bootstrap interval over documents, and perplexity.
+    """A record per bin: mean NLL in nats per token, its 95 % bootstrap interval over documents, and each document's.
 
     Args:
         means: [documents, bins], of `bin_means`.
@@ -107,5 +107,6 @@ def position_records(means: np.ndarray, edges: list[int], seed: int) -> list[dic
         nll = float(by_document.mean())
         low, high = bootstrap_interval(by_document, seed=seed)
         place = {"position_start": first, "position_end": last, "n": len(by_document)}
-        records.append(place | {"nll": nll, "nll_low": low, "nll_high": high, "perplexity": math.exp(nll)})
+        values = {"nll": nll, "nll_low": low, "nll_high": high, "perplexity": math.exp(nll)}
+        records.append(place | values | {"nll_by_document": by_document.tolist()})
     return records

@@ -80,6 +80,11 @@ class PerplexityRecord:
     nll_low: float = column(_NLL_INTERVAL)
     nll_high: float = column(_NLL_INTERVAL)
     perplexity: float = column("exp(`nll`)")
+    nll_by_document: list[float] | None = column(
+        "`nll` of every document, in order; null in files of an earlier format that did not have it. Documents of two "
+        "models are the same ones where `inputs.text` of `provenance`, the fingerprint of their tokens, is the same",
+        newer=True,
+    )
     stand_in: bool = column(_STAND_IN)
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from longgen.reporting.disturbed import marked, rule_lines, speedup_disturbed
 from longgen.reporting.measures import STAGES, own_perplexity, pool_shares, retrieval_by_length
+from longgen.reporting.paired import DIFFERENCE, OVER_FULL, with_difference
 from longgen.reporting.run import Run
 from longgen.reporting.words import format_length, interval
 
@@ -26,6 +27,7 @@ COLUMNS = [
     *("needle_exact", "needle_exact_low", "needle_exact_high", "needle_n"),
     *(f"{column}{end}" for task, column in TASK_COLUMNS.items() if task != "needle" for end in INTERVAL),
     *("perplexity", "perplexity_low", "perplexity_high"),
+    *DIFFERENCE,
     *(f"{stage}_speedup{end}" for stage in STAGES for end in (*INTERVAL, "_disturbed")),
 ]
 
@@ -34,8 +36,9 @@ def ablation_table(run: Run) -> pd.DataFrame:
     """One row per variant of which anything was measured, in the order of the plan.
 
     Everything is taken at the trained length, in column ``length``: retrieval pooled over depths with the Wilson
-    interval of the pooled counts, perplexity of the last bin of positions within it, speed-ups over full attention
-    and the share of its KV cache. What was not measured there is missing; no prediction takes its place.
+    interval of the pooled counts, perplexity of the last bin of positions within it, its difference to full attention's
+    where it is known of the same documents, speed-ups over full attention and the share of its KV cache. What was not
+    measured there is missing; no prediction takes its place.
 
     Returns:
         The columns `COLUMNS`; ``placement`` is "none" where all layers are alike.
@@ -87,11 +90,17 @@ def task_values(row: dict) -> dict:
 
 def _perplexity(run: Run, length: int) -> list[dict]:
     bins = own_perplexity(run)
+    if bins.empty:
+        return []
     within = bins[bins["position_end"] <= length]
-    last = within[within["position_end"] == within["position_end"].max()]
+    last = with_difference(run, within[within["position_end"] == within["position_end"].max()])
+    # full attention itself, whose difference is 0, beside others: as its speed-up is 1
+    paired = last[f"{OVER_FULL}_low"].notna()
+    compared = set(last["variant"][paired]) | ({"full"} if paired.any() else set())
     return [
         {
             "variant": row["variant"],
+            **({name: row[name] for name in DIFFERENCE} if row["variant"] in compared else {}),
             "perplexity": row["perplexity"],
             "perplexity_low": math.exp(row["nll_low"]),
             "perplexity_high": math.exp(row["nll_high"]),
@@ -123,6 +132,7 @@ READABLE: dict[str, tuple[str, str, bool]] = {
     "multi-value": ("multivalue_share", ".2f", True),
     "common words": ("common_words_share", ".2f", True),
     "perplexity": ("perplexity", ".2f", False),
+    "perplexity over full": (OVER_FULL, "+.1%", False),
     "training": ("training_speedup", ".2f", True),
     "prefill": ("prefill_speedup", ".2f", True),
     "decode": ("decode_speedup", ".2f", True),
@@ -161,13 +171,13 @@ def describe_layers(row: dict) -> str:
 def readable_table(table: pd.DataFrame, mark: Callable[[str], str] = "**{}**".format) -> pd.DataFrame:
     """The table as text for readers: intervals beside values, the best value of a column as ``mark`` makes it.
 
-    Tasks that no variant was asked have no column.
+    Tasks that no variant was asked have no column, nor has a difference of perplexity that is known of none.
     """
     best = best_values(table)
     asked = {
         heading: column
         for heading, column in READABLE.items()
-        if column[0] not in TASK_COLUMNS.values() or table[column[0]].notna().any()
+        if column[0] not in (*TASK_COLUMNS.values(), OVER_FULL) or table[column[0]].notna().any()
     }
     rows = []
     for row in table.to_dict("records"):
@@ -186,6 +196,7 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
     samples = sorted(set(table["needle_n"].dropna()))
     readable = readable_table(table)
     several = {"multi-value", "common words"} & set(readable.columns)
+    differences = table[OVER_FULL].notna().any()
     lines = [
         f"# Ablation: run {run.name}, model {run.model_name}, at {format_length(length)} tokens",
         "",
@@ -200,6 +211,7 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         + (f"; needle pooled over depths, n = {', '.join(map(str, samples))}." if samples else "."),
         *(["- multi-value, common words: share of the answer's parts that was given."] * bool(several)),
         "- perplexity: held-out text, last bin of positions.",
+        *(["- perplexity over full: its difference to full attention's, paired by document."] * bool(differences)),
         "- training, prefill, decode: speed-up over full attention in the same process"
         + (f", on {run.device('speed')}." if run.has("speed") else "."),
         *rule_lines(any(table[f"{stage}_speedup_disturbed"].any() for stage in STAGES)),

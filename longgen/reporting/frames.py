@@ -16,7 +16,7 @@ def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
     """The records in ``frame`` with columns of their types: text, lists of numbers, numbers (missing ones NaN), flags
     (missing ones NA).
 
-    Columns that earlier versions did not write are added, all NaN.
+    Columns that earlier versions did not write are added, all NaN; of lists all None.
 
     Raises:
         ArtifactError: a column is absent or of another type, a status is unknown, or a value that was measured is null.
@@ -45,9 +45,12 @@ def _check_type(frame: pd.DataFrame, column: Column, path: Path) -> None:
             raise ArtifactError(f"{path}: column {name!r} holds something that is not true, false or null")
         frame[name] = values.astype("boolean")
     elif column.type == NUMBERS:
-        for numbers, count in zip(values, frame["n"], strict=True):
+        # pandas writes NaN where the file of one variant has the column and that of another does not
+        lists = [None if isinstance(value, float) and math.isnan(value) else value for value in values]
+        for numbers, count in zip(lists, frame["n"], strict=True):
             if not column.allows(numbers, count):
                 raise ArtifactError(f"{path}: column {name!r} holds something that is no list of n numbers")
+        frame[name] = pd.Series(lists, frame.index, dtype=object)
     elif column.type == NUMBER:
         try:
             frame[name] = pd.to_numeric(values)

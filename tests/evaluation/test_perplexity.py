@@ -103,6 +103,7 @@ def test_bins_and_records_by_hand():
     first, last = position_records(means, edges, 0)
     assert (first["position_start"], first["position_end"], first["n"], first["nll"]) == (0, 2, 2, 1.0)
     assert (last["position_start"], last["position_end"], last["nll"]) == (2, 5, 5.0)
+    assert (first["nll_by_document"], last["nll_by_document"]) == ([2.0, 0.0], [7.0, 3.0])
     assert last["perplexity"] == pytest.approx(math.exp(5))
     assert (last["nll_low"], last["nll_high"]) == (3.0, 7.0)
 
@@ -313,7 +314,8 @@ def test_a_result_of_the_contract(tmp_path, folder):
     written = json.loads(result.read_text())
     assert (written["kind"], written["run"], written["variant"]) == ("perplexity", "x", "v")
     assert written["settings"] | {"bos": True, "documents": 4, "documents_too_short": 0} == written["settings"]
-    columns = ["source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity", "stand_in"]
+    columns = ["source", "position_start", "position_end", "n", "nll", "nll_low", "nll_high", "perplexity"]
+    columns += ["nll_by_document", "stand_in"]
     for record, start in zip(written["records"], (0, 100, 200), strict=True):
         assert list(record) == columns
         assert (record["position_start"], record["position_end"], record["n"]) == (start, start + 100, 4)
@@ -321,6 +323,8 @@ def test_a_result_of_the_contract(tmp_path, folder):
         assert record["nll_low"] <= record["nll"] <= record["nll_high"]
     work = result.with_suffix(".documents.jsonl")
     before = work.read_text()
+    by_bin = zip(*(json.loads(line)["nll"] for line in before.splitlines()), strict=True)
+    assert [record["nll_by_document"] for record in written["records"]] == [list(losses) for losses in by_bin]
     run(*asked, "--documents", 5)
     assert work.read_text().startswith(before)
     assert len(work.read_text().splitlines()) == 5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
@@ -12,31 +11,35 @@ from longgen.reporting import style, words
 from longgen.reporting.benchmarks import benchmark_note, marked
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.lines import legend_of_variants
+from longgen.reporting.paired import (
+    DIFFERENCE,
+    NOT_STORED,
+    ONE_DOCUMENT,
+    OTHER_DOCUMENTS,
+    OVER_FULL,
+    UNPAIRED,
+    with_difference,
+)
 from longgen.reporting.positions import COLUMNS, draw_positions, position_axis, with_perplexity_interval
 from longgen.reporting.run import Run
 
-OVER_FULL = "perplexity_over_full"
-_WHERE = ["source", "position_start", "position_end"]
-
-
-def with_difference(data: pd.DataFrame) -> pd.DataFrame:
-    """``data`` with perplexity over that of full attention on the same positions of the same documents, minus 1.
-
-    Documents differ far more than variants do: this difference is paired, as the intervals of either are not. Missing
-    where full attention was not asked.
-    """
-    full = data[data["variant"] == "full"].set_index(_WHERE)["nll"]
-    keys = pd.MultiIndex.from_frame(data[_WHERE])
-    return data.assign(**{OVER_FULL: np.expm1(data["nll"].to_numpy() - full.reindex(keys).to_numpy())})
+# What the small print says of differences: of those with an interval, and of those without one, by why.
+_PAIRED = "right: on the same documents; band: 95 % interval of the difference, paired by document"
+_WITHOUT = {
+    NOT_STORED: "right: on the same documents, so without their spread; its interval is not in the results",
+    OTHER_DOCUMENTS: "right: not the documents that full attention read, so not paired, and without an interval",
+    ONE_DOCUMENT: "right: of one document, so without an interval",
+}
 
 
 def draw(run: Run) -> Drawing:
     """Left perplexity per bin of positions, right by how much it differs from full attention's: a line per variant.
 
-    Every source of text has a row. One variant's interval over documents is a band: those of all would be mud, and they
-    are much alike.
+    Every source of text has a row. On the left one variant's interval over documents is a band: those of all would be
+    mud, and they are much alike. On the right those of all paired differences are, which are far narrower.
     """
-    data = with_difference(with_perplexity_interval(run.frame("perplexity"))[["source", *COLUMNS, "stand_in"]])
+    rows = with_difference(run, with_perplexity_interval(run.frame("perplexity")))
+    data = rows[["source", *COLUMNS, "stand_in", *DIFFERENCE]]
     names, sources = list(dict.fromkeys(data["variant"])), list(dict.fromkeys(data["source"]))
     compared = bool(data.loc[data["variant"] != "full", OVER_FULL].notna().any())
     planned, own = run.has("plan"), sources == [HELDOUT]
@@ -45,7 +48,7 @@ def draw(run: Run) -> Drawing:
         note.append(f"{', '.join(map(str, sorted(set(data['n'].astype(int)))))} documents")
     note.append(f"band: 95 % interval over documents, {words.variant_label(names[0])}")
     if compared:
-        note.append("right: on the same documents, so without their spread; its interval is not in the results")
+        note += _about_differences(rows)
     figure = style.new_figure(
         marked(f"Perplexity of {HELDOUT} by position in the context" if own else "Perplexity by position", data),
         words.SEPARATOR.join(note),
@@ -64,10 +67,27 @@ def draw(run: Run) -> Drawing:
     return Drawing(figure, data)
 
 
+def _about_differences(rows: pd.DataFrame) -> list[str]:
+    """The small print of differences; where not all are alike, it says which have no interval, or how many."""
+    paired = [_PAIRED] * bool(rows[f"{OVER_FULL}_low"].notna().any())
+    found = {text: list(dict.fromkeys(rows.loc[rows[UNPAIRED] == why, "variant"])) for why, text in _WITHOUT.items()}
+    without = {text: names for text, names in found.items() if names}
+    if len(paired) + len(without) == 1:
+        return [*paired, *without]
+    count = len(set(rows["variant"]) - {"full"})
+    which = [
+        words.variant_label(names[0]) if len(names) == 1 else f"{len(names)} of {count}" for names in without.values()
+    ]
+    return [*paired, *(f"{text} ({each})" for text, each in zip(without, which, strict=True))]
+
+
 def _draw_difference(axes: Axes, data: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> None:
     for name in dict.fromkeys(data["variant"]):
         rows, look = data[data["variant"] == name].sort_values("position_start"), looks[name]
         centre = (rows["position_start"] + rows["position_end"]) / 2
+        low, high = (100 * rows[f"{OVER_FULL}_{end}"] for end in ("low", "high"))
+        if low.notna().any():
+            axes.fill_between(centre, low, high, color=look.color, alpha=0.15, linewidth=0)
         line = {"marker": "", "linewidth": 0.9} if name == "full" else {"marker": look.marker}
         axes.plot(centre, 100 * rows[OVER_FULL], color=look.color, markeredgecolor="white", mew=0.4, **line)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g} %" if value else "0"))
