@@ -1,4 +1,4 @@
-"""Confidence intervals for what is reported: proportions and medians."""
+"""Confidence intervals for what is reported, and the draws that others come from."""
 
 from __future__ import annotations
 
@@ -60,3 +60,40 @@ def score_interval(values: Sequence[float]) -> tuple[float, float]:
     if set(values) <= {0.0, 1.0}:
         return wilson_interval(int(sum(values)), len(values))
     return bootstrap_interval(values)
+
+
+def difference_interval(
+    first: tuple[float, float, float], second: tuple[float, float, float]
+) -> tuple[float, float, float]:
+    """Difference of two estimates and its 95 % interval, from theirs.
+
+    Of independent ones: MOVER (Zou and Donner 2008, doi:10.1002/sim.3095), which for two proportions with Wilson's
+    intervals is Newcombe's method 10 (1998). Variants are asked the same questions, so that treating them as
+    independent is on the cautious side. Ends that are not known are NaN, and then so are those of the difference.
+
+    Args:
+        first: an estimate, and the ends of its interval.
+        second: the one subtracted.
+    """
+    (p, p_low, p_high), (q, q_low, q_high) = first, second
+    difference = p - q
+    return (
+        difference,
+        difference - math.hypot(p - p_low, q_high - q),
+        difference + math.hypot(p_high - p, q - q_low),
+    )
+
+
+def draw_share(right: float, n: int, generator: np.random.Generator, size: int | tuple[int, ...]) -> np.ndarray:
+    """Shares that may be behind ``right`` of ``n`` answers, from Jeffreys' posterior."""
+    return generator.beta(right + 0.5, n - right + 0.5, size=size)
+
+
+def draw_shares(counts: np.ndarray, generator: np.random.Generator, shape: tuple[int, ...], prior: float) -> np.ndarray:
+    """[*shape, cells of counts]: shares that may be behind ``counts``, from their Dirichlet posterior.
+
+    The prior weighs as ``prior`` samples, however many cells there are, spread evenly. That of right and wrong answers
+    (1) is Jeffreys', and so is that of pairs of these (2).
+    """
+    flat = counts.ravel()
+    return generator.dirichlet(flat + prior / flat.size, size=shape)

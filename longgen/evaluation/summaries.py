@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from longgen.statistics import draw_share
+
 DRAWS = 1000
 
 
@@ -97,6 +99,5 @@ def estimates(scores: Mapping[Cell, list[float]], summarise: Summarise, seed: in
 
 def _means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     if set(values.tolist()) <= {0.0, 1.0}:
-        right = values.sum()
-        return generator.beta(right + 0.5, len(values) - right + 0.5, size=DRAWS)
+        return draw_share(float(values.sum()), len(values), generator, DRAWS)
     return values[generator.integers(0, len(values), size=(DRAWS, len(values)))].mean(axis=1)

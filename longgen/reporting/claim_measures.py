@@ -11,9 +11,10 @@ import pandas as pd
 from longgen.errors import ArtifactError
 from longgen.reporting.disturbed import speedup_disturbed
 from longgen.reporting.kv_reductions import pooled_reductions
-from longgen.reporting.measures import difference_interval, retrieval_by_length
+from longgen.reporting.measures import retrieval_by_length
 from longgen.reporting.paper import PaperClaim
 from longgen.reporting.run import Run
+from longgen.statistics import difference_interval
 
 MINIMUM_EXACT = 0.5  # of the needles, for a length to count as reached, and to be kept; paper_claims.yaml says so too
 

@@ -11,8 +11,9 @@ from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
 from longgen.reporting.ablation import INTERVAL, READABLE, ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
-from longgen.reporting.measures import difference_interval, pool_shares
+from longgen.reporting.measures import pool_shares
 from longgen.reporting.run import Run
+from longgen.statistics import difference_interval
 
 TRAINED, REDUCED = "trained", "reduced at inference"
 COLUMNS = ["variant", "what", "family", "method", "budget_of", *ABLATION_COLUMNS[1:]]

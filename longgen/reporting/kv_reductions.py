@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
-from longgen.reporting.measures import TASK_TITLES, difference_interval, pool, retrieval_by_length, task_order
+from longgen.reporting.measures import TASK_TITLES, pool, retrieval_by_length, task_order
 from longgen.reporting.run import Run
 from longgen.reporting.words import TO, format_length, variant_label
+from longgen.statistics import difference_interval
 
 _EXACT = ("exact", "exact_low", "exact_high")
 _BEHIND = ("behind_hybrid", "behind_hybrid_low", "behind_hybrid_high")

@@ -92,28 +92,6 @@ def task_order(rows: pd.DataFrame) -> list[str]:
     return [task for task in TASKS if task in found] + [task for task in found if task not in TASKS]
 
 
-def difference_interval(
-    first: tuple[float, float, float], second: tuple[float, float, float]
-) -> tuple[float, float, float]:
-    """Difference of two estimates and its 95 % interval, from theirs.
-
-    Of independent ones: MOVER (Zou and Donner 2008, doi:10.1002/sim.3095), which for two proportions with Wilson's
-    intervals is Newcombe's method 10 (1998). Variants are asked the same questions, so that treating them as
-    independent is on the cautious side. Ends that are not known are NaN, and then so are those of the difference.
-
-    Args:
-        first: an estimate, and the ends of its interval.
-        second: the one subtracted.
-    """
-    (p, p_low, p_high), (q, q_low, q_high) = first, second
-    difference = p - q
-    return (
-        difference,
-        difference - math.hypot(p - p_low, q_high - q),
-        difference + math.hypot(p_high - p, q - q_low),
-    )
-
-
 def ideal_speedup(run: Run, variant: str, stage: str, length: int) -> float:
     """The plan's ideal speed-up over full attention; NaN where the plan has no such length."""
     rows = run.plan.predictions

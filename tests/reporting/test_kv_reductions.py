@@ -7,10 +7,9 @@ import pytest
 
 from longgen.reporting.claims import ledger
 from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
-from longgen.reporting.measures import difference_interval
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run
-from longgen.statistics import wilson_interval
+from longgen.statistics import difference_interval, wilson_interval
 from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
 from tests.reporting.fake_run import DEFAULTS, DEPTHS, TASKS, TRAINED, exact, kv_fraction, write_run
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from longgen.reporting.measures import difference_interval, ideal_speedup, pool, retrieval_by_length, with_ideal
+from longgen.reporting.measures import ideal_speedup, pool, retrieval_by_length, with_ideal
 from longgen.reporting.run import Run
-from longgen.statistics import wilson_interval
+from longgen.statistics import difference_interval, wilson_interval
 from tests.reporting.fake_run import DEFAULTS, DEPTHS, LENGTHS, SAMPLES, STAGES, exact, ideal
 
 

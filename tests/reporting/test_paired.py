@@ -10,7 +10,6 @@ import pytest
 
 from longgen.errors import ArtifactError
 from longgen.reporting.ablation import ablation_markdown, ablation_table
-from longgen.reporting.measures import difference_interval
 from longgen.reporting.paired import (
     DIFFERENCE,
     NOT_STORED,
@@ -22,7 +21,7 @@ from longgen.reporting.paired import (
 )
 from longgen.reporting.run import Run
 from longgen.results import Result
-from longgen.statistics import bootstrap_interval
+from longgen.statistics import bootstrap_interval, difference_interval
 from tests.reporting.fake_run import DEFAULTS
 from tests.reporting.test_figures import draw, panels
 

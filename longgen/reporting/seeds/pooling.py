@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from longgen.statistics import Z95
+from longgen.statistics import Z95, draw_share, draw_shares
 
 DRAWS = 4000
 
@@ -71,7 +71,7 @@ class Shares:
 
     def draw(self, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         """Of every task from the posterior of how many answers gave how many parts."""
-        return np.mean([_draw_share(cells, generator, shape) for cells in self.tasks.values()], axis=0)
+        return np.mean([_draw_score(cells, generator, shape) for cells in self.tasks.values()], axis=0)
 
     def of(self, tasks: list[str]) -> Shares | None:
         """Those of ``tasks`` that were asked; None if none was."""
@@ -139,8 +139,8 @@ class Difference:
     def _draw(self, task: str, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
         joint = self._joint(task)
         if joint is not None:
-            return _draw_counts(joint, generator, shape, 2.0) @ _ahead(joint).ravel()
-        first, second = (_draw_share(each.tasks[task], generator, shape) for each in (self.first, self.second))
+            return draw_shares(joint, generator, shape, 2.0) @ _ahead(joint).ravel()
+        first, second = (_draw_score(each.tasks[task], generator, shape) for each in (self.first, self.second))
         return first - second
 
     def _joint(self, task: str) -> np.ndarray | None:
@@ -176,26 +176,13 @@ def _ahead(joint: np.ndarray) -> np.ndarray:
     return ours[:, None] - theirs
 
 
-def _draw_share(cells: Cells, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+def _draw_score(cells: Cells, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     parts, found = _parts(cells), [cell.outcomes for cell in cells.values()]
     if all(found):
         counts = np.bincount([int(digit) for digit in "".join(map(str, found))], minlength=parts + 1)
-        return _draw_counts(counts, generator, shape, 1.0) @ np.linspace(0, 1, parts + 1)
+        return draw_shares(counts, generator, shape, 1.0) @ np.linspace(0, 1, parts + 1)
     n = _answers(cells)
-    given = _share(cells) * n
-    return generator.beta(given + 0.5, n - given + 0.5, size=shape)
-
-
-def _draw_counts(
-    counts: np.ndarray, generator: np.random.Generator, shape: tuple[int, ...], prior: float
-) -> np.ndarray:
-    """[*shape, cells of counts]: shares that may be behind ``counts``, from their Dirichlet posterior.
-
-    The prior weighs as ``prior`` samples, however many cells there are, spread evenly. That of right and wrong answers
-    (1) is Jeffreys', and so is that of pairs of these (2).
-    """
-    flat = counts.ravel()
-    return generator.dirichlet(flat + prior / flat.size, size=shape)
+    return draw_share(_share(cells) * n, n, generator, shape)
 
 
 @dataclass(frozen=True)
