@@ -37,7 +37,7 @@ JOBS = {
     "layers of 70B": job(
         shape(hidden_size=8192, intermediate_size=28672, num_heads=64, num_kv_heads=8), processes=64, recompute=True
     ),
-    "large vocabulary, tied": job(shape(vocab_size=256000, tie_word_embeddings=True), length=16384, recompute=True),
+    "large vocabulary, tied": job(shape(vocab_size=256000, tie_word_embeddings=True), length=4096, recompute=True),
     "by head": job(shape(num_kv_heads=8), BY_HEAD, recompute=True),
     "many heads": job(shape(**NARROW, num_kv_heads=4), recompute=True),
     "many heads, ulysses": job(shape(**NARROW), length=65536, sequence_parallel=4, recompute=True),
