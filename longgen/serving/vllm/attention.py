@@ -21,13 +21,15 @@ from vllm.v1.attention.backend import (
     subclass_attention_backend,
 )
 from vllm.v1.kv_cache_interface import KVCacheSpec
+from vllm.v1.worker.block_table import get_block_table_width
 
 from longgen.errors import require
 from longgen.pattern import SparsePattern
 from longgen.serving.blocks import check_block_size, cut_queries
 from longgen.serving.vllm.cache import SparsePatternSpec
 
-# Their kernels take requests of any query length over a block table. Only the first was run: the others need GPUs.
+# Their kernels take requests of any query length over a block table. The first is proven with whole models, the others
+# for a layer, without a GPU.
 BACKENDS = ("CPU_ATTN", "TRITON_ATTN", "FLASH_ATTN")
 
 MakeTable = Callable[[torch.Tensor], torch.Tensor]
@@ -124,7 +126,10 @@ def cut_metadata(
     pieces = cut_queries(pattern, block_size, batch.query_start_loc_cpu.numpy(), lengths.numpy())
     device = batch.query_start_loc.device
     rows = torch.from_numpy(pieces.request).to(device)[:, None]
-    columns = torch.from_numpy(pieces.blocks).to(device)
+    most = pieces.blocks.shape[1]
+    # kernels read the table a tile of keys at a time, beyond the last block of a request: as wide as vLLM makes its own
+    padding = get_block_table_width(most, block_size) - most
+    columns = torch.nn.functional.pad(torch.from_numpy(pieces.blocks), (0, padding)).to(device)
 
     def make_table(block_table: torch.Tensor) -> torch.Tensor:
         return block_table[rows, columns]
@@ -136,7 +141,7 @@ def cut_metadata(
         seq_lens=lengths.to(device),
         seq_lens_cpu_upper_bound=lengths,
         num_reqs=len(lengths),
-        num_actual_tokens=batch.num_actual_tokens,
+        num_actual_tokens=int(starts[-1]),  # the batch's may count tokens that fill up a CUDA graph
         max_query_len=int(starts.diff().max()),
         max_seq_len=int(lengths.max()),
         block_table_tensor=make_table(batch.block_table_tensor),

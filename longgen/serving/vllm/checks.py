@@ -43,9 +43,13 @@ class HybridChecks(VerifyAndUpdateConfig):
             ConfigError: the first such setting, with what is allowed.
         """
         parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
-        for name in ("tensor_parallel_size", "pipeline_parallel_size", "decode_context_parallel_size"):
-            size = getattr(parallel, name)
-            require(size == 1, f"--{name.replace('_', '-')}", size, "1: with more, hybrids were never tried")
+        for name in ("tensor", "pipeline", "decode_context", "prefill_context"):
+            size = getattr(parallel, f"{name}_parallel_size")
+            flag = f"--{name.replace('_', '-')}-parallel-size"
+            require(size == 1, flag, size, "1: with more, hybrids were never tried")
+        untried = "not to give it: batches in two halves were never tried"
+        require(not parallel.enable_dbo, "--enable-dbo", True, untried)
+        require(parallel.ubatch_size <= 1, "--ubatch-size", parallel.ubatch_size, untried)
         require(
             vllm_config.speculative_config is None,
             "--speculative-config",
@@ -60,6 +64,8 @@ class HybridChecks(VerifyAndUpdateConfig):
             getattr(vllm_config.kv_transfer_config, "kv_connector", None),
             "none: connectors take blocks for a prefix, and a sparse layer keeps others",
         )
+        offloaded = cache.kv_offloading_size  # a connector too, which vLLM makes after this
+        require(offloaded is None, "--kv-offloading-size", offloaded, "not to give it: see --kv-transfer-config")
         hybrid = hybrid_of(vllm_config.model_config.hf_config)
         if not hybrid.layout.num_sparse:
             return
