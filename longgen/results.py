@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import check_fields, read_json, write_json
 from longgen.records.kinds import kind_of
-from longgen.records.schema import check_record
+from longgen.records.schema import check_record, row_of
 
 SCHEMA_VERSION = 1
 RESULTS = Path("results")
@@ -24,7 +24,8 @@ class Result:
     Attributes:
         kind: what was measured, one of `longgen.records.kinds`.
         run: name of the run, e.g. ``smoke``.
-        records: rows of plain values, as the class of the kind's records declares them (`longgen.records`).
+        records: of the class of the kind's records (`longgen.records`), or rows of plain values as it declares them;
+            what is read from a file is the latter.
         provenance: see `longgen.provenance.provenance`.
         variant: the model variant, or None where the rows name it or there is none.
         settings: what was set for this measurement, as plain data.
@@ -32,7 +33,7 @@ class Result:
 
     kind: str
     run: str
-    records: list[dict[str, Any]]
+    records: list[Any]
     provenance: dict[str, Any]
     variant: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
@@ -45,11 +46,11 @@ def save_result(path: Path | str, result: Result) -> None:
     Raises:
         TypeError: a record is not what its kind declares, which is a fault of the code that made it.
     """
-    value, kind = asdict(result), kind_of(result.kind)
+    kind, records = kind_of(result.kind), [each if isinstance(each, dict) else row_of(each) for each in result.records]
     # what a session has measured so far is completed at its end, and checked when it is read
-    for number, record in enumerate([] if kind.is_of_sessions else value["records"]):
+    for number, record in enumerate([] if kind.is_of_sessions else records):
         check_record(kind.record, record, f"{path}: records[{number}]")
-    write_json(path, value)
+    write_json(path, asdict(replace(result, records=records)))
 
 
 def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Result:

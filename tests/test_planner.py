@@ -20,6 +20,7 @@ from longgen.layout import Layout, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
 from longgen.planner import experiment_lengths, experiment_records, experiment_settings, make_plan
 from longgen.planner.model import Model
+from longgen.records.experiment import PlanRecord
 from longgen.shapes import ModelShape, model_shape
 from tests.experiments import experiment_file, tiny_settings
 from tests.test_pattern import dense_mask, lengths, patterns
@@ -244,27 +245,27 @@ def test_experiment(tmp_path: Path) -> None:
     records = experiment_records(experiment)
     profiling = dataclasses.replace(experiment.profiling, dtype="bfloat16")
     halves = experiment_records(dataclasses.replace(experiment, profiling=profiling))
-    assert [2 * half["kv_bytes"] for half in halves] == [record["kv_bytes"] for record in records]
-    assert [(record["variant"], record["length"]) for record in records] == [
+    assert [2 * half.kv_bytes for half in halves] == [record.kv_bytes for record in records]
+    assert [(record.variant, record.length) for record in records] == [
         (variant, length) for variant in ("full", "middle", "ends", "none") for length in (128, 192, 256, 512)
     ]
-    record = next(record for record in records if (record["variant"], record["length"]) == ("middle", 256))
+    record = next(record for record in records if (record.variant, record.length) == ("middle", 256))
     variant = experiment.variant("middle")
     shape = ModelShape(**settings["model"])
     plan = make_plan(Model(shape, variant.hybrid), 256, bytes_per_value=4)
-    assert record == {
-        "variant": "middle",
-        "placement": "middle",
-        "pattern": "sink",
-        "full_layers": 2,
-        "num_layers": 6,
-        "length": 256,
-        "kv_bytes": plan.kv_bytes,
-        "kv_fraction": plan.kv_fraction,
-        "prefill_flops": plan.prefill_flops,
-        "training_flops": plan.training_flops,
-        "decode_bytes": plan.decode_bytes,
-        "ideal_prefill_speedup": plan.ideal_prefill_speedup,
-        "ideal_decode_speedup": plan.ideal_decode_speedup,
-        "ideal_training_speedup": plan.ideal_training_speedup,
-    }
+    assert record == PlanRecord(
+        variant="middle",
+        placement="middle",
+        pattern="sink",
+        full_layers=2,
+        num_layers=6,
+        length=256,
+        kv_bytes=plan.kv_bytes,
+        kv_fraction=plan.kv_fraction,
+        prefill_flops=plan.prefill_flops,
+        training_flops=plan.training_flops,
+        decode_bytes=plan.decode_bytes,
+        ideal_prefill_speedup=plan.ideal_prefill_speedup,
+        ideal_decode_speedup=plan.ideal_decode_speedup,
+        ideal_training_speedup=plan.ideal_training_speedup,
+    )

@@ -18,6 +18,7 @@ from longgen.hybrid import Hybrid
 from longgen.planner import Model, experiment_records, experiment_settings, make_plan
 from longgen.probing.layouts import read_probe
 from longgen.provenance import provenance
+from longgen.records.schema import row_of
 from longgen.results import Result, save_result
 
 
@@ -65,7 +66,7 @@ def _plan_experiment(config: Path, output: Path | None, probes: list[Path]) -> l
     records = experiment_records(experiment)
     if output:
         settings = experiment_settings(experiment, [read_probe(path) for path in probes])
-        lengths = sorted({record["length"] for record in records})
+        lengths = sorted({record.length for record in records})
         origin = provenance({"settings": settings, "lengths": lengths}, experiment.seed)
         save_result(output, Result("plan", experiment.name, records, origin, settings=settings))
-    return records
+    return [row_of(record) for record in records]

@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING, Any
 from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.predictions import make_plan
 from longgen.probing.layouts import ProbeRecord, probed_layout
+from longgen.records.experiment import PlanRecord
 from longgen.shapes import ModelShape
 
 if TYPE_CHECKING:
     from longgen.config import Experiment
-
-# Columns of a results file of kind ``plan`` that are fields of a `CostPlan`.
-COST_COLUMNS = (
-    *("length", "kv_bytes", "kv_fraction", "prefill_flops", "training_flops", "decode_bytes"),
-    *("ideal_prefill_speedup", "ideal_decode_speedup", "ideal_training_speedup"),
-)
 
 
 def experiment_shape(experiment: Experiment) -> ModelShape:
@@ -70,7 +65,7 @@ def experiment_settings(experiment: Experiment, probes: Sequence[ProbeRecord] = 
     }
 
 
-def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
+def experiment_records(experiment: Experiment) -> list[PlanRecord]:
     """Predictions for every variant and length, batch 1: the records of a results file of kind ``plan``.
 
     In the dtype that is measured in (``profiling.dtype``), or asked in where nothing is measured.
@@ -81,14 +76,24 @@ def experiment_records(experiment: Experiment) -> list[dict[str, Any]]:
     bytes_per_value = VALUE_BYTES.get("float32" if part is None else part.dtype, VALUE_BYTES["bfloat16"])
     for name in experiment.variants:
         variant = experiment.variant(name)
-        columns = {
-            "variant": name,
-            "placement": variant.placement,
-            "pattern": variant.pattern_name,
-            "full_layers": variant.layout.num_full,
-            "num_layers": variant.layout.num_layers,
-        }
         for length in experiment_lengths(experiment):
-            plan = asdict(make_plan(Model(shape, variant.hybrid), length, bytes_per_value=bytes_per_value))
-            records.append(columns | {column: plan[column] for column in COST_COLUMNS})
+            plan = make_plan(Model(shape, variant.hybrid), length, bytes_per_value=bytes_per_value)
+            records.append(
+                PlanRecord(
+                    variant=name,
+                    placement=variant.placement,
+                    pattern=variant.pattern_name,
+                    full_layers=variant.layout.num_full,
+                    num_layers=variant.layout.num_layers,
+                    length=length,
+                    kv_bytes=plan.kv_bytes,
+                    kv_fraction=plan.kv_fraction,
+                    prefill_flops=plan.prefill_flops,
+                    training_flops=plan.training_flops,
+                    decode_bytes=plan.decode_bytes,
+                    ideal_prefill_speedup=plan.ideal_prefill_speedup,
+                    ideal_decode_speedup=plan.ideal_decode_speedup,
+                    ideal_training_speedup=plan.ideal_training_speedup,
+                )
+            )
     return records

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from longgen.evaluation.runs.model import attention_kernels
 from longgen.files import write_json
@@ -13,6 +12,7 @@ from longgen.probing.prompts import KINDS, TEXT_TOKENS
 from longgen.probing.search import LAYOUT_SHARES, MeasuredSet
 from longgen.probing.session import ProbeFindings, ProbeRequest
 from longgen.provenance import provenance
+from longgen.records.others import ProbeRecord
 from longgen.results import Result
 
 
@@ -49,19 +49,19 @@ def probe_result(run: str, request: ProbeRequest, findings: ProbeFindings) -> Re
     return Result("probe", run, [_record(each, findings) for each in findings.sets], origin, None, settings)
 
 
-def _record(measured: MeasuredSet, findings: ProbeFindings) -> dict[str, Any]:
+def _record(measured: MeasuredSet, findings: ProbeFindings) -> ProbeRecord:
     losses, unit = findings.store.losses(measured.layout), measured.unit
-    return {
-        "by": BY[PROBED_HEADS if findings.units.by_heads else PROBED],
-        "set": measured.name,
-        "full_layers": measured.layout.num_full,
-        "layer": unit and unit.layer,
-        "head": unit and unit.head,
-        "layout": layout_key(measured.layout),
-        "n": len(losses),
-        "answer_losses": [each.answers for each in losses],
-        "text_losses": [each.text for each in losses],
-    }
+    return ProbeRecord(
+        by=BY[PROBED_HEADS if findings.units.by_heads else PROBED],
+        set=measured.name,
+        full_layers=measured.layout.num_full,
+        layer=unit and unit.layer,
+        head=unit and unit.head,
+        layout=layout_key(measured.layout),
+        n=len(losses),
+        answer_losses=[each.answers for each in losses],
+        text_losses=[each.text for each in losses],
+    )
 
 
 def write_layouts(folder: Path, findings: ProbeFindings) -> list[Path]:

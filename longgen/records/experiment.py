@@ -24,7 +24,7 @@ class PlanRecord:
     variant: str = column(_VARIANT)
     placement: str = column(_VARIANT)
     pattern: str = column(_VARIANT)
-    full_layers: int = column(_VARIANT)
+    full_layers: float = column(_VARIANT)
     num_layers: int = column(_VARIANT)
     length: int = column("context length")
     kv_bytes: int = column(_KV)

@@ -81,6 +81,11 @@ def _type(hint: Any) -> tuple[str, bool]:
     return _TYPES[options[0] if nullable else hint], nullable
 
 
+def row_of(record: Any) -> dict[str, Any]:
+    """A record of one of the classes as it stands in JSON: values by column, in the order of `columns`."""
+    return {each.name: getattr(record, each.name) for each in columns(record.__class__)}
+
+
 def check_record(record: type, values: Mapping[str, Any], where: str) -> None:
     """Check a record that is to be written. It is a fault of the code that made it if this fails.
 

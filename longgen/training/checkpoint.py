@@ -24,6 +24,8 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from longgen.errors import ArtifactError, OutputError
 from longgen.files import write_json, writing
 from longgen.foreign import last_line
+from longgen.records.experiment import TrainingRecord
+from longgen.records.schema import row_of
 from longgen.training.parallel.processes import Processes
 
 PROGRESS = "progress.json"
@@ -45,7 +47,7 @@ class Progress:
     fingerprint: str
     step: int = 0
     seconds: float = 0.0
-    records: list[dict[str, Any]] = field(default_factory=list)
+    records: list[TrainingRecord] = field(default_factory=list)
     unrecorded: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -101,7 +103,7 @@ def _save(
         )
     processes.wait()
     if processes.rank == 0:
-        write_json(unfinished / PROGRESS, vars(progress))
+        write_json(unfinished / PROGRESS, vars(progress) | {"records": list(map(row_of, progress.records))})
         finished = folder / f"step-{progress.step:08d}"
         if finished.exists():  # of another run
             shutil.rmtree(finished)
@@ -151,8 +153,9 @@ def _own_checkpoints(folder: Path, fingerprint: str) -> list[tuple[Path, Progres
     checkpoints = []
     for path in sorted(folder.glob(f"step-*/{PROGRESS}"), reverse=True):
         try:
-            progress = Progress(**json.loads(path.read_text("utf-8")))
-        except (OSError, ValueError, TypeError) as error:
+            value = json.loads(path.read_text("utf-8"))
+            progress = Progress(**value | {"records": [TrainingRecord(**record) for record in value["records"]]})
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise _damaged(path.parent, error) from error
         if progress.fingerprint == fingerprint:
             checkpoints.append((path.parent, progress))

@@ -21,6 +21,7 @@ from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.data.batch import TrainingRows
 from longgen.errors import TrainingError, TrainingStoppedError
 from longgen.progress import progress_bar
+from longgen.records.experiment import TrainingRecord
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers
@@ -180,21 +181,21 @@ class _LossCurve:
             return
         steps, progress.unrecorded = progress.unrecorded, []
         tokens = self.phase.length * self.phase.batch_size * len(steps)
-        previous = progress.records[-1] if progress.records else {"tokens": 0, "seconds": 0.0}
+        previous = progress.records[-1] if progress.records else None
         accuracies = [each["answer_accuracy"] for each in steps if each["answer_accuracy"] is not None]
         progress.records.append(
-            {
-                "stage": self.stage,
-                "phase": self.number,
-                "step": progress.step,
-                "length": self.phase.length,
-                "tokens": previous["tokens"] + tokens,
-                "loss": sum(each["loss"] for each in steps) / len(steps),
-                "answer_accuracy": sum(accuracies) / len(accuracies) if accuracies else None,
-                "learning_rate": learning_rate(self.phase, step),
-                "seconds": progress.seconds,
-                "tokens_per_second": tokens / max(progress.seconds - previous["seconds"], 1e-9),
-            }
+            TrainingRecord(
+                stage=self.stage,
+                phase=self.number,
+                step=progress.step,
+                length=self.phase.length,
+                tokens=tokens + (previous.tokens if previous else 0),
+                loss=sum(each["loss"] for each in steps) / len(steps),
+                answer_accuracy=sum(accuracies) / len(accuracies) if accuracies else None,
+                learning_rate=learning_rate(self.phase, step),
+                seconds=progress.seconds,
+                tokens_per_second=tokens / max(progress.seconds - (previous.seconds if previous else 0.0), 1e-9),
+            )
         )
 
 

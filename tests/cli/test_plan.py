@@ -21,6 +21,7 @@ from longgen.layout import make_layout
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_records, experiment_settings, make_plan
 from longgen.planner.model import Model
+from longgen.records.schema import row_of
 from longgen.results import load_result
 from longgen.shapes import model_shape
 from tests.experiments import experiment_file
@@ -103,7 +104,7 @@ def test_experiment(tmp_path: Path) -> None:
     experiment, result = load_experiment(config), load_result(output)
     assert (result.kind, result.run, result.variant) == ("plan", "tiny", None)
     assert result.settings == experiment_settings(experiment)
-    assert result.records == experiment_records(experiment)
+    assert result.records == [row_of(record) for record in experiment_records(experiment)]
     assert {"date", "git_commit", "config_hash", "seed", "device", "packages"} <= set(result.provenance)
     assert result.provenance["seed"] == 7
     assert "middle" in text

@@ -73,7 +73,7 @@ def test_corpus_split_is_by_document_and_complete(tmp_path):
     parts = {"train": corpus.train, "heldout": corpus.heldout}
     documents = {name: decode_bytes_documents(tokens) for name, tokens in parts.items()}
     assert sorted(documents["train"] + documents["heldout"]) == sorted(f"document {i} " for i in range(60))
-    assert {r["split"]: r["documents"] for r in records} == {name: len(d) for name, d in documents.items()}
+    assert {r.split: r.documents for r in records} == {name: len(d) for name, d in documents.items()}
     assert 5 <= len(documents["heldout"]) <= 25
     fewer = [SourceDocument("text", f"{i:02}.txt", "") for i in range(0, 60, 2)]
     splits = [split_of(document, 0.25) for document in fewer]

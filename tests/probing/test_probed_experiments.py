@@ -63,7 +63,7 @@ def test_costs_of_probed_variants_are_those_of_as_many_full_layers(tmp_path):
     assert experiment.probed_placements == ("probed", "probed-heads")
     costs: dict[str, list] = {}
     for record in experiment_records(experiment):
-        costs.setdefault(record["variant"], []).append((record["length"], record["kv_bytes"], record["prefill_flops"]))
+        costs.setdefault(record.variant, []).append((record.length, record.kv_bytes, record.prefill_flops))
     assert costs["chosen"] == costs["middle"] == costs["heads"] != costs["full"]
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from longgen.cli import app
 from longgen.config import OptimizerSettings, PhaseSettings, load_experiment
 from longgen.errors import ArtifactError
+from longgen.records.experiment import TrainingRecord
 from longgen.training import loss as loss_module
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.loss import weighted_loss
@@ -104,14 +105,19 @@ def _one_step(model, optimizers, step):
         optimizer.zero_grad()
 
 
+PLACE = {"stage": "base", "phase": 0, "step": 3, "length": 64, "tokens": 192, "learning_rate": 1e-3}
+TIME = {"seconds": 1.5, "tokens_per_second": 128.0}
+RECORD = TrainingRecord(**PLACE, loss=2.0, answer_accuracy=None, **TIME)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_checkpoint_restores_weights_and_optimizer_to_the_bit(name, tmp_path):
     model, optimizers = _trained(name, 3)
-    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 3, 1.5, [{"loss": 2.0}]))
+    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 3, 1.5, [RECORD]))
     fresh = tiny_base()
     fresh_optimizers = make_optimizers(fresh, OptimizerSettings(name))
     progress = load_checkpoint(tmp_path / "c", fresh, fresh_optimizers, "print")
-    assert progress == Progress("print", 3, 1.5, [{"loss": 2.0}])
+    assert progress == Progress("print", 3, 1.5, [RECORD])
     _one_step(model, optimizers, 3)
     _one_step(fresh, fresh_optimizers, 3)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), fresh.parameters(), strict=True))
@@ -119,12 +125,16 @@ def test_checkpoint_restores_weights_and_optimizer_to_the_bit(name, tmp_path):
 
 def test_checkpoint_of_another_run_is_not_used_and_a_damaged_one_is_named(tmp_path):
     model, optimizers = _trained("adamw", 1)
-    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 1))
+    save_checkpoint(tmp_path / "c", model, optimizers, Progress("print", 1, records=[RECORD]))
     assert load_checkpoint(tmp_path / "c", model, optimizers, "other") == Progress("other")
     assert load_checkpoint(tmp_path / "none", model, optimizers, "print") == Progress("print")
     (file,) = (tmp_path / "c" / "step-00000001").glob("*.safetensors")
     file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(ArtifactError, match=r"step-00000001 is damaged .*: delete it"):
+        load_checkpoint(tmp_path / "c", model, optimizers, "print")
+    progress = file.with_name("progress.json")
+    progress.write_text(progress.read_text().replace('"loss"', '"los"'))
+    with pytest.raises(ArtifactError, match=r"step-00000001 is damaged \(.*'los'.*\): delete it"):
         load_checkpoint(tmp_path / "c", model, optimizers, "print")
 
 

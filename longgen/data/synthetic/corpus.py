@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import EOS_ID
 from longgen.errors import ArtifactError
 from longgen.files import atomic_directory, read_mapping, write_json
+from longgen.records.experiment import CorpusRecord
+from longgen.records.schema import row_of
 
 if TYPE_CHECKING:
     from longgen.config import DataSettings  # which knows the tasks of recall, and they this
@@ -36,7 +38,7 @@ def split_of(document: SourceDocument, heldout_fraction: float) -> str:
     return "heldout" if int.from_bytes(digest[:8], "big") < heldout_fraction * 2**64 else "train"
 
 
-def build_corpus(settings: DataSettings, folder: Path) -> list[dict[str, Any]]:
+def build_corpus(settings: DataSettings, folder: Path) -> list[CorpusRecord]:
     """Write the corpus and its tokenizer to ``folder``.
 
     Returns:
@@ -56,18 +58,18 @@ def build_corpus(settings: DataSettings, folder: Path) -> list[dict[str, Any]]:
         for split, parts in source_tokens.items():
             content = np.concatenate([*parts, np.empty(0, np.uint16)])
             sha256 = hashlib.sha256(content.tobytes()).hexdigest()
-            count = {"documents": len(parts), "tokens": len(content)}
-            records.append({"source": name, "split": split} | count | {"sha256": sha256})
+            count, size = len(parts), len(content)
+            records.append(CorpusRecord(source=name, split=split, documents=count, tokens=size, sha256=sha256))
             tokens[split] += parts
     for split, parts in tokens.items():
         if not parts:
             raise ArtifactError(f"the {split} split is empty: give more documents or another heldout_fraction")
-    fingerprint = hashlib.sha256("".join(str(record["sha256"]) for record in records).encode()).hexdigest()[:16]
+    fingerprint = hashlib.sha256("".join(record.sha256 for record in records).encode()).hexdigest()[:16]
     with atomic_directory(folder) as temporary:
         for split, parts in tokens.items():
             np.save(temporary / f"{split}.npy", np.concatenate(parts))
         save_byte_tokenizer(temporary / "tokenizer")
-        write_json(temporary / "manifest.json", {"fingerprint": fingerprint, "records": records})
+        write_json(temporary / "manifest.json", {"fingerprint": fingerprint, "records": list(map(row_of, records))})
     return records
 
 
