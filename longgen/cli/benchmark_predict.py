@@ -8,7 +8,7 @@ from longgen.evaluation.baselines import read_gates
 from longgen.evaluation.runs.model import attention_kernels, greedy, load_model, model_identity
 from longgen.evaluation.runs.predict import predict
 from longgen.evaluation.runs.prompts import choose_prompts, read_prompts
-from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
+from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache, reduced_identity
 from longgen.hardware import require_gpu
 from longgen.names import DUO_ATTENTION, VLLM
 from longgen.provenance import describe_device
@@ -42,7 +42,10 @@ def benchmark_predict(options: BenchmarkPredictOptions) -> None:
         for method in options.kv_method:
             gates = learned if method == DUO_ATTENTION else None
             identity = whole | {"kv_reduction": reduced_identity(method, budget, gates)}
-            answering[options.output / f"{method}-as-{budget.of}"] = identity, reduced(loaded, method, budget, gates)
+            answering[options.output / f"{method}-as-{budget.of}"] = (
+                identity,
+                greedy_with_reduced_cache(loaded, method, budget, gates),
+            )
     machine = {"device": describe_device(device), "attention": kernels}
     padding, share = not options.kv_method, (options.shard, options.shards, options.batch_tokens)
     for folder, (identity, generate) in answering.items():

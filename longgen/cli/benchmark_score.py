@@ -11,7 +11,7 @@ from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.runs.predict import ANSWERED_BY, ANSWERED_ON, answers_folder
-from longgen.evaluation.runs.prompts import PromptFile, asked_of, choose_prompts, read_prompts
+from longgen.evaluation.runs.prompts import PromptFile, choose_prompts, prompt_settings, read_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records, summary_records
 from longgen.files import read_json
 from longgen.names import NONE
@@ -38,7 +38,7 @@ def benchmark_score(options: BenchmarkScoreOptions) -> None:
     models = {json.dumps({name: each[name] for name in ("model", "dtype")}) for each in answered.values()}
     if len(models) > 1:
         raise ArtifactError(f"{', '.join(map(str, answered))}: answers of several models: allowed are those of one")
-    settings = {"prompts": asked_of(files), "answers": list(answered.values())}
+    settings = {"prompts": prompt_settings(files), "answers": list(answered.values())}
     origin = provenance(settings, _seed(files), inputs={_name(file): file.fingerprint for file in files})
     for folder in answered:  # where answers were given, not where they are scored
         origin |= read_json(answers_folder(folder, files[0]) / ANSWERED_ON, "longgen benchmark predict")

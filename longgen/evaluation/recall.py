@@ -49,7 +49,7 @@ COMMON_WORDS_LENGTH = len(_QUESTION.prompt) + len(_QUESTION.answer)
 SHORTEST_LENGTH = 192
 
 
-class Question(NamedTuple):
+class RecallQuestion(NamedTuple):
     """A prompt and the one right answer, token ids, uint16; together they have the length that was asked for."""
 
     prompt: np.ndarray
@@ -58,24 +58,26 @@ class Question(NamedTuple):
 
 def needle_question(
     generator: np.random.Generator, text: np.ndarray, length: int, depth: float, distractors: int = 0
-) -> Question:
+) -> RecallQuestion:
     """A pass key at ``depth`` (0: start, 1: end) of held-out text, then the question; ``distractors`` other keys."""
     keys = generator.choice(len(KEYS), size=1 + distractors, replace=False)
     statements = [needle(KEYS[key], random_value(generator)) for key in keys]
-    asked = statements[0]
-    room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
+    target = statements[0]
+    room = length - sum(map(len, statements)) - len(target.prompt) - len(target.answer)
     hay = haystack(generator, text, room)
     places = np.append(round(depth * room), generator.integers(room + 1, size=distractors))
     context = insert(hay, places, [statement.tokens for statement in statements])
-    return Question(np.concatenate([context, asked.prompt]), asked.answer)
+    return RecallQuestion(np.concatenate([context, target.prompt]), target.answer)
 
 
-def multikey_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
+def multikey_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> RecallQuestion:
     """Like `needle_question` with several keys in the text, one of which is asked for."""
     return needle_question(generator, text, length, depth, distractors=protocol("recall")["multikey"]["needles"] - 1)
 
 
-def variable_tracking_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
+def variable_tracking_question(
+    generator: np.random.Generator, text: np.ndarray, length: int, depth: float
+) -> RecallQuestion:
     """A chain of two variables; the first is set at ``depth``, the second from it at a random later place.
 
     After RULER's variable tracking (arXiv 2404.06654) with one hop; asked is the value of the second variable.
@@ -83,15 +85,15 @@ def variable_tracking_question(generator: np.random.Generator, text: np.ndarray,
     first, second = generator.choice(len(KEYS), size=2, replace=False)
     value = random_value(generator)
     statements = chain((KEYS[first], KEYS[second]), value)
-    asked = variable_value(KEYS[second], value)
-    room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
+    question = variable_value(KEYS[second], value)
+    room = length - sum(map(len, statements)) - len(question.prompt) - len(question.answer)
     start = round(depth * room)
     places = np.array([start, generator.integers(start, room + 1)])
     context = insert(haystack(generator, text, room), places, [statement.tokens for statement in statements])
-    return Question(np.concatenate([context, asked.prompt]), asked.answer)
+    return RecallQuestion(np.concatenate([context, question.prompt]), question.answer)
 
 
-def multivalue_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
+def multivalue_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> RecallQuestion:
     """Several different values of one key, one stated at ``depth``, the others at random places.
 
     After RULER's niah_multivalue; asked are all of them, in the order in which they stand in the text, so that there is
@@ -104,10 +106,12 @@ def multivalue_question(generator: np.random.Generator, text: np.ndarray, length
     hay = haystack(generator, text, room)
     places = np.sort(np.append(round(depth * room), generator.integers(room + 1, size=len(values) - 1)))
     context = insert(hay, places, [one_value(key, value).tokens for value in values])
-    return Question(np.concatenate([context, question.prompt]), question.answer)
+    return RecallQuestion(np.concatenate([context, question.prompt]), question.answer)
 
 
-def common_words_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
+def common_words_question(
+    generator: np.random.Generator, text: np.ndarray, length: int, depth: float
+) -> RecallQuestion:
     """A list of words that fills the context, three of them more frequent than the rest, which are asked for.
 
     After RULER's lists of common and of frequent words (cwe, fwe): the answer is nowhere, but in all of the context.
@@ -122,11 +126,11 @@ def common_words_question(generator: np.random.Generator, text: np.ndarray, leng
     words, common = word_list(generator, count)
     question = common_words(common)
     filler = haystack(generator, text, rest)
-    return Question(np.concatenate([filler, listed_words(words), question.prompt]), question.answer)
+    return RecallQuestion(np.concatenate([filler, listed_words(words), question.prompt]), question.answer)
 
 
 @dataclass(frozen=True)
-class Task:
+class RecallTask:
     """A retrieval task.
 
     Attributes:
@@ -135,16 +139,16 @@ class Task:
         has_depth: whether that depth means anything; if not, results have none.
     """
 
-    question: Callable[[np.random.Generator, np.ndarray, int, float], Question]
+    question: Callable[[np.random.Generator, np.ndarray, int, float], RecallQuestion]
     has_depth: bool = True
 
 
-TASKS: dict[str, Task] = {
-    "needle": Task(needle_question),
-    "multikey": Task(multikey_question),
-    "variable-tracking": Task(variable_tracking_question),
-    "multivalue": Task(multivalue_question),
-    "common-words": Task(common_words_question, has_depth=False),
+TASKS: dict[str, RecallTask] = {
+    "needle": RecallTask(needle_question),
+    "multikey": RecallTask(multikey_question),
+    "variable-tracking": RecallTask(variable_tracking_question),
+    "multivalue": RecallTask(multivalue_question),
+    "common-words": RecallTask(common_words_question, has_depth=False),
 }
 
 
@@ -177,14 +181,14 @@ def prepare(
     """
     if least := check(task, length, count, tokenizer, seed, data_root, depths):
         raise ConfigError(f"length is {length}: allowed are {least} tokens or more")
-    text, chosen = _heldout(data_root), TASKS[task]
-    places: list[float | None] = [*depths] if chosen.has_depth else [None]
+    text, definition = _heldout(data_root), TASKS[task]
+    places: list[float | None] = [*depths] if definition.has_depth else [None]
     for depth in places:
         place = depth or 0.0
         # a stream per cell: a task's prompts do not change when other cells come or go
         generator = np.random.default_rng([seed, list(TASKS).index(task), length, round(place * 1000)])
-        for number in range(count if chosen.has_depth else count * len(depths)):
-            prompt, answer = chosen.question(generator, text, length, place)
+        for number in range(count if definition.has_depth else count * len(depths)):
+            prompt, answer = definition.question(generator, text, length, place)
             yield Sample(
                 benchmark="recall",
                 task=task,
@@ -240,8 +244,8 @@ def summarise(means: Mapping[Cell, float]) -> list[Summary]:
 def require_bytes(tokenizer: Any) -> None:
     """Raise ConfigError unless ``tokenizer`` is `save_byte_tokenizer`'s, which a corpus is made with."""
     text = "a\n\u00e9"
-    wanted = [*text.encode(), EOS_ID]
-    same = tokenizer.eos_token_id == EOS_ID and encode_prompt(tokenizer, text + tokenizer.eos_token, True) == wanted
+    expected = [*text.encode(), EOS_ID]
+    same = tokenizer.eos_token_id == EOS_ID and encode_prompt(tokenizer, text + tokenizer.eos_token, True) == expected
     require(same, "tokenizer", tokenizer.name_or_path, "that of a corpus, of `longgen prepare`, a token for every byte")
 
 
@@ -253,12 +257,12 @@ def _heldout(corpus: Path | None) -> np.ndarray:
 
 def _as_text(tokens: np.ndarray, tokenizer: Any) -> str:
     """What ``tokenizer`` reads as as many tokens: these, but for those that no text stands for."""
-    spelled = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special_token = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
     parts = []
     for part in np.split(tokens, np.flatnonzero(tokens == EOS_ID)):
         ends = int(len(part) > 0 and part[0] == EOS_ID)
         text = part[ends:].astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
         text = re.sub("[\udc80-\udcff]", "?", text)
-        text = spelled.sub(lambda found: "?" + found[0][1:], text)  # the text of a page, and not meant
+        text = special_token.sub(lambda match: "?" + match[0][1:], text)  # the text of a page, and not meant
         parts.append(tokenizer.eos_token * ends + text)
     return "".join(parts)

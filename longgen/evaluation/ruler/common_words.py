@@ -41,19 +41,19 @@ class WordLists:
     def draw(self, size: int) -> tuple[str, list[str]]:
         """Prompt and answers with ``size`` different words. Raises ValueError if there are not so many."""
         context, common = self._numbered(*self._example)
-        shown = f"{self._prompt(context)} {_enumerated(common)}"
+        example = f"{self._prompt(context)} {_enumerate_entries(common)}"
         context, common = self._numbered(size, *self._repeats)
-        return f"{shown}\n{self._prompt(context)}", common
+        return f"{example}\n{self._prompt(context)}", common
 
     def _prompt(self, context: str) -> str:
         return self._template.format(num_cw=self._common, context=context, query="")
 
     def _numbered(self, size: int, often: int, seldom: int) -> tuple[str, list[str]]:
-        drawn = self._rng.sample(self._enough(size), size)
-        common, uncommon = drawn[: self._common], drawn[self._common :]
-        listed = common * often + uncommon * seldom
-        random.Random(self._seed).shuffle(listed)
-        return _enumerated(listed), common
+        vocabulary = self._rng.sample(self._enough(size), size)
+        common, uncommon = vocabulary[: self._common], vocabulary[self._common :]
+        entries = common * often + uncommon * seldom
+        random.Random(self._seed).shuffle(entries)
+        return _enumerate_entries(entries), common
 
     def _enough(self, size: int) -> list[str]:
         if size <= len(self._words):
@@ -62,8 +62,8 @@ class WordLists:
         return self._more_words
 
 
-def _enumerated(listed: list[str]) -> str:
-    return " ".join(f"{number}. {word}" for number, word in enumerate(listed, start=1))
+def _enumerate_entries(entries: list[str]) -> str:
+    return " ".join(f"{number}. {word}" for number, word in enumerate(entries, start=1))
 
 
 def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:

@@ -58,15 +58,15 @@ class CodedText:
 def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     budget = length - task.max_new_tokens
-    coded = CodedText(task, budget // TOKENS_PER_WORD, seed)
+    coded_text = CodedText(task, budget // TOKENS_PER_WORD, seed)
     step = budget // 32
-    vocabulary, most = coded.vocabulary(), budget // LETTERS
-    while tokens(coded.prompt(vocabulary, most)) < budget:
+    vocabulary, most = coded_text.vocabulary(), budget // LETTERS
+    while tokens(coded_text.prompt(vocabulary, most)) < budget:
         most += step
     most -= step
     for _ in range(count):
-        vocabulary, size = coded.vocabulary(), most
-        while (length_of := tokens(prompt := coded.prompt(vocabulary, size))) > budget:
+        vocabulary, size = coded_text.vocabulary(), most
+        while (length_of := tokens(prompt := coded_text.prompt(vocabulary, size))) > budget:
             if size <= 0:
                 raise ConfigError(f"no prompt of {task.name} fits in {length} tokens: ask for a greater length")
             size -= step

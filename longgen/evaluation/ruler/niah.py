@@ -56,11 +56,11 @@ class Needles:
             needles += [self._needle(keys[-1], value) for value in values[-1]]
         random.Random(self._seed).shuffle(needles)
         context = self._context(size, needles)
-        asked = self._rng.sample(range(self._num_keys), self._num_queries)
-        *firsts, last = [keys[index] for index in asked]
+        query_indices = self._rng.sample(range(self._num_keys), self._num_queries)
+        *firsts, last = [keys[index] for index in query_indices]
         query = f"{', '.join(firsts)}, and {last}" if firsts else last
         prompt = self._template.format(type_needle_v=self._kind, context=context, query=query)
-        return prompt, [value for index in asked for value in values[index]]
+        return prompt, [value for index in query_indices for value in values[index]]
 
     def _random(self, kind: str) -> str:
         if kind == "numbers":

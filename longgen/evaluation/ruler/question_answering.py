@@ -32,10 +32,10 @@ class Documents:
     def draw(self, number: int, size: int) -> tuple[str, list[str]]:
         """Question ``number`` with ``size`` documents. Raises ValueError if its own are more."""
         question = self.questions[number]
-        chosen = self._choose(question.documents, question.more, size)
-        random.Random(self._seed).shuffle(chosen)
+        documents = self._choose(question.documents, question.more, size)
+        random.Random(self._seed).shuffle(documents)
         form = protocol("ruler")["document"]
-        context = "\n\n".join(form.format(i=i, document=document) for i, document in enumerate(chosen, start=1))
+        context = "\n\n".join(form.format(i=i, document=document) for i, document in enumerate(documents, start=1))
         return self._template.format(context=context, query=question.text), question.answers
 
     def _choose(self, own: list[int], more: list[int], size: int) -> list[str]:

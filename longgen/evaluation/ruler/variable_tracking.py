@@ -94,13 +94,13 @@ def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, 
     upper = thrice_estimated(measure_example, EXAMPLE_LENGTH, step)
     size = largest_fitting(measure_example, EXAMPLE_LENGTH, step, upper)
     try:
-        shown = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
+        example_draw = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
     except ConfigError:
         raise ConfigError(
             f"tokenizer needs more than {EXAMPLE_LENGTH} tokens for the example in every prompt of {task.name}: "
             "allowed is one of words or parts of words; leave the task out"
         ) from None
-    example = f"{shown.prompt} {' '.join(shown.answers)}\n"
+    example = f"{example_draw.prompt} {' '.join(example_draw.answers)}\n"
     example_tokens = tokens(example)
 
     def measure(size: int) -> int:

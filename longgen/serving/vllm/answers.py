@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.evaluation.runs.predict import Generate, GreedyAnswers, PromptBatch
 from longgen.foreign import reading
 from longgen.modeling.conversion.source import FolderSource, check_generation_config
 
@@ -39,7 +39,7 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
     llm = LLM(str(folder), dtype=dtype, skip_tokenizer_init=True, generation_config="vllm", **options)
     own_ends = own if isinstance(own, list) else [] if own is None else [own]
 
-    def generate(batch: PromptBatch) -> Generated:
+    def generate(batch: PromptBatch) -> GreedyAnswers:
         ends = [*own_ends, *batch.stop]
         sampling = SamplingParams(
             temperature=0,
@@ -55,6 +55,6 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
         width = max(map(len, said))
         filler = ends[0] if ends else 0
         tokens = torch.tensor([row + [filler] * (width - len(row)) for row in said])
-        return Generated(tokens, None, ends)
+        return GreedyAnswers(tokens, None, ends)
 
     return generate, tokenizer
