@@ -13,7 +13,7 @@ from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.reporting import results_page as module
 from longgen.reporting.benchmarks import STAND_IN
 from longgen.reporting.claims import ledger
-from longgen.reporting.results_page import TRIED_OUT, results_page
+from longgen.reporting.results_page import TINY_SIZES_NOTE, results_page
 from longgen.reporting.run import Run, open_run
 from tests.reporting.fake_benchmarks import write_benchmarks
 from tests.reporting.fake_kernels import GPU, write_kernel_run
@@ -131,7 +131,7 @@ def test_stand_in_data_are_no_measurement_of_a_benchmark(two: tuple[Run, Run], t
 def test_tries_at_tiny_sizes_are_no_measurement_of_kernels(two: tuple[Run, Run], tmp_path: Path) -> None:
     write_kernel_run(tmp_path / "published/tiny", tiny=True, device="some CPU")
     text = page(*two, open_run("published/tiny", tmp_path))
-    assert TRIED_OUT in cells(text, "[tiny]")[1]
+    assert TINY_SIZES_NOTE in cells(text, "[tiny]")[1]
     assert module._SOUGHT["kernel-speed"] in text
 
 
