@@ -20,7 +20,7 @@ from transformers.utils import logging
 
 import longgen  # noqa: F401 - registers the model classes with transformers
 from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes
-from longgen.evaluation.recall import RecallQuestion, needle_question
+from longgen.evaluation.recall import Question, needle_question
 
 HERE = Path(__file__).resolve().parent
 MODELS = {
@@ -36,7 +36,7 @@ def unseen_text() -> np.ndarray:
     return encode_bytes("\n".join(page.read_text(encoding="utf-8") for page in pages))
 
 
-def ask(model: PreTrainedModel, sample: RecallQuestion) -> tuple[str, int]:
+def ask(model: PreTrainedModel, sample: Question) -> tuple[str, int]:
     """What a model answers, and the bytes of its KV cache then."""
     prompt = torch.from_numpy(sample.prompt.astype(np.int64))[None]
     count = len(sample.answer)
@@ -51,7 +51,7 @@ def ask(model: PreTrainedModel, sample: RecallQuestion) -> tuple[str, int]:
     return decode_bytes(said.sequences[0, prompt.shape[1] :].numpy()), said.past_key_values.nbytes()
 
 
-def show(sample: RecallQuestion, depth: float) -> None:
+def show(sample: Question, depth: float) -> None:
     """Print the ends of the text, where the key stands, and the question."""
     text = decode_bytes(sample.prompt).replace("\n", " ")
     question = text[text.rindex("The pass key") :]

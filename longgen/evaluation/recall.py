@@ -49,7 +49,7 @@ COMMON_WORDS_LENGTH = len(_QUESTION.prompt) + len(_QUESTION.answer)
 SHORTEST_LENGTH = 192
 
 
-class RecallQuestion(NamedTuple):
+class Question(NamedTuple):
     """A prompt and the one right answer, token ids, uint16; together they have the length that was asked for."""
 
     prompt: np.ndarray
@@ -58,7 +58,7 @@ class RecallQuestion(NamedTuple):
 
 def needle_question(
     generator: np.random.Generator, text: np.ndarray, length: int, depth: float, distractors: int = 0
-) -> RecallQuestion:
+) -> Question:
     """A pass key at ``depth`` (0: start, 1: end) of held-out text, then the question; ``distractors`` other keys."""
     keys = generator.choice(len(KEYS), size=1 + distractors, replace=False)
     statements = [needle(KEYS[key], random_value(generator)) for key in keys]
@@ -67,17 +67,15 @@ def needle_question(
     hay = haystack(generator, text, room)
     places = np.append(round(depth * room), generator.integers(room + 1, size=distractors))
     context = insert(hay, places, [statement.tokens for statement in statements])
-    return RecallQuestion(np.concatenate([context, target.prompt]), target.answer)
+    return Question(np.concatenate([context, target.prompt]), target.answer)
 
 
-def multikey_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> RecallQuestion:
+def multikey_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
     """Like `needle_question` with several keys in the text, one of which is asked for."""
     return needle_question(generator, text, length, depth, distractors=protocol("recall")["multikey"]["needles"] - 1)
 
 
-def variable_tracking_question(
-    generator: np.random.Generator, text: np.ndarray, length: int, depth: float
-) -> RecallQuestion:
+def variable_tracking_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
     """A chain of two variables; the first is set at ``depth``, the second from it at a random later place.
 
     After RULER's variable tracking (arXiv 2404.06654) with one hop; asked is the value of the second variable.
@@ -90,10 +88,10 @@ def variable_tracking_question(
     start = round(depth * room)
     places = np.array([start, generator.integers(start, room + 1)])
     context = insert(haystack(generator, text, room), places, [statement.tokens for statement in statements])
-    return RecallQuestion(np.concatenate([context, question.prompt]), question.answer)
+    return Question(np.concatenate([context, question.prompt]), question.answer)
 
 
-def multivalue_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> RecallQuestion:
+def multivalue_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
     """Several different values of one key, one stated at ``depth``, the others at random places.
 
     After RULER's niah_multivalue; asked are all of them, in the order in which they stand in the text, so that there is
@@ -106,12 +104,10 @@ def multivalue_question(generator: np.random.Generator, text: np.ndarray, length
     hay = haystack(generator, text, room)
     places = np.sort(np.append(round(depth * room), generator.integers(room + 1, size=len(values) - 1)))
     context = insert(hay, places, [one_value(key, value).tokens for value in values])
-    return RecallQuestion(np.concatenate([context, question.prompt]), question.answer)
+    return Question(np.concatenate([context, question.prompt]), question.answer)
 
 
-def common_words_question(
-    generator: np.random.Generator, text: np.ndarray, length: int, depth: float
-) -> RecallQuestion:
+def common_words_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
     """A list of words that fills the context, three of them more frequent than the rest, which are asked for.
 
     After RULER's lists of common and of frequent words (cwe, fwe): the answer is nowhere, but in all of the context.
@@ -126,11 +122,11 @@ def common_words_question(
     words, common = word_list(generator, count)
     question = common_words(common)
     filler = haystack(generator, text, rest)
-    return RecallQuestion(np.concatenate([filler, listed_words(words), question.prompt]), question.answer)
+    return Question(np.concatenate([filler, listed_words(words), question.prompt]), question.answer)
 
 
 @dataclass(frozen=True)
-class RecallTask:
+class Task:
     """A retrieval task.
 
     Attributes:
@@ -139,16 +135,16 @@ class RecallTask:
         has_depth: whether that depth means anything; if not, results have none.
     """
 
-    question: Callable[[np.random.Generator, np.ndarray, int, float], RecallQuestion]
+    question: Callable[[np.random.Generator, np.ndarray, int, float], Question]
     has_depth: bool = True
 
 
-TASKS: dict[str, RecallTask] = {
-    "needle": RecallTask(needle_question),
-    "multikey": RecallTask(multikey_question),
-    "variable-tracking": RecallTask(variable_tracking_question),
-    "multivalue": RecallTask(multivalue_question),
-    "common-words": RecallTask(common_words_question, has_depth=False),
+TASKS: dict[str, Task] = {
+    "needle": Task(needle_question),
+    "multikey": Task(multikey_question),
+    "variable-tracking": Task(variable_tracking_question),
+    "multivalue": Task(multivalue_question),
+    "common-words": Task(common_words_question, has_depth=False),
 }
 
 

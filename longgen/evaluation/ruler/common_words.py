@@ -9,7 +9,7 @@ from longgen.evaluation.ruler import words
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 STEP = 10
 PROBE = 4096  # words of the prompt that tells how many tokens a word takes
@@ -28,7 +28,7 @@ class WordLists:
         data: for lists longer than wonderwords has words.
     """
 
-    def __init__(self, task: Task, length: int, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, length: int, seed: int, data: RulerData) -> None:
         self._rng, self._seed, self._data = random.Random(seed), seed, data
         self._template, self._common = task.template, task.options["num_cw"]
         short = length < SHORT
@@ -66,7 +66,7 @@ def _enumerate_entries(entries: list[str]) -> str:
     return " ".join(f"{number}. {word}" for number, word in enumerate(entries, start=1))
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     lists = WordLists(task, length, seed, data)
 

@@ -13,7 +13,7 @@ from longgen.errors import ConfigError
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 LETTERS = 6
 TOKENS_PER_WORD = 50  # of the vocabulary, not of the text
@@ -30,7 +30,7 @@ class CodedText:
         seed: of all draws.
     """
 
-    def __init__(self, task: Task, vocabulary: int, seed: int) -> None:
+    def __init__(self, task: RulerTask, vocabulary: int, seed: int) -> None:
         self._rng, self._seed, self._template = random.Random(seed), seed, task.template
         ranks, alpha = np.arange(1, vocabulary + 1), task.options["alpha"]
         self._size, self._weights, self._zeta = vocabulary, ranks**-alpha, ZETA[alpha]
@@ -55,7 +55,7 @@ class CodedText:
         return self._template.format(context=" ".join(text), query="")
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     budget = length - task.max_new_tokens
     coded_text = CodedText(task, budget // TOKENS_PER_WORD, seed)

@@ -13,7 +13,7 @@ from longgen.evaluation.ruler import words
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting, thrice_estimated
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 DEPTHS = np.round(np.linspace(0, 100, num=40)).astype(int).tolist()  # percent of the sentences
 SHORT = 4096  # below, haystacks of lines grow in smaller steps
@@ -28,7 +28,7 @@ class Needles:
         data: for the haystack of essays.
     """
 
-    def __init__(self, task: Task, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, seed: int, data: RulerData) -> None:
         options = task.options
         self._rng, self._seed = random.Random(seed), seed
         self._hay, self._keys, self._values = options["haystack"], options["keys"], options["values"]
@@ -91,7 +91,7 @@ class Needles:
         return "\n".join(lines)
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one task and length; the arguments are those of `prepare`."""
     needles = Needles(task, seed, data)
     budget, step = length - task.max_new_tokens, needles.step(length)

@@ -11,7 +11,7 @@ from longgen.evaluation.ruler import common_words, frequent_words, niah, questio
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw
-from longgen.evaluation.ruler.tasks import Task, find_task
+from longgen.evaluation.ruler.tasks import RulerTask, find_task
 from longgen.evaluation.samples import Sample
 from longgen.strict import require
 
@@ -60,13 +60,15 @@ def check_length(length: int | None) -> int:
     return length
 
 
-def _samples(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Sample]:
+def _samples(
+    task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData
+) -> Iterator[Sample]:
     for number, draw in enumerate(FAMILIES[task.family](task, length, count, tokens, seed, data)):
         meta = {"stand_in": data.stand_in, "tokens": draw.tokens} | _depths(task, draw)
         yield Sample("ruler", task.name, str(number), draw.prompt, draw.answers, task.max_new_tokens, length, meta)
 
 
-def _depths(task: Task, draw: Draw) -> dict[str, list[float]]:
+def _depths(task: RulerTask, draw: Draw) -> dict[str, list[float]]:
     statement = {"niah": ": {}.", "variable_tracking": "VAR {} ="}.get(task.family)
     if statement is None:
         return {}

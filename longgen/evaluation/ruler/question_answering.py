@@ -11,7 +11,7 @@ from longgen.evaluation.protocol import protocol
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting, thrice_estimated
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 STEP = 10
 
@@ -25,7 +25,7 @@ class Documents:
         data: for questions and documents.
     """
 
-    def __init__(self, task: Task, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, seed: int, data: RulerData) -> None:
         self._rng, self._seed, self._template = random.Random(seed), seed, task.template
         self.questions, self._documents = data.questions(task.options["dataset"])
 
@@ -51,7 +51,7 @@ class Documents:
         return [self._documents[number] for number in numbers]
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one task and length; the arguments are those of `prepare`."""
     documents = Documents(task, seed, data)
     if count > len(documents.questions):

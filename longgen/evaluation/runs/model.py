@@ -59,7 +59,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         cache = LongGenCache(model.config) if isinstance(model, LongGenMixin) else None
         after_prompt, ends = _AfterPrompt(cache), [*end_tokens(model), *batch.stop]
         with greedy_decoding(model) as checks:
-            generated = model.generate(
+            sequences = model.generate(
                 batch.tokens,
                 attention_mask=batch.mask,
                 max_new_tokens=batch.max_new_tokens,
@@ -74,7 +74,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         fraction = None
         if after_prompt.kept_bytes is not None and bool(batch.mask.all()):  # slots for padded rows are no measure
             fraction = after_prompt.kept_bytes / (rows * full_kv_bytes(model, width))
-        return GreedyAnswers(generated[:, width:], fraction, ends)
+        return GreedyAnswers(sequences[:, width:], fraction, ends)
 
     return generate
 

@@ -186,6 +186,6 @@ def _answers(
     limits = _limits(batch[0])
     # as LongBench's pred.py: a text's last token, since tokenizers may put a space before it
     stop = () if limits.stop is None else (encode_text(tokenizer, limits.stop)[-1],)
-    generated = generate(PromptBatch(tokens, mask, limits.max_new_tokens, limits.min_new_tokens, stop))
-    answers = [until_end(row, generated.ends) for row in generated.tokens.tolist()]
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in answers], generated.kv_fraction
+    greedy_answers = generate(PromptBatch(tokens, mask, limits.max_new_tokens, limits.min_new_tokens, stop))
+    answers = [until_end(row, greedy_answers.ends) for row in greedy_answers.tokens.tolist()]
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in answers], greedy_answers.kv_fraction

@@ -51,10 +51,10 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
         )
         rows = [row[mask.bool()].tolist() for row, mask in zip(batch.tokens, batch.mask, strict=True)]
         outputs = llm.generate([{"prompt_token_ids": row} for row in rows], sampling, use_tqdm=False)
-        said = [list(output.outputs[0].token_ids) for output in outputs]
-        width = max(map(len, said))
-        filler = ends[0] if ends else 0
-        tokens = torch.tensor([row + [filler] * (width - len(row)) for row in said])
+        answers = [list(output.outputs[0].token_ids) for output in outputs]
+        width = max(map(len, answers))
+        pad_token = ends[0] if ends else 0
+        tokens = torch.tensor([row + [pad_token] * (width - len(row)) for row in answers])
         return GreedyAnswers(tokens, None, ends)
 
     return generate, tokenizer
