@@ -142,9 +142,8 @@ def passkey_row(
     places = np.sort(generator.integers(room + 1, size=passkeys))
     context = insert(haystack(generator, text, room), places, hidden)
     answer_mask = [np.zeros(len(context), bool), *(np.full(len(tokens), value) for tokens, value in recitation)]
-    return np.concatenate([context, *(tokens for tokens, _ in recitation)]).astype(np.int64), np.concatenate(
-        answer_mask
-    )
+    row = np.concatenate([context, *(tokens for tokens, _ in recitation)]).astype(np.int64)
+    return row, np.concatenate(answer_mask)
 
 
 def _gated_attention(
