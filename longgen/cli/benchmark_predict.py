@@ -8,7 +8,7 @@ from longgen.evaluation.baselines import read_gates
 from longgen.evaluation.runs.model import attention_kernels, greedy, load_model, model_identity
 from longgen.evaluation.runs.predict import predict
 from longgen.evaluation.runs.prompts import choose_prompts, read_prompts
-from longgen.evaluation.runs.reduced import KvBudget, reduced, reduced_identity
+from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache, reduced_identity
 from longgen.hardware import require_gpu
 from longgen.names import DUO_ATTENTION, VLLM
 from longgen.provenance import describe_device
@@ -20,32 +20,35 @@ def benchmark_predict(options: BenchmarkPredictOptions) -> None:
     use_threads(options.threads)
     model, device = options.model, options.device
     require_gpu("--device", device)
-    chosen = torch_dtype(options.dtype, device)
+    dtype = torch_dtype(options.dtype, device)
     files = [file for each in options.prompts for file in read_prompts(each)]
     files = choose_prompts(files, options.task, options.length)
-    whole, kernels = model_identity(model, chosen), {}
+    whole, kernels = model_identity(model, dtype), {}
     if options.engine == VLLM:
         need_vllm()
         from longgen.serving.vllm.answers import engine_greedy
 
-        generate, tokenizer = engine_greedy(model, str(chosen).removeprefix("torch."))
+        generate, tokenizer = engine_greedy(model, str(dtype).removeprefix("torch."))
         whole["engine"] = engine_version()
-        answering, place = {options.output: (whole, generate)}, "cpu"  # where prompts are made
+        generators, place = {options.output: (whole, generate)}, "cpu"  # where prompts are made
     else:
-        loaded, tokenizer = load_model(model, chosen, device)
-        answering, place = {options.output: (whole, greedy(loaded))}, device
-        kernels = attention_kernels(loaded)
+        loaded_model, tokenizer = load_model(model, dtype, device)
+        generators, place = {options.output: (whole, greedy(loaded_model))}, device
+        kernels = attention_kernels(loaded_model)
     if options.kv_method:
         budget = KvBudget.parse(options.kv_budget)
-        learned = None if options.kv_gates is None else read_gates(options.kv_gates, model)
-        answering = {}
+        learned_gates = None if options.kv_gates is None else read_gates(options.kv_gates, model)
+        generators = {}
         for method in options.kv_method:
-            gates = learned if method == DUO_ATTENTION else None
+            gates = learned_gates if method == DUO_ATTENTION else None
             identity = whole | {"kv_reduction": reduced_identity(method, budget, gates)}
-            answering[options.output / f"{method}-as-{budget.of}"] = identity, reduced(loaded, method, budget, gates)
+            generators[options.output / f"{method}-as-{budget.of}"] = (
+                identity,
+                greedy_with_reduced_cache(loaded_model, method, budget, gates),
+            )
     machine = {"device": describe_device(device), "attention": kernels}
     padding, share = not options.kv_method, (options.shard, options.shards, options.batch_tokens)
-    for folder, (identity, generate) in answering.items():
+    for folder, (identity, generate) in generators.items():
         answers = sum(
             predict(file, tokenizer, generate, identity, folder, *share, place, padding, machine) for file in files
         )

@@ -11,7 +11,7 @@ from longgen.cli.score_tables import print_scores
 from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.runs.predict import ANSWERED_BY, ANSWERED_ON, answers_folder
-from longgen.evaluation.runs.prompts import PromptFile, asked_of, choose_prompts, read_prompts
+from longgen.evaluation.runs.prompts import PromptFile, choose_prompts, prompt_settings, read_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records, summary_records
 from longgen.files import read_json
 from longgen.names import NONE
@@ -26,21 +26,21 @@ def benchmark_score(options: BenchmarkScoreOptions) -> None:
     files = choose_prompts(files, options.task, options.length)
     scores: list[dict[str, Any]] = []
     summaries: list[dict[str, Any]] = []
-    answered = {folder: _answered(files, folder, ANSWERED_BY) for folder in options.answers}
-    for folder, answered_by in answered.items():
-        reduction = answered_by.get("kv_reduction", {"method": NONE, "budget_of": NONE})
+    identities = {folder: _answering_identity(files, folder, ANSWERED_BY) for folder in options.answers}
+    for folder, identity in identities.items():
+        reduction = identity.get("kv_reduction", {"method": NONE, "budget_of": NONE})
         who = {key: reduction[key] for key in ("method", "budget_of")}
         for name in dict.fromkeys(file.benchmark for file in files):
-            chosen = benchmark(name)
-            scored = score_answers(chosen, [file for file in files if file.benchmark == name], folder)
-            scores += [record | who for record in score_records(chosen, scored)]
-            summaries += [record | who for record in summary_records(chosen, scored)]
-    models = {json.dumps({name: each[name] for name in ("model", "dtype")}) for each in answered.values()}
+            definition = benchmark(name)
+            cell_scores = score_answers(definition, [file for file in files if file.benchmark == name], folder)
+            scores += [record | who for record in score_records(definition, cell_scores)]
+            summaries += [record | who for record in summary_records(definition, cell_scores)]
+    models = {json.dumps({name: each[name] for name in ("model", "dtype")}) for each in identities.values()}
     if len(models) > 1:
-        raise ArtifactError(f"{', '.join(map(str, answered))}: answers of several models: allowed are those of one")
-    settings = {"prompts": asked_of(files), "answers": list(answered.values())}
+        raise ArtifactError(f"{', '.join(map(str, identities))}: answers of several models: allowed are those of one")
+    settings = {"prompts": prompt_settings(files), "answers": list(identities.values())}
     origin = provenance(settings, _seed(files), inputs={_name(file): file.fingerprint for file in files})
-    for folder in answered:  # where answers were given, not where they are scored
+    for folder in identities:  # where answers were given, not where they are scored
         origin |= read_json(answers_folder(folder, files[0]) / ANSWERED_ON, "longgen benchmark predict")
     for kind, name, records in (("benchmark", "scores", scores), ("benchmark-summary", "summary", summaries)):
         save_result(
@@ -50,7 +50,7 @@ def benchmark_score(options: BenchmarkScoreOptions) -> None:
     _print_summaries(summaries)
 
 
-def _answered(files: list[PromptFile], answers: Path, name: str) -> dict[str, Any]:
+def _answering_identity(files: list[PromptFile], answers: Path, name: str) -> dict[str, Any]:
     identities = [read_json(answers_folder(answers, file) / name, "longgen benchmark predict") for file in files]
     for file, identity in zip(files, identities, strict=True):
         if identity != identities[0]:
@@ -72,7 +72,7 @@ def _seed(files: list[PromptFile]) -> int:
 
 
 def _print_scores(records: list[dict[str, Any]]) -> None:
-    names = ("benchmark", "task", "metric", *_reduced(records))
+    names = ("benchmark", "task", "metric", *_method_column(records))
     rows = [
         (
             *(record[name] for name in names),
@@ -88,7 +88,7 @@ def _print_scores(records: list[dict[str, Any]]) -> None:
 
 
 def _print_summaries(records: list[dict[str, Any]]) -> None:
-    names = ("benchmark", "summary", *_reduced(records))
+    names = ("benchmark", "summary", *_method_column(records))
     rows = [
         (
             *(record[name] for name in names),
@@ -103,7 +103,7 @@ def _print_summaries(records: list[dict[str, Any]]) -> None:
         print_scores(names, ("length", "n", "value", "95 % interval"), rows, records)
 
 
-def _reduced(records: list[dict[str, Any]]) -> tuple[str, ...]:
+def _method_column(records: list[dict[str, Any]]) -> tuple[str, ...]:
     """The column of the methods by which KV caches were reduced, if any was."""
     return ("method",) if any(record["method"] != NONE for record in records) else ()
 

@@ -10,7 +10,7 @@ import pandas as pd
 from longgen.busy import RULE
 from longgen.cli.options.reporting import CompareOptions
 from longgen.errors import ConfigError
-from longgen.reporting.ablation import READABLE, readable_cell
+from longgen.reporting.ablation import READABLE_COLUMNS, readable_cell
 from longgen.reporting.comparison import REDUCED, SIDES, comparison_table, differences, readable_comparison
 from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.families import side_by_side
@@ -86,7 +86,7 @@ def _side_by_side(first: Run, second: Run, comparison: str, ours: pd.DataFrame, 
         together=True,
     )
     for row in differences(ours, theirs).to_dict("records"):
-        style = READABLE[row["quantity"]][1]
+        style = READABLE_COLUMNS[row["quantity"]][1]
         reduction = f", {row['method']} to the bytes of {row['budget_of']}" if row["what"] == REDUCED else ""
         change = readable_cell(row, "difference", f"+{style}")
         is_one = row["difference_low"] > 0 or row["difference_high"] < 0

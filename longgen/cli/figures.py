@@ -77,7 +77,7 @@ def _draw_groups(runs: list[Run], by_name: bool, only: list[str], output: Path, 
 
 def _print_report(folder: Path, report: Report) -> list[Path]:
     """Print how many files ``folder`` got, and what is missing and why; returns the paths of its tables."""
-    print(f"{folder}: {len(report.written)} files")
-    for part, why in report.skipped.items():
+    print(f"{folder}: {len(report.files)} files")
+    for part, why in report.omissions.items():
         print(f"  without {part}: {why}", file=sys.stderr)
-    return [path for path in report.written if path.suffix == ".md"]
+    return [path for path in report.files if path.suffix == ".md"]

@@ -17,36 +17,36 @@ from longgen.results import Result, check_run_name, save_result
 
 def perplexity(options: PerplexityOptions) -> None:
     """Measure it, write the results file, and print it at both ends of the context."""
-    asked = options.settings()
+    parameters = options.settings()
     use_threads(options.threads)
     check_run_name(options.run)
     require_gpu("--device", options.device)
-    chosen = torch_dtype(options.dtype, options.device)
-    loaded, tokenizer = load_model(options.model, chosen, options.device)
-    check_model(loaded)
-    rows = read_rows(asked.text, tokenizer, asked.length, asked.documents, options.seed)
-    identity = model_identity(options.model, chosen)
+    dtype = torch_dtype(options.dtype, options.device)
+    model, tokenizer = load_model(options.model, dtype, options.device)
+    check_model(model)
+    rows = read_rows(parameters.text, tokenizer, parameters.length, parameters.documents, options.seed)
+    identity = model_identity(options.model, dtype)
     work = options.result.with_suffix(".documents.jsonl")
-    means = measure_documents(loaded, rows.tokens, asked.bins, identity, work, f"perplexity {options.variant}")
+    means = measure_documents(model, rows.tokens, parameters.bins, identity, work, f"perplexity {options.variant}")
     records: list[dict[str, Any]] = [
         {"source": rows.source} | record | {"stand_in": rows.stand_in}
-        for record in position_records(means, bin_edges(asked.length, asked.bins), options.seed)
+        for record in position_records(means, bin_edges(parameters.length, parameters.bins), options.seed)
     ]
     settings = {
         "text": rows.source,
-        "documents": asked.documents,
+        "documents": parameters.documents,
         "documents_too_short": rows.short,
-        "length": asked.length,
-        "bins": asked.bins,
+        "length": parameters.length,
+        "bins": parameters.bins,
         "bos": rows.bos,
         "dtype": identity["dtype"],
         "prefill_tokens": PREFILL_TOKENS,
     }
     inputs = {"model": identity["model"], "text": fingerprint([row_hash(row) for row in rows.tokens])}
-    origin = provenance(settings, options.seed, options.device, inputs, attention_kernels(loaded))
+    origin = provenance(settings, options.seed, options.device, inputs, attention_kernels(model))
     save_result(options.result, Result("perplexity", options.run, records, origin, options.variant, settings))
-    print(f"{options.result}: {asked.documents} documents of {rows.source}")
-    for record in (records[0], records[-1]) if asked.bins > 1 else records:
+    print(f"{options.result}: {parameters.documents} documents of {rows.source}")
+    for record in (records[0], records[-1]) if parameters.bins > 1 else records:
         place = f"{record['position_start']:,} to {record['position_end']:,}"
         print(f"  perplexity {record['perplexity']:.3f} at positions {place}")
     if rows.stand_in:

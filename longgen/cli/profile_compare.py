@@ -10,7 +10,7 @@ from textwrap import shorten
 import pandas as pd
 
 from longgen.cli.options.reporting import ProfileCompareOptions
-from longgen.reporting.profile_comparison import Comparison, compare_profiles, is_worse
+from longgen.reporting.profile_comparison import ProfileComparison, compare_profiles, is_worse
 from longgen.reporting.run import open_run
 from longgen.reporting.words import TO, format_bytes
 from longgen.tables import RED, Table, print_text
@@ -27,7 +27,7 @@ def profile_compare(options: ProfileCompareOptions) -> None:
     for index, comparison in enumerate(comparisons):
         # without intervals there is no verdict to choose rows by
         has_verdicts = (comparison.rows["verdict"] != "").any()
-        rows = comparison.changed if has_verdicts and not options.every else comparison.rows
+        rows = comparison.changes if has_verdicts and not options.every else comparison.rows
         if len(rows):
             _table(comparison, rows).print()
         lines = [_summary(comparison), *_left_out(comparison)]
@@ -36,7 +36,7 @@ def profile_compare(options: ProfileCompareOptions) -> None:
         print_text([*lines, ""])
 
 
-def _plain(comparison: Comparison) -> dict[str, object]:
+def _plain(comparison: ProfileComparison) -> dict[str, object]:
     rows = json.loads(comparison.rows.to_json(orient="records", double_precision=15))
     quantity = {name: value for name, value in asdict(comparison.quantity).items() if name in ("kind", "column")}
     mean = {"mean_ratio": comparison.mean_ratio}
@@ -45,7 +45,7 @@ def _plain(comparison: Comparison) -> dict[str, object]:
     return quantity | origins | {"cautions": list(comparison.cautions)} | only | mean | {"rows": rows}
 
 
-def _table(comparison: Comparison, rows: pd.DataFrame) -> Table:
+def _table(comparison: ProfileComparison, rows: pd.DataFrame) -> Table:
     quantity = comparison.quantity
     # what is the same in all rows needs no column
     keys = [key for key in quantity.keys if rows[key].nunique() > 1]
@@ -79,7 +79,7 @@ def _decimals(number: float) -> int:
     return max(0, 3 - math.floor(math.log10(number))) if number > 0 else 0
 
 
-def _summary(comparison: Comparison) -> str:
+def _summary(comparison: ProfileComparison) -> str:
     quantity, rows = comparison.quantity, comparison.rows
     counts = rows["verdict"].value_counts()
     verdicts = ", ".join(f"{count} {word}" for word, count in counts.items() if word)
@@ -87,13 +87,13 @@ def _summary(comparison: Comparison) -> str:
     return f"{quantity.kind}, {quantity.column}: {words}; B / A over all {len(rows)} rows: {comparison.mean_ratio:.2f}"
 
 
-def _left_out(comparison: Comparison) -> list[str]:
+def _left_out(comparison: ProfileComparison) -> list[str]:
     if not any(comparison.only):
         return []
     return [f"left out: {comparison.only[0]} row(s) that only A has, {comparison.only[1]} that only B has"]
 
 
-def _origins(comparison: Comparison) -> tuple[str, ...]:
+def _origins(comparison: ProfileComparison) -> tuple[str, ...]:
     """Machines, commits and days, and what else differs; long lists are whole in --json."""
     lines = [f"{name} = {origin}" for name, origin in zip("AB", comparison.origins, strict=True)]
     cautions = (shorten(f"differs too: {caution}", 160, placeholder=" ...") for caution in comparison.cautions)

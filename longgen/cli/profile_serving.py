@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from longgen.cli.options.profiling import ProfileServingOptions
 from longgen.hardware import computed_dtype
-from longgen.profiling.serving_speed import Served, ServingSpeed
+from longgen.profiling.serving_speed import ServedModel, ServingSpeed
 from longgen.profiling.session import Budget, Session
 from longgen.results import check_run_name
 from longgen.serving.vllm.load import Load
@@ -13,7 +13,7 @@ from longgen.units import seconds_of_minutes
 
 def profile_serving(options: ProfileServingOptions) -> None:
     """Run the loads, as long as there is time, and print what the file holds."""
-    model = Served.read(options.model)
+    model = ServedModel.read(options.model)
     kv_memory, dtype = int(options.kv_gib * 2**30), computed_dtype(options.dtype, "cpu")
     loads = []
     for text in options.load:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from longgen.cli.machine import on_this_machine, use_threads
-from longgen.cli.options.training import Stage, TrainOptions
+from longgen.cli.options.training import TrainingStage, TrainOptions
 from longgen.config import load_experiment
 from longgen.errors import ConfigError, TrainingStoppedError
 from longgen.progress import is_first
@@ -18,13 +18,13 @@ def train(options: TrainOptions) -> None:
     experiment = load_experiment(options.config)
     processes = experiment.setup_named(options.setup)
     experiment = on_this_machine(experiment, options.stage.value, device=processes.device)
-    if options.stage is Stage.base and experiment.base is None:
+    if options.stage is TrainingStage.base and experiment.base is None:
         raise ConfigError("--stage is base, and the configuration's model is a checkpoint: allowed is extension")
-    if options.stage is Stage.extension and options.variant is not None:
+    if options.stage is TrainingStage.extension and options.variant is not None:
         experiment.variant(options.variant)
     use_threads(options.threads)
     try:
-        if options.stage is Stage.base or options.variant is None:
+        if options.stage is TrainingStage.base or options.variant is None:
             train_base(experiment, _files(options), processes)
         else:
             train_extension(experiment, options.variant, _files(options), processes)

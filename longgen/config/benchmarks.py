@@ -168,22 +168,25 @@ class BenchmarksSettings:
         require(self.batch_tokens >= 0, "batch_tokens", self.batch_tokens, "a whole number >= 0")
         some = self.suites or self.perplexity or self.short_context
         require(bool(some), "suites", self.suites, "at least one, unless perplexity or short_context is given")
-        reduced = self.kv_reduction is None or bool(self.suites)
-        require(reduced, "kv_reduction", self.kv_reduction, "null without suites")
+        has_prompts = self.kv_reduction is None or bool(self.suites)
+        require(has_prompts, "kv_reduction", self.kv_reduction, "null without suites")
         if self.kv_reduction is not None:
-            self._check_reduced(self.kv_reduction)
+            self._check_reduction(self.kv_reduction)
 
-    def _check_reduced(self, reduction: KvReductionSettings) -> None:
+    def _check_reduction(self, reduction: KvReductionSettings) -> None:
         if reduction.suites is not None:
             check_choice("kv_reduction.suites", reduction.suites, self.suites)
         for name in ("tasks", "lengths"):
-            chosen = getattr(reduction, name)
+            selection = getattr(reduction, name)
             every = [getattr(self.suites[suite], name) for suite in self.reduced_suites]
-            if chosen is not None and None not in every:  # else the benchmark knows which there are
-                asked = dict.fromkeys(each for some in every for each in some)
-                fits = set(chosen) <= set(asked) and len(set(chosen)) == len(chosen) > 0
+            if selection is not None and None not in every:  # else the benchmark knows which there are
+                offer = dict.fromkeys(each for some in every for each in some)
+                is_subset = set(selection) <= set(offer) and len(set(selection)) == len(selection) > 0
                 require(
-                    fits, f"kv_reduction.{name}", chosen, f"at least one of {', '.join(map(str, asked))}, each once"
+                    is_subset,
+                    f"kv_reduction.{name}",
+                    selection,
+                    f"at least one of {', '.join(map(str, offer))}, each once",
                 )
 
     @property

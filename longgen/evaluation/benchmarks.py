@@ -53,20 +53,20 @@ def benchmark(name: str) -> Benchmark:
     module = importlib.import_module(BENCHMARKS[name])
 
     def score(sample: Sample, prediction: str) -> dict[str, float]:
-        found = module.score(sample, prediction)
-        return found if isinstance(found, dict) else {"score": found}
+        scores = module.score(sample, prediction)
+        return scores if isinstance(scores, dict) else {"score": scores}
 
-    def check(*asked: Any, **options: Any) -> int:
-        module.prepare(*asked, **options)  # which raises before its first sample
+    def check(*arguments: Any, **options: Any) -> int:
+        module.prepare(*arguments, **options)  # which raises before its first sample
         return 0
 
-    checked = getattr(module, "check", check)
-    return Benchmark(name, tuple(module.TASKS), module.prepare, checked, score, module.summarise)
+    check_function = getattr(module, "check", check)
+    return Benchmark(name, tuple(module.TASKS), module.prepare, check_function, score, module.summarise)
 
 
-def check_tasks(chosen: Benchmark, tasks: list[str]) -> list[str]:
+def check_tasks(benchmark: Benchmark, tasks: list[str]) -> list[str]:
     """``tasks``, or all of the benchmark's if there are none. Raises ConfigError for one that it has not."""
     for task in tasks:
-        if task not in chosen.tasks:
-            raise ConfigError(f"task is {task!r}: allowed with {chosen.name} are {', '.join(chosen.tasks)}")
-    return tasks or list(chosen.tasks)
+        if task not in benchmark.tasks:
+            raise ConfigError(f"task is {task!r}: allowed with {benchmark.name} are {', '.join(benchmark.tasks)}")
+    return tasks or list(benchmark.tasks)

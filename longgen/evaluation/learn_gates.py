@@ -46,28 +46,28 @@ def learn_gates(experiment: Experiment, model_folder: Path, output: Path, corpus
             bytes of the corpus; or rows are too short for the pass keys.
     """
     benchmarks = require_part(experiment.benchmarks, "benchmarks")
-    asked = require_part(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
+    duo_attention = require_part(benchmarks.kv_reduction, "benchmarks.kv_reduction").duo_attention
     require_gpu("benchmarks.device", benchmarks.device)
-    pattern = STREAMING if asked.pattern is None else experiment.patterns[asked.pattern]
-    length = asked.length or experiment.extension.max_length
+    pattern = STREAMING if duo_attention.pattern is None else experiment.patterns[duo_attention.pattern]
+    length = duo_attention.length or experiment.extension.max_length
     inputs = {"model": weights_fingerprint(model_folder)}
-    opened = None if corpus is None else load_corpus(corpus)
+    training_corpus = None if corpus is None else load_corpus(corpus)
     model, tokenizer = load_model(model_folder, getattr(torch, benchmarks.dtype), benchmarks.device)
-    if opened is None:
+    if training_corpus is None:
         row = _passkeys(tokenizer, length)
     else:
         require_bytes(tokenizer)
-        inputs["corpus"] = opened.fingerprint
-        text = opened.train
+        inputs["corpus"] = training_corpus.fingerprint
+        text = training_corpus.train
 
         def row(generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
             return needle_row(generator, text, length)
 
-    batches = row_batches(row, asked.steps, asked.batch_size, experiment.seed)
-    learned = Gates(optimise_gates(model, batches, pattern, asked.learning_rate), pattern, asdict(asked))
+    batches = row_batches(row, duo_attention.steps, duo_attention.batch_size, experiment.seed)
+    gates = Gates(optimise_gates(model, batches, pattern, duo_attention.learning_rate), pattern, asdict(duo_attention))
     settings = experiment.section("benchmarks")
     origin = provenance(settings, experiment.seed, str(model.device), inputs, model.attention_kernels())
-    save_gates(output, learned, model_folder, origin)
+    save_gates(output, gates, model_folder, origin)
 
 
 def needle_row(generator: np.random.Generator, text: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray]:

@@ -57,9 +57,9 @@ def token_nll(
     inputs, targets = tokens[:, :-1], tokens[:, 1:]
     cache = _make_cache(model, inputs.shape[1]) if inputs.shape[1] > prefill_tokens else None
     losses: list[torch.Tensor] = []
-    for piece, wanted in zip(inputs.split(prefill_tokens, 1), targets.split(prefill_tokens, 1), strict=True):
+    for piece, piece_targets in zip(inputs.split(prefill_tokens, 1), targets.split(prefill_tokens, 1), strict=True):
         hidden = model.model(input_ids=piece, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-        loss = _nll(head_input(model, hidden), model.lm_head, wanted)
+        loss = _nll(head_input(model, hidden), model.lm_head, piece_targets)
         right = loss.isfinite().all(0)
         if not bool(right.all()):
             place = sum(part.shape[1] for part in losses) + int((~right).nonzero()[0])
@@ -79,7 +79,7 @@ def _make_cache(model: Any, length: int) -> Cache:
 
 def _nll(hidden: torch.Tensor, head: Any, targets: torch.Tensor) -> torch.Tensor:
     parts = zip(hidden.flatten(0, 1).split(HEAD_TOKENS), targets.flatten().split(HEAD_TOKENS), strict=True)
-    losses = [F.cross_entropy(head(states).float(), wanted, reduction="none") for states, wanted in parts]
+    losses = [F.cross_entropy(head(states).float(), labels, reduction="none") for states, labels in parts]
     return torch.cat(losses).view(targets.shape)
 
 

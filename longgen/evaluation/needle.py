@@ -81,7 +81,7 @@ def prepare(
             if number:
                 start = int(generator.integers(len(hay) - room + 1))
                 around = [*opening, *hay[start : start + room]][:room]
-            context = tokenizer.decode(_inserted(around, needle, depth, periods))
+            context = tokenizer.decode(_insert_needle(around, needle, depth, periods))
             question = strings["question"].format(**names)
             yield Sample(
                 benchmark="needle",
@@ -96,9 +96,9 @@ def prepare(
             )
 
 
-def check(*asked: Any, **options: Any) -> int:
+def check(*arguments: Any, **options: Any) -> int:
     """Make the first prompt, and raise what `prepare` raises; 0: the length will do."""
-    next(prepare(*asked, **options), None)
+    next(prepare(*arguments, **options), None)
     return 0
 
 
@@ -148,22 +148,22 @@ def _essays(data_root: Path | None) -> str:
 
 def _haystack(tokenizer: Any, text: str, length: int) -> list[int]:
     """Token ids of the haystack, at least ``length``: the essays, again and again."""
-    tokens = _encoded(tokenizer, text)
+    tokens = _text_tokens(tokenizer, text)
     return (tokens * (length // len(tokens) + 1)) if len(tokens) < length else tokens
 
 
 @functools.lru_cache(maxsize=16)
 def _beginning(tokenizer: Any, text: str, length: int) -> list[int]:
     """The first tokens of the haystack by Fu et al.'s code: special ones, cut to ``length``, as text, and once more."""
-    tokens, repeated = tokenizer.encode(text), text
+    tokens, long_text = tokenizer.encode(text), text
     while len(tokens) < length:
-        repeated += text
-        tokens = tokenizer.encode(repeated)
-    return tokenizer.encode(tokenizer.decode(tokens[:length]) if len(tokens) > length else repeated)
+        long_text += text
+        tokens = tokenizer.encode(long_text)
+    return tokenizer.encode(tokenizer.decode(tokens[:length]) if len(tokens) > length else long_text)
 
 
 @functools.lru_cache(maxsize=4)
-def _encoded(tokenizer: Any, text: str) -> list[int]:
+def _text_tokens(tokenizer: Any, text: str) -> list[int]:
     return encode_text(tokenizer, text)
 
 
@@ -172,7 +172,7 @@ def _periods(tokenizer: Any) -> frozenset[int]:
     return frozenset(encode_text(tokenizer, text)[-1] for text in (".", "a."))
 
 
-def _inserted(hay: list[int], needle: list[int], depth: float, periods: frozenset[int]) -> list[int]:
+def _insert_needle(hay: list[int], needle: list[int], depth: float, periods: frozenset[int]) -> list[int]:
     """``needle`` after the last sentence that ends before ``depth``; at depth 1 at the end, sentence or not."""
     place = len(hay) if depth == 1 else int(len(hay) * depth)
     if depth < 1:

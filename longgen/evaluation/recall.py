@@ -62,12 +62,12 @@ def needle_question(
     """A pass key at ``depth`` (0: start, 1: end) of held-out text, then the question; ``distractors`` other keys."""
     keys = generator.choice(len(KEYS), size=1 + distractors, replace=False)
     statements = [needle(KEYS[key], random_value(generator)) for key in keys]
-    asked = statements[0]
-    room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
+    target = statements[0]
+    room = length - sum(map(len, statements)) - len(target.prompt) - len(target.answer)
     hay = haystack(generator, text, room)
     places = np.append(round(depth * room), generator.integers(room + 1, size=distractors))
     context = insert(hay, places, [statement.tokens for statement in statements])
-    return Question(np.concatenate([context, asked.prompt]), asked.answer)
+    return Question(np.concatenate([context, target.prompt]), target.answer)
 
 
 def multikey_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
@@ -83,12 +83,12 @@ def variable_tracking_question(generator: np.random.Generator, text: np.ndarray,
     first, second = generator.choice(len(KEYS), size=2, replace=False)
     value = random_value(generator)
     statements = chain((KEYS[first], KEYS[second]), value)
-    asked = variable_value(KEYS[second], value)
-    room = length - sum(map(len, statements)) - len(asked.prompt) - len(asked.answer)
+    question = variable_value(KEYS[second], value)
+    room = length - sum(map(len, statements)) - len(question.prompt) - len(question.answer)
     start = round(depth * room)
     places = np.array([start, generator.integers(start, room + 1)])
     context = insert(haystack(generator, text, room), places, [statement.tokens for statement in statements])
-    return Question(np.concatenate([context, asked.prompt]), asked.answer)
+    return Question(np.concatenate([context, question.prompt]), question.answer)
 
 
 def multivalue_question(generator: np.random.Generator, text: np.ndarray, length: int, depth: float) -> Question:
@@ -177,14 +177,14 @@ def prepare(
     """
     if least := check(task, length, count, tokenizer, seed, data_root, depths):
         raise ConfigError(f"length is {length}: allowed are {least} tokens or more")
-    text, chosen = _heldout(data_root), TASKS[task]
-    places: list[float | None] = [*depths] if chosen.has_depth else [None]
+    text, definition = _heldout(data_root), TASKS[task]
+    places: list[float | None] = [*depths] if definition.has_depth else [None]
     for depth in places:
         place = depth or 0.0
         # a stream per cell: a task's prompts do not change when other cells come or go
         generator = np.random.default_rng([seed, list(TASKS).index(task), length, round(place * 1000)])
-        for number in range(count if chosen.has_depth else count * len(depths)):
-            prompt, answer = chosen.question(generator, text, length, place)
+        for number in range(count if definition.has_depth else count * len(depths)):
+            prompt, answer = definition.question(generator, text, length, place)
             yield Sample(
                 benchmark="recall",
                 task=task,
@@ -240,8 +240,8 @@ def summarise(means: Mapping[Cell, float]) -> list[Summary]:
 def require_bytes(tokenizer: Any) -> None:
     """Raise ConfigError unless ``tokenizer`` is `save_byte_tokenizer`'s, which a corpus is made with."""
     text = "a\n\u00e9"
-    wanted = [*text.encode(), EOS_ID]
-    same = tokenizer.eos_token_id == EOS_ID and encode_prompt(tokenizer, text + tokenizer.eos_token, True) == wanted
+    expected = [*text.encode(), EOS_ID]
+    same = tokenizer.eos_token_id == EOS_ID and encode_prompt(tokenizer, text + tokenizer.eos_token, True) == expected
     require(same, "tokenizer", tokenizer.name_or_path, "that of a corpus, of `longgen prepare`, a token for every byte")
 
 
@@ -253,12 +253,12 @@ def _heldout(corpus: Path | None) -> np.ndarray:
 
 def _as_text(tokens: np.ndarray, tokenizer: Any) -> str:
     """What ``tokenizer`` reads as as many tokens: these, but for those that no text stands for."""
-    spelled = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
+    special_token = re.compile("|".join(map(re.escape, tokenizer.all_special_tokens)))
     parts = []
     for part in np.split(tokens, np.flatnonzero(tokens == EOS_ID)):
         ends = int(len(part) > 0 and part[0] == EOS_ID)
         text = part[ends:].astype(np.uint8).tobytes().decode("utf-8", "surrogateescape")
         text = re.sub("[\udc80-\udcff]", "?", text)
-        text = spelled.sub(lambda found: "?" + found[0][1:], text)  # the text of a page, and not meant
+        text = special_token.sub(lambda match: "?" + match[0][1:], text)  # the text of a page, and not meant
         parts.append(tokenizer.eos_token * ends + text)
     return "".join(parts)

@@ -23,9 +23,9 @@ def hub_dataset(data_root: Path, default: str) -> tuple[str, str | None] | None:
 
     ``hub:`` is ``default``, ``hub:owner/name`` another dataset laid out like it; ``@revision`` may follow either.
     """
-    if not (spelled := data_root.as_posix()).startswith(HUB):
+    if not (address := data_root.as_posix()).startswith(HUB):
         return None
-    name, _, revision = spelled.removeprefix(HUB).partition("@")
+    name, _, revision = address.removeprefix(HUB).partition("@")
     return name or default, revision or None
 
 
@@ -61,14 +61,14 @@ def checked(record: type[R], value: Any, place: str) -> R:
     names = [field.name for field in dataclasses.fields(record)]  # type: ignore[arg-type]
     if missing := [name for name in names if name not in value]:
         raise ArtifactError(f"{place}: {missing[0]} is missing, allowed are records with {', '.join(names)}")
-    known = {name: value[name] for name in names}
-    for name, content in known.items():
+    content_by_field = {name: value[name] for name in names}
+    for name, content in content_by_field.items():
         try:
             json.dumps(content, ensure_ascii=False, default=str).encode()
         except UnicodeEncodeError as error:  # JSON can spell half of a surrogate pair
             raise ArtifactError(f"{place}: {name} is not UTF-8 text ({error.reason})") from None
     try:
-        return build(record, known, "")
+        return build(record, content_by_field, "")
     except ConfigError as error:
         raise ArtifactError(f"{place}: {error}") from None
 
@@ -76,8 +76,8 @@ def checked(record: type[R], value: Any, place: str) -> R:
 def require_field(condition: bool, place: str, name: str, value: object, allowed: str) -> None:
     """Raise ArtifactError ``<place>: <name> is <value>: allowed is <allowed>`` unless ``condition``."""
     if not condition:
-        shown = repr(value)
-        raise ArtifactError(f"{place}: {name} is {shown[:200]}{'...' * (len(shown) > 200)}: allowed is {allowed}")
+        text = repr(value)
+        raise ArtifactError(f"{place}: {name} is {text[:200]}{'...' * (len(text) > 200)}: allowed is {allowed}")
 
 
 def choose(records: int, count: int | None, seed: int, fits: Callable[[int], bool] = lambda index: True) -> list[int]:

@@ -48,18 +48,18 @@ Summarise = Callable[[Mapping[Cell, float]], list[Summary]]
 
 def means_by_length(means: Mapping[Cell, float]) -> list[Summary]:
     """By task and metric: means over the depths of every length, and over all cells."""
-    found = []
+    summaries = []
     for task, metric in dict.fromkeys((cell.task, cell.metric) for cell in means):
         of_task = [cell for cell in means if (cell.task, cell.metric) == (task, metric)]
         for length in [*sorted({cell.length or 0 for cell in of_task}), None]:
             cells = tuple(cell for cell in of_task if length in (None, cell.length))
             value = 100 * sum(means[cell] for cell in cells) / len(cells)
-            found.append(Summary(f"{task} {metric}", length, cells, value))
-    return found
+            summaries.append(Summary(f"{task} {metric}", length, cells, value))
+    return summaries
 
 
 @dataclass(frozen=True)
-class Estimate:
+class SummaryInterval:
     """A summary with its 95 % interval over samples; none for lengths in tokens."""
 
     summary: Summary
@@ -68,7 +68,7 @@ class Estimate:
     high: float | None
 
 
-def estimates(scores: Mapping[Cell, list[float]], summarise: Summarise, seed: int = 0) -> list[Estimate]:
+def summary_intervals(scores: Mapping[Cell, list[float]], summarise: Summarise, seed: int = 0) -> list[SummaryInterval]:
     """Summaries of the scores of samples.
 
     Intervals come from drawing the mean of every cell anew: by resampling its samples, and where these are right or
@@ -81,20 +81,20 @@ def estimates(scores: Mapping[Cell, list[float]], summarise: Summarise, seed: in
     """
     generator = np.random.default_rng(seed)
     draws = {cell: _means(np.asarray(values), generator) for cell, values in scores.items()}
-    drawn: dict[tuple[str, int | None], list[float]] = defaultdict(list)
+    summary_draws: dict[tuple[str, int | None], list[float]] = defaultdict(list)
     for index in range(DRAWS):
         for each in summarise({cell: float(means[index]) for cell, means in draws.items()}):
             if each.value is not None:
-                drawn[each.name, each.length].append(each.value)
-    made = []
+                summary_draws[each.name, each.length].append(each.value)
+    intervals = []
     for summary in summarise({cell: float(np.mean(values)) for cell, values in scores.items()}):
         n = sum(len(scores[cell]) for cell in summary.cells)
         low = high = None
         if summary.unit == "percent" and summary.value is not None:
-            ends = np.percentile(drawn[summary.name, summary.length], [2.5, 97.5])
+            ends = np.percentile(summary_draws[summary.name, summary.length], [2.5, 97.5])
             low, high = min(float(ends[0]), summary.value), max(float(ends[1]), summary.value)
-        made.append(Estimate(summary, n, low, high))
-    return made
+        intervals.append(SummaryInterval(summary, n, low, high))
+    return intervals
 
 
 def _means(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:

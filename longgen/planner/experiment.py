@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.predictions import make_plan
-from longgen.probing.layouts import ProbeRecord, probed_layout
+from longgen.probing.layouts import Probe, probed_layout
 from longgen.records.experiment import PlanRecord
 from longgen.shapes import ModelShape
 
@@ -31,7 +31,7 @@ def experiment_lengths(experiment: Experiment) -> list[int]:
     return sorted(lengths)
 
 
-def experiment_settings(experiment: Experiment, probes: Sequence[ProbeRecord] = ()) -> dict[str, Any]:
+def experiment_settings(experiment: Experiment, probes: Sequence[Probe] = ()) -> dict[str, Any]:
     """What a results file of kind ``plan`` says about the experiment besides the predictions, as plain data.
 
     Args:

@@ -95,11 +95,11 @@ def record_name(placement: str) -> str:
     return f"probe{placement.removeprefix(PROBED)}.json"
 
 
-def probed_layout(text: str, records: Sequence[ProbeRecord], num_layers: int, num_kv_heads: int) -> Layout:
+def probed_layout(text: str, records: Sequence[Probe], num_layers: int, num_kv_heads: int) -> Layout:
     """The layout that ``text`` asks for of the one of ``records`` that is by layers, or by heads, as it is.
 
     Raises:
-        ConfigError: there is none, or as `ProbeRecord.layout`.
+        ConfigError: there is none, or as `Probe.layout`.
     """
     by_heads = text.partition(":")[0] == PROBED_HEADS
     for record in records:
@@ -115,7 +115,7 @@ def is_probed(text: str) -> bool:
 
 
 @dataclass(frozen=True)
-class ProbeRecord:
+class Probe:
     """What a probe's results file says that decides layouts.
 
     Attributes:
@@ -165,7 +165,7 @@ class ProbeRecord:
             )
 
 
-def read_probe(path: Path) -> ProbeRecord:
+def read_probe(path: Path) -> Probe:
     """The record that `longgen probe` wrote.
 
     Raises:
@@ -185,4 +185,4 @@ def read_probe(path: Path) -> ProbeRecord:
         order = ()
     if sorted(order, key=str) != sorted(units.all, key=str):
         raise ArtifactError(f"{path}: settings.order does not name every layer or head once: {advice}")
-    return ProbeRecord(path, units, order, settings["weights"])
+    return Probe(path, units, order, settings["weights"])

@@ -23,7 +23,7 @@ from longgen.serving.vllm import engine_version
 from longgen.serving.vllm.load import Load, serve
 from longgen.statistics import bootstrap_interval
 
-_FOUND = (
+_MEASURED_COLUMNS = (
     *("sequences", "running", "preemptions", "kv_bytes", "n", "seconds", "tokens_per_second"),
     *("first_token", "first_token_low", "first_token_high", "speedup", "speedup_low", "speedup_high"),
     *("spread", "speedup_spread", *WATCHED),
@@ -35,7 +35,7 @@ _HEADINGS = (
 
 
 @dataclass(frozen=True)
-class Served:
+class ServedModel:
     """A model in a folder."""
 
     folder: Path
@@ -44,7 +44,7 @@ class Served:
     rope: str
 
     @classmethod
-    def read(cls, folder: Path) -> Served:
+    def read(cls, folder: Path) -> ServedModel:
         """Raises ConfigError if it is no hybrid."""
         from transformers import AutoConfig
 
@@ -64,7 +64,7 @@ class ServingSpeed(Stage[Load]):
 
     kind, title, unit, device = "serving-speed", "serving", "load", "cpu"
 
-    def __init__(self, model: Served) -> None:
+    def __init__(self, model: ServedModel) -> None:
         self.model = model
         pattern = model.hybrid.pattern.to_dict()
         self.settings = {"model": model.name, "pattern": pattern, "rope": model.rope, "eager": True, "tiny": False}
@@ -78,12 +78,12 @@ class ServingSpeed(Stage[Load]):
     def blank(self, case: Load) -> Record:
         return self._record(case, self.model.hybrid.layout.num_full)
 
-    def _record(self, case: Load, full_layers: float, **found: Any) -> Record:
+    def _record(self, case: Load, full_layers: float, **values: Any) -> Record:
         layers = self.model.hybrid.layout.num_layers
         pattern = FULL if full_layers == layers else _pattern_name(self.model.hybrid)
         same = {"status": None, "reason": None, "engine": engine_version(), "shape": self.model.name, **asdict(case)}
         stack = {"num_layers": layers, "full_layers": full_layers, "pattern": pattern}
-        return same | stack | dict.fromkeys(_FOUND) | found
+        return same | stack | dict.fromkeys(_MEASURED_COLUMNS) | values
 
     def measure(self, case: Load, budget: Budget) -> list[Record]:
         layers = self.model.hybrid.layout.num_layers
@@ -91,20 +91,20 @@ class ServingSpeed(Stage[Load]):
         records: list[Record] = []
         for full_layers, changes in ((layers, everything_full), (self.model.hybrid.layout.num_full, {})):
             with Watch() as watch:
-                served = serve(self.model.folder, case, self.model.hybrid.pattern.block_size, changes)
-            low, high = bootstrap_interval(served.first_tokens, "median")
-            found: Record = served._asdict()
-            first_tokens = found.pop("first_tokens")
-            found |= {
+                measurement = serve(self.model.folder, case, self.model.hybrid.pattern.block_size, changes)
+            low, high = bootstrap_interval(measurement.first_tokens, "median")
+            values: Record = measurement._asdict()
+            first_tokens = values.pop("first_tokens")
+            values |= {
                 "n": 1,
-                "tokens_per_second": case.requests * case.new_tokens / served.seconds,
+                "tokens_per_second": case.requests * case.new_tokens / measurement.seconds,
                 "first_token": statistics.median(first_tokens),
                 "first_token_low": low,
                 "first_token_high": high,
-                "speedup": (records[0] if records else found)["seconds"] / served.seconds,
+                "speedup": (records[0] if records else values)["seconds"] / measurement.seconds,
                 **watch.columns(),
             }
-            records.append(self._record(case, full_layers, **found))
+            records.append(self._record(case, full_layers, **values))
         return records
 
     def table(self, records: Sequence[Record]) -> str:

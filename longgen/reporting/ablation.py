@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from longgen.reporting.disturbed import marked, rule_lines, speedup_disturbed
+from longgen.reporting.disturbed import rule_lines, speedup_disturbed, with_sign
 from longgen.reporting.measures import STAGES, own_perplexity, pool_shares, retrieval_by_length
 from longgen.reporting.paired import DIFFERENCE, OVER_FULL, with_difference
 from longgen.reporting.run import Run
@@ -58,12 +58,12 @@ def ablation_table(run: Run) -> pd.DataFrame:
             "pattern": variant.pattern_name if layout.num_sparse else "none",
             "length": length,
         }
-    measured: set[str] = set()
+    measured_variants: set[str] = set()
     for values in (*_retrieval(run, length), *_perplexity(run, length), *_costs(run, length)):
         if values["variant"] in rows:
             rows[values["variant"]] |= values
-            measured.add(values["variant"])
-    return pd.DataFrame([row for name, row in rows.items() if name in measured], columns=COLUMNS).astype(
+            measured_variants.add(values["variant"])
+    return pd.DataFrame([row for name, row in rows.items() if name in measured_variants], columns=COLUMNS).astype(
         {"needle_n": "Int64"} | {f"{stage}_speedup_disturbed": "boolean" for stage in STAGES}
     )
 
@@ -71,11 +71,11 @@ def ablation_table(run: Run) -> pd.DataFrame:
 def _retrieval(run: Run, length: int) -> list[dict]:
     if not run.has("retrieval"):
         return []
-    found = []
-    for pooled in (retrieval_by_length(run), pool_shares(run.frame("retrieval"), ["variant", "task", "length"])):
-        rows = pooled[pooled["length"] == length].to_dict("records")
-        found += [{"variant": row["variant"]} | task_values(row) for row in rows]
-    return found
+    values = []
+    for scores in (retrieval_by_length(run), pool_shares(run.frame("retrieval"), ["variant", "task", "length"])):
+        rows = scores[scores["length"] == length].to_dict("records")
+        values += [{"variant": row["variant"]} | task_values(row) for row in rows]
+    return values
 
 
 def task_values(row: dict) -> dict:
@@ -95,12 +95,12 @@ def _perplexity(run: Run, length: int) -> list[dict]:
     within = bins[bins["position_end"] <= length]
     last = with_difference(run, within[within["position_end"] == within["position_end"].max()])
     # full attention itself, whose difference is 0, beside others: as its speed-up is 1
-    paired = last[f"{OVER_FULL}_low"].notna()
-    compared = set(last["variant"][paired]) | ({"full"} if paired.any() else set())
+    has_interval = last[f"{OVER_FULL}_low"].notna()
+    comparable_variants = set(last["variant"][has_interval]) | ({"full"} if has_interval.any() else set())
     return [
         {
             "variant": row["variant"],
-            **({name: row[name] for name in DIFFERENCE} if row["variant"] in compared else {}),
+            **({name: row[name] for name in DIFFERENCE} if row["variant"] in comparable_variants else {}),
             "perplexity": row["perplexity"],
             "perplexity_low": math.exp(row["nll_low"]),
             "perplexity_high": math.exp(row["nll_high"]),
@@ -110,21 +110,21 @@ def _perplexity(run: Run, length: int) -> list[dict]:
 
 
 def _costs(run: Run, length: int) -> list[dict]:
-    found: list[dict] = []
+    costs: list[dict] = []
     if run.has("memory"):
         memory = run.frame("memory")
-        found.extend(memory.loc[memory["length"] == length, ["variant", "kv_fraction"]].to_dict("records"))
+        costs.extend(memory.loc[memory["length"] == length, ["variant", "kv_fraction"]].to_dict("records"))
     if run.has("speed"):
         speed = run.frame("speed")
         for row in speed[(speed["length"] == length) & speed["stage"].isin(STAGES)].to_dict("records"):
             values = {f"{row['stage']}_speedup{end}": row[f"speedup{end}"] for end in INTERVAL}
             values[f"{row['stage']}_speedup_disturbed"] = speedup_disturbed(row)
-            found.append({"variant": row["variant"], **values})
-    return found
+            costs.append({"variant": row["variant"], **values})
+    return costs
 
 
 # For readers: heading -> (column, format, whether more is better).
-READABLE: dict[str, tuple[str, str, bool]] = {
+READABLE_COLUMNS: dict[str, tuple[str, str, bool]] = {
     "KV cache": ("kv_fraction", ".1%", False),
     "needle": ("needle_exact", ".2f", True),
     "multi-key": ("multikey_exact", ".2f", True),
@@ -144,7 +144,7 @@ def readable_cell(row: dict, column: str, number_format: str) -> str:
     value = row[column]
     if pd.isna(value):
         return ""
-    text = marked(format(value, number_format), row.get(f"{column}_disturbed"))
+    text = with_sign(format(value, number_format), row.get(f"{column}_disturbed"))
     low, high = row.get(f"{column}_low"), row.get(f"{column}_high")
     if low is None or high is None or pd.isna(low) or low == high:
         return text
@@ -154,7 +154,7 @@ def readable_cell(row: dict, column: str, number_format: str) -> str:
 def best_values(table: pd.DataFrame) -> dict[str, float]:
     """The best measured value of each readable column."""
     best = {}
-    for column, _, more_is_better in READABLE.values():
+    for column, _, more_is_better in READABLE_COLUMNS.values():
         values = table[column].dropna()
         if len(values):
             best[column] = float(values.max() if more_is_better else values.min())
@@ -174,33 +174,33 @@ def readable_table(table: pd.DataFrame, mark: Callable[[str], str] = "**{}**".fo
     Tasks that no variant was asked have no column, nor has a difference of perplexity that is known of none.
     """
     best = best_values(table)
-    asked = {
+    columns = {
         heading: column
-        for heading, column in READABLE.items()
+        for heading, column in READABLE_COLUMNS.items()
         if column[0] not in (*TASK_COLUMNS.values(), OVER_FULL) or table[column[0]].notna().any()
     }
     rows = []
     for row in table.to_dict("records"):
         cells = {"variant": row["variant"], "full layers": describe_layers(row)}
-        for heading, (column, number_format, _) in asked.items():
+        for heading, (column, number_format, _) in columns.items():
             text = readable_cell(row, column, number_format)
             cells[heading] = mark(text) if text and row[column] == best[column] and len(table) > 1 else text
         rows.append(cells)
     # as objects: a column of text would forget what ``mark`` made of it
-    return pd.DataFrame(rows, columns=["variant", "full layers", *asked], dtype=object)
+    return pd.DataFrame(rows, columns=["variant", "full layers", *columns], dtype=object)
 
 
 def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
     """The table as Markdown, with what its columns mean."""
     length = run.plan.trained_length
     samples = sorted(set(table["needle_n"].dropna()))
-    readable = readable_table(table)
-    several = {"multi-value", "common words"} & set(readable.columns)
+    text_table = readable_table(table)
+    several = {"multi-value", "common words"} & set(text_table.columns)
     differences = table[OVER_FULL].notna().any()
     lines = [
         f"# Ablation: run {run.name}, model {run.model_name}, at {format_length(length)} tokens",
         "",
-        readable.to_markdown(index=False, disable_numparse=True),
+        text_table.to_markdown(index=False, disable_numparse=True),
         "",
         "All values are measured, at the trained length; an empty cell was not measured. "
         "In parentheses: 95 % interval. Bold: best of the column.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from longgen.reporting.disturbed import marked, rule_lines, speedup_disturbed
+from longgen.reporting.disturbed import rule_lines, speedup_disturbed, with_sign
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES
 
@@ -27,7 +27,7 @@ def attention_speed_markdown(run: Run) -> str:
             "by": row["implementation"],
             "full, ms": f"{1e3 * row['full_seconds']:,.1f}",
             "sparse, ms": f"{1e3 * row['seconds']:,.1f}",
-            "speed-up": marked(f"{row['speedup']:.2f}{TIMES}", speedup_disturbed(row))
+            "speed-up": with_sign(f"{row['speedup']:.2f}{TIMES}", speedup_disturbed(row))
             + f" ({row['speedup_low']:.2f}\u2013{row['speedup_high']:.2f})",
             "ideal": f"{row['ideal_speedup']:.2f}{TIMES}",
             "share of ideal": f"{100 * row['fraction_of_ideal']:.0f} %",

@@ -129,11 +129,11 @@ def _by_model(rows: pd.DataFrame, keys: list[str], cell: Callable[[Row], str], n
     table = []
     for (*values, _), part in rows.groupby([*keys, "stand_in"], sort=False, dropna=False):
         row = {
-            _HEADINGS.get(key, key): _readable(key, value, no_length) for key, value in zip(keys, values, strict=True)
+            _HEADINGS.get(key, key): _key_text(key, value, no_length) for key, value in zip(keys, values, strict=True)
         }
         row |= {"data": "stand-in" if is_stand_in(part) else "the benchmark's", "n": _range(part["n"])}
         table.append(row | dict.fromkeys(headings.values(), ""))
-        table[-1] |= {headings[found["model"]]: cell(found) for found in part.to_dict("records")}
+        table[-1] |= {headings[record["model"]]: cell(record) for record in part.to_dict("records")}
     words = [f"**{STAND_IN.capitalize()}**, where a row says so.", ""] if is_stand_in(rows) else []
     return [*words, pd.DataFrame(table).to_markdown(index=False, disable_numparse=True)]
 
@@ -141,7 +141,7 @@ def _by_model(rows: pd.DataFrame, keys: list[str], cell: Callable[[Row], str], n
 _HEADINGS = {"num_fewshot": "examples"}
 
 
-def _readable(key: str, value: Any, no_length: str) -> str:
+def _key_text(key: str, value: Any, no_length: str) -> str:
     if key == "length":
         return no_length if pd.isna(value) else format_length(value)
     return f"{value:g}" if key == "num_fewshot" else str(value)

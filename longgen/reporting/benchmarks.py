@@ -47,9 +47,9 @@ def with_model(rows: pd.DataFrame) -> pd.DataFrame:
 def short_labels(rows: pd.DataFrame) -> tuple[dict[str, str], str]:
     """Labels for figures, by the ``model`` of `with_model`, and what the small print says of reduced caches, if any."""
     labels = dict(zip(rows["model"], rows["variant"].map(variant_label), strict=True))
-    reduced = rows[rows["method"] != NONE].drop_duplicates("model")
-    budgets = sorted(set(reduced["budget_of"]) - {NONE})
-    for row in reduced.to_dict("records"):
+    reductions = rows[rows["method"] != NONE].drop_duplicates("model")
+    budgets = sorted(set(reductions["budget_of"]) - {NONE})
+    for row in reductions.to_dict("records"):
         labels[row["model"]] = f"reduced: {row['method']}" + (f", {row['budget_of']}" if len(budgets) > 1 else "")
     target = budgets[0] if len(budgets) == 1 else "the variant named"
     return labels, f"reduced: full, to the bytes of {target}" if budgets else ""
@@ -67,13 +67,13 @@ def in_order(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
 def _ranks(column: pd.Series) -> pd.Series:
     if pd.api.types.is_numeric_dtype(column):
         return column
-    known: Sequence[str] = ()
+    usual_order: Sequence[str] = ()
     if column.name == "benchmark":
-        known = list(BENCHMARKS)
+        usual_order = list(BENCHMARKS)
     elif column.name == "task":
-        known = [task for name in BENCHMARKS for task in benchmark(name).tasks]
-    found = dict.fromkeys([*known, *column])
-    return column.map({value: rank for rank, value in enumerate(found)})
+        usual_order = [task for name in BENCHMARKS for task in benchmark(name).tasks]
+    order = dict.fromkeys([*usual_order, *column])
+    return column.map({value: rank for rank, value in enumerate(order)})
 
 
 def over_depths(rows: pd.DataFrame) -> pd.DataFrame:
@@ -90,20 +90,20 @@ def over_depths(rows: pd.DataFrame) -> pd.DataFrame:
         The columns `SCORE_COLUMNS`; ``kv_fraction`` is NaN where that of a cell is.
     """
     keys = SCORE_COLUMNS[:8]
-    pooled = []
+    means = []
     for key, cells in rows.groupby(keys, sort=False, dropna=False):
-        named, n = dict(zip(keys, key, strict=True)), int(cells["n"].sum())
+        identity, n = dict(zip(keys, key, strict=True)), int(cells["n"].sum())
         weights = cells["n"] / n
         score = float((weights * cells["score"]).sum())
-        if named["metric"] == "exact":
+        if identity["metric"] == "exact":
             low, high = wilson_interval(round(score * n), n)
         else:
             below, above = cells["score"] - cells["score_low"], cells["score_high"] - cells["score"]
             low = max(0.0, score - math.hypot(*(weights * below)))
             high = min(1.0, score + math.hypot(*(weights * above)))
         fraction = float((weights * cells["kv_fraction"]).sum(skipna=False))
-        pooled.append(named | {"kv_fraction": fraction, "n": n, "score": score, "score_low": low, "score_high": high})
-    return pd.DataFrame(pooled, columns=SCORE_COLUMNS)
+        means.append(identity | {"kv_fraction": fraction, "n": n, "score": score, "score_low": low, "score_high": high})
+    return pd.DataFrame(means, columns=SCORE_COLUMNS)
 
 
 def is_stand_in(rows: pd.DataFrame) -> bool:
@@ -111,7 +111,7 @@ def is_stand_in(rows: pd.DataFrame) -> bool:
     return bool(rows["stand_in"].fillna(True).any())
 
 
-def marked(title: str, rows: pd.DataFrame) -> str:
+def with_stand_in_note(title: str, rows: pd.DataFrame) -> str:
     """``title``, and that its data are stand-ins if they are."""
     return f"{title} ({STAND_IN})" if is_stand_in(rows) else title
 

@@ -58,8 +58,8 @@ def speedup_of(row: pd.Series) -> Measurement | None:
 
 def kv_reduction_of(row: pd.Series) -> Measurement | None:
     """Percent of full attention's KV cache that a row's ``kv_fraction`` saves, exact; None if that is missing."""
-    saved = 100 * (1 - float(row["kv_fraction"]))
-    return Measurement(saved, None, None) if math.isfinite(saved) else None
+    saving = 100 * (1 - float(row["kv_fraction"]))
+    return Measurement(saving, None, None) if math.isfinite(saving) else None
 
 
 def _speedup(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
@@ -86,11 +86,13 @@ def _reductions_beaten(run: Run, claim: PaperClaim, variant: str, length: int) -
     """Points by which a hybrid is ahead of the best KV reduction that keeps as much."""
     if not run.has("kv-reduction") or (hybrid := _needle_at(run, variant, length)) is None:
         return None
-    reduced = pooled_reductions(run)
-    reduced = reduced[(reduced["length"] == length) & (reduced["task"] == "needle") & (reduced["budget_of"] == variant)]
-    if reduced.empty:
+    reductions = pooled_reductions(run)
+    reductions = reductions[
+        (reductions["length"] == length) & (reductions["task"] == "needle") & (reductions["budget_of"] == variant)
+    ]
+    if reductions.empty:
         return None
-    return _points_ahead(hybrid, reduced.sort_values("exact", ascending=False, kind="stable").iloc[0])
+    return _points_ahead(hybrid, reductions.sort_values("exact", ascending=False, kind="stable").iloc[0])
 
 
 def _extension(run: Run, claim: PaperClaim, variant: str, length: int) -> Measurement | None:
@@ -127,8 +129,8 @@ def _row(run: Run, kind: str, variant: str, length: int, **equal: object) -> pd.
 def _needle(run: Run, variant: str) -> pd.DataFrame:
     if not run.has("retrieval"):
         return pd.DataFrame(columns=["length", "n", "exact", "exact_low", "exact_high"])
-    pooled = retrieval_by_length(run)
-    return pooled[(pooled["variant"] == variant) & (pooled["task"] == "needle")]
+    scores = retrieval_by_length(run)
+    return scores[(scores["variant"] == variant) & (scores["task"] == "needle")]
 
 
 def _needle_difference(run: Run, first: str, second: str, length: int) -> Measurement | None:

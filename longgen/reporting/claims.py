@@ -140,15 +140,15 @@ def _variants_of(run: Run, claim: PaperClaim, paper: PaperClaims) -> list[str]:
 
 
 def _length(run: Run, claim: PaperClaim, variant: str) -> int:
-    trained = run.plan.trained_length
+    trained_length = run.plan.trained_length
     kind = MEASURES[claim.measure].kind
     if kind not in ("speed", "memory") or not run.has(kind):
-        return trained
+        return trained_length
     rows = run.frame(kind)
     rows = rows[rows["variant"] == variant]
     if claim.stage:
         rows = rows[rows["stage"] == claim.stage]
-    return trained if rows.empty or trained in set(rows["length"]) else int(rows["length"].max())
+    return trained_length if rows.empty or trained_length in set(rows["length"]) else int(rows["length"].max())
 
 
 def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> float | None:
@@ -156,8 +156,8 @@ def _planned_ideal(run: Run, claim: PaperClaim, variant: str, length: int) -> fl
         value = ideal_speedup(run, variant, claim.stage, length)
     elif claim.measure == "kv_reduction":
         plan = run.plan.predictions
-        found = plan[(plan["variant"] == variant) & (plan["length"] == length)]["kv_fraction"]
-        value = 100 * (1 - float(found.iloc[0])) if len(found) else math.nan
+        fractions = plan[(plan["variant"] == variant) & (plan["length"] == length)]["kv_fraction"]
+        value = 100 * (1 - float(fractions.iloc[0])) if len(fractions) else math.nan
     elif claim.measure == "extension":
         value = length / run.plan.base_length
     else:
@@ -179,13 +179,13 @@ def paper_rows(paper: PaperClaims, runs: Sequence[Run] = ()) -> list[LedgerRow]:
             continue
         for name in paper.variants:
             ideal = paper.ideal(claim, name)
-            measured = _measured_rows(runs, claim, name, scale, ideal, paper)
-            rows += measured
-            if measured:
-                names = {row.run for row in measured}
+            measured_rows = _measured_rows(runs, claim, name, scale, ideal, paper)
+            rows += measured_rows
+            if measured_rows:
+                names = {row.run for row in measured_rows}
                 if claim.stage and not any(timed_on_gpu(run, claim) for run in runs if run.name in names):
                     rows.append(_row(paper, claim, name, scale, ideal, None, None, "a GPU"))  # times are a device's
-            elif claim.predicted or name in paper.hybrids:
+            elif claim.has_ideal or name in paper.hybrids:
                 rows.append(_row(paper, claim, name, scale, ideal, None, None, None))
     return rows
 
@@ -195,9 +195,9 @@ def _measured_rows(
 ) -> list[LedgerRow]:
     rows = []
     for run in runs:
-        found = measured_at_paper_scale(run, paper, claim, paper.variants[variant])
-        if found is not None:
-            measurement, device = found
+        pair = measured_at_paper_scale(run, paper, claim, paper.variants[variant])
+        if pair is not None:
+            measurement, device = pair
             on_gpu = claim.stage is None or timed_on_gpu(run, claim)
             rows.append(_row(paper, claim, variant, scale, ideal, measurement, run.name, device, on_gpu))
     return rows
@@ -253,18 +253,20 @@ def ledger(runs: Sequence[Run]) -> pd.DataFrame:
     paper = paper_claims()
     own = [row for run in runs if run.is_experiment for row in own_rows(run, paper)]
     at_paper_scale = scale_name(paper.model, paper.length)
-    measured = {(row.claim, row.variant) for row in own if row.scale == at_paper_scale and row.measured is not None}
+    measured_claims = {
+        (row.claim, row.variant) for row in own if row.scale == at_paper_scale and row.measured is not None
+    }
     # whatever was measured stays, also where an experiment measured the same: runs may disagree
     others = paper_rows(paper, runs)
-    others = [row for row in others if row.measured is not None or (row.claim, row.variant) not in measured]
-    filled = {(row.claim, row.variant) for row in others}
+    others = [row for row in others if row.measured is not None or (row.claim, row.variant) not in measured_claims]
+    claims_with_row = {(row.claim, row.variant) for row in others}
     # at the paper's scale one unmeasured row per claim and variant is enough
     own = [
         row
         for row in own
-        if not (row.scale == at_paper_scale and row.measured is None and (row.claim, row.variant) in filled)
+        if not (row.scale == at_paper_scale and row.measured is None and (row.claim, row.variant) in claims_with_row)
     ]
-    own += [_row(paper, *served) for run in runs for served in served_sequences(run, paper)]
+    own += [_row(paper, *values) for run in runs for values in served_sequences(run, paper)]
     order = [claim.name for claim in paper.claims]
     names = [*paper.variants, *(row.variant for row in own)]
     first = sorted(
@@ -280,5 +282,5 @@ def _frame(rows: Iterable[LedgerRow]) -> pd.DataFrame:
         *("ideal", "measured", "interval_low", "interval_high", "n", "share", "paper_share"),
         *("share_from", "reproduced_from", "exceeded_above"),
     ]
-    rounded = frame.astype(dict.fromkeys(numbers, float)).round(9)  # 1.62, not 1.6199999999999999
-    return rounded.astype({"n": "Int64", "disturbed": "boolean"})
+    rounded_frame = frame.astype(dict.fromkeys(numbers, float)).round(9)  # 1.62, not 1.6199999999999999
+    return rounded_frame.astype({"n": "Int64", "disturbed": "boolean"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from longgen.reporting.disturbed import marked, rule_lines
+from longgen.reporting.disturbed import rule_lines, with_sign
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
 from longgen.reporting.words import TIMES
 
@@ -66,10 +66,10 @@ def _section(title: str, rows: pd.DataFrame, paper: PaperClaims) -> list[str]:
     cells = []
     for row in rows.to_dict("records"):
         claim = claims[row["claim"]]
-        measured = format_value(row["measured"], claim)
-        if measured and not pd.isna(row["interval_low"]):
+        value = format_value(row["measured"], claim)
+        if value and not pd.isna(row["interval_low"]):
             low, high = (f"{row[f'interval_{end}']:.{claim.decimals}f}" for end in ("low", "high"))
-            measured += f" ({low} to {high})"
+            value += f" ({low} to {high})"
         origin = ", ".join(row[name] for name in ("run", "device") if not pd.isna(row[name]))
         cells.append(
             {
@@ -77,7 +77,7 @@ def _section(title: str, rows: pd.DataFrame, paper: PaperClaims) -> list[str]:
                 "variant": row["variant"],
                 "paper": format_value(row["paper"], claim),
                 "ideal": format_value(row["ideal"], claim),
-                "measured (95 % interval)": marked(measured, row["disturbed"]),
+                "measured (95 % interval)": with_sign(value, row["disturbed"]),
                 "share of ideal": format_share(row["share"]),
                 "paper's share": format_share(row["paper_share"]),
                 "verdict": row["verdict"],
@@ -95,7 +95,7 @@ def _rules(paper: PaperClaims) -> list[str]:
             "name": f"`{claim.name}`",
             "what is measured": claim.how or "",
             "reproduced, or holds: low end at least": format_value(claim.reproduced_from, claim),
-            "exceeded: low end above": _exceeded(claim),
+            "exceeded: low end above": _exceeded_limit(claim),
             "share reached: low end at least": _share_from(claim, paper),
         }
         for claim in paper.claims
@@ -128,5 +128,5 @@ def _share_from(claim: PaperClaim, paper: PaperClaims) -> str:
     return f"{format_share(share, 1)} of ideal ({limit} of {format_value(ideal, claim)})"
 
 
-def _exceeded(claim: PaperClaim) -> str:
+def _exceeded_limit(claim: PaperClaim) -> str:
     return format_value(claim.exceeded_above, claim) if claim.can_exceed else "cannot be"

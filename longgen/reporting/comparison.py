@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pandas as pd
 
 from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
-from longgen.reporting.ablation import INTERVAL, READABLE, ablation_table, readable_table, task_values
+from longgen.reporting.ablation import INTERVAL, READABLE_COLUMNS, ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
 from longgen.reporting.measures import pool_shares
@@ -30,9 +30,9 @@ def comparison_table(run: Run) -> pd.DataFrame:
     Raises:
         ArtifactError: plan.json is missing.
     """
-    trained = ablation_table(run)
+    ablation = ablation_table(run)
     own = families(run.plan)
-    rows = [{"what": TRAINED, "family": own[row["variant"]]} | row for row in trained.to_dict("records")]
+    rows = [{"what": TRAINED, "family": own[row["variant"]]} | row for row in ablation.to_dict("records")]
     return pd.DataFrame([*rows, *_reductions(run)], columns=COLUMNS).astype({"needle_n": "Int64"})
 
 
@@ -42,25 +42,25 @@ def _reductions(run: Run) -> list[dict]:
     length, layers = run.plan.trained_length, run.plan.model["num_layers"]
     rows: dict[tuple[str, str], dict] = {}
     scores = (pooled_reductions(run), pool_shares(run.frame("kv-reduction"), REDUCED_BY))
-    for found in [row for pooled in scores for row in pooled[pooled["length"] == length].to_dict("records")]:
-        key = found["budget_of"], found["method"]
+    for record in [row for table in scores for row in table[table["length"] == length].to_dict("records")]:
+        key = record["budget_of"], record["method"]
         row = rows.setdefault(
             key,
             {
                 "variant": "full",
                 "what": REDUCED,
                 "family": REDUCTION,
-                "method": found["method"],
-                "budget_of": found["budget_of"],
+                "method": record["method"],
+                "budget_of": record["budget_of"],
                 "full_layers": layers,
                 "num_layers": layers,
                 "placement": "none",
                 "pattern": "none",
                 "length": length,
-                "kv_fraction": found["kv_fraction"],
+                "kv_fraction": record["kv_fraction"],
             },
         )
-        row |= task_values(found)
+        row |= task_values(record)
     budgets = {name: index for index, name in enumerate(run.variants)}
     return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], -row.get("needle_exact", 0)))
 
@@ -75,25 +75,25 @@ def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         ``variant``, ``what``, ``method`` and ``budget_of``, by which rows belong together; ``quantity``, a key of
-        `READABLE`; ``a``, ``b`` and ``difference`` (b - a), each with ``_low`` and ``_high``, as
+        `READABLE_COLUMNS`; ``a``, ``b`` and ``difference`` (b - a), each with ``_low`` and ``_high``, as
         `difference_interval` has it; ``a_disturbed`` and ``b_disturbed``, missing where it was not recorded. In the
         order of ``first``, then what only ``second`` has. What was not measured is NaN, and a quantity that neither
         measured has no row.
     """
     keys = ["variant", "what", "method", "budget_of"]
     # what is missing as text: it is to be equal
-    named = [table[keys].astype(object).where(table[keys].notna(), "") for table in (first, second)]
-    tables = [table.assign(**names) for table, names in zip((first, second), named, strict=True)]
-    found = [{tuple(row[key] for key in keys): row for row in table.to_dict("records")} for table in tables]
+    keys_as_text = [table[keys].astype(object).where(table[keys].notna(), "") for table in (first, second)]
+    tables = [table.assign(**names) for table, names in zip((first, second), keys_as_text, strict=True)]
+    rows_by_key = [{tuple(row[key] for key in keys): row for row in table.to_dict("records")} for table in tables]
     rows: list[dict[str, object]] = []
-    for key in dict.fromkeys([*found[0], *found[1]]):
-        for quantity, (column, _, _) in READABLE.items():
-            a, b = (_with_interval(measured.get(key, {}), column) for measured in found)
+    for key in dict.fromkeys([*rows_by_key[0], *rows_by_key[1]]):
+        for quantity, (column, _, _) in READABLE_COLUMNS.items():
+            a, b = (_with_interval(by_key.get(key, {}), column) for by_key in rows_by_key)
             if not math.isnan(a[0]) or not math.isnan(b[0]):
                 numbers = dict(zip(_NUMBERS, (*a, *b, *difference_interval(b, a)), strict=True))
-                flags = [measured.get(key, {}).get(f"{column}_disturbed") for measured in found]
-                named_flags = dict(zip(_FLAGS, flags, strict=True))
-                rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers, **named_flags})
+                flags = [by_key.get(key, {}).get(f"{column}_disturbed") for by_key in rows_by_key]
+                flags_by_name = dict(zip(_FLAGS, flags, strict=True))
+                rows.append({**dict(zip(keys, key, strict=True)), "quantity": quantity, **numbers, **flags_by_name})
     return pd.DataFrame(rows, columns=[*keys, "quantity", *_NUMBERS, *_FLAGS])
 
 
@@ -105,9 +105,9 @@ def _with_interval(row: dict, column: str) -> tuple[float, float, float]:
 
 def readable_comparison(table: pd.DataFrame, mark: Callable[[str], str]) -> pd.DataFrame:
     """The table as text for readers, as `readable_table` makes it, saying of every row what it is."""
-    readable, reduced = readable_table(table, mark), table["what"] == REDUCED
-    methods = table["method"].where(reduced, "").astype(str)
-    readable["variant"] = table["variant"] + methods.where(~reduced, ", " + methods)
-    readable.insert(1, "what", table["what"])
-    readable.insert(2, "budget of", table["budget_of"].where(reduced, "").astype(str))
-    return readable
+    text_table, is_reduction = readable_table(table, mark), table["what"] == REDUCED
+    methods = table["method"].where(is_reduction, "").astype(str)
+    text_table["variant"] = table["variant"] + methods.where(~is_reduction, ", " + methods)
+    text_table.insert(1, "what", table["what"])
+    text_table.insert(2, "budget of", table["budget_of"].where(is_reduction, "").astype(str))
+    return text_table

@@ -33,7 +33,7 @@ def with_disturbed(rows: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def marked(text: str, disturbed: Any) -> str:
+def with_sign(text: str, disturbed: Any) -> str:
     """``text`` with `SIGN` behind it where a flag is set, and not missing; nothing stays nothing."""
     return f"{text}{SIGN}" if text and not pd.isna(disturbed) and disturbed else text
 

@@ -27,7 +27,7 @@ _BELOW = 0.27  # of a line: where the seeds' own values are, so that they and th
 
 
 @dataclass(frozen=True)
-class Column:
+class DotColumn:
     """What a column of panels shows.
 
     Attributes:
@@ -36,7 +36,7 @@ class Column:
         factor: from the data to the axis.
         unit: of the ticks.
         ticks: where they are; none leaves it to the values.
-        planned: name of a column with predictions, which are drawn hollow where nothing was measured.
+        prediction: name of a column with predictions, which are drawn hollow where nothing was measured.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Column:
     factor: float = 1.0
     unit: str = ""
     ticks: tuple[float, ...] = ()
-    planned: str = ""
+    prediction: str = ""
 
 
 # What the figures of one run and of several seeds both show of the cache.
-KV_CACHE = Column("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100), "kv_fraction_planned")
+KV_CACHE = DotColumn("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100), "kv_fraction_planned")
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -74,19 +74,19 @@ def with_planned_cache(table: pd.DataFrame, plan: Plan) -> pd.DataFrame:
     The column, ``kv_fraction_planned``, is there only if something is missing and the plan knows it.
     """
     missing = table["kv_fraction"].isna()
-    known = plan.predictions.rename(columns={"kv_fraction": "kv_fraction_planned"})
-    found = table[["variant", "length"]].merge(
-        known[["variant", "length", "kv_fraction_planned"]], how="left", on=["variant", "length"]
+    predictions = plan.predictions.rename(columns={"kv_fraction": "kv_fraction_planned"})
+    fractions = table[["variant", "length"]].merge(
+        predictions[["variant", "length", "kv_fraction_planned"]], how="left", on=["variant", "length"]
     )
-    planned = found["kv_fraction_planned"].set_axis(table.index).where(missing)
-    return table if planned.isna().all() else table.assign(kv_fraction_planned=planned)
+    predicted_fractions = fractions["kv_fraction_planned"].set_axis(table.index).where(missing)
+    return table if predicted_fractions.isna().all() else table.assign(kv_fraction_planned=predicted_fractions)
 
 
 def draw_dot_rows(
     title: str,
     note: str,
     data: pd.DataFrame,
-    columns: Sequence[Column],
+    columns: Sequence[DotColumn],
     looks: dict[str, style.VariantStyle],
     seeds: pd.DataFrame | None = None,
 ) -> Figure:
@@ -123,9 +123,11 @@ def draw_dot_rows(
         Line2D([], [], color=looks[name].color, lw=0.8, ls=(0, (3, 2)), label=f"{looks[name].label}: the reference")
         for name in reference
     ]
-    if any(column.planned in data and data[column.planned].notna().any() for column in columns):
-        hollow: dict[str, Any] = {"markerfacecolor": "white", "markersize": 5.5, "linestyle": "none"}
-        entries.append(Line2D([], [], color=style.INK, marker="o", label="hollow: planned, not measured", **hollow))
+    if any(column.prediction in data and data[column.prediction].notna().any() for column in columns):
+        hollow_marker: dict[str, Any] = {"markerfacecolor": "white", "markersize": 5.5, "linestyle": "none"}
+        entries.append(
+            Line2D([], [], color=style.INK, marker="o", label="hollow: planned, not measured", **hollow_marker)
+        )
     if seeds is not None:
         entries.append(Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"))
     style.legend_below(figure, entries)
@@ -143,20 +145,20 @@ def _label(row: dict) -> str:
     return label if about == "none" or about in label else f"{label}: {about}"
 
 
-def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle]) -> None:
+def _draw_panel(axes: Axes, rows: pd.DataFrame, column: DotColumn, looks: dict[str, style.VariantStyle]) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)  # the first variant at the top
     axes.set_yticks(range(len(rows)), [""] * len(rows))
     axes.tick_params(axis="y", length=0)
     axes.grid()
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-    planned = column.planned in rows
-    if rows[column.name].isna().all() and not planned:
+    has_prediction = column.prediction in rows
+    if rows[column.name].isna().all() and not has_prediction:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
         return
     for place, row in enumerate(rows.to_dict("records")):
         look, value = looks[row["variant"]], column.factor * row[column.name]
         if math.isnan(value):
-            _draw_missing(axes, place, column.factor * row[column.planned] if planned else math.nan, look)
+            _draw_missing(axes, place, column.factor * row[column.prediction] if has_prediction else math.nan, look)
             continue
         if row["family"] == families.REFERENCE:
             axes.axvline(value, color=look.color, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
@@ -176,18 +178,18 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str,
         )
 
 
-def _draw_missing(axes: Axes, place: int, planned: float, look: style.VariantStyle) -> None:
+def _draw_missing(axes: Axes, place: int, prediction: float, look: style.VariantStyle) -> None:
     """What stands where nothing was measured: the prediction, hollow, or the words."""
-    if math.isnan(planned):
+    if math.isnan(prediction):
         words_at: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": style.NOTE_SIZE, "color": style.MUTED}
         words_at["bbox"] = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # over the reference's line
         axes.text(0.02, place, "not measured", transform=axes.get_yaxis_transform(), **words_at)
         return
-    axes.plot(planned, place, marker=look.marker, color=look.color, markerfacecolor="white", ms=5, linestyle="none")
+    axes.plot(prediction, place, marker=look.marker, color=look.color, markerfacecolor="white", ms=5, linestyle="none")
 
 
 def _draw_seeds(
-    axes: Axes, rows: pd.DataFrame, column: Column, looks: dict[str, style.VariantStyle], seeds: pd.DataFrame
+    axes: Axes, rows: pd.DataFrame, column: DotColumn, looks: dict[str, style.VariantStyle], seeds: pd.DataFrame
 ) -> None:
     for place, variant in enumerate(rows["variant"]):
         values = column.factor * seeds.loc[seeds["variant"] == variant, column.name].dropna().to_numpy(float)
@@ -195,7 +197,7 @@ def _draw_seeds(
         axes.plot(values, heights, color=looks[variant].color, marker=".", ms=3.5, alpha=0.8, mew=0, linestyle="none")
 
 
-def _error(row: dict, column: Column) -> np.ndarray | None:
+def _error(row: dict, column: DotColumn) -> np.ndarray | None:
     """Distances to the ends of the interval, as `Axes.errorbar` wants them; None for a column without one."""
     if f"{column.name}_low" not in row:
         return None

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from longgen.errors import ConfigError
 from longgen.records.kinds import KINDS, PUBLICATION, kind_of
 from longgen.records.schema import columns_table
-from longgen.reporting.ablation import READABLE, ablation_table, readable_table
+from longgen.reporting.ablation import READABLE_COLUMNS, ablation_table, readable_table
 from longgen.reporting.run import Run
 from longgen.reporting.words import variant_label
 from longgen.strict import require
@@ -41,11 +41,11 @@ def with_tables(text: str, runs: Mapping[str, Run], page: str) -> str:
     parts, place = [], 0
     for begin in _BEGIN.finditer(text):
         end = text.find(_END, begin.end())
-        following = _BEGIN.search(text, begin.end())
-        if end < 0 or (following and following.start() < end):
+        next_begin = _BEGIN.search(text, begin.end())
+        if end < 0 or (next_begin and next_begin.start() < end):
             raise ConfigError(f"{page}: {begin[0].strip()} has no end: allowed is one, {_END}, before the next table")
-        run, chosen, kind = begin.groups()
-        table = _columns(kind, page) if kind else _table(run, chosen, runs, page)
+        run, columns, kind = begin.groups()
+        table = _columns(kind, page) if kind else _table(run, columns, runs, page)
         parts += [text[place : begin.end()], table]
         place = end
     return "".join([*parts, text[place:]])
@@ -53,10 +53,10 @@ def with_tables(text: str, runs: Mapping[str, Run], page: str) -> str:
 
 def _table(name: str, columns: str, runs: Mapping[str, Run], page: str) -> str:
     require(name in runs, f"{page}: ablation of", name, ", ".join(runs))
-    chosen = [column.strip() for column in columns.split(",")]
-    for column in chosen:
-        require(column in READABLE, f"{page}: ablation of {name}, column", column, ", ".join(READABLE))
-    table = readable_table(ablation_table(runs[name])).reindex(columns=[*_ALWAYS, *chosen]).fillna("")
+    headings = [column.strip() for column in columns.split(",")]
+    for column in headings:
+        require(column in READABLE_COLUMNS, f"{page}: ablation of {name}, column", column, ", ".join(READABLE_COLUMNS))
+    table = readable_table(ablation_table(runs[name])).reindex(columns=[*_ALWAYS, *headings]).fillna("")
     table["variant"] = table["variant"].map(variant_label)
     return f"{table.to_markdown(index=False, disable_numparse=True)}\n"
 

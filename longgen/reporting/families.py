@@ -31,19 +31,19 @@ def families(plan: Plan) -> dict[str, str]:
     or without sparse layers is no hybrid.
     """
     hybrids = [each for each in plan.variants.values() if each.layout.num_full and each.layout.num_sparse]
-    found = {}
+    family_of = {}
     for name, variant in plan.variants.items():
         if not variant.layout.num_sparse:
-            found[name] = FULL
+            family_of[name] = FULL
         elif not variant.layout.num_full:
-            found[name] = ALL_SPARSE
+            family_of[name] = ALL_SPARSE
         elif variant.pattern != hybrids[0].pattern:
-            found[name] = PATTERN
+            family_of[name] = PATTERN
         elif variant.placement != hybrids[0].placement:
-            found[name] = PLACEMENT
+            family_of[name] = PLACEMENT
         else:
-            found[name] = RATIO if variant.layout != hybrids[0].layout else REFERENCE
-    return found
+            family_of[name] = RATIO if variant.layout != hybrids[0].layout else REFERENCE
+    return family_of
 
 
 def side_by_side(table: pd.DataFrame, comparison: str) -> pd.DataFrame:

@@ -29,11 +29,11 @@ def check_columns(frame: pd.DataFrame, kind: Kind, path: Path) -> pd.DataFrame:
         _check_type(frame, column, path)
     if "status" not in kind.column_names:
         return frame
-    if unknown := set(frame["status"]) - set(STATUSES):
-        raise ArtifactError(f"{path}: status is {min(map(str, unknown))!r}: allowed are {', '.join(STATUSES)}")
-    measured = frame[frame["status"] == MEASURED]
+    if unknown_statuses := set(frame["status"]) - set(STATUSES):
+        raise ArtifactError(f"{path}: status is {min(map(str, unknown_statuses))!r}: allowed are {', '.join(STATUSES)}")
+    measured_rows = frame[frame["status"] == MEASURED]
     for column in kind.columns:
-        if not (column.nullable or column.newer) and measured[column.name].isna().any():
+        if not (column.nullable or column.newer) and measured_rows[column.name].isna().any():
             raise ArtifactError(f"{path}: column {column.name!r} is null in a record of status {MEASURED!r}")
     return frame
 

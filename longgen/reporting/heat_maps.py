@@ -59,8 +59,8 @@ def draw_heat_maps(
         axes.set_xlabel(("length (tokens)" if columns > 4 else "context length (tokens)") if last else "")
         axes.set_ylabel("depth of the needle" if column == 0 else "")
     assert mesh is not None
-    drawn = list(grid.flat[: len(panels)])
-    figure.colorbar(mesh, ax=drawn, label="exact match", aspect=12 * lines, fraction=0.05, pad=0.01)
+    panel_axes = list(grid.flat[: len(panels)])
+    figure.colorbar(mesh, ax=panel_axes, label="exact match", aspect=12 * lines, fraction=0.05, pad=0.01)
     return figure
 
 
@@ -83,11 +83,11 @@ def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool, bold: np.ndarra
     ``bold`` says of which cells the numbers are.
     """
     depths, lengths = matrix.shape
-    masked = np.ma.masked_invalid(matrix)
+    valid_cells = np.ma.masked_invalid(matrix)
     mesh = axes.pcolormesh(
         np.arange(lengths + 1) - 0.5,
         np.arange(depths + 1) - 0.5,
-        masked,
+        valid_cells,
         cmap=rcParams["image.cmap"],
         vmin=0,
         vmax=1,

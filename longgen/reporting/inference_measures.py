@@ -22,9 +22,9 @@ def inference_rows(run: Run) -> pd.DataFrame:
     """
     rows = run.frame("inference-speed")
     full = rows[is_measured(rows) & (rows["pattern"] == "full") & (rows["full_layers"] == rows["num_layers"])]
-    timed = full.loc[full["what"] != LONGEST_CONTEXT, [*_SAME, "kv_bytes"]]
+    full_caches = full.loc[full["what"] != LONGEST_CONTEXT, [*_SAME, "kv_bytes"]]
     longest = full.loc[full["what"] == LONGEST_CONTEXT, ["what", "shape", "batch", "length"]]
-    of_full = rows.merge(timed, how="left", on=_SAME, validate="m:1", suffixes=("", "_full"))["kv_bytes_full"]
+    of_full = rows.merge(full_caches, how="left", on=_SAME, validate="m:1", suffixes=("", "_full"))["kv_bytes_full"]
     same = ["what", "shape", "batch"]
     tokens = rows.merge(longest, how="left", on=same, validate="m:1", suffixes=("", "_full"))["length_full"]
     return rows.assign(kv_fraction=rows["kv_bytes"] / of_full, tokens_fraction=rows["length"] / tokens)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
-from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
+from longgen.reporting.disturbed import rule_lines, with_disturbed, with_sign
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
@@ -31,7 +31,7 @@ _MEANINGS = (
     "attention over those of the hybrid; to decode, bytes read. *KV*: the cache by its tensors' storage, and over that "
     "of full attention."
 )
-_COUNTED = (
+_CACHE_NOTE = (
     "Bytes of the storages of keys and values, summed over all layers of the whole model: one after another was given "
     "the prompt, counted and freed."
 )
@@ -49,22 +49,22 @@ def inference_speed_markdown(run: Run) -> str:
     """
     rows = with_disturbed(inference_rows(run))
     lines = ["# Prefill, decoding and memory at the model's true shape", "", device_note(run, "inference-speed"), ""]
-    done = rows[is_measured(rows)]
-    timed, counted, longest = (
-        done[~done["what"].isin((KV_CACHE, LONGEST_CONTEXT))],
-        *(done[done["what"] == what] for what in (KV_CACHE, LONGEST_CONTEXT)),
+    measured_rows = rows[is_measured(rows)]
+    times, caches, longest = (
+        measured_rows[~measured_rows["what"].isin((KV_CACHE, LONGEST_CONTEXT))],
+        *(measured_rows[measured_rows["what"] == what] for what in (KV_CACHE, LONGEST_CONTEXT)),
     )
-    for _, part in timed.groupby(["shape", "length", "batch"], sort=False):
-        found = part.to_dict("records")
-        lines += [f"## {found[0]['shape']}, {_tokens(found[0])}", "", *_kernels(part)]
-        lines += ["", _table([_cells(row) for row in found]), ""]
-    if len(counted):
+    for _, part in times.groupby(["shape", "length", "batch"], sort=False):
+        records = part.to_dict("records")
+        lines += [f"## {records[0]['shape']}, {_tokens(records[0])}", "", *_kernels(part)]
+        lines += ["", _table([_cells(row) for row in records]), ""]
+    if len(caches):
         lines += ["## KV cache, counted layer by layer", ""]
-        lines += [_table([_counted(row) for row in counted.to_dict("records")]), "", _COUNTED, ""]
+        lines += [_table([_cache_cells(row) for row in caches.to_dict("records")]), "", _CACHE_NOTE, ""]
     if len(longest):
         lines += ["## Longest context in memory", "", _table([_longest(row) for row in longest.to_dict("records")])]
         lines += ["", _LONGEST, ""]
-    lines += [_MEANINGS] if len(timed) else ["No times were measured."]
+    lines += [_MEANINGS] if len(times) else ["No times were measured."]
     lines += rule_lines(bool(rows[["disturbed", "speedup_disturbed"]].any(axis=None)))
     for row in rows[~is_measured(rows)].to_dict("records"):
         stack = "" if pd.isna(row["full_layers"]) else f", {_layers(row)} full, {row['pattern']}"
@@ -79,14 +79,14 @@ def _tokens(row: Mapping[Hashable, Any]) -> str:
 
 def _kernels(part: pd.DataFrame) -> list[str]:
     """Who computed what, a line each."""
-    found = []
+    lines = []
     for what, rows in part[~part["composed"].astype(bool)].groupby("what", sort=False):
         row = rows.iloc[0]
         chunk = "" if pd.isna(row["chunk"]) else f", chunks of {row['chunk']:,.0f} tokens"
         note = f"; {row['note']}" if row["note"] else ""
         kernels = f"full layers by {row['full_kernel']}, sparse ones by {row['sparse_kernel']}"
-        found.append(f"- {_WHAT[str(what)]}: {kernels}{chunk}{note}.")
-    return found
+        lines.append(f"- {_WHAT[str(what)]}: {kernels}{chunk}{note}.")
+    return lines
 
 
 def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
@@ -94,8 +94,8 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "what": f"{_WHAT[row['what']]}, {'composed' if row['composed'] else 'measured'}",
         "full layers": _layers(row),
         "pattern": row["pattern"],
-        "time, ms": marked(with_interval(row, "seconds", ",.2f", factor=1e3), row["disturbed"]),
-        "speed-up": marked(with_interval(row, "speedup", ".2f", TIMES), row["speedup_disturbed"]),
+        "time, ms": with_sign(with_interval(row, "seconds", ",.2f", factor=1e3), row["disturbed"]),
+        "speed-up": with_sign(with_interval(row, "speedup", ".2f", TIMES), row["speedup_disturbed"]),
         "ideal (predicted)": number(row["ideal_speedup"], ".2f", TIMES),
         "share of ideal": number(row["fraction_of_ideal"], ".0f", " %", 100),
         "fit": number(row["fit_error"], "+.1f", " %", 100),
@@ -105,7 +105,7 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
     }
 
 
-def _counted(row: Mapping[Hashable, Any]) -> dict[str, str]:
+def _cache_cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
     return {
         "model": row["shape"],
         "full layers": _layers(row),

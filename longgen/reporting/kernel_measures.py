@@ -14,7 +14,7 @@ from longgen.reporting.run import Run
 from longgen.reporting.words import SEPARATOR
 
 STAGES = ("forward", "forward+backward", "decode")
-OURS = {"forward": "longgen", "forward+backward": "longgen", "decode": "longgen decode"}
+OUR_KERNELS = {"forward": "longgen", "forward+backward": "longgen", "decode": "longgen decode"}
 FLEX = ("flex-128", "flex-64")
 
 
@@ -26,11 +26,11 @@ def speed_rows(run: Run) -> pd.DataFrame:
     of the row's own time; what it is compared with counts as its median.
     """
     rows = run.frame("kernel-speed")
-    added = {"ideal_speedup": rows["speedup"] / rows["fraction_of_ideal"]}
+    ratios = {"ideal_speedup": rows["speedup"] / rows["fraction_of_ideal"]}
     for column in ("speedup", "bytes_per_second", "fraction_of_ideal"):
-        added[f"{column}_low"] = rows[column] * rows["seconds"] / rows["seconds_high"]
-        added[f"{column}_high"] = rows[column] * rows["seconds"] / rows["seconds_low"]
-    return rows.assign(**added)
+        ratios[f"{column}_low"] = rows[column] * rows["seconds"] / rows["seconds_high"]
+        ratios[f"{column}_high"] = rows[column] * rows["seconds"] / rows["seconds_low"]
+    return rows.assign(**ratios)
 
 
 def is_measured(rows: pd.DataFrame) -> pd.Series:
@@ -46,10 +46,10 @@ def is_try(run: Run) -> bool:
 def copy_bandwidth(run: Run) -> float:
     """Bytes per second that the device copied. Raises ArtifactError if that was not measured."""
     limits = run.frame("device-limits")
-    found = limits.loc[limits["quantity"] == COPY, "value"]
-    if found.empty:
+    rates = limits.loc[limits["quantity"] == COPY, "value"]
+    if rates.empty:
         raise run.missing("device-limits")
-    return float(found.iloc[0])
+    return float(rates.iloc[0])
 
 
 def crossover(rows: pd.DataFrame) -> int | None:

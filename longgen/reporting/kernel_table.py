@@ -8,7 +8,15 @@ from typing import Any
 import pandas as pd
 
 from longgen.records.schema import FAILED, MEASURED
-from longgen.reporting.kernel_measures import OURS, STAGES, crossover, is_measured, is_try, kernel_note, speed_rows
+from longgen.reporting.kernel_measures import (
+    OUR_KERNELS,
+    STAGES,
+    crossover,
+    is_measured,
+    is_try,
+    kernel_note,
+    speed_rows,
+)
 from longgen.reporting.kernel_targets import target_rows
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, TO, format_length
@@ -54,15 +62,15 @@ def kernel_table(run: Run) -> pd.DataFrame:
 
 def kernel_markdown(run: Run, table: pd.DataFrame) -> str:
     """The table as Markdown: targets and numerics first, then the times."""
-    timed = len(table) > 0
-    lines = ["# Attention kernels", "", kernel_note(run, "kernel-speed" if timed else "kernel-checks"), ""]
+    has_times = len(table) > 0
+    lines = ["# Attention kernels", "", kernel_note(run, "kernel-speed" if has_times else "kernel-checks"), ""]
     if run.has("device-limits"):
         limits = run.frame("device-limits").to_dict("records")
         lines += ["; ".join(f"{limit['quantity']} {limit['value']:.3g} {limit['unit']}" for limit in limits) + ".", ""]
     lines += [_TRY, ""] if is_try(run) else []
-    lines += ["## Targets", "", *(_as_table(_target_cells(run)) if timed else ["Not measured."]), "", _RULE, ""]
+    lines += ["## Targets", "", *(_as_table(_target_cells(run)) if has_times else ["Not measured."]), "", _RULE, ""]
     lines += ["## Numerics", "", *_numerics(run), ""]
-    if timed:
+    if has_times:
         lines += ["## From which length on sparse is not slower than dense", "", *_as_table(_crossover_cells(table))]
         lines += ["", _MEANINGS, "", *_times(table)]
         lines += ["## What was not measured", "", *(_reasons(table, "implementation") or ["Everything was."])]
@@ -76,12 +84,12 @@ def _as_table(cells: list[dict[str, str]]) -> list[str]:
 def _target_cells(run: Run) -> list[dict[str, str]]:
     cells = []
     for row in target_rows(run).to_dict("records"):
-        unit, measured = str(row["unit"]), "not measured"
+        unit, value_text = str(row["unit"]), "not measured"
         if not pd.isna(row["measured"]):
             low = f"{_value(row['measured'], unit)} (low end {_value(row['low'], unit)})"
-            measured = f"{low} at {format_length(row['length'])}"
+            value_text = f"{low} at {format_length(row['length'])}"
         cell = {"target": row["claim"], "stage": row["stage"], "model": row["shape"], "pattern": row["pattern"]}
-        cell |= {"at least": _value(row["at_least"], unit), "measured": measured, "verdict": row["verdict"]}
+        cell |= {"at least": _value(row["at_least"], unit), "measured": value_text, "verdict": row["verdict"]}
         cells.append(cell)
     return cells
 
@@ -95,15 +103,16 @@ def _numerics(run: Run) -> list[str]:
     if not run.has("kernel-checks"):
         return [f"Not measured: {run.missing('kernel-checks')}."]
     checks = run.frame("kernel-checks")
-    passed = checks["passed"].fillna(False).astype(bool)
-    wrong = (checks["status"] == FAILED) | (is_measured(checks) & ~passed)
+    is_right = checks["passed"].fillna(False).astype(bool)
+    is_wrong = (checks["status"] == FAILED) | (is_measured(checks) & ~is_right)
     lines = [
-        f"{passed.sum()} comparisons passed, {wrong.sum()} failed, {(~passed & ~wrong).sum()} were not measured.",
+        f"{is_right.sum()} comparisons passed, {is_wrong.sum()} failed, {(~is_right & ~is_wrong).sum()} were not "
+        "measured.",
         "",
         *_as_table([_dtype_cells(str(dtype), rows) for dtype, rows in checks.groupby("dtype", sort=False)]),
         "",
     ]
-    for row in checks[wrong].to_dict("records"):
+    for row in checks[is_wrong].to_dict("records"):
         what = f"{row['what']}, {row['tensor']}, {row['dtype']}, {row['length']:,} tokens, {row['pattern']}"
         error = f"error {row['error']:.1e}, allowed {row['tolerance']:.0e}"
         lines.append(f"- **wrong**: {what}: {error if row['status'] == MEASURED else row['reason']}")
@@ -117,10 +126,10 @@ def _dtype_cells(dtype: str, checks: pd.DataFrame) -> dict[str, str]:
 
 
 def _crossover_cells(table: pd.DataFrame) -> list[dict[str, str]]:
-    ours = table[is_measured(table) & (table["implementation"] == table["stage"].map(OURS))]
-    ours = ours[(ours["pattern"] != "full") & ours["speedup"].notna()]
+    own_rows = table[is_measured(table) & (table["implementation"] == table["stage"].map(OUR_KERNELS))]
+    own_rows = own_rows[(own_rows["pattern"] != "full") & own_rows["speedup"].notna()]
     cells = []
-    for (stage, shape, pattern), rows in ours.groupby(["stage", "shape", "pattern"], sort=False):
+    for (stage, shape, pattern), rows in own_rows.groupby(["stage", "shape", "pattern"], sort=False):
         length = crossover(rows)
         words = "at no measured length" if length is None else f"from {format_length(length)} on"
         cell = {"stage": stage, "model": shape, "pattern": pattern}

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from longgen.reporting.kernel_measures import FLEX, OURS, STAGES, is_measured, is_try, speed_rows
+from longgen.reporting.kernel_measures import FLEX, OUR_KERNELS, STAGES, is_measured, is_try, speed_rows
 from longgen.reporting.run import Run
 from longgen.strict import build, load_yaml, require
 
@@ -76,17 +76,17 @@ def target_rows(run: Run) -> pd.DataFrame:
         lower end is the lowest of all the target's lengths, that end and that length, missing if nothing was measured;
         and ``verdict``, one of `VERDICTS`.
     """
-    found = kernel_targets()
-    rows = _comparable(run, found.shape)
+    targets = kernel_targets()
+    rows = _comparable(run, targets.shape)
     table = []
-    for group in found.groups:
+    for group in targets.groups:
         for target in group.targets:
-            ours = rows[(rows["stage"] == target.stage) & (rows["pattern"] == target.pattern)]
+            own_rows = rows[(rows["stage"] == target.stage) & (rows["pattern"] == target.pattern)]
             low = f"{group.measure}_low"
-            at = ours[ours["length"].isin(group.lengths)].dropna(subset=low).sort_values(low)
+            at = own_rows[own_rows["length"].isin(group.lengths)].dropna(subset=low).sort_values(low)
             worst = at.iloc[0] if len(at) else pd.Series(dtype=float)
             row: dict[str, Any] = {"claim": group.claim, "measure": group.measure, "unit": group.unit}
-            row |= {"stage": target.stage, "shape": found.shape, "pattern": target.pattern}
+            row |= {"stage": target.stage, "shape": targets.shape, "pattern": target.pattern}
             row |= {"at_least": target.at_least}
             row |= {"measured": worst.get(group.measure), "low": worst.get(low), "length": worst.get("length")}
             lows = dict(zip(at["length"].tolist(), at[low].tolist(), strict=True))
@@ -107,7 +107,7 @@ def _comparable(run: Run, shape: str) -> pd.DataFrame:
     rows = rows[is_measured(rows) & (rows["shape"] == shape) & (rows["batch"] == 1)]
     keys = ["stage", "length", "pattern"]
     fastest = rows[rows["implementation"].isin(FLEX)].groupby(keys)["seconds"].min().rename("flex_seconds")
-    ours = rows[rows["implementation"] == rows["stage"].map(OURS)].join(fastest, on=keys)
-    ours["over_flex"] = ours["flex_seconds"] / ours["seconds"]
-    ours["over_flex_low"] = ours["flex_seconds"] / ours["seconds_high"]
-    return ours.iloc[:0] if is_try(run) else ours
+    own_rows = rows[rows["implementation"] == rows["stage"].map(OUR_KERNELS)].join(fastest, on=keys)
+    own_rows["over_flex"] = own_rows["flex_seconds"] / own_rows["seconds"]
+    own_rows["over_flex_low"] = own_rows["flex_seconds"] / own_rows["seconds_high"]
+    return own_rows.iloc[:0] if is_try(run) else own_rows

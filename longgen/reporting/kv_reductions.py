@@ -33,20 +33,20 @@ def kv_reductions_table(run: Run) -> pd.DataFrame:
     Raises:
         ArtifactError: the run has no such results, or no trained model was evaluated or measured.
     """
-    reduced = pooled_reductions(run).rename(columns={"method": "name"}).assign(reduced=True)
-    trained = retrieval_by_length(run).rename(columns={"variant": "name"}).assign(reduced=False)
-    trained = trained.merge(
+    reductions = pooled_reductions(run).rename(columns={"method": "name"}).assign(reduced=True)
+    variants = retrieval_by_length(run).rename(columns={"variant": "name"}).assign(reduced=False)
+    variants = variants.merge(
         run.frame("memory")[["variant", "length", "kv_fraction"]].rename(columns={"variant": "name"}), how="left"
     )
     tables = []
-    for length in sorted(set(reduced["length"])):
-        for budget_of in [name for name in run.variants if name in set(reduced["budget_of"])]:
-            methods = reduced[(reduced["length"] == length) & (reduced["budget_of"] == budget_of)]
+    for length in sorted(set(reductions["length"])):
+        for budget_of in [name for name in run.variants if name in set(reductions["budget_of"])]:
+            methods = reductions[(reductions["length"] == length) & (reductions["budget_of"] == budget_of)]
             tasks = task_order(methods) if len(methods) else []
             first = methods[methods["task"] == tasks[0]] if tasks else methods
             best_first = list(first.sort_values("exact", ascending=False, kind="stable")["name"])
             for task in tasks:
-                here = pd.concat([trained[trained["length"] == length], methods])
+                here = pd.concat([variants[variants["length"] == length], methods])
                 here = here[here["task"] == task].set_index("name")
                 rows = here.loc[[name for name in (budget_of, "full", *best_first) if name in here.index]]
                 rows = rows.reset_index().assign(length=length, budget_of=budget_of)
@@ -89,7 +89,7 @@ def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
             else f"{100 * row['behind_hybrid']:.0f} "
             f"({100 * row['behind_hybrid_low']:.0f} to {100 * row['behind_hybrid_high']:.0f})"
         )
-    counts = "; ".join(f"{title}, n = {', '.join(map(str, sorted(found)))}" for title, found in samples.items())
+    counts = "; ".join(f"{title}, n = {', '.join(map(str, sorted(sizes)))}" for title, sizes in samples.items())
     return "\n".join(
         [
             "# Hybrids against KV reduction at inference",

@@ -62,19 +62,19 @@ class LabelledPoint:
 
 
 def label_points(
-    axes: Axes, points: Sequence[LabelledPoint], unlabelled: Sequence[LabelledPoint] = ()
+    axes: Axes, points: Sequence[LabelledPoint], without_label: Sequence[LabelledPoint] = ()
 ) -> list[Annotation]:
     """Write each style's label beside its point; a label that had to move away gets a thin line to its point.
 
     Labels cover neither each other nor points, and their lines cross as little as can be. Call it last: axis limits
-    must be final. ``unlabelled`` points are kept clear of labels too.
+    must be final. Points ``without_label`` are kept clear of labels too.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
     renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()  # the layout decides where the points are
     scale, inside = figure.dpi / 72, np.array(axes.get_window_extent(renderer).extents)
-    everything = [*points, *unlabelled]
+    everything = [*points, *without_label]
     obstacles = np.array([box for point in everything for box in _obstacles(axes, point, scale)])
     markers = axes.transData.transform([(point.x, point.y) for point in everything])
     # boxes[i, j]: where label i would be at place j; costs and lines alike
@@ -82,15 +82,15 @@ def label_points(
     far = np.array([place.far for place in _PLACES])
     lines = _lines(boxes, markers[: len(points)], far)
     areas = _overlap(boxes, boxes)
-    covered = _overlap(boxes[:, :, None], obstacles).sum(axis=-1)
+    obstacle_area = _overlap(boxes[:, :, None], obstacles).sum(axis=-1)
     efforts = np.array([place.effort for place in _PLACES])
-    costs = (10 * covered + 40 * (areas - _overlap(boxes, inside))) / areas + efforts
+    costs = (10 * obstacle_area + 40 * (areas - _overlap(boxes, inside))) / areas + efforts
     for index in range(len(points)):
         others = np.delete(markers, index, axis=0)
         around = np.hstack([others - 3 * scale, others + 3 * scale])
         costs[index] += _ACROSS_MARKER * _runs_through(lines[index][:, None], around).sum(axis=-1)
-    chosen = _arrange(costs, boxes, lines, areas, gap=3 * scale)
-    return [_write(axes, point, _PLACES[place]) for point, place in zip(points, chosen, strict=True)]
+    places = _arrange(costs, boxes, lines, areas, gap=3 * scale)
+    return [_write(axes, point, _PLACES[place]) for point, place in zip(points, places, strict=True)]
 
 
 def _arrange(costs: np.ndarray, boxes: np.ndarray, lines: np.ndarray, areas: np.ndarray, gap: float) -> np.ndarray:
@@ -99,22 +99,24 @@ def _arrange(costs: np.ndarray, boxes: np.ndarray, lines: np.ndarray, areas: np.
     aside = gap * np.array([-1, 0, 1, 0])  # between labels on a line, or they read as one
     random, best, least = np.random.default_rng(0), np.argmin(costs, axis=1), np.inf
     for start in range(_STARTS):
-        chosen = np.argmin(costs + (random.random(costs.shape) if start else 0), axis=1)
+        places = np.argmin(costs + (random.random(costs.shape) if start else 0), axis=1)
         for _ in range(_SWEEPS):
-            before, total = chosen.copy(), 0.0
+            before, total = places.copy(), 0.0
             for index in random.permutation(count) if start else range(count):
                 others = np.delete(np.arange(count), index)
-                taken, drawn = boxes[others, chosen[others]], lines[others, chosen[others]]
+                other_boxes, other_lines = boxes[others, places[others]], lines[others, places[others]]
                 own, line = boxes[index][:, None], lines[index][:, None]
-                crowded = 10 * _overlap(own, taken + aside).sum(axis=-1) / areas[index]
-                crossing = _cross(line, drawn) + 1.0 * _runs_through(line, taken) + _runs_through(drawn, own)
+                crowded = 10 * _overlap(own, other_boxes + aside).sum(axis=-1) / areas[index]
+                crossing = (
+                    _cross(line, other_lines) + 1.0 * _runs_through(line, other_boxes) + _runs_through(other_lines, own)
+                )
                 at = costs[index] + crowded + _CROSSING * crossing.sum(axis=-1)
-                chosen[index] = np.argmin(at)
-                total += at[chosen[index]]
-            if (chosen == before).all():
+                places[index] = np.argmin(at)
+                total += at[places[index]]
+            if (places == before).all():
                 break
         if total < least:
-            best, least = chosen, total
+            best, least = places, total
     return best
 
 

@@ -65,7 +65,7 @@ def latex_of(markdown: str) -> str:
     for place, token in enumerate(tokens):
         if token.type == "heading_open":
             level = int(token.tag[1:])
-            headings = {known: text for known, text in headings.items() if known < level}
+            headings = {outer: text for outer, text in headings.items() if outer < level}
             headings[level] = _inline(tokens[place + 1])
             in_section = None
         elif token.type == "table_open":
@@ -125,23 +125,23 @@ def _row(cells: Sequence[str]) -> str:
 
 def _column(cells: Sequence[str]) -> str:
     """Numbers stand to the right, words to the left; long ones in lines."""
-    filled = [cell for cell in cells if cell]
-    if filled and all(re.fullmatch(r"[-+]?\d[^A-Za-z]*( to [^A-Za-z]*)?", cell) for cell in filled):
+    texts = [cell for cell in cells if cell]
+    if texts and all(re.fullmatch(r"[-+]?\d[^A-Za-z]*( to [^A-Za-z]*)?", cell) for cell in texts):
         return "r"
-    return r"p{.3\textwidth}" if max(map(len, filled), default=0) > _LONG else "l"
+    return r"p{.3\textwidth}" if max(map(len, texts), default=0) > _LONG else "l"
 
 
 def _inline(token: Token) -> str:
     """A line of Markdown: bold, emphasis and code; of a link its words."""
-    found = []
+    parts = []
     for part in token.children or []:
         if part.type == "code_inline":
-            found.append(rf"\texttt{{{_escaped(part.content)}}}")
+            parts.append(rf"\texttt{{{_escaped(part.content)}}}")
         elif part.type in ("softbreak", "hardbreak"):
-            found.append(" ")
+            parts.append(" ")
         else:
-            found.append(_OPEN.get(part.type) or _CLOSE.get(part.type) or _escaped(part.content))
-    return "".join(found)
+            parts.append(_OPEN.get(part.type) or _CLOSE.get(part.type) or _escaped(part.content))
+    return "".join(parts)
 
 
 def _escaped(text: str) -> str:

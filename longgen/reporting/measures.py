@@ -36,13 +36,13 @@ def pool(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         Columns ``by``, then ``n, exact, exact_low, exact_high``: the Wilson interval is recomputed from the counts,
         since intervals cannot be averaged.
     """
-    counted = rows.assign(correct=(rows["exact"] * rows["n"]).round().astype(int), n=rows["n"].astype(int))
-    pooled = counted.groupby(by, sort=False)[["correct", "n"]].sum().reset_index()
-    intervals = [wilson_interval(int(k), int(n)) for k, n in zip(pooled["correct"], pooled["n"], strict=True)]
-    pooled["exact"] = pooled["correct"] / pooled["n"]
-    pooled["exact_low"] = [low for low, _ in intervals]
-    pooled["exact_high"] = [high for _, high in intervals]
-    return pooled[[*by, "n", "exact", "exact_low", "exact_high"]]
+    counts = rows.assign(correct=(rows["exact"] * rows["n"]).round().astype(int), n=rows["n"].astype(int))
+    totals = counts.groupby(by, sort=False)[["correct", "n"]].sum().reset_index()
+    intervals = [wilson_interval(int(k), int(n)) for k, n in zip(totals["correct"], totals["n"], strict=True)]
+    totals["exact"] = totals["correct"] / totals["n"]
+    totals["exact_low"] = [low for low, _ in intervals]
+    totals["exact_high"] = [high for _, high in intervals]
+    return totals[[*by, "n", "exact", "exact_low", "exact_high"]]
 
 
 def pool_shares(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -56,25 +56,27 @@ def pool_shares(rows: pd.DataFrame, by: list[str]) -> pd.DataFrame:
         Columns ``by``, then ``n, share, share_low, share_high``: cells are weighted by their samples, and the arms of
         their intervals added as standard errors of independent means are (Zou and Donner 2008).
     """
-    pooled = []
+    totals = []
     for key, cells in rows[rows["task"].isin(SEVERAL_PARTS)].groupby(by, sort=False):
         weights = cells["n"] / cells["n"].sum()
         share = float((weights * cells["share"]).sum())
         below, above = cells["share"] - cells["share_low"], cells["share_high"] - cells["share"]
         ends = share - math.hypot(*(weights * below)), share + math.hypot(*(weights * above))
         values = (int(cells["n"].sum()), share, max(0.0, ends[0]), min(1.0, ends[1]))
-        pooled.append([*key, *values])
-    return pd.DataFrame(pooled, columns=[*by, "n", "share", "share_low", "share_high"])
+        totals.append([*key, *values])
+    return pd.DataFrame(totals, columns=[*by, "n", "share", "share_low", "share_high"])
 
 
 def retrieval_by_length(run: Run) -> pd.DataFrame:
     """Exact match per variant, task and length, pooled over depths; sorted by length within a variant and task."""
-    pooled = pool(run.frame("retrieval"), ["variant", "task", "length"])
+    scores = pool(run.frame("retrieval"), ["variant", "task", "length"])
     variants = {name: index for index, name in enumerate(run.variants)}
-    tasks = {name: index for index, name in enumerate(task_order(pooled))}
-    ranked = pooled.assign(rank=pooled["variant"].map(variants), task_rank=pooled["task"].map(tasks))
+    tasks = {name: index for index, name in enumerate(task_order(scores))}
+    with_ranks = scores.assign(rank=scores["variant"].map(variants), task_rank=scores["task"].map(tasks))
     return (
-        ranked.sort_values(["rank", "task_rank", "length"]).drop(columns=["rank", "task_rank"]).reset_index(drop=True)
+        with_ranks.sort_values(["rank", "task_rank", "length"])
+        .drop(columns=["rank", "task_rank"])
+        .reset_index(drop=True)
     )
 
 
@@ -88,15 +90,15 @@ def own_perplexity(run: Run) -> pd.DataFrame:
 
 def task_order(rows: pd.DataFrame) -> list[str]:
     """The tasks that occur in ``rows``: the known ones first, in their usual order."""
-    found = list(dict.fromkeys(rows["task"]))
-    return [task for task in TASKS if task in found] + [task for task in found if task not in TASKS]
+    tasks = list(dict.fromkeys(rows["task"]))
+    return [task for task in TASKS if task in tasks] + [task for task in tasks if task not in TASKS]
 
 
 def ideal_speedup(run: Run, variant: str, stage: str, length: int) -> float:
     """The plan's ideal speed-up over full attention; NaN where the plan has no such length."""
     rows = run.plan.predictions
-    found = rows[(rows["variant"] == variant) & (rows["length"] == length)]
-    return float(found[f"ideal_{stage}_speedup"].iloc[0]) if len(found) else math.nan
+    predictions = rows[(rows["variant"] == variant) & (rows["length"] == length)]
+    return float(predictions[f"ideal_{stage}_speedup"].iloc[0]) if len(predictions) else math.nan
 
 
 def with_ideal(run: Run, speed: pd.DataFrame) -> pd.DataFrame:

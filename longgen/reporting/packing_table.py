@@ -52,8 +52,8 @@ def packing_table(run: Run) -> pd.DataFrame:
         long_before=rows["tokens_before"].where(long, 0),
         long_after=rows["tokens_used"].where(long, 0),
     )
-    summed = [*COUNTS, "tokens_before", "long_before", "long_after"]
-    domains = rows.groupby("domain")[summed].sum().sort_values("tokens_before", ascending=False, kind="stable")
+    sum_columns = [*COUNTS, "tokens_before", "long_before", "long_after"]
+    domains = rows.groupby("domain")[sum_columns].sum().sort_values("tokens_before", ascending=False, kind="stable")
     of_all = rows.loc[rows["domain"].isna(), ["domain", *TIMES]].assign(**domains.sum())
     table = pd.concat([domains.reset_index(), of_all], ignore_index=True)
     for when, tokens in (("before", table["tokens_before"]), ("after", table["tokens_used"])):
@@ -66,12 +66,14 @@ def packing_markdown(run: Run, table: pd.DataFrame) -> str:
     """``table`` to read, with what was set and how quick it was."""
     settings, total = run.settings("packing"), table.iloc[-1]
     upsampling, lengths = settings["upsampling"], ", ".join(f"{length:,}" for length in settings["lengths"])
-    wanted = [f"{name} {upsampling[name]:g}" for name in ("factor", "share") if upsampling.get(name) is not None]
+    upsampling_words = [
+        f"{name} {upsampling[name]:g}" for name in ("factor", "share") if upsampling.get(name) is not None
+    ]
     return "\n".join(
         [
             f"# Packing: {run.name}",
             "",
-            f"Method {', '.join([settings['method'], *wanted])}; rows of {lengths} tokens; tokenizer "
+            f"Method {', '.join([settings['method'], *upsampling_words])}; rows of {lengths} tokens; tokenizer "
             f"{settings['tokenizer']}. Long documents have at least {threshold_of(run):,} tokens. Shares are of "
             f"tokens: read, without duplicates {ARROW} packed.",
             "",
@@ -88,7 +90,7 @@ def packing_markdown(run: Run, table: pd.DataFrame) -> str:
 
 
 def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
-    wasted = 100 * row["tokens_wasted"] / max(row["tokens_used"] + row["tokens_wasted"], 1)
+    waste = 100 * row["tokens_wasted"] / max(row["tokens_used"] + row["tokens_wasted"], 1)
     return {
         "domain": "all" if pd.isna(row["domain"]) else row["domain"].replace("|", r"\|"),
         "documents": f"{row['documents_read']:,} {ARROW} {row['documents_used']:,}",
@@ -97,7 +99,7 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "in long documents": _change(row["long_before"], row["long_after"]),
         "duplicates dropped": f"{row['documents_duplicate']:,}",
         "tokens in them": f"{row['tokens_duplicate']:,}",
-        "wasted tokens": f"{row['tokens_wasted']:,} ({wasted:.2f} %)",
+        "wasted tokens": f"{row['tokens_wasted']:,} ({waste:.2f} %)",
         "bad records": f"{row['bad_records']:,}",
     }
 

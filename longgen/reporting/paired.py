@@ -36,8 +36,8 @@ def with_difference(run: Run, rows: pd.DataFrame) -> pd.DataFrame:
     texts = _texts(run)
     records = rows.to_dict("records")
     full = {_where(row): row for row in records if row["variant"] == "full"}
-    found = [_difference(row, full.get(_where(row)), texts) for row in records]
-    return rows.join(pd.DataFrame(found, rows.index, [*DIFFERENCE, UNPAIRED]))
+    differences = [_difference(row, full.get(_where(row)), texts) for row in records]
+    return rows.join(pd.DataFrame(differences, rows.index, [*DIFFERENCE, UNPAIRED]))
 
 
 def _where(row: dict[Any, Any]) -> tuple[Any, ...]:
@@ -62,11 +62,11 @@ def _difference(
     value = math.expm1(row["nll"] - full["nll"])
     if row["variant"] == "full":
         return value, math.nan, math.nan, ""
-    ours, theirs = (texts[each["variant"], each["source"]] for each in (row, full))
-    if row["n"] != full["n"] or (ours and theirs and ours != theirs):
+    text, full_text = (texts[each["variant"], each["source"]] for each in (row, full))
+    if row["n"] != full["n"] or (text and full_text and text != full_text):
         return value, math.nan, math.nan, OTHER_DOCUMENTS
     losses = [each["nll_by_document"] for each in (row, full)]
-    if not all(isinstance(each, list) for each in losses) or not ours or not theirs:
+    if not all(isinstance(each, list) for each in losses) or not text or not full_text:
         return value, math.nan, math.nan, NOT_STORED
     if row["n"] < 2:
         return value, math.nan, math.nan, ONE_DOCUMENT

@@ -68,7 +68,7 @@ class PaperClaim:
         require(self.tolerance >= 0, "tolerance", self.tolerance, "a number >= 0")
 
     @property
-    def predicted(self) -> bool:
+    def has_ideal(self) -> bool:
         """Whether the planner predicts an ideal of it."""
         return self.measure in ("speedup", "kv_reduction", "sequences")
 

@@ -26,19 +26,19 @@ def measured_at_paper_scale(
         itself out.
     """
     if claim.measure == "kv_reduction":
-        found = _of_inference(run, paper, variant, KV_CACHE, "kv_fraction")
-        found = found or _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
+        entry = _of_inference(run, paper, variant, KV_CACHE, "kv_fraction")
+        entry = entry or _of_inference(run, paper, variant, MODEL_PREFILL, "kv_fraction")
     elif claim.stage == "training":
-        found = _of_training(run, paper, variant)
+        entry = _of_training(run, paper, variant)
     elif claim.stage in ("prefill", "decode"):
-        found = _of_inference(
+        entry = _of_inference(
             run, paper, variant, {"prefill": MODEL_PREFILL, "decode": MODEL_DECODE}[claim.stage], "speedup"
         )
     else:
-        found = None
-    if found is None:
+        entry = None
+    if entry is None:
         return None
-    row, kind, how = found
+    row, kind, how = entry
     value = kv_reduction_of(row) if claim.measure == "kv_reduction" else speedup_of(row)
     return None if value is None else (value, f"{run.device(kind)}, {how}")
 
@@ -56,7 +56,7 @@ def _of_training(run: Run, paper: PaperClaims, variant: PaperVariant) -> tuple[p
     models = _of_variant(run, TRAINING, rows[rows["what"] == COMPOSED_MODEL], variant)
     if models.empty:
         return None
-    return models.iloc[0], TRAINING, _composed(rows[rows["what"] == SLICE])
+    return models.iloc[0], TRAINING, _composition(rows[rows["what"] == SLICE])
 
 
 def _of_inference(
@@ -74,10 +74,10 @@ def _of_inference(
         return row, INFERENCE, "storages counted layer by layer"
     if not row["composed"]:
         return row, INFERENCE, "the whole model"
-    return row, INFERENCE, _composed(rows[rows["what"] == SLICE_PREFILL])
+    return row, INFERENCE, _composition(rows[rows["what"] == SLICE_PREFILL])
 
 
-def _composed(slices: pd.DataFrame) -> str:
+def _composition(slices: pd.DataFrame) -> str:
     """Of what a model is composed, in words."""
     if slices.empty:
         return "composed from parts of single layers"

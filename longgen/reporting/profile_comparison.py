@@ -21,7 +21,7 @@ NO_DIFFERENCE, SAME = "no difference shown", "same"
 
 
 @dataclass(frozen=True)
-class Quantity:
+class ProfileQuantity:
     """A column that can be compared.
 
     Attributes:
@@ -44,25 +44,25 @@ _ATTENTION = ("dtype", "num_heads", "num_kv_heads", "head_dim", "length", "patte
 _STEP = ("what", "shape", "length", "num_layers", "full_layers", "pattern", "dtype")
 _INFERENCE = ("what", "composed", "shape", "length", "batch", "num_layers", "full_layers", "pattern", "dtype")
 QUANTITIES = (
-    Quantity("speed", "seconds", ("variant", "stage", "length"), "time"),
-    Quantity("speed", "speedup", ("variant", "stage", "length"), "speed-up"),
-    Quantity("memory", "kv_bytes", ("variant", "length"), "bytes", exact=True),
-    Quantity("kernel-speed", "seconds", (*_KERNEL, "implementation"), "time"),
-    Quantity("attention-speed", "seconds", _ATTENTION, "time"),
-    Quantity("attention-speed", "speedup", _ATTENTION, "speed-up"),
-    Quantity("training-speed", "seconds", _STEP, "time"),
-    Quantity("training-speed", "speedup", _STEP, "speed-up"),
-    Quantity("training-speed", "peak_bytes", _STEP, "bytes"),
-    Quantity("inference-speed", "seconds", _INFERENCE, "time"),
-    Quantity("inference-speed", "speedup", _INFERENCE, "speed-up"),
-    Quantity("inference-speed", "kv_bytes", _INFERENCE, "bytes", exact=True),
-    Quantity("inference-speed", "peak_bytes", _INFERENCE, "bytes"),
+    ProfileQuantity("speed", "seconds", ("variant", "stage", "length"), "time"),
+    ProfileQuantity("speed", "speedup", ("variant", "stage", "length"), "speed-up"),
+    ProfileQuantity("memory", "kv_bytes", ("variant", "length"), "bytes", exact=True),
+    ProfileQuantity("kernel-speed", "seconds", (*_KERNEL, "implementation"), "time"),
+    ProfileQuantity("attention-speed", "seconds", _ATTENTION, "time"),
+    ProfileQuantity("attention-speed", "speedup", _ATTENTION, "speed-up"),
+    ProfileQuantity("training-speed", "seconds", _STEP, "time"),
+    ProfileQuantity("training-speed", "speedup", _STEP, "speed-up"),
+    ProfileQuantity("training-speed", "peak_bytes", _STEP, "bytes"),
+    ProfileQuantity("inference-speed", "seconds", _INFERENCE, "time"),
+    ProfileQuantity("inference-speed", "speedup", _INFERENCE, "speed-up"),
+    ProfileQuantity("inference-speed", "kv_bytes", _INFERENCE, "bytes", exact=True),
+    ProfileQuantity("inference-speed", "peak_bytes", _INFERENCE, "bytes"),
 )
 PROFILE_KINDS = tuple(dict.fromkeys(quantity.kind for quantity in QUANTITIES))
 
 
 @dataclass(frozen=True)
-class Comparison:
+class ProfileComparison:
     """One quantity of two runs.
 
     Attributes:
@@ -75,7 +75,7 @@ class Comparison:
         mean_ratio: geometric mean of ``ratio``: where all rows moved alike, it is the machine rather than the code.
     """
 
-    quantity: Quantity
+    quantity: ProfileQuantity
     rows: pd.DataFrame
     origins: tuple[str, str]
     cautions: tuple[str, ...]
@@ -83,7 +83,7 @@ class Comparison:
     mean_ratio: float
 
     @property
-    def changed(self) -> pd.DataFrame:
+    def changes(self) -> pd.DataFrame:
         """The rows with a difference: worse ones first, and of these the largest change."""
         rows = self.rows[~self.rows["verdict"].isin((NO_DIFFERENCE, SAME, ""))]
         worse = rows["verdict"].map(lambda verdict: is_worse(self.quantity, verdict)).astype(bool)
@@ -93,12 +93,12 @@ class Comparison:
         ]
 
 
-def is_worse(quantity: Quantity, verdict: str) -> bool:
+def is_worse(quantity: ProfileQuantity, verdict: str) -> bool:
     """Whether a verdict on b is bad news: slower, a smaller speed-up, or more bytes."""
     return verdict == _WORDS[quantity.meaning][0 if quantity.meaning == "speed-up" else 1]
 
 
-def compare_profiles(first: Run, second: Run) -> list[Comparison]:
+def compare_profiles(first: Run, second: Run) -> list[ProfileComparison]:
     """Everything of `QUANTITIES` that both runs measured.
 
     The ratio's interval goes from the lower end of b over the upper end of a to the upper end of b over the lower end
@@ -108,37 +108,37 @@ def compare_profiles(first: Run, second: Run) -> list[Comparison]:
     Raises:
         ArtifactError: the two have no row of any profile in common, or one names a row twice.
     """
-    found = [
+    comparisons = [
         _compare(quantity, first, second)
         for quantity in QUANTITIES
         if first.has(quantity.kind) and second.has(quantity.kind)
     ]
-    if not any(len(comparison.rows) for comparison in found):
-        held = "; ".join(f"{run.folder} holds {_kinds(run) or 'none'}" for run in (first, second))
+    if not any(len(comparison.rows) for comparison in comparisons):
+        contents = "; ".join(f"{run.folder} holds {_kinds(run) or 'none'}" for run in (first, second))
         allowed = ", ".join(PROFILE_KINDS)
-        raise ArtifactError(f"nothing was profiled in both runs: {held}; compared are the same rows of {allowed}")
-    return [comparison for comparison in found if len(comparison.rows)]
+        raise ArtifactError(f"nothing was profiled in both runs: {contents}; compared are the same rows of {allowed}")
+    return [comparison for comparison in comparisons if len(comparison.rows)]
 
 
 def _kinds(run: Run) -> str:
     return ", ".join(kind for kind in PROFILE_KINDS if run.has(kind))
 
 
-def _compare(quantity: Quantity, first: Run, second: Run) -> Comparison:
-    ours, theirs = (_values(quantity, run, name) for run, name in ((first, "a"), (second, "b")))
+def _compare(quantity: ProfileQuantity, first: Run, second: Run) -> ProfileComparison:
+    first_values, second_values = (_values(quantity, run, name) for run, name in ((first, "a"), (second, "b")))
     keys = list(quantity.keys)
-    rows = ours.merge(theirs, on=keys, how="inner")
+    rows = first_values.merge(second_values, on=keys, how="inner")
     rows["ratio"] = rows["b"] / rows["a"]
     rows["ratio_low"] = rows["b_low"] / rows["a_high"]
     rows["ratio_high"] = rows["b_high"] / rows["a_low"]
     rows["verdict"] = [_verdict(quantity, row) for row in rows.to_dict("records")]
     origins = (_origin(first, quantity.kind), _origin(second, quantity.kind))
-    only = (len(ours) - len(rows), len(theirs) - len(rows))
+    only = (len(first_values) - len(rows), len(second_values) - len(rows))
     mean_ratio = float(np.exp(np.log(rows["ratio"]).mean()))
-    return Comparison(quantity, rows, origins, _cautions(first, second, quantity.kind), only, mean_ratio)
+    return ProfileComparison(quantity, rows, origins, _cautions(first, second, quantity.kind), only, mean_ratio)
 
 
-def _values(quantity: Quantity, run: Run, name: str) -> pd.DataFrame:
+def _values(quantity: ProfileQuantity, run: Run, name: str) -> pd.DataFrame:
     """Keys and ``name``, ``name_low``, ``name_high`` of what was measured."""
     rows = run.frame(quantity.kind)
     if "status" in rows:
@@ -151,11 +151,11 @@ def _values(quantity: Quantity, run: Run, name: str) -> pd.DataFrame:
     if len(twice):
         row = ", ".join(f"{key} {twice.iloc[0][key]}" for key in keys)
         raise ArtifactError(f"{run.folder} holds two results of kind {quantity.kind} for {row}: allowed is one")
-    renamed = {f"{quantity.column}{end}": f"{name}{end}" for end in ("", "_low", "_high")}
-    return rows.reindex(columns=[*keys, *renamed]).rename(columns=renamed)
+    column_names = {f"{quantity.column}{end}": f"{name}{end}" for end in ("", "_low", "_high")}
+    return rows.reindex(columns=[*keys, *column_names]).rename(columns=column_names)
 
 
-def _verdict(quantity: Quantity, row: Mapping[Any, Any]) -> str:
+def _verdict(quantity: ProfileQuantity, row: Mapping[Any, Any]) -> str:
     """What b is beside a; empty where nothing says how much the values vary."""
     less, more = _WORDS[quantity.meaning]
     if quantity.exact:
@@ -182,15 +182,15 @@ def _origin(run: Run, kind: str) -> str:
 
 def _cautions(first: Run, second: Run, kind: str) -> tuple[str, ...]:
     """In words, what a difference may come from besides the commit."""
-    ours, theirs = (_provenance(run, kind) for run in (first, second))
-    differing = {
-        **_pairs(ours.get("device"), theirs.get("device"), "machine's "),
-        **_pairs(ours.get("packages"), theirs.get("packages"), "version of "),
+    first_origin, second_origin = (_provenance(run, kind) for run in (first, second))
+    differences = {
+        **_pairs(first_origin.get("device"), second_origin.get("device"), "machine's "),
+        **_pairs(first_origin.get("packages"), second_origin.get("packages"), "version of "),
         **_pairs(first.settings(kind), second.settings(kind), "setting "),
     }
-    shown = {name: ["absent" if value is None else value for value in pair] for name, pair in differing.items()}
+    texts = {name: ["absent" if value is None else value for value in pair] for name, pair in differences.items()}
     busy = (f"{run.name}: {note}" for run in (first, second) if (note := disturbed_note(run, kind)))
-    return (*busy, *(f"{name}: {a} and {b}" for name, (a, b) in shown.items() if a != b))
+    return (*busy, *(f"{name}: {a} and {b}" for name, (a, b) in texts.items() if a != b))
 
 
 def _pairs(first: Mapping[str, Any] | None, second: Mapping[str, Any] | None, prefix: str) -> dict[str, Any]:

@@ -76,7 +76,7 @@ def _warnings(records: list[dict[str, Any]]) -> list[str]:
             f"{', '.join(unsure[:3])}{', ...' if len(unsure) > 3 else ''}"
         )
     for key, words in (("git_commit", "commits"), ("device", "devices")):
-        found = sorted({str(record[key]) for record in records})
-        if len(found) > 1:
-            warnings.append(f"the files come from {len(found)} {words}: {', '.join(found)}")
+        values = sorted({str(record[key]) for record in records})
+        if len(values) > 1:
+            warnings.append(f"the files come from {len(values)} {words}: {', '.join(values)}")
     return warnings

@@ -40,12 +40,12 @@ class Report:
     """What was made of a run.
 
     Attributes:
-        written: the files.
-        skipped: name -> why, for what could not be made because an input is missing.
+        files: the files.
+        omissions: name -> why, for what could not be made because an input is missing.
     """
 
-    written: list[Path] = field(default_factory=list)
-    skipped: dict[str, str] = field(default_factory=dict)
+    files: list[Path] = field(default_factory=list)
+    omissions: dict[str, str] = field(default_factory=dict)
 
 
 def write_figure(run: Run, folder: Path, name: str) -> list[Path]:
@@ -152,7 +152,7 @@ PARTS = {name: writer for parts in _BY_SUBJECT.values() for name, writer in part
 
 
 # Parts that an experiment has if it asked for them, and is not missing otherwise.
-_ASKED: dict[str, Callable[[Run], bool]] = {
+_HAS_INPUTS: dict[str, Callable[[Run], bool]] = {
     "ruler_by_length": lambda run: run.has("benchmark-summary") and _has_ruler(run),
     "ruler_tasks": lambda run: _has_ruler(run),
     "ruler_tasks_table": lambda run: _has_ruler(run),
@@ -169,7 +169,7 @@ def _has_ruler(run: Run) -> bool:
 def parts_of(run: Run) -> list[str]:
     """Names of the parts that such a run is for: by what it has results of."""
     names = [name for subject, parts in _BY_SUBJECT.items() if subject in run.subjects for name in parts]
-    return [name for name in names if not run.has("plan") or name not in _ASKED or _ASKED[name](run)]
+    return [name for name in names if not run.has("plan") or name not in _HAS_INPUTS or _HAS_INPUTS[name](run)]
 
 
 def write_report(run: Run, folder: Path, only: Collection[str] = (), forms: Collection[str] = ()) -> Report:
@@ -192,17 +192,17 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), forms: Coll
     report = Report()
     for name in only or parts_of(run):
         try:
-            report.written += PARTS[name](run, folder, name)
+            report.files += PARTS[name](run, folder, name)
         except ArtifactError as error:
             if only:
                 raise
-            report.skipped[name] = str(error)
+            report.omissions[name] = str(error)
             remove_part(folder, name)
     for name in [] if only else set(PARTS) - set(parts_of(run)):
         remove_part(folder, name)
-    if not report.written:
-        raise ArtifactError(next(iter(report.skipped.values())))
-    report.written += write_forms(report.written, forms)
+    if not report.files:
+        raise ArtifactError(next(iter(report.omissions.values())))
+    report.files += write_forms(report.files, forms)
     return report
 
 
@@ -210,9 +210,9 @@ def write_report(run: Run, folder: Path, only: Collection[str] = (), forms: Coll
 FORMS: dict[str, Callable[[Path], Path]] = {"html": write_page, "tex": write_latex}
 
 
-def write_forms(written: Sequence[Path], forms: Collection[str]) -> list[Path]:
-    """The tables among ``written`` in ``forms``, names in `FORMS`; what is there in another one is written anew too."""
-    tables = [path for path in written if path.suffix == ".md"]
+def write_forms(files: Sequence[Path], forms: Collection[str]) -> list[Path]:
+    """The tables among ``files`` in ``forms``, names in `FORMS`; what is there in another one is written anew too."""
+    tables = [path for path in files if path.suffix == ".md"]
     return [
         write(path)
         for path in tables

@@ -16,7 +16,7 @@ from longgen.reporting import SEEDS, TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS, scale_name
 from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
-from longgen.reporting.disturbed import marked
+from longgen.reporting.disturbed import with_sign
 from longgen.reporting.paper import PaperClaim, paper_claims
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.evidence import evidence_table
@@ -25,7 +25,7 @@ from longgen.reporting.seeds.groups import find_groups
 from longgen.reporting.seeds.values import read_values
 from longgen.reporting.words import SEPARATOR, variant_label
 
-TRIED_OUT = "tried out at tiny sizes: times are no benchmark"
+TINY_SIZES_NOTE = "tried out at tiny sizes: times are no benchmark"
 # Figure of a group of seeds -> its words for who cannot see it.
 _SEEDS_FIGURES = {
     "seeds_ablation": "Ratio, placement and pattern side by side: means over seeds with intervals, every seed a dot",
@@ -44,7 +44,7 @@ _IN_WORDS = {
     "serving-speed": "sequences at once and speed of a serving engine",
 }
 # Kind -> what a reader may look for and not find.
-_SOUGHT = {
+_EXPECTED_KINDS = {
     "kernel-speed": "the Triton kernels on a GPU",
     "training-speed": "training steps at the true sizes of a large model",
     "inference-speed": "prefill and decoding at the true sizes of a large model",
@@ -162,12 +162,12 @@ def _paper_scale() -> str:
 
 def _at_paper_scale(ledger: pd.DataFrame) -> str:
     rows = ledger[ledger["scale"] == _paper_scale()]
-    measured = int(rows["measured"].notna().sum())
+    count = int(rows["measured"].notna().sum())
     scale = f"the paper's scale ({paper_claims().model}, {paper_claims().length:,} tokens)"
-    if not measured:
+    if not count:
         return f"**At {scale} nothing was measured yet.**"
     devices = "; ".join(rows[rows["measured"].notna()]["device"].dropna().unique())
-    return f"At {scale} {measured} of {len(rows)} rows of the ledger were measured{devices and f', on: {devices}'}."
+    return f"At {scale} {count} of {len(rows)} rows of the ledger were measured{devices and f', on: {devices}'}."
 
 
 def _claims_table(ledger: pd.DataFrame) -> str:
@@ -187,9 +187,9 @@ def _claims_table(ledger: pd.DataFrame) -> str:
                     "paper": format_value(claim.paper if claim.paper_words is None else claim.paper_words, claim),
                     "ideal at the paper's scale": _range(same["ideal"], claim),
                 }
-                | ({"measured at the paper's scale": _measured(same, claim)} if measured_there else {})
+                | ({"measured at the paper's scale": _measured_text(same, claim)} if measured_there else {})
                 | {
-                    "measured at other scales": _measured(own, claim),
+                    "measured at other scales": _measured_text(own, claim),
                     "share of the ideal there": _share_range(own["share"]),
                     "paper's share": format_share(_first(own["paper_share"])),
                 }
@@ -212,13 +212,13 @@ def _first(values: pd.Series) -> float | None:
     return None if values.empty else float(values.iloc[0])
 
 
-def _measured(rows: pd.DataFrame, claim: PaperClaim) -> str:
+def _measured_text(rows: pd.DataFrame, claim: PaperClaim) -> str:
     """Least to most of the runs that measured it, and their verdicts."""
     counts = rows.loc[rows["measured"].notna(), "verdict"].value_counts()
-    found = [verdict for verdict in VERDICTS if verdict in counts]
-    verdicts = ", ".join(verdict if len(found) == 1 else f"{counts[verdict]} {verdict}" for verdict in found)
+    distinct = [verdict for verdict in VERDICTS if verdict in counts]
+    verdicts = ", ".join(verdict if len(distinct) == 1 else f"{counts[verdict]} {verdict}" for verdict in distinct)
     values = _range(rows["measured"], claim)
-    return f"{marked(values, bool(rows['disturbed'].any()))}: {verdicts}" if values else "not measured"
+    return f"{with_sign(values, bool(rows['disturbed'].any()))}: {verdicts}" if values else "not measured"
 
 
 def _explained() -> list[str]:
@@ -227,9 +227,9 @@ def _explained() -> list[str]:
 
 
 def _measured_kinds(run: Run) -> list[str]:
-    found = [kind for kind in KINDS if kind not in _NO_MEASUREMENTS and run.has(kind)]
+    kinds = [kind for kind in KINDS if kind not in _NO_MEASUREMENTS and run.has(kind)]
     # what recall is for a reader: retrieval, and KV reductions
-    return [kind for kind in found if not kind.startswith("benchmark") or _benchmarks(run) - {"recall"}]
+    return [kind for kind in kinds if not kind.startswith("benchmark") or _benchmarks(run) - {"recall"}]
 
 
 def _benchmarks(run: Run) -> set[str]:
@@ -242,12 +242,12 @@ def _what(run: Run) -> str:
     words = [", ".join(_IN_WORDS.get(kind, kind) for kind in kinds)]
     if run.has("plan"):
         plan = run.plan
-        extended = f"extended from {plan.base_length:,} to {plan.trained_length:,} tokens"
-        words.insert(0, f"model {run.model_name}, {plan.model['num_layers']} layers, {extended}")
+        extension = f"extended from {plan.base_length:,} to {plan.trained_length:,} tokens"
+        words.insert(0, f"model {run.model_name}, {plan.model['num_layers']} layers, {extension}")
     if any("stand_in" in KINDS[kind].column_names and is_stand_in(run.frame(kind)) for kind in kinds):
         words.append(STAND_IN)
     if any(run.settings(kind).get("tiny") for kind in kinds):
-        words.append(TRIED_OUT)
+        words.append(TINY_SIZES_NOTE)
     return SEPARATOR.join(words)
 
 
@@ -259,14 +259,16 @@ def _origin(run: Run) -> str:
 
 
 def _not_measured(runs: Sequence[Run], ledger: pd.DataFrame) -> list[str]:
-    missing = [words for kind, words in _SOUGHT.items() if all(_true_rows(run, kind).empty for run in runs)]
-    asked = {name for run in runs for name in _true_rows(run, "benchmark").get("benchmark", ())}
-    if unasked := [name for name in BENCHMARKS if name not in asked]:
-        missing.insert(0, f"by the benchmark's own rules and on its own data: {', '.join(unasked)}")
+    missing = [words for kind, words in _EXPECTED_KINDS.items() if all(_true_rows(run, kind).empty for run in runs)]
+    own_data_benchmarks = {name for run in runs for name in _true_rows(run, "benchmark").get("benchmark", ())}
+    if missing_benchmarks := [name for name in BENCHMARKS if name not in own_data_benchmarks]:
+        missing.insert(0, f"by the benchmark's own rules and on its own data: {', '.join(missing_benchmarks)}")
     rows = ledger[ledger["scale"] == _paper_scale()].groupby("claim", sort=False)["measured"].count()
     claims = {claim.name: claim.claim for claim in paper_claims().claims}
-    if unseen := [claims[str(name)] for name, count in rows.items() if not count]:
-        missing.insert(0, f"at the paper's scale: {'all of it' if len(unseen) == len(rows) else '; '.join(unseen)}")
+    if open_claims := [claims[str(name)] for name, count in rows.items() if not count]:
+        missing.insert(
+            0, f"at the paper's scale: {'all of it' if len(open_claims) == len(rows) else '; '.join(open_claims)}"
+        )
     if not find_groups(runs):
         missing.append("the claims over several seeds: no runs differ in name and seed alone")
     return missing or ["nothing of what the ledger and the benchmarks ask for"]

@@ -88,8 +88,8 @@ class Run:
             and subject in OF_VARIANTS
             and (subject == EXPERIMENT or subject not in self.subjects)
         ):
-            measured = " and ".join(self.subjects)
-            return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured {measured} alone")
+            subjects = " and ".join(self.subjects)
+            return ArtifactError(f"{path} is missing: {self.name} is no experiment, it measured {subjects} alone")
         if self.name.startswith(f"{PUBLISHED.name}/"):
             command = f"longgen publish RUN --as {self.name.partition('/')[2]} --force"
         else:
@@ -143,8 +143,8 @@ class Run:
     @cached_property
     def variants(self) -> tuple[str, ...]:
         """Names of all variants that the plan or any result mentions: the plan's order, then alphabetical."""
-        planned = list(self.plan.variants) if self.has("plan") else ["full"]
-        found = {
+        plan_variants = list(self.plan.variants) if self.has("plan") else ["full"]
+        result_variants = {
             name
             for kind, contract in KINDS.items()
             if contract.subject in OF_VARIANTS
@@ -152,7 +152,7 @@ class Run:
             for name in [result.variant, *(record.get("variant") for record in result.records)]
             if name is not None
         }
-        return (*planned, *sorted(found - set(planned) - {"base"}))
+        return (*plan_variants, *sorted(result_variants - set(plan_variants) - {"base"}))
 
     @property
     def model_name(self) -> str:

@@ -45,8 +45,11 @@ def served_sequences(run: Run, paper: PaperClaims) -> Iterator[ServedSequences]:
 
 def _ideal(row: Mapping[Hashable, Any], pattern: SparsePattern) -> float:
     tokens = row["length"] + row["new_tokens"]
-    sparse, kept = row["num_layers"] - row["full_layers"], pattern.kept_count(tokens - 1) + 1  # when the last one comes
-    return float(row["num_layers"] * tokens / (row["full_layers"] * tokens + sparse * kept))
+    sparse, kv_tokens = (
+        row["num_layers"] - row["full_layers"],
+        pattern.kept_count(tokens - 1) + 1,
+    )  # when the last one comes
+    return float(row["num_layers"] * tokens / (row["full_layers"] * tokens + sparse * kv_tokens))
 
 
 def _variant(row: Mapping[Hashable, Any], pattern: SparsePattern, paper: PaperClaims) -> str:

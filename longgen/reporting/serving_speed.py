@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
+from longgen.reporting.disturbed import rule_lines, with_disturbed, with_sign
 from longgen.reporting.kernel_measures import is_measured
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
@@ -77,8 +77,8 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "fit": f"{number(row['sequences'], '.2f')} ({number(row['sequences_ratio'], '.2f', TIMES)})",
         "KV of a request, MiB": number(row["kv_bytes"], ".1f", factor=2**-20),
         "KV of full": number(row["kv_fraction"], ".1f", " %", 100),
-        "load, s": marked(number(row["seconds"], ",.0f"), row["disturbed"]),
-        "speed-up": marked(number(row["speedup"], ".2f", TIMES), row["speedup_disturbed"]),
+        "load, s": with_sign(number(row["seconds"], ",.0f"), row["disturbed"]),
+        "speed-up": with_sign(number(row["speedup"], ".2f", TIMES), row["speedup_disturbed"]),
         "tokens/s": number(row["tokens_per_second"], ".2f"),
         "first token, s": with_interval(row, "first_token", ",.0f"),
         "preempted": number(row["preemptions"], ".0f"),

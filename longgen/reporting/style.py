@@ -23,7 +23,7 @@ from longgen.reporting.words import SEPARATOR, format_length, variant_label
 
 WIDTH = 7.0  # inches: the text width of a two-column paper
 NOTE_SIZE = 6.5  # points: of the small print
-_LEFT = 0.08  # inches beside title and note
+_LEFT_MARGIN = 0.08  # inches beside title and note
 ABOVE = 11.0  # points between axes and title where `write_above` writes
 
 RC: dict[str, Any] = {
@@ -84,7 +84,7 @@ FULL = "#3b3b3b"
 SINK = "#E69F00"
 LOCAL = "#0072B2"
 STRIDED = "#CC79A7"
-UNSEEN = "#f1f1f1"
+UNSEEN_COLOR = "#f1f1f1"
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class VariantStyle:
 
 
 # Okabe-Ito, extended by Tol's muted scheme: told apart with every common colour blindness, and by the marker in print.
-_KNOWN: dict[str, tuple[str, str]] = {
+_VARIANT_LOOKS: dict[str, tuple[str, str]] = {
     "full": ("#222222", "o"),
     "longgen-sink": ("#0072B2", "s"),
     "longgen-stride": ("#D55E00", "D"),
@@ -118,8 +118,8 @@ _SPARE = (
 def variant_styles(names: Iterable[str]) -> dict[str, VariantStyle]:
     """A style per variant. Give *all* variants of a run, so that a variant looks the same in each of its figures."""
     names = list(names)
-    unknown = [name for name in names if name not in _KNOWN]
-    looks = _KNOWN | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(unknown)}
+    other_names = [name for name in names if name not in _VARIANT_LOOKS]
+    looks = _VARIANT_LOOKS | {name: _SPARE[index % len(_SPARE)] for index, name in enumerate(other_names)}
     return {name: VariantStyle(*looks[name], variant_label(name)) for name in names}
 
 
@@ -136,7 +136,7 @@ def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Fi
 
     What is too wide for the figure goes on in another line, by which the figure is higher than ``height`` (inches).
     """
-    room = 72 * (width - 2 * _LEFT)  # points
+    room = 72 * (width - 2 * _LEFT_MARGIN)  # points
     heading = "\n".join(_in_lines(title, " ", room, RC["figure.titlesize"], "bold"))
     small = "\n".join(_in_lines(note, SEPARATOR, room, NOTE_SIZE))
     title_height, note_height = (0.21 + 0.17 * heading.count("\n"), 0.21 + 0.12 * small.count("\n"))  # inches
@@ -147,7 +147,7 @@ def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Fi
     engine.set(
         w_pad=0.06, h_pad=0.05, wspace=0.03, hspace=0.04, rect=(0, 0, 1, 1 - (title_height + note_height) / height)
     )
-    left, below = _LEFT / width, 1 - (0.06 + title_height) / height
+    left, below = _LEFT_MARGIN / width, 1 - (0.06 + title_height) / height
     figure.suptitle(heading, x=left, y=1 - 0.06 / height, ha="left", va="top").set_in_layout(False)
     note_text = figure.text(left, below, small, ha="left", va="top", fontsize=NOTE_SIZE, color=MUTED)
     note_text.set_in_layout(False)
@@ -174,8 +174,10 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     lengths = [len(str(handle.get_label())) for handle in handles]
     for rows in range(1, len(handles) + 1):
         columns = -(-len(handles) // rows)
-        filled = np.array_split(lengths, columns)  # as matplotlib fills the columns
-        if sum(0.46 + 0.066 * max(column) for column in filled) <= figure.get_figwidth():  # inches, at RC's font size
+        label_columns = np.array_split(lengths, columns)  # as matplotlib fills the columns
+        if (
+            sum(0.46 + 0.066 * max(column) for column in label_columns) <= figure.get_figwidth()
+        ):  # inches, at RC's font size
             break
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 

@@ -36,10 +36,12 @@ def experiment_scores(run: Run) -> pd.DataFrame:
     length = run.plan.trained_length
     parts = []
     if run.has("retrieval"):
-        trained = _scored(run.frame("retrieval"), ["variant", "task", "length"]).assign(method=NONE, budget_of=NONE)
-        parts.append(trained.merge(_cache(run), how="left", on=["variant", "length"]))
+        retrieval = _score_rows(run.frame("retrieval"), ["variant", "task", "length"]).assign(
+            method=NONE, budget_of=NONE
+        )
+        parts.append(retrieval.merge(_cache(run), how="left", on=["variant", "length"]))
     if run.has("kv-reduction"):
-        parts.append(_scored(run.frame("kv-reduction"), REDUCED_BY).assign(variant="full"))
+        parts.append(_score_rows(run.frame("kv-reduction"), REDUCED_BY).assign(variant="full"))
     rows = pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=["length"])
     rows = rows[rows["length"] == length]
     if rows.empty:
@@ -75,13 +77,13 @@ def ruler_scores(run: Run) -> pd.DataFrame:
     return _with_average(rows[[*COLUMNS, "stand_in"]])
 
 
-def _scored(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+def _score_rows(records: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """The score of each task: its share where answers have several parts, else exact match."""
-    found = []
-    for pooled, name in ((pool(records, by), "exact"), (pool_shares(records, by), "share")):
-        of_kind = pooled[pooled["task"].isin(SEVERAL_PARTS) == (name == "share")]
-        found.append(of_kind.rename(columns={f"{name}{end}": f"score{end}" for end in ("", "_low", "_high")}))
-    return pd.concat([part for part in found if len(part)], ignore_index=True)
+    parts = []
+    for scores, name in ((pool(records, by), "exact"), (pool_shares(records, by), "share")):
+        of_kind = scores[scores["task"].isin(SEVERAL_PARTS) == (name == "share")]
+        parts.append(of_kind.rename(columns={f"{name}{end}": f"score{end}" for end in ("", "_low", "_high")}))
+    return pd.concat([part for part in parts if len(part)], ignore_index=True)
 
 
 def _cache(run: Run) -> pd.DataFrame:
@@ -109,14 +111,14 @@ def model_label(row: dict) -> str:
     return f"{words.method_label(row['method'])}{budget}"
 
 
-def readable(rows: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
+def readable_scores(rows: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
     """The table of one length as text, in percent: a row per model, the best of a column as ``mark`` has it."""
     best = rows.groupby("task")["score"].max()
     table: dict[tuple, dict[str, str]] = {}
     for row in rows.to_dict("records"):
         key = tuple(row[name] for name in MODEL)
-        kept = row["kv_fraction"]
-        start = {"method": model_label(row), "KV cache": "" if pd.isna(kept) else f"{100 * kept:.0f} %"}
+        kv_fraction = row["kv_fraction"]
+        start = {"method": model_label(row), "KV cache": "" if pd.isna(kv_fraction) else f"{100 * kv_fraction:.0f} %"}
         text = f"{100 * row['score']:.1f}"
         cells = table.setdefault(key, start)
         cells[_title(row["task"])] = mark.format(text) if row["score"] == best[row["task"]] and len(best) else text
@@ -135,7 +137,7 @@ def markdown(title: str, about: Sequence[str], rows: pd.DataFrame, warning: str 
     for length, own in rows.groupby("length", sort=False):
         counts = sorted({int(n) for n in own.loc[own["task"] != AVERAGE, "n"]})
         lines += ["", f"## {words.format_length(float(str(length)))} tokens", "", *([warning, ""] if warning else [])]
-        lines += [readable(own).to_markdown(index=False, disable_numparse=True), ""]
+        lines += [readable_scores(own).to_markdown(index=False, disable_numparse=True), ""]
         lines.append(f"n = {', '.join(map(str, counts))} samples of a task.")
     lines += [
         "",
@@ -169,13 +171,13 @@ def draw_scores(title: str, note: str, rows: pd.DataFrame) -> Figure:
         spine.set_visible(False)
     if AVERAGE in tasks:
         axes.axvline(len(tasks) - 1.5, color="white", linewidth=4)
-    reduced = [method != NONE for _, method, _ in models]
-    if any(reduced) and not all(reduced):
-        axes.axhline(reduced.index(True) - 0.5, color="white", linewidth=4)
+    is_reduction = [method != NONE for _, method, _ in models]
+    if any(is_reduction) and not all(is_reduction):
+        axes.axhline(is_reduction.index(True) - 0.5, color="white", linewidth=4)
     figure.colorbar(mesh, ax=axes, label="score", aspect=20, fraction=0.04, pad=0.01)
     return figure
 
 
 def _with_cache(row: dict) -> str:
-    kept = row["kv_fraction"]
-    return model_label(row) + ("" if pd.isna(kept) else f", KV {100 * kept:.0f} %")
+    kv_fraction = row["kv_fraction"]
+    return model_label(row) + ("" if pd.isna(kv_fraction) else f", KV {100 * kv_fraction:.0f} %")

@@ -19,7 +19,7 @@ from longgen.reporting.style import VariantStyle
 
 FRONT = "#cfcfcf"  # of the line below the points
 APART = "points that would cover each other stand side by side"  # for the small print
-_REDUCED = "#8C564B"
+_REDUCTION_COLOR = "#8C564B"
 _MARKERS = dict(
     zip(
         (DUO_ATTENTION, SNAPKV, PYRAMIDKV, SINK_WINDOW, TOVA, STREAMING_LLM, LM_INFINITE, H2O),
@@ -28,36 +28,38 @@ _MARKERS = dict(
     )
 )
 # Where the axis of scores is stretched, and the step of its ticks above.
-_STRETCHED = {0.9: 0.02, 0.8: 0.05, 0.7: 0.1, 0.6: 0.1, 0.5: 0.1}
+_TICK_STEPS = {0.9: 0.02, 0.8: 0.05, 0.7: 0.1, 0.6: 0.1, 0.5: 0.1}
 _BELOW = 0.4  # of the height: what is left to the scores below
 
 
 @dataclass(frozen=True)
-class Shown:
+class TradeOffPoint:
     """A point, and how it is drawn.
 
     Attributes:
         point: where it is.
-        reduced: of a full model with its KV cache reduced at inference: drawn hollow.
+        is_reduction: of a full model with its KV cache reduced at inference: drawn hollow.
         main: of the method that all is about: larger, and on top.
-        named: whether its label is written.
+        has_label: whether its label is written.
     """
 
     point: LabelledPoint
-    reduced: bool = False
+    is_reduction: bool = False
     main: bool = False
-    named: bool = True
+    has_label: bool = True
 
 
 def reduction_style(method: str) -> VariantStyle:
     """The look of a method that reduces the KV cache at inference."""
-    return VariantStyle(_REDUCED, _MARKERS.get(method, "h"), words.method_label(method))
+    return VariantStyle(_REDUCTION_COLOR, _MARKERS.get(method, "h"), words.method_label(method))
 
 
 def reduced_entry() -> Line2D:
     """The legend entry of all of them."""
-    hollow: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.0, "linestyle": "none"}
-    return Line2D([], [], color=_REDUCED, marker="o", label="hollow: full attention, KV reduced at inference", **hollow)
+    marker: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 1.0, "linestyle": "none"}
+    return Line2D(
+        [], [], color=_REDUCTION_COLOR, marker="o", label="hollow: full attention, KV reduced at inference", **marker
+    )
 
 
 def cost_axis(axes: Axes, costs: Iterable[float], margin: float) -> None:
@@ -68,39 +70,39 @@ def cost_axis(axes: Axes, costs: Iterable[float], margin: float) -> None:
     axes.set_xlim(low - pad, high + pad)
 
 
-def stretched_from(scores: Iterable[float]) -> float | None:
+def axis_break(scores: Iterable[float]) -> float | None:
     """Above which score the axis has more room: where most of ``scores`` are, if others are far below."""
     values = np.array(list(scores), float)
-    crowded = next((low for low in _STRETCHED if (values >= low).mean() > 0.5), None) if len(values) else None
+    crowded = next((low for low in _TICK_STEPS if (values >= low).mean() > 0.5), None) if len(values) else None
     return crowded if crowded and values.min() < crowded - 0.1 else None
 
 
-def score_axis(axes: Axes, stretched: float | None) -> None:
-    """The y axis of scores from 0 to 1, stretched above ``stretched``, which is shaded and marked as a break."""
-    if stretched is None:
+def score_axis(axes: Axes, break_at: float | None) -> None:
+    """The y axis of scores from 0 to 1, stretched above ``break_at``, which is shaded and marked as a break."""
+    if break_at is None:
         axes.set_ylim(-0.04, 1.04)
         return
-    known, places = np.array([0.0, stretched, 1.0]), np.array([0.0, _BELOW, 1.0])
-    slopes = np.diff(places) / np.diff(known)
+    scores, places = np.array([0.0, break_at, 1.0]), np.array([0.0, _BELOW, 1.0])
+    slopes = np.diff(places) / np.diff(scores)
 
     def forward(score: np.ndarray) -> np.ndarray:
-        return np.where(score < stretched, slopes[0] * score, _BELOW + slopes[1] * (score - stretched))
+        return np.where(score < break_at, slopes[0] * score, _BELOW + slopes[1] * (score - break_at))
 
     def inverse(place: np.ndarray) -> np.ndarray:
-        return np.where(place < _BELOW, place / slopes[0], stretched + (place - _BELOW) / slopes[1])
+        return np.where(place < _BELOW, place / slopes[0], break_at + (place - _BELOW) / slopes[1])
 
     axes.set_yscale("function", functions=(forward, inverse))
-    top = 1 + 0.12 * (1 - stretched)
+    top = 1 + 0.12 * (1 - break_at)
     axes.set_ylim(-0.06, top)
-    below = np.arange(0, stretched - 0.1, 0.2)
-    above = np.arange(stretched, 1.001, _STRETCHED[stretched])
+    below = np.arange(0, break_at - 0.1, 0.2)
+    above = np.arange(break_at, 1.001, _TICK_STEPS[break_at])
     axes.yaxis.set_major_locator(FixedLocator([*below, *above]))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
-    axes.axhspan(stretched, top, facecolor="#f7f4ec", linewidth=0, zorder=0)
-    axes.axhline(stretched, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
+    axes.axhspan(break_at, top, facecolor="#f7f4ec", linewidth=0, zorder=0)
+    axes.axhline(break_at, color=style.MUTED, linewidth=0.8, linestyle=(0, (1, 1.5)), zorder=1)
     axes.plot(  # two strokes across the spine
         [0, 0],
-        [stretched, stretched - 0.03],
+        [break_at, break_at - 0.03],
         marker=[(-1, -0.6), (1, 0.6)],
         markersize=7,
         color=style.INK,
@@ -112,15 +114,15 @@ def score_axis(axes: Axes, stretched: float | None) -> None:
     )
 
 
-def stretch_note(stretched: float | None) -> list[str]:
+def stretch_note(break_at: float | None) -> list[str]:
     """The part of the small print that says so, if the axis is stretched."""
-    return [] if stretched is None else [f"shaded: the axis is stretched above {stretched:g}"]
+    return [] if break_at is None else [f"shaded: the axis is stretched above {break_at:g}"]
 
 
-def draw_points(axes: Axes, shown: Sequence[Shown]) -> list[Shown]:
+def draw_points(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
     """Markers with error bars; returns them as they are drawn, set apart. The limits of the axes must be final."""
-    placed = _apart(axes, shown)
-    for each in placed:
+    drawn_points = _apart(axes, points)
+    for each in drawn_points:
         point, look = each.point, each.point.look
         axes.errorbar(
             point.x,
@@ -130,49 +132,49 @@ def draw_points(axes: Axes, shown: Sequence[Shown]) -> list[Shown]:
             color=look.color,
             marker=look.marker,
             label=look.label,
-            markersize=8 if each.main else 5 if each.reduced else 6,
-            markerfacecolor="white" if each.reduced else look.color,
-            markeredgecolor=look.color if each.reduced else "white",
-            markeredgewidth=1.0 if each.reduced else 0.5,
+            markersize=8 if each.main else 5 if each.is_reduction else 6,
+            markerfacecolor="white" if each.is_reduction else look.color,
+            markeredgecolor=look.color if each.is_reduction else "white",
+            markeredgewidth=1.0 if each.is_reduction else 0.5,
             ecolor=(look.color, 0.4),
             elinewidth=0.8,
             capsize=1.5,
             linestyle="none",
-            zorder=5 if each.main else 3.5 if each.reduced else 4,
+            zorder=5 if each.main else 3.5 if each.is_reduction else 4,
         )
-    return placed
+    return drawn_points
 
 
-def name_points(axes: Axes, placed: Sequence[Shown]) -> None:
+def name_points(axes: Axes, points: Sequence[TradeOffPoint]) -> None:
     """The labels of what `draw_points` returned; call it last."""
-    named = [each.point for each in placed if each.named]
-    if named:
-        label_points(axes, named, [each.point for each in placed if not each.named])
+    labelled_points = [each.point for each in points if each.has_label]
+    if labelled_points:
+        label_points(axes, labelled_points, [each.point for each in points if not each.has_label])
 
 
-def _apart(axes: Axes, shown: Sequence[Shown]) -> list[Shown]:
+def _apart(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
     """Points whose markers would cover each other, side by side around the place where they are."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     scale = figure.dpi / 72
-    places = axes.transData.transform([(each.point.x, each.point.y) for each in shown]) / scale
-    moved = list(shown)
-    left = list(range(len(shown)))
-    while left:
-        group = [left.pop(0)]
+    places = axes.transData.transform([(each.point.x, each.point.y) for each in points]) / scale
+    moved_points = list(points)
+    rest = list(range(len(points)))
+    while rest:
+        group = [rest.pop(0)]
         for member in group:  # grows while it is walked through
-            near = [other for other in left if np.abs(places[other] - places[member]).max() < _MARKER]
+            near = [other for other in rest if np.abs(places[other] - places[member]).max() < _MARKER]
             group += near
-            left = [other for other in left if other not in near]
-        group.sort(key=lambda index: (places[index][0], shown[index].reduced))
+            rest = [other for other in rest if other not in near]
+        group.sort(key=lambda index: (places[index][0], points[index].is_reduction))
         middle = np.mean([places[index][0] for index in group])
         for rank, index in enumerate(group if len(group) > 1 else []):
             x = (middle + _MARKER * (rank - (len(group) - 1) / 2)) * scale
             moved_x = float(axes.transData.inverted().transform((x, places[index][1] * scale))[0])
-            point = shown[index].point
+            point = points[index].point
             low, high = (end + moved_x - point.x for end in point.x_ends)
-            moved[index] = replace(shown[index], point=replace(point, x=moved_x, x_ends=(low, high)))
-    return moved
+            moved_points[index] = replace(points[index], point=replace(point, x=moved_x, x_ends=(low, high)))
+    return moved_points
 
 
 _MARKER = 5.0  # points: closer than this markers cover each other

@@ -9,7 +9,7 @@ import pandas as pd
 
 from longgen.records.schema import MEASURED
 from longgen.records.speed import COMPOSED_LAYER, COMPOSED_MODEL, COMPOSED_REST, PARTS, SLICE
-from longgen.reporting.disturbed import marked, rule_lines, with_disturbed
+from longgen.reporting.disturbed import rule_lines, with_disturbed, with_sign
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES, device_note, number, with_interval
 
@@ -39,8 +39,8 @@ def training_speed_markdown(run: Run) -> str:
     rows = with_disturbed(run.frame("training-speed"))
     lines = ["# Training steps of slices of a model, and of the model composed of them", ""]
     lines += [device_note(run, "training-speed"), ""]
-    done = rows[rows["status"] == MEASURED]
-    for (shape, length), part in done.groupby(["shape", "length"], sort=False):
+    measured_rows = rows[rows["status"] == MEASURED]
+    for (shape, length), part in measured_rows.groupby(["shape", "length"], sort=False):
         kernels = part.iloc[0]
         lines += [f"## {shape}, {length:,} tokens", ""]
         lines += [f"Full layers by {kernels['full_kernel']}, sparse ones by {kernels['sparse_kernel']}."]
@@ -48,7 +48,7 @@ def training_speed_markdown(run: Run) -> str:
         lines += [f"Note: {note}." for note in notes]
         cells = [_cells(row) for row in part.to_dict("records")]
         lines += ["", pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True), ""]
-    lines += [_MEANINGS] if len(done) else ["Not measured."]
+    lines += [_MEANINGS] if len(measured_rows) else ["Not measured."]
     lines += rule_lines(bool(rows[["disturbed", "speedup_disturbed"]].any(axis=None)))
     for row in rows[rows["status"] != MEASURED].to_dict("records"):
         lines += ["", f"{row['status']}: {row['shape']}, {row['length']:,} tokens: {row['reason']}"]
@@ -60,8 +60,8 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "what": _WHAT[row["what"]],
         "full layers": f"{row['full_layers']:.0f}/{row['num_layers']:.0f}",
         "pattern": row["pattern"],
-        "step, s": marked(with_interval(row, "seconds", ".3f"), row["disturbed"]),
-        "speed-up": marked(with_interval(row, "speedup", ".2f", TIMES), row["speedup_disturbed"]),
+        "step, s": with_sign(with_interval(row, "seconds", ".3f"), row["disturbed"]),
+        "speed-up": with_sign(with_interval(row, "speedup", ".2f", TIMES), row["speedup_disturbed"]),
         "ideal (predicted)": number(row["ideal_speedup"], ".2f", TIMES),
         "share of ideal": number(100 * row["fraction_of_ideal"], ".0f", " %"),
         "MFU": number(100 * row["mfu"], ".1f", " %"),

@@ -58,8 +58,8 @@ def variant_label(name: str) -> str:
 def pattern_label(pattern: SparsePattern) -> str:
     """What a sparse layer sees, in words."""
     parts = (["sink"] if pattern.sink_blocks else []) + ["window"]
-    staggered = " (staggered)" if pattern.staggered else ""
-    return " + ".join(parts + ([f"stride {pattern.stride}{staggered}"] if pattern.stride else []))
+    suffix = " (staggered)" if pattern.staggered else ""
+    return " + ".join(parts + ([f"stride {pattern.stride}{suffix}"] if pattern.stride else []))
 
 
 def run_note(run: Run, *kinds: str) -> str:

@@ -37,21 +37,21 @@ def blocks_in_sight(pattern: SparsePattern, block_size: int, position: int) -> F
     What is False no later query sees either: it can be freed.
     """
     blocks = np.arange(position // block_size + 1)
-    seen: Flags = pattern.visible(position // pattern.block_size, blocks * block_size // pattern.block_size)
-    return seen
+    in_sight: Flags = pattern.visible(position // pattern.block_size, blocks * block_size // pattern.block_size)
+    return in_sight
 
 
-def blocks_held(pattern: SparsePattern, block_size: int, seen: int, new: int) -> int:
-    """How many blocks of the engine a sequence holds while ``new`` tokens are computed after ``seen`` ones."""
-    return -(-(pattern.kept_count(seen) + new) // block_size)
+def blocks_held(pattern: SparsePattern, block_size: int, past: int, new: int) -> int:
+    """How many blocks of the engine a sequence holds while ``new`` tokens are computed after ``past`` ones."""
+    return -(-(pattern.kept_count(past) + new) // block_size)
 
 
 def most_blocks_held(pattern: SparsePattern, block_size: int, length: int, in_flight: int) -> int:
     """A bound of `blocks_held` for a sequence of up to ``length`` tokens, of which ``in_flight`` are new at most."""
     # most are held with as many new tokens as there can be: a token more that is kept is a new one less
-    seen = max(0, length - in_flight)
-    kept = pattern.kept_count(seen // pattern.block_size * pattern.block_size) + pattern.block_size - 1
-    return -(-min(length, kept + in_flight) // block_size)
+    past = max(0, length - in_flight)
+    kv_tokens = pattern.kept_count(past // pattern.block_size * pattern.block_size) + pattern.block_size - 1
+    return -(-min(length, kv_tokens + in_flight) // block_size)
 
 
 class QueryPieces(NamedTuple):
@@ -95,11 +95,11 @@ def cut_queries(pattern: SparsePattern, block_size: int, query_starts: Numbers, 
     starts = np.concatenate([[0], np.cumsum(end - begin)])
 
     columns = np.arange(-(-int(end.max(initial=1)) // block_size))
-    seen = pattern.visible(query_block[:, None], columns * block_size // own) & (columns * block_size < end[:, None])
-    amounts = seen.sum(1)
+    sees = pattern.visible(query_block[:, None], columns * block_size // own) & (columns * block_size < end[:, None])
+    amounts = sees.sum(1)
     blocks = np.zeros((len(request), int(amounts.max(initial=1))), np.int64)
-    piece, column = np.nonzero(seen)
+    piece, column = np.nonzero(sees)
     blocks[piece, np.arange(len(piece)) - np.repeat(np.cumsum(amounts) - amounts, amounts)] = column
     # all blocks but the last are full
-    seen_tokens = (amounts - 1) * block_size + (end - 1) % block_size + 1
-    return QueryPieces(request, starts.astype(np.int32), seen_tokens.astype(np.int32), blocks)
+    token_counts = (amounts - 1) * block_size + (end - 1) % block_size + 1
+    return QueryPieces(request, starts.astype(np.int32), token_counts.astype(np.int32), blocks)

@@ -26,14 +26,14 @@ def expected_seconds(
     Raises:
         ConfigError: the set-up cannot share out a stage's work.
     """
-    found = {}
+    seconds = {}
     for job in jobs:
         work = 0.0
         if job.rule in REQUESTS:
             pairs = dict(request_wildcards(job.wildcards))
             work = max(0.0, job_request(job.rule, experiment, setup, variants, pairs).seconds - START_SECONDS)
-        found[job.identity] = start + work
-    return found
+        seconds[job.identity] = start + work
+    return seconds
 
 
 def run_seconds(jobs: Sequence[Job], seconds: Mapping[str, float], cores: int) -> float:

@@ -17,7 +17,7 @@ from longgen.workflow.lock import Holder
 
 MESSAGES = Path(".snakemake/log")  # of Snakemake's own runs, the newest last by name
 _EXECUTES = "Select jobs to execute"  # what Snakemake says before it runs jobs
-_SHOWN = 4096  # bytes at the end of a log
+_TAIL_BYTES = 4096  # bytes at the end of a log
 
 
 class State(StrEnum):
@@ -58,11 +58,11 @@ def job_statuses(jobs: Sequence[Job], holder: Holder | None) -> list[JobStatus]:
             running elsewhere, by Slurm, is not seen.
     """
     processes = _descendants(holder) if holder and holder.is_here and holder.lives else []
-    failed = _failed_logs()
-    return [_status(job, processes, failed) for job in jobs]
+    failed_logs = _failed_logs()
+    return [_status(job, processes, failed_logs) for job in jobs]
 
 
-def _status(job: Job, processes: Sequence[tuple[str, psutil.Process]], failed: set[str]) -> JobStatus:
+def _status(job: Job, processes: Sequence[tuple[str, psutil.Process]], failed_logs: set[str]) -> JobStatus:
     log = next((Path(path) for path in job.logs if Path(path).is_file() and Path(path).stat().st_size), None)
     # done or not: while a job runs, an output of it may be there already
     doing = next(
@@ -74,7 +74,7 @@ def _status(job: Job, processes: Sequence[tuple[str, psutil.Process]], failed: s
         return JobStatus(job, State.DONE, log=log)
     if log is None or _is_older(log, job.outputs):
         return JobStatus(job, State.WAITING)
-    return JobStatus(job, State.FAILED if failed & set(job.logs) else State.STOPPED, log=log)
+    return JobStatus(job, State.FAILED if failed_logs & set(job.logs) else State.STOPPED, log=log)
 
 
 def _is_older(log: Path, outputs: Sequence[str]) -> bool:
@@ -85,12 +85,12 @@ def _is_older(log: Path, outputs: Sequence[str]) -> bool:
 
 def _descendants(holder: Holder) -> list[tuple[str, psutil.Process]]:
     """What runs for a Snakemake, with its command line."""
-    found = []
+    processes = []
     with contextlib.suppress(psutil.Error):
         for process in psutil.Process(holder.process).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                found.append((" ".join(process.cmdline()), process))
-    return found
+                processes.append((" ".join(process.cmdline()), process))
+    return processes
 
 
 def _failed_logs() -> set[str]:
@@ -115,7 +115,7 @@ def last_lines(log: Path, count: int) -> list[str]:
     """The end of a log as a screen would show it: of progress bars, which write over themselves, the last state."""
     try:
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - _SHOWN))
+            file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
             text = file.read().decode("utf-8", errors="replace")
     except OSError as error:
         return [f"cannot be read: {error.strerror}"]

@@ -190,10 +190,10 @@ def newline_model(base, newline: int, second: int):
 def test_an_answer_ends_at_the_stop_which_is_not_its_first_token(way):
     from longgen.evaluation.runs.model import greedy
     from longgen.evaluation.runs.predict import PromptBatch
-    from longgen.evaluation.runs.reduced import KvBudget, reduced
+    from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache
 
     model = newline_model(tiny_hybrid("llama", "all", SparsePattern(16, 1, 4)), newline=10, second=65)
-    generate = greedy(model) if way == "greedy" else reduced(model, "snapkv", KvBudget.parse("0.9"))
+    generate = greedy(model) if way == "greedy" else greedy_with_reduced_cache(model, "snapkv", KvBudget.parse("0.9"))
     prompt = torch.arange(1, 41)[None]
     stopped = generate(PromptBatch(prompt, torch.ones_like(prompt), 6, 1, (10,)))
     assert stopped.tokens.tolist() == [[65, 10]]

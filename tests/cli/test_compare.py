@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting.ablation import READABLE
+from longgen.reporting.ablation import READABLE_COLUMNS
 from longgen.reporting.comparison import COLUMNS, comparison_table
 from longgen.reporting.run import open_run
 from tests.reporting.fake_reductions import KEPT, write_reductions
@@ -53,7 +53,7 @@ def test_tables_have_variants_values_and_intervals(results: Path) -> None:
 def rows_of(output: str) -> dict[tuple[str, str], list[str]]:
     """Variant and quantity -> the cells beside them."""
     lines = [re.split(r" {2,}", line) for line in output.splitlines()]
-    return {(cells[0], cells[1]): cells[2:] for cells in lines if len(cells) > 2 and cells[1] in READABLE}
+    return {(cells[0], cells[1]): cells[2:] for cells in lines if len(cells) > 2 and cells[1] in READABLE_COLUMNS}
 
 
 def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from longgen.data.tokenization import TextEncoder, encode_prompt
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.babilong import prepare
-from longgen.evaluation.babilong.generator import Background, hidden
+from longgen.evaluation.babilong.generator import Background, text_with_facts
 from longgen.evaluation.babilong.stories import load_stories
 from longgen.evaluation.benchmarks import benchmark
 from tests.evaluation.test_ruler_official import small_tokenizer
@@ -87,7 +87,7 @@ def test_texts_are_those_of_the_official_code(tokenizer, data_root, size, seed):
     background, places = Background(books(), encode, seed), np.random.default_rng(seed)
     texts = []
     for story in load_stories("qa1", data_root):
-        tokens = hidden(story.facts, size, background, encode, places)
+        tokens = text_with_facts(story.facts, size, background, encode, places)
         assert len(tokens) == size
         texts.append(tokenizer.decode(tokens).strip())
     assert hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:16] == OFFICIAL[size, seed]

@@ -11,7 +11,7 @@ from longgen.errors import ArtifactError
 from longgen.evaluation.greedy import end_tokens, greedy_decoding, until_end
 from longgen.evaluation.runs.model import greedy
 from longgen.evaluation.runs.predict import PromptBatch, _answers
-from longgen.evaluation.runs.reduced import KvBudget, reduced
+from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache
 from longgen.evaluation.samples import Sample
 from longgen.pattern import SparsePattern
 from tests.modeling.models import tiny_hybrid
@@ -85,7 +85,11 @@ def test_generation_defaults_of_a_checkpoint_change_no_answer(way):
     model = hostile("all" if way == "reduced" else way, [end, 127])
     model.load_state_dict(plain.state_dict())
     before = model.generation_config
-    generate = reduced(model, "snapkv", KvBudget.parse("1")) if way == "reduced" else greedy(model, prefill_tokens=32)
+    generate = (
+        greedy_with_reduced_cache(model, "snapkv", KvBudget.parse("1"))
+        if way == "reduced"
+        else greedy(model, prefill_tokens=32)
+    )
     given = generate(PromptBatch(x, torch.ones_like(x), 12))
     assert given.tokens[0].tolist() == free[: free.index(end) + 1]
     assert list(given.ends) == [end, 127]
@@ -116,7 +120,7 @@ def test_answers_do_not_depend_on_batches_token_by_token(way, tokenizer):
     free = [argmaxes(model, x, 10) for x in prompts]
     model.generation_config.eos_token_id = ends = [free[0][1], free[1][0], 259]
     model.generation_config.pad_token_id = None
-    generate = reduced(model, "tova", KvBudget.parse("1")) if way == "reduced" else greedy(model)
+    generate = greedy_with_reduced_cache(model, "tova", KvBudget.parse("1")) if way == "reduced" else greedy(model)
     alone = [generate(PromptBatch(x, torch.ones_like(x), 10)).tokens[0].tolist() for x in prompts]
     expected = alone if way == "reduced" else [until_end(row, ends) for row in free]
     assert alone == expected
@@ -137,7 +141,7 @@ def test_answers_do_not_depend_on_batches_token_by_token(way, tokenizer):
 WAYS = {
     "one by one": greedy,
     "in chunks": partial(greedy, prefill_tokens=32),
-    "reduced": lambda model: reduced(model, "snapkv", KvBudget.parse("0.9")),
+    "reduced": lambda model: greedy_with_reduced_cache(model, "snapkv", KvBudget.parse("0.9")),
 }
 
 

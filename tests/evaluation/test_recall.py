@@ -19,7 +19,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.recall import SHORTEST_LENGTH, TASKS, check, prepare, score
-from longgen.evaluation.runs.scoring import Scored, score_records, summary_records
+from longgen.evaluation.runs.scoring import CellScores, score_records, summary_records
 from longgen.evaluation.samples import Sample
 from longgen.evaluation.summaries import Cell
 from longgen.statistics import wilson_interval
@@ -220,15 +220,15 @@ def test_an_answer_of_one_part_is_right_or_wrong():
 
 
 def test_the_score_of_every_sample_is_written_down_in_order():
-    scored = Scored()
-    scored.scores[Cell("multivalue", 256, 0.5, "exact")] = [1.0, 0.0, 1.0]
-    scored.scores[Cell("multivalue", 256, 0.5, "share")] = [1.0, 0.25, 1.0]
-    exact, share = score_records(benchmark("recall"), scored)
+    cell_scores = CellScores()
+    cell_scores.scores[Cell("multivalue", 256, 0.5, "exact")] = [1.0, 0.0, 1.0]
+    cell_scores.scores[Cell("multivalue", 256, 0.5, "share")] = [1.0, 0.25, 1.0]
+    exact, share = score_records(benchmark("recall"), cell_scores)
     assert (exact["outcomes"], share["outcomes"]) == ([1.0, 0.0, 1.0], [1.0, 0.25, 1.0])
     assert (exact["score_low"], exact["score_high"]) == wilson_interval(2, 3)
     assert (share["score"], share["depth"], share["kv_fraction"]) == (0.75, 0.5, None)
     summaries = {
-        (each["summary"], each["length"]): each["value"] for each in summary_records(benchmark("recall"), scored)
+        (each["summary"], each["length"]): each["value"] for each in summary_records(benchmark("recall"), cell_scores)
     }
     assert summaries == {
         (f"multivalue {metric}", length): pytest.approx(value)

@@ -180,7 +180,7 @@ def test_the_cache_is_bounded(monkeypatch):
     for start in range(0, 4000, 200):
         text = TEXT[start : start + 200]
         assert count(text) == len(KINDS["gpt2"].tokenize(text))
-    assert max(map(len, (count._words, count._pieces, count._seen))) < 150
+    assert max(map(len, (count._words, count._pieces, count._rare_words))) < 150
 
 
 @given(budget=st.integers(0, 400), step=st.integers(1, 30), cost=st.integers(1, 9))

@@ -17,7 +17,7 @@ from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.benchmarks import benchmark, check_tasks
-from longgen.evaluation.runs.predict import Generated, answers_folder, predict, read_answers
+from longgen.evaluation.runs.predict import GreedyAnswers, answers_folder, predict, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, PromptSource, write_prompts
 from longgen.evaluation.runs.scoring import score_answers, score_records
 
@@ -65,7 +65,7 @@ def reader(tokenizer, log: Path | None = None, killed_after: float = math.inf):
             asked += 1
             if asked > killed_after:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return Generated(torch.tensor(rows), 0.25)
+        return GreedyAnswers(torch.tensor(rows), 0.25)
 
     return generate
 
@@ -111,7 +111,7 @@ def test_a_model_reads_bos_the_text_and_nothing_after_it(tmp_path, tokenizer, ba
 
     def generate(batch):
         read.extend(row[real.bool()].tolist() for row, real in zip(batch.tokens, batch.mask, strict=True))
-        return Generated(torch.full((len(batch.tokens), 3), 65))
+        return GreedyAnswers(torch.full((len(batch.tokens), 3), 65))
 
     predict(prompts, appends, generate, MODEL, tmp_path / "a", batch_tokens=batch_tokens)
     assert sorted(read) == sorted([BOS_ID, *text.encode()] for text in spelled.values())
@@ -127,7 +127,7 @@ def test_special_tokens_that_a_published_prompt_spells_are_meant(tmp_path, task)
 
     def generate(batch):
         read.extend(row[real.bool()].tolist() for row, real in zip(batch.tokens, batch.mask, strict=True))
-        return Generated(torch.full((len(batch.tokens), 3), 65))
+        return GreedyAnswers(torch.full((len(batch.tokens), 3), 65))
 
     predict(prompts, begins, generate, MODEL, tmp_path / "a")
     assert sorted(read) == sorted(begins(sample.prompt).input_ids for sample in prompts)

@@ -5,8 +5,8 @@ import pytest
 
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.ruler import TASKS
-from longgen.evaluation.runs.scoring import Scored, summary_records
-from longgen.evaluation.summaries import Cell, estimates
+from longgen.evaluation.runs.scoring import CellScores, summary_records
+from longgen.evaluation.summaries import Cell, summary_intervals
 
 
 def by_name(records) -> dict:
@@ -14,7 +14,7 @@ def by_name(records) -> dict:
 
 
 def summarised(name: str, cells: dict[Cell, list[float]], **changes) -> dict:
-    return by_name(summary_records(benchmark(name), Scored(cells, **changes)))
+    return by_name(summary_records(benchmark(name), CellScores(cells, **changes)))
 
 
 def test_ruler_is_averaged_over_its_13_tasks_and_weighted_by_length():
@@ -96,10 +96,10 @@ def test_intervals_cover_the_doubt_of_samples_and_kv_is_averaged():
     assert found["value"] - found["value_low"] == pytest.approx(half, rel=0.2)
     assert found["value_high"] - found["value"] == pytest.approx(half, rel=0.2)
     assert (found["kv_fraction"], found["stand_in"]) == (0.4, True)
-    certain = estimates({cell: [1.0] * 5}, benchmark("needle").summarise)
+    certain = summary_intervals({cell: [1.0] * 5}, benchmark("needle").summarise)
     for each in certain:
         assert each.high == each.summary.value == 100
         assert 50 < each.low < 80, "five right answers leave doubt"
-    assert [(each.low, each.high) for each in estimates({cell: [0.4] * 5}, benchmark("needle").summarise)] == [
+    assert [(each.low, each.high) for each in summary_intervals({cell: [0.4] * 5}, benchmark("needle").summarise)] == [
         (pytest.approx(40), pytest.approx(40))
     ] * 2

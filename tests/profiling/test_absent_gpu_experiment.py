@@ -18,7 +18,7 @@ from longgen.evaluation.learn_gates import learn_gates
 from longgen.evaluation.likelihood import token_nll
 from longgen.evaluation.runs.model import attention_kernels, greedy
 from longgen.evaluation.runs.predict import PromptBatch
-from longgen.evaluation.runs.reduced import KvBudget, reduced
+from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache
 from longgen.modeling import decoder, longgen_config
 from longgen.modeling.base import base_config
 from longgen.profiling.experiment import profile_experiment
@@ -86,7 +86,7 @@ def test_gates_are_learned_and_the_cache_is_reduced_there(experiment, models, tm
         assert len(gates.gates) == 6
         assert json.loads(path.read_text())["provenance"]["device"]["name"] == NAME
         for method in (*METHODS, "duo-attention"):
-            answer = reduced(
+            answer = greedy_with_reduced_cache(
                 models["full"], method, KvBudget.parse("0.5"), gates if method == "duo-attention" else None
             )
             given = answer(prompts())

@@ -387,7 +387,7 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     opened = open_run("kernels-cpu", tmp_path)
     assert sorted(opened.frame("inference-speed").columns) == sorted(KINDS["inference-speed"].column_names)
     report = write_report(opened, tmp_path / "figures")
-    assert {path.name for path in report.written} >= {"inference_by_length.png", "inference_by_length.csv"}
+    assert {path.name for path in report.files} >= {"inference_by_length.png", "inference_by_length.csv"}
     text = (tmp_path / "figures" / "inference_speed.md").read_text()
     assert "not a benchmark" in text
     assert "prefill, composed" in text
@@ -449,7 +449,7 @@ def test_impossible_batches_are_refused(batch, tmp_path, capsys):
 def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):
     run(tmp_path, InferenceCase(SLICES, TINY, 64), InferenceCase(FILLED, TINY), budget=0)
     report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
-    assert not report.skipped
+    assert not report.omissions
     assert (tmp_path / "figures" / "inference_by_length.csv").read_text().count("\n") == 1, "the header"
     text = (tmp_path / "figures" / "inference_speed.md").read_text()
     assert "No times were measured." in text

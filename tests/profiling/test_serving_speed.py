@@ -14,7 +14,7 @@ from longgen.profiling.session import Budget, Session
 from longgen.reporting.claims import ledger
 from longgen.reporting.report import write_report
 from longgen.reporting.run import open_run
-from longgen.serving.vllm.load import Load, Served
+from longgen.serving.vllm.load import Load, LoadMeasurement
 
 LOADS = [Load(length, 64, requests, 2**28, 512, "bfloat16") for length, requests in ((16384, 5), (8192, 8))]
 
@@ -23,19 +23,19 @@ LOADS = [Load(length, 64, requests, 2**28, 512, "bfloat16") for length, requests
 def run(tmp_path, monkeypatch):
     asked = []
 
-    def fake(folder: Path, load: Load, block_size: int, changes: dict) -> Served:
+    def fake(folder: Path, load: Load, block_size: int, changes: dict) -> LoadMeasurement:
         assert block_size == 64
         asked.append((load.length, changes))
         full = bool(changes)
         fit = 2**15 / load.length * (1 if full else 2.5)
         bytes_of_one = load.length * (23040 if full else 9000)
         waited = [10.0 * (number + 1) for number in range(load.requests)]
-        return Served(fit, int(fit), 0, bytes_of_one, 300.0 if full else 200.0, waited)
+        return LoadMeasurement(fit, int(fit), 0, bytes_of_one, 300.0 if full else 200.0, waited)
 
     monkeypatch.setattr(serving_speed, "serve", fake)
     monkeypatch.setattr(serving_speed, "engine_version", lambda: "stand-in 0")
     hybrid = serving_speed.Hybrid(make_layout(30, "1/3"), SparsePattern())
-    stage = ServingSpeed(serving_speed.Served(tmp_path, "small", hybrid, "base 10,000"))
+    stage = ServingSpeed(serving_speed.ServedModel(tmp_path, "small", hybrid, "base 10,000"))
     session = Session(stage, tmp_path, "serving", Budget(1000))
     session.run(LOADS)
     return tmp_path, session, asked
@@ -56,7 +56,7 @@ def test_each_load_runs_with_all_layers_full_and_as_the_hybrid(run):
 def test_figure_and_table_compare_with_full_attention(run):
     folder, *_ = run
     report = write_report(open_run("serving", folder), folder / "figures")
-    assert not report.skipped
+    assert not report.omissions
     text = (folder / "figures" / "serving_speed.md").read_text()
     (row,) = [line for line in text.splitlines() if "16,384 + 64" in line and "10/30" in line]
     cells = [cell.strip() for cell in row.split("|")]

@@ -228,7 +228,7 @@ def test_parts_are_timed_in_rounds_as_the_budget_allows(tmp_path, monkeypatch):
     assert "predicted to take 50,000" in next(r["reason"] for r in records if r["length"] == 96)
     assert {r["what"] for r in records if r["length"] == 64} >= {"composed rest", "composed layer", "composed model"}
     report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
-    assert not report.skipped
+    assert not report.omissions
     text = (tmp_path / "figures" / "training_speed.md").read_text()
     assert "attention of a share of heads, measured" in text
 
@@ -242,7 +242,7 @@ def test_a_single_round_has_no_interval(tmp_path, monkeypatch):
 
 
 def write_and_read(folder) -> str:
-    assert not write_report(open_run("tries", folder), folder / "figures").skipped
+    assert not write_report(open_run("tries", folder), folder / "figures").omissions
     return (folder / "figures" / "training_speed.md").read_text()
 
 
@@ -338,7 +338,7 @@ def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     opened = open_run("kernels-cpu", tmp_path)
     assert sorted(opened.frame("training-speed").columns) == sorted(KINDS["training-speed"].column_names)
     report = write_report(opened, tmp_path / "figures")
-    assert {path.name for path in report.written} >= {"training_by_length.png", "training_by_length.csv"}
+    assert {path.name for path in report.files} >= {"training_by_length.png", "training_by_length.csv"}
     text = (tmp_path / "figures" / "training_speed.md").read_text()
     assert "not a benchmark" in text
     assert "whole model, composed" in text
@@ -418,7 +418,7 @@ def test_other_lengths_and_models_do_not_answer_the_claim(tmp_path, change):
 def test_nothing_measured_is_drawn_and_written_as_such(tmp_path):
     run(tmp_path, (TINY, 64), budget=0)
     report = write_report(open_run("tries", tmp_path), tmp_path / "figures")
-    assert not report.skipped
+    assert not report.omissions
     assert (tmp_path / "figures" / "training_by_length.csv").read_text().count("\n") == 1, "the header"
     text = (tmp_path / "figures" / "training_speed.md").read_text()
     assert "Not measured." in text

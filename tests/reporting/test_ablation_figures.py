@@ -19,7 +19,7 @@ from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.measures import pareto_front
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import new_figure, paper_style, variant_styles
-from longgen.reporting.trade_off import Shown, draw_points, score_axis, stretch_note, stretched_from
+from longgen.reporting.trade_off import TradeOffPoint, axis_break, draw_points, score_axis, stretch_note
 from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
 from tests.reporting.fake_run import ABLATION, DEPTHS, TRAINED, exact, kv_fraction, speedup, write_run
 from tests.reporting.test_figures import draw, ends, errorbars, legend, panels, vertical_lines
@@ -232,7 +232,7 @@ def test_points_at_one_place_stand_side_by_side_around_it() -> None:
         look = variant_styles(["full"])["full"]
         places = [(0.5, 0.3), (0.5, 0.3), (0.5, 0.305), (0.9, 0.3)]
         points = [LabelledPoint(x, y, (x - 0.1, x + 0.1), (y, y), look) for x, y in places]
-        placed = draw_points(axes, [Shown(point) for point in points])
+        placed = draw_points(axes, [TradeOffPoint(point) for point in points])
         settle_layout(figure)
     found = np.array([(each.point.x, each.point.y) for each in placed])
     assert found[:3, 0].mean() == pytest.approx(0.5)
@@ -254,7 +254,7 @@ def test_points_at_one_place_stand_side_by_side_around_it() -> None:
     ],
 )
 def test_the_axis_is_stretched_where_most_scores_are(scores: list[float], expected: float | None) -> None:
-    assert stretched_from(scores) == expected
+    assert axis_break(scores) == expected
 
 
 def test_a_stretched_axis_keeps_every_score_in_its_place_and_says_so() -> None:

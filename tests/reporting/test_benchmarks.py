@@ -344,7 +344,7 @@ def test_long_texts_of_two_sources_are_panels(benchmark_run: Run) -> None:
 # ---------------------------------------------------------------- the whole report
 def test_a_run_of_benchmarks_alone(benchmark_run: Run, tmp_path: Path) -> None:
     report = write_report(benchmark_run, tmp_path)
-    assert not report.skipped
+    assert not report.omissions
     assert {path.name for path in tmp_path.iterdir()} == FILES
     for name in FIGURE_NAMES[BENCHMARKS]:
         read = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""])
@@ -365,7 +365,7 @@ def test_what_has_no_input_is_left_out_with_its_command(tmp_path: Path, monkeypa
         kept = [record for record in value["records"] if record["benchmark"] == "longbench"]
         path.write_text(json.dumps(value | {"records": kept}))
     report = write_report(open_run("some", tmp_path), tmp_path / "out")
-    assert {name: why.split("is missing: ")[1] for name, why in report.skipped.items()} == {
+    assert {name: why.split("is missing: ")[1] for name, why in report.omissions.items()} == {
         "needle": "`longgen benchmark score ... --run some` makes it (it holds no needle at several depths)",
         "ruler_by_length": "`longgen benchmark score ... --run some` makes it (it holds no average of RULER)",
         "ruler_tasks": "`longgen benchmark score ... --run some` makes it (it holds nothing of RULER)",

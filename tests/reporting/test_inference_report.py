@@ -49,7 +49,7 @@ def test_the_figure_tells_measured_from_composed_and_the_table_how_long_a_contex
     ]
     write_gpu_run(tmp_path / "gpu", fake_records(SLICES) + fake_records(WHOLE, 32768) + fits)
     report = write_report(open_run("gpu", tmp_path), tmp_path / "figures")
-    assert not report.skipped
+    assert not report.omissions
     drawn = (tmp_path / "figures" / "inference_by_length.csv").read_text().splitlines()
     assert len(drawn) == 1 + 2 * 2 * 2, "two stages, lengths and patterns; the ratio 12/32 alone"
     text = (tmp_path / "figures" / "inference_speed.md").read_text()

@@ -94,7 +94,7 @@ def test_the_claim_compares_with_the_best_method_of_the_hybrids_budget_on_needle
 @pytest.mark.usefixtures("undrawn")
 def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> None:
     report = write_report(run, tmp_path, ["kv_reductions"])
-    assert {path.name for path in report.written} == {"kv_reductions.csv", "kv_reductions.md"}
+    assert {path.name for path in report.files} == {"kv_reductions.csv", "kv_reductions.md"}
     plain = open_run("plain", write_run(tmp_path / "runs/plain").parent)
     for name in DEFAULTS:
         for kind in ("scores", "perplexity"):

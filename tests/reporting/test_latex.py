@@ -101,7 +101,7 @@ def test_signs_words_and_headings() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_every_table_of_a_report_is_written_if_asked_for_and_anew_where_there_is_one(run: Run, tmp_path: Path) -> None:
     report = write_report(run, tmp_path, only=["ablation"], forms=["tex"])
-    assert [path.name for path in report.written] == ["ablation.csv", "ablation.md", "ablation.tex"]
+    assert [path.name for path in report.files] == ["ablation.csv", "ablation.md", "ablation.tex"]
     check((tmp_path / "ablation.tex").read_text(encoding="utf-8"))
     (tmp_path / "ablation.tex").write_text("stale")
     write_report(run, tmp_path, only=["ablation"])

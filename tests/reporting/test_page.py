@@ -23,7 +23,7 @@ def test_markdown_becomes_a_table_and_html_in_it_stays_text() -> None:
 @pytest.mark.usefixtures("undrawn")
 def test_every_table_of_a_report_gets_a_page_if_asked_for_and_a_stale_one_goes(run: Run, tmp_path: Path) -> None:
     report = write_report(run, tmp_path, only=["ablation"], forms=["html"])
-    assert [path.name for path in report.written] == ["ablation.csv", "ablation.md", "ablation.html"]
+    assert [path.name for path in report.files] == ["ablation.csv", "ablation.md", "ablation.html"]
     text = (tmp_path / "ablation.html").read_text(encoding="utf-8")
     assert text.count("<tr>") == 1 + 4
     assert "LongGen" in text or "longgen-sink" in text

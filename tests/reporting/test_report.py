@@ -52,8 +52,8 @@ def test_every_name_is_of_one_part_that_can_be_made() -> None:
 def drawn(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     report = write_report(run, folder)
-    assert not report.skipped
-    assert {path.name for path in report.written} == ALL_FILES
+    assert not report.omissions
+    assert {path.name for path in report.files} == ALL_FILES
     return folder
 
 
@@ -61,7 +61,7 @@ def drawn(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def kernels_drawn(kernel_run: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("figures")
     report = write_report(kernel_run, folder)
-    assert not report.skipped, "an experiment's figures are no part of such a run"
+    assert not report.omissions, "an experiment's figures are no part of such a run"
     assert {path.name for path in folder.iterdir()} == KERNEL_FILES
     return folder
 
@@ -127,11 +127,11 @@ def test_what_cannot_be_drawn_is_left_out_and_named(
     stale.touch()
     report = write_report(run, output)
     if absent == "plan.json":  # what was asked stands by itself
-        assert set(report.skipped) >= NEEDS[absent]
-        assert not {*ASKED[0], *ASKED[1]} & set(report.skipped)
+        assert set(report.omissions) >= NEEDS[absent]
+        assert not {*ASKED[0], *ASKED[1]} & set(report.omissions)
         return
-    assert set(report.skipped) == NEEDS[absent]
-    for name, why in report.skipped.items():
+    assert set(report.omissions) == NEEDS[absent]
+    for name, why in report.omissions.items():
         assert "is missing: `snakemake" in why
         with pytest.raises(ArtifactError, match="is missing"):
             write_report(run, output, [name])
@@ -145,8 +145,8 @@ def test_measurements_of_kernels_beside_an_experiment(tmp_path: Path, monkeypatc
     assert run.is_experiment
     assert run.variants == open_run("smoke", write_run(tmp_path / "other/smoke").parent).variants
     report = write_report(run, tmp_path / "out")
-    assert not report.skipped
-    assert {"kernels", "needle", "kernel_table.md", "claims.csv"} <= {path.name for path in report.written}
+    assert not report.omissions
+    assert {"kernels", "needle", "kernel_table.md", "claims.csv"} <= {path.name for path in report.files}
     shutil.rmtree(tmp_path / "smoke/kernels")
     stale = tmp_path / "out/kernels.png"
     stale.touch()
@@ -205,7 +205,7 @@ def test_any_subset_of_variants(kept: str, profiled: bool, tmp_path: Path) -> No
     if not profiled:
         shutil.rmtree(tmp_path / "smoke/profile")
     report = write_report(open_run("smoke", tmp_path), tmp_path / "out")
-    assert bool(report.skipped) == (not profiled)
+    assert bool(report.omissions) == (not profiled)
     needle = pd.read_csv(tmp_path / "out/needle.csv")
     assert set(needle["variant"]) == {kept}
 

@@ -13,7 +13,7 @@ from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.reporting import results_page as module
 from longgen.reporting.benchmarks import STAND_IN
 from longgen.reporting.claims import ledger
-from longgen.reporting.results_page import TRIED_OUT, results_page
+from longgen.reporting.results_page import TINY_SIZES_NOTE, results_page
 from longgen.reporting.run import Run, open_run
 from tests.reporting.fake_benchmarks import write_benchmarks
 from tests.reporting.fake_kernels import GPU, write_kernel_run
@@ -110,12 +110,12 @@ def test_runs_come_with_model_machine_day_commit_and_links_from_the_page(two: tu
 
 def test_what_no_run_measured_is_listed_and_what_one_did_is_not(two: tuple[Run, Run], tmp_path: Path) -> None:
     text = page(*two)
-    for words in (*module._SOUGHT.values(), ", ".join(name for name in BENCHMARKS if name != "recall")):
+    for words in (*module._EXPECTED_KINDS.values(), ", ".join(name for name in BENCHMARKS if name != "recall")):
         assert f"{words}\n" in text
     write_kernel_run(tmp_path / "published/gpu")
     text = page(*two, open_run("published/gpu", tmp_path))
-    assert module._SOUGHT["kernel-speed"] not in text
-    assert module._SOUGHT["training-speed"] in text
+    assert module._EXPECTED_KINDS["kernel-speed"] not in text
+    assert module._EXPECTED_KINDS["training-speed"] in text
     assert GPU in cells(text, "[gpu]")[2]
 
 
@@ -124,15 +124,15 @@ def test_stand_in_data_are_no_measurement_of_a_benchmark(two: tuple[Run, Run], t
     write_benchmarks(tmp_path / "published/asked", stand_in=stand_in)
     text = page(*two, open_run("published/asked", tmp_path))
     assert (STAND_IN in cells(text, "[asked]")[1]) == stand_in
-    assert (module._SOUGHT["perplexity"] in text) == stand_in
+    assert (module._EXPECTED_KINDS["perplexity"] in text) == stand_in
     assert ("own data: needle" in text) == stand_in
 
 
 def test_tries_at_tiny_sizes_are_no_measurement_of_kernels(two: tuple[Run, Run], tmp_path: Path) -> None:
     write_kernel_run(tmp_path / "published/tiny", tiny=True, device="some CPU")
     text = page(*two, open_run("published/tiny", tmp_path))
-    assert TRIED_OUT in cells(text, "[tiny]")[1]
-    assert module._SOUGHT["kernel-speed"] in text
+    assert TINY_SIZES_NOTE in cells(text, "[tiny]")[1]
+    assert module._EXPECTED_KINDS["kernel-speed"] in text
 
 
 def test_a_page_is_on_all_that_is_published_or_refused(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from longgen.reporting.seeds.pooling import Cell, Difference, Interval, Shares, is_paired, pool, pool_difference
+from longgen.reporting.seeds.pooling import AnswerCounts, Difference, Interval, Shares, is_paired, pool, pool_difference
 
 
 def shares(known: bool = True, **tasks: str) -> Shares:
     """Answers of tasks at one depth; not ``known``: how many were right, and not which."""
-    return Shares({name: {None: Cell(len(o), o.count("1"), o if known else None)} for name, o in tasks.items()})
+    return Shares({name: {None: AnswerCounts(len(o), o.count("1"), o if known else None)} for name, o in tasks.items()})
 
 
 def test_means_are_over_seeds_and_within_them_over_tasks() -> None:
@@ -22,7 +22,7 @@ def test_means_are_over_seeds_and_within_them_over_tasks() -> None:
 
 
 def test_cells_of_a_task_are_pooled_by_their_counts() -> None:
-    grid = {0.0: Cell(1, 1, "1"), 1.0: Cell(3, 0, "000")}
+    grid = {0.0: AnswerCounts(1, 1, "1"), 1.0: AnswerCounts(3, 0, "000")}
     assert Shares({"a": grid}).value == 0.25, "not the mean of 1 and 0"
 
 
@@ -48,8 +48,8 @@ def test_exact_values_have_no_interval_and_measured_ones_their_own() -> None:
     assert (one.low, one.high) == (pytest.approx(1.0, abs=0.1), pytest.approx(3.0, abs=0.1))
     four = pool({seed: Interval(2.0, 1.0, 3.0) for seed in range(4)})
     assert four.high - four.low == pytest.approx(1.0, abs=0.1), "half as wide with four times as many"
-    mapped = one.mapped(lambda value: 10 * value)
-    assert (mapped.value, mapped.low, mapped.by_seed) == (20.0, 10 * one.low, {0: 20.0})
+    transformed = one.transform(lambda value: 10 * value)
+    assert (transformed.value, transformed.low, transformed.by_seed) == (20.0, 10 * one.low, {0: 20.0})
 
 
 def test_intervals_cover_the_truth() -> None:
@@ -66,15 +66,15 @@ def test_intervals_cover_the_truth() -> None:
 def test_pairs_are_what_counts() -> None:
     first, second = "11100000", "10010000"
     paired = Difference(shares(a=first), shares(a=second))
-    assert (paired.value, paired.n, paired.paired) == (1 / 8, 8, True)
+    assert (paired.value, paired.n, paired.is_paired) == (1 / 8, 8, True)
     assert paired._joint("a").tolist() == [[4, 1], [2, 1]]  # type: ignore[union-attr]
     unpaired = Difference(shares(a=first), shares(known=False, a=second))
-    assert (unpaired.value, unpaired.n, unpaired.paired) == (1 / 8, 8, False)
+    assert (unpaired.value, unpaired.n, unpaired.is_paired) == (1 / 8, 8, False)
 
 
 def several(**tasks: str) -> Shares:
     """Answers of four parts, at one depth."""
-    return Shares({name: {0.5: Cell(len(o), sum(map(int, o)), o, 4)} for name, o in tasks.items()})
+    return Shares({name: {0.5: AnswerCounts(len(o), sum(map(int, o)), o, 4)} for name, o in tasks.items()})
 
 
 def test_of_answers_with_several_parts_the_parts_count() -> None:
@@ -82,9 +82,9 @@ def test_of_answers_with_several_parts_the_parts_count() -> None:
     assert found.by_seed == {0: 7 / 16, 1: 1.0}
     assert found.n == 8, "answers, not parts"
     difference = Difference(several(a="4210"), several(a="4001"))
-    assert (difference.value, difference.n, difference.paired) == (2 / 16, 4, True)
-    unpaired = Difference(several(a="4210"), Shares({"a": {0.5: Cell(4, 1.25, None)}}))
-    assert (unpaired.value, unpaired.paired) == (7 / 16 - 1.25 / 4, False)
+    assert (difference.value, difference.n, difference.is_paired) == (2 / 16, 4, True)
+    unpaired = Difference(several(a="4210"), Shares({"a": {0.5: AnswerCounts(4, 1.25, None)}}))
+    assert (unpaired.value, unpaired.is_paired) == (7 / 16 - 1.25 / 4, False)
 
 
 def test_answers_that_give_half_vary_less_than_answers_that_give_all_or_nothing() -> None:
@@ -116,8 +116,10 @@ def test_pairing_narrows_the_interval_of_models_that_agree() -> None:
 
 
 def test_only_samples_that_both_got_are_compared() -> None:
-    many = Shares({"a": {0.0: Cell(4, 2, "1100"), 0.5: Cell(4, 4, "1111")}, "b": {0.0: Cell(1, 1, "1")}})
-    few = Shares({"a": {0.0: Cell(2, 1, "10")}})
+    many = Shares(
+        {"a": {0.0: AnswerCounts(4, 2, "1100"), 0.5: AnswerCounts(4, 4, "1111")}, "b": {0.0: AnswerCounts(1, 1, "1")}}
+    )
+    few = Shares({"a": {0.0: AnswerCounts(2, 1, "10")}})
     found = Difference(many, few)
     assert found.tasks == ["a"]
     assert (found.value, found.n) == (0.5, 2), "the first two of depth 0"

@@ -11,7 +11,7 @@ from matplotlib.collections import QuadMesh
 from longgen.errors import ArtifactError
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run
-from longgen.reporting.task_scores import AVERAGE, experiment_scores, readable, ruler_scores
+from longgen.reporting.task_scores import AVERAGE, experiment_scores, readable_scores, ruler_scores
 from tests.reporting.fake_reductions import FOUND, SAMPLES
 from tests.reporting.fake_run import DEFAULTS, DEPTHS, TASKS, TRAINED, exact, kv_fraction
 from tests.reporting.test_figures import draw, panels
@@ -58,7 +58,7 @@ def test_the_picture_has_the_numbers_and_the_best_of_a_column_are_bold(reduced_r
 
 def test_the_table_is_in_percent_with_the_best_bold(reduced_run: Run, tmp_path: Path) -> None:
     rows = experiment_scores(reduced_run)
-    table = readable(rows)
+    table = readable_scores(rows)
     assert list(table) == [
         "method",
         "KV cache",

@@ -16,7 +16,7 @@ from longgen.errors import ConfigError
 from longgen.training.metrics import JSON_LINES, WRITERS
 
 
-class Stage(StrEnum):
+class TrainingStage(StrEnum):
     """Training stages."""
 
     base = "base"
@@ -30,7 +30,7 @@ class TrainOptions(Options):
     """
 
     config: ConfigArgument
-    stage: Annotated[Stage, typer.Option(help="base: a new model at short length. extension: long-context.")]
+    stage: Annotated[TrainingStage, typer.Option(help="base: a new model at short length. extension: long-context.")]
     rows: Annotated[
         Path, typer.Option(help="Folder made by `longgen prepare --stage base|extension`, or by `longgen pack`.")
     ]
@@ -64,7 +64,7 @@ class TrainOptions(Options):
 
     def source(self) -> Path:
         """Tokenizer of a base model, or the model to extend. Raises ConfigError if one, or its variant, is missing."""
-        if self.stage is Stage.base:
+        if self.stage is TrainingStage.base:
             if self.tokenizer is None:
                 raise ConfigError("--tokenizer is missing: `longgen prepare --stage corpus` makes one")
             return self.tokenizer

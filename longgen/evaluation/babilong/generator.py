@@ -13,7 +13,7 @@ import numpy as np
 from longgen.data.sources import SourceSettings, load_documents
 from longgen.data.tokenization import TextEncoder
 from longgen.errors import ArtifactError, ConfigError
-from longgen.evaluation.babilong.records import Record
+from longgen.evaluation.babilong.records import BabilongRecord
 from longgen.evaluation.babilong.stories import Story, load_stories
 from longgen.evaluation.sources import choose
 
@@ -21,7 +21,7 @@ BOOKS = "books"  # below the data root
 SHORTEST_SENTENCE = 10  # tokens; shorter ones are left out
 CHARACTERS_PER_TOKEN = 10  # of a book that are read at most
 TOKENS_PER_FACT = 8  # stories with more facts than a text has room for by this measure are left out
-FRUITLESS = 300  # passages in a row without a sentence, after which we give up; the benchmark's code never does
+MAX_EMPTY_PASSAGES = 300  # in a row, without a sentence, after which we give up; the benchmark's code never does
 LITTLE_ROOM = 100  # tokens, in which no whole sentence may fit: then there is no background
 
 Seed = int | Sequence[int]
@@ -51,31 +51,31 @@ class Background:
         Raises:
             ArtifactError: the books have no sentences that are long enough.
         """
-        taken: list[list[int]] = []
-        total = fruitless = 0
+        sentences: list[list[int]] = []
+        total = empty_passages = 0
         while size > 0:
             for number, sentence in enumerate(self._sentences, 1):
                 tokens = self._encode(f" {sentence}")
                 if len(tokens) < SHORTEST_SENTENCE:
                     continue
-                fruitless = 0
-                taken.append(tokens)
+                empty_passages = 0
+                sentences.append(tokens)
                 total += len(tokens)
                 if total >= size:
                     self._sentences = self._sentences[number:]
-                    taken[-1] = tokens[: max(0, len(tokens) - (total - size))]
-                    return taken
-            fruitless += 1
-            if fruitless > FRUITLESS and size <= LITTLE_ROOM:
+                    sentences[-1] = tokens[: max(0, len(tokens) - (total - size))]
+                    return sentences
+            empty_passages += 1
+            if empty_passages > MAX_EMPTY_PASSAGES and size <= LITTLE_ROOM:
                 break
-            if fruitless > FRUITLESS:
+            if empty_passages > MAX_EMPTY_PASSAGES:
                 raise self._no_sentences()
             self._sentences = self._passage(size)
-        return taken
+        return sentences
 
     def check(self, size: int) -> None:
         """That a passage for ``size`` tokens has a sentence, without making a text. Raises as `take`."""
-        for _ in range(FRUITLESS):
+        for _ in range(MAX_EMPTY_PASSAGES):
             if any(len(self._encode(f" {sentence}")) >= SHORTEST_SENTENCE for sentence in self._passage(size)):
                 return
         if size > LITTLE_ROOM:
@@ -94,7 +94,7 @@ class Background:
         return self._split(book[start:][: size * CHARACTERS_PER_TOKEN])[1:-1]
 
 
-def hidden(
+def text_with_facts(
     facts: Sequence[str], size: int, background: Background, encode: Callable[[str], list[int]], places: Any
 ) -> list[int]:
     """The tokens of a text: facts in their order, at random places between sentences (``NoiseInjectionDataset``).
@@ -106,11 +106,11 @@ def hidden(
         encode: text -> its tokens.
         places: NumPy generator.
     """
-    encoded = [encode(f" {fact}") for fact in facts]
-    sentences = background.take(size - sum(map(len, encoded)))
-    drawn = np.sort(places.choice(len(sentences) + 1, len(encoded)))
+    fact_tokens = [encode(f" {fact}") for fact in facts]
+    sentences = background.take(size - sum(map(len, fact_tokens)))
+    positions = np.sort(places.choice(len(sentences) + 1, len(fact_tokens)))
     parts: list[list[list[int]]] = [[] for _ in range(len(sentences) + 1)]
-    for place, fact in zip(drawn, encoded, strict=True):
+    for place, fact in zip(positions, fact_tokens, strict=True):
         parts[place].append(fact)
     for place, sentence in enumerate(sentences):
         parts[place].append(sentence)
@@ -133,7 +133,7 @@ class GeneratedRecords:
     """
 
     def __init__(
-        self, task: str, length: int, size: Callable[[Record], int], tokenizer: Any, seed: int, data_root: Path
+        self, task: str, length: int, size: Callable[[BabilongRecord], int], tokenizer: Any, seed: int, data_root: Path
     ) -> None:
         self._length, self._size, self._tokenizer, self._seed = length, size, tokenizer, seed
         self._encode = TextEncoder(tokenizer)
@@ -155,41 +155,41 @@ class GeneratedRecords:
             ConfigError: there are none.
             ArtifactError: the books have no sentences that are long enough.
         """
-        chosen = choose(len(self), count, seed, self.fits)
-        if not chosen:
+        indices = choose(len(self), count, seed, self.fits)
+        if not indices:
             shortest = min(map(self._shortest, range(len(self))))
             raise ConfigError(f"length is {self._length}: allowed is {shortest} tokens or more with this tokenizer")
         if self._length:
-            room = max(self._length - self._size(_bare(self._stories[index])) for index in chosen)
+            room = max(self._length - self._size(_bare(self._stories[index])) for index in indices)
             Background(self._books, self._encode, [self._seed, self._length], self._folder).check(room)
-        return chosen
+        return indices
 
     def _shortest(self, index: int) -> int:
         """The length from which on a story is told."""
         story = self._stories[index]
-        around = self._size(Record("", story.question, story.target))
+        around = self._size(BabilongRecord("", story.question, story.target))
         return max(self._size(_bare(story)), around + TOKENS_PER_FACT * (len(story.facts) + 1))
 
-    def __getitem__(self, index: int) -> Record:
+    def __getitem__(self, index: int) -> BabilongRecord:
         story = self._stories[index]
         if not self._length:
             return _bare(story)
-        record = Record("", story.question, story.target)
+        record = BabilongRecord("", story.question, story.target)
         room = self._length - self._size(record)
         while True:
             # streams of its own for every record, so that none depends on which others are made
             seed = [self._seed, self._length, index]
             background = Background(self._books, self._encode, seed, self._folder)
-            tokens = hidden(story.facts, room, background, self._encode, np.random.default_rng([*seed, 1]))
-            record = Record(self._tokenizer.decode(tokens).strip(), story.question, story.target)
+            tokens = text_with_facts(story.facts, room, background, self._encode, np.random.default_rng([*seed, 1]))
+            record = BabilongRecord(self._tokenizer.decode(tokens).strip(), story.question, story.target)
             beyond = self._size(record) - self._length
             if beyond <= 0:
                 return record
             room -= beyond  # read again, a text can have more tokens than its parts
 
 
-def _bare(story: Story) -> Record:
-    return Record(" ".join(story.facts), story.question, story.target)
+def _bare(story: Story) -> BabilongRecord:
+    return BabilongRecord(" ".join(story.facts), story.question, story.target)
 
 
 def load_books(data_root: Path) -> list[str]:

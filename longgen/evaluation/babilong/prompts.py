@@ -8,7 +8,7 @@ from typing import Any
 
 from longgen.data.tokenization import encode_prompt
 from longgen.evaluation.babilong.generator import GeneratedRecords
-from longgen.evaluation.babilong.records import CONFIGS, FOLDER, Record, load_records
+from longgen.evaluation.babilong.records import CONFIGS, FOLDER, BabilongRecord, load_records
 from longgen.evaluation.babilong.stand_in import stand_in_records
 from longgen.evaluation.babilong.stories import FOLDER as STORIES
 from longgen.evaluation.protocol import protocol
@@ -58,10 +58,10 @@ def prepare(
     require(generated or (length or 0) in CONFIGS, "length", length, f"one of {allowed}")
     config, limit = CONFIGS.get(length or 0, f"{length}"), protocol("babilong")["max_new_tokens"]
 
-    def size(record: Record) -> int:
+    def size(record: BabilongRecord) -> int:
         return len(encode_prompt(tokenizer, prompt_of(task, record.input, record.question))) + limit
 
-    records: Sequence[Record] | GeneratedRecords
+    records: Sequence[BabilongRecord] | GeneratedRecords
     if data_root is None:
         records = stand_in_records(task, length or 0, size, tokenizer, seed)
     elif generated:

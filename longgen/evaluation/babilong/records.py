@@ -21,7 +21,7 @@ CONFIGS = {0: "0k"} | {1024 << n: f"{1 << n}k" for n in range(10)} | {1 << 20: "
 
 
 @dataclass(frozen=True)
-class Record:
+class BabilongRecord:
     """A record with the keys of the official data: the text with the facts in it, the question, the right answer."""
 
     input: str
@@ -29,7 +29,7 @@ class Record:
     target: str
 
 
-def load_records(task: str, config: str, data_root: Path) -> list[Record]:
+def load_records(task: str, config: str, data_root: Path) -> list[BabilongRecord]:
     """All records of a task at a length, in the order of the file.
 
     Args:
@@ -48,15 +48,15 @@ def load_records(task: str, config: str, data_root: Path) -> list[Record]:
         stem = data_root / FOLDER / config / task
         paths = [path for suffix in _READERS if (path := stem.parent / f"{task}{suffix}").is_file()]
         if len(paths) != 1:
-            found = " and ".join(path.name for path in paths) or "none"
+            file_names = " and ".join(path.name for path in paths) or "none"
             raise ArtifactError(
-                f"{stem} with suffix {', '.join(_READERS)}: found {found}, allowed is one of them; without "
+                f"{stem} with suffix {', '.join(_READERS)}: found {file_names}, allowed is one of them; without "
                 f"{data_root / FOLDER}, texts are made of {data_root}/babi and {data_root}/books (docs/babilong.md)"
             )
         rows = _READERS[paths[0].suffix](paths[0])
     records = []
     for place, row in rows:
-        record = checked(Record, row, place)
+        record = checked(BabilongRecord, row, place)
         for name, text in (("input", record.input), ("question", record.question)):
             require_field(bool(text.strip()), place, name, text, "text that is not blank")
         require_scorable(task, record.question, record.target, place, "target")

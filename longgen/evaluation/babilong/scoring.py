@@ -26,17 +26,17 @@ def score(sample: Sample, prediction: str) -> float:
         prediction: what the model wrote.
     """
     (target,) = sample.answers
-    said, asked = first_sentence(prediction), sample.meta["question"]
-    named = {label for label in counted_labels(sample.task, asked) if label in said}
-    wanted = target_labels(target)
-    return float(named.issuperset(wanted) and len(named) == len(wanted))
+    answer, question = first_sentence(prediction), sample.meta["question"]
+    labels = {label for label in counted_labels(sample.task, question) if label in answer}
+    targets = target_labels(target)
+    return float(labels.issuperset(targets) and len(labels) == len(targets))
 
 
 def require_scorable(task: str, question: str, target: str, place: str, name: str) -> None:
     """Raise ArtifactError unless an answer can be right: ``target`` is what ``place`` has as ``name``."""
-    counted = counted_labels(task, question)
-    allowed = f"a label of {task} that the question does not name: {', '.join(sorted(counted))}"
-    require_field(counted.issuperset(target_labels(target)), place, name, target, allowed)
+    labels = counted_labels(task, question)
+    allowed = f"a label of {task} that the question does not name: {', '.join(sorted(labels))}"
+    require_field(labels.issuperset(target_labels(target)), place, name, target, allowed)
 
 
 def counted_labels(task: str, question: str) -> set[str]:

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from longgen.data.tokenization import TextEncoder
-from longgen.evaluation.babilong.records import Record
+from longgen.evaluation.babilong.records import BabilongRecord
 from longgen.strict import require
 
 
@@ -20,7 +20,9 @@ def _text() -> dict[str, Any]:
     return yaml.safe_load(resources.files("longgen.evaluation.babilong").joinpath("stand_in.yaml").read_text("utf-8"))
 
 
-def stand_in_records(task: str, length: int, size: Callable[[Record], int], tokenizer: Any, seed: int) -> list[Record]:
+def stand_in_records(
+    task: str, length: int, size: Callable[[BabilongRecord], int], tokenizer: Any, seed: int
+) -> list[BabilongRecord]:
     """One record for each hand-written story of a task.
 
     Facts keep their order and stand at random places between sentences, as in the benchmark.
@@ -40,7 +42,7 @@ def stand_in_records(task: str, length: int, size: Callable[[Record], int], toke
     for number, story in enumerate(_text()["stories"][task]):
         generator = np.random.default_rng([seed, length, number])
         facts = story["facts"].splitlines()
-        bare = Record(" ".join(facts), story["question"], str(story["target"]))
+        bare = BabilongRecord(" ".join(facts), story["question"], str(story["target"]))
         records.append(_hidden(facts, bare, length, size, encode, generator) if length else bare)
     return records
 
@@ -53,12 +55,12 @@ def filler_sentence(generator: np.random.Generator) -> str:
 
 def _hidden(
     facts: list[str],
-    bare: Record,
+    bare: BabilongRecord,
     length: int,
-    size: Callable[[Record], int],
+    size: Callable[[BabilongRecord], int],
     encode: TextEncoder,
     generator: np.random.Generator,
-) -> Record:
+) -> BabilongRecord:
     tokens = size(bare)
     require(tokens <= length, "length", length, f"{tokens} tokens or more with this tokenizer")
     sentences: list[str] = []
@@ -72,6 +74,6 @@ def _hidden(
         pieces = list(sentences)
         for place, fact in reversed(list(zip(places, facts, strict=True))):
             pieces.insert(place, fact)
-        record = Record(" ".join(pieces), bare.question, bare.target)
+        record = BabilongRecord(" ".join(pieces), bare.question, bare.target)
         if not sentences or size(record) <= length:
             return record

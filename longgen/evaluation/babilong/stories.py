@@ -42,8 +42,8 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
     """
     paths = sorted((data_root / FOLDER).glob(f"{task}_*_test.txt"))
     if len(paths) != 1:
-        found = " and ".join(path.name for path in paths) or "none"
-        raise ArtifactError(f"{data_root / FOLDER}/{task}_*_test.txt: found {found}, allowed is one file of bAbI")
+        file_names = " and ".join(path.name for path in paths) or "none"
+        raise ArtifactError(f"{data_root / FOLDER}/{task}_*_test.txt: found {file_names}, allowed is one file of bAbI")
     (path,) = paths
     try:
         lines = path.read_text("utf-8").strip().split("\n")
@@ -61,9 +61,9 @@ def load_stories(task: str, data_root: Path) -> list[Story]:
         place_in_story, text, answer, _ = match.groups()
         if place_in_story == "1":
             facts, before = [], 0
-        counted_on = place_in_story == str(before + 1)
+        consecutive = place_in_story == str(before + 1)
         allowed = "1, where a story begins" + (f", or {before + 1}, the next line of this one" if before else "")
-        require_field(counted_on, place, "the number", place_in_story, allowed)
+        require_field(consecutive, place, "the number", place_in_story, allowed)
         before += 1
         if answer is None:
             facts.append(text)

@@ -33,11 +33,11 @@ def average(accuracies: Mapping[str, float]) -> float | None:
 
 def summarise(means: Mapping[Cell, float]) -> list[Summary]:
     """`average` at every length at which it exists."""
-    found = []
+    summaries = []
     for length in dict.fromkeys(cell.length for cell in means):
         here = {cell.task: cell for cell in means if cell.length == length}
         value = average({task: accuracy([means[cell]]) for task, cell in here.items()})
         if value is not None:
             cells = tuple(here[task] for task in protocol("babilong")["averaged"])
-            found.append(Summary("average", length, cells, value))
-    return found
+            summaries.append(Summary("average", length, cells, value))
+    return summaries

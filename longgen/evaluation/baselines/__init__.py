@@ -1,6 +1,6 @@
 """KV reductions at inference, for a full-attention model: what LongGen is compared with at the same KV budget."""
 
-from longgen.evaluation.baselines.budget import METHODS, Budgeted, method_for_budget
+from longgen.evaluation.baselines.budget import METHODS, BudgetedMethod, method_for_budget
 from longgen.evaluation.baselines.gates import optimise_gates, passkey_row
 from longgen.evaluation.baselines.gates_file import Gates, read_gates, save_gates
 from longgen.evaluation.baselines.generation import Generation, generate, kept_bytes
@@ -8,7 +8,7 @@ from longgen.evaluation.baselines.method import Method
 
 __all__ = [
     "METHODS",
-    "Budgeted",
+    "BudgetedMethod",
     "Gates",
     "Generation",
     "Method",

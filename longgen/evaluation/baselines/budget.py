@@ -29,7 +29,7 @@ METHODS: dict[str, type[Method]] = {
 }
 
 
-class Budgeted(NamedTuple):
+class BudgetedMethod(NamedTuple):
     """A method with sizes for a budget.
 
     Attributes:
@@ -49,7 +49,7 @@ def method_for_budget(
     length: int,
     model: Any,
     **fields: Any,
-) -> Budgeted:
+) -> BudgetedMethod:
     """The method with sizes that keep as much as possible, and at most ``fraction`` of the full KV cache.
 
     Args:
@@ -73,4 +73,4 @@ def method_for_budget(
         method = METHODS[name].for_tokens(Fraction(str(fraction)) * length, length, config, **fields)
     except (TypeError, ConfigError) as error:
         raise ConfigError(f"{name}: {error}") from error
-    return Budgeted(method, method.kept_tokens(length, config) * token_bytes(model), full_kv_bytes(model, length))
+    return BudgetedMethod(method, method.kept_tokens(length, config) * token_bytes(model), full_kv_bytes(model, length))

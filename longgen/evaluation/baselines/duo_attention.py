@@ -52,12 +52,12 @@ class DuoAttention(PatternedMethod):
         if "gates" not in fields:
             raise ConfigError("gates are missing: allowed is what `optimise_gates` gives for the model")
         heads, streaming = kv_heads_of(config), fields.get("pattern", STREAMING).kept_count(length)
-        left = heads * (tokens - streaming)
-        if left < 0:
+        spare_tokens = heads * (tokens - streaming)
+        if spare_tokens < 0:
             raise ConfigError(
                 f"the budget is {float(tokens):.6g} tokens per KV head: streaming heads alone have {streaming}"
             )
-        return cls(retrieval_heads=int(left / (length - streaming)) if streaming < length else heads, **fields)
+        return cls(retrieval_heads=int(spare_tokens / (length - streaming)) if streaming < length else heads, **fields)
 
     def hybrid(self, config: PretrainedConfig) -> Hybrid:
         """Retrieval heads full.
@@ -70,6 +70,8 @@ class DuoAttention(PatternedMethod):
             raise ConfigError(f"gates are of {[len(layer) for layer in self.gates]} KV heads: the model has {expected}")
         places = [(layer, head) for layer, gates in enumerate(self.gates) for head in range(len(gates))]
         places.sort(key=lambda place: -self.gates[place[0]][place[1]])
-        chosen = set(places[: self.retrieval_heads])
-        flags = [tuple((layer, head) in chosen for head in range(len(gates))) for layer, gates in enumerate(self.gates)]
+        retrieval = set(places[: self.retrieval_heads])
+        flags = [
+            tuple((layer, head) in retrieval for head in range(len(gates))) for layer, gates in enumerate(self.gates)
+        ]
         return Hybrid(Layout(tuple(flags)), self.pattern)

@@ -59,17 +59,17 @@ def optimise_gates(
     check_full(config)
     gates = torch.ones(config.num_hidden_layers, config.num_key_value_heads, device=model.device, requires_grad=True)
     optimizer = torch.optim.AdamW([gates], lr=learning_rate, weight_decay=0.0)
-    for tokens, asked in batches:
-        if not bool(asked.any()):
+    for tokens, answer_mask in batches:
+        if not bool(answer_mask.any()):
             raise ConfigError("a batch asks for no token: allowed is at least one")
         # which they are is found out where the batch was made: the device need not be waited for
-        places = tuple(place.to(model.device) for place in asked.nonzero(as_tuple=True))
+        places = tuple(place.to(model.device) for place in answer_mask.nonzero(as_tuple=True))
         tokens = tokens.to(model.device)
         with torch.no_grad():
-            wanted = model.model(input_ids=tokens, use_cache=False).last_hidden_state[places]
+            targets = model.model(input_ids=tokens, use_cache=False).last_hidden_state[places]
         with attention_of(model, GATED):
             states = model.model(input_ids=tokens, use_cache=False, gates=gates, pattern=pattern).last_hidden_state
-        loss = (states[places] - wanted).float().square().mean() + penalty * gates.mean()
+        loss = (states[places] - targets).float().square().mean() + penalty * gates.mean()
         (gates.grad,) = torch.autograd.grad(loss, [gates])  # of the gates alone: the model's own gradients stay None
         optimizer.step()
         with torch.no_grad():
@@ -95,8 +95,8 @@ def row_batches(
         for step in range(steps):
             # a stream per row: what it holds depends on nothing but its place
             rows = [row(np.random.default_rng([seed, step, number])) for number in range(batch_size)]
-            tokens, asked = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
-            yield tokens, asked
+            tokens, answer_mask = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
+            yield tokens, answer_mask
             bar.update()
 
 
@@ -131,18 +131,19 @@ def passkey_row(
         np.concatenate([encode(f"\nThe {ordinal} pass key of the vault is: "), key, encode(".\n")])
         for ordinal, key in zip(ORDINALS, keys, strict=False)
     ]
-    recited = [
+    recitation = [
         part
         for ordinal, key in zip(ORDINALS, keys, strict=False)
         for part in ((encode(f"\nWhat is the {ordinal} pass key of the vault? It is: "), False), (key, True))
     ]
-    room = length - sum(map(len, hidden)) - sum(len(tokens) for tokens, _ in recited)
+    room = length - sum(map(len, hidden)) - sum(len(tokens) for tokens, _ in recitation)
     if room < 0 or room > len(text):
         raise ConfigError(f"length is {length}: pass keys take {length - room} tokens, and the text has {len(text)}")
     places = np.sort(generator.integers(room + 1, size=passkeys))
     context = insert(haystack(generator, text, room), places, hidden)
-    asked = [np.zeros(len(context), bool), *(np.full(len(tokens), value) for tokens, value in recited)]
-    return np.concatenate([context, *(tokens for tokens, _ in recited)]).astype(np.int64), np.concatenate(asked)
+    answer_mask = [np.zeros(len(context), bool), *(np.full(len(tokens), value) for tokens, value in recitation)]
+    row = np.concatenate([context, *(tokens for tokens, _ in recitation)]).astype(np.int64)
+    return row, np.concatenate(answer_mask)
 
 
 def _gated_attention(

@@ -31,11 +31,11 @@ def weights_fingerprint(model: Path) -> str:
     return fingerprint_files(sorted(model.glob("*.safetensors")))
 
 
-def save_gates(path: Path, learned: Gates, model: Path, provenance: dict[str, Any]) -> None:
+def save_gates(path: Path, gates: Gates, model: Path, provenance: dict[str, Any]) -> None:
     """Write gates that were learned on the model in folder ``model`` as JSON, atomically."""
-    rows = [list(layer) for layer in learned.gates]
-    found = {"pattern": learned.pattern.to_dict(), "gates": rows, "settings": learned.settings}
-    write_json(path, {"model": weights_fingerprint(model)} | found | {"provenance": provenance})
+    rows = [list(layer) for layer in gates.gates]
+    content = {"pattern": gates.pattern.to_dict(), "gates": rows, "settings": gates.settings}
+    write_json(path, {"model": weights_fingerprint(model)} | content | {"provenance": provenance})
 
 
 def read_gates(path: Path, model: Path) -> Gates:
@@ -48,11 +48,11 @@ def read_gates(path: Path, model: Path) -> Gates:
     Raises:
         ArtifactError: the file is missing or damaged, or of other weights.
     """
-    found = read_json(path, MADE_BY)
+    content = read_json(path, MADE_BY)
     try:
-        owner, pattern = found["model"], SparsePattern(**found["pattern"])
-        gates = tuple(tuple(map(float, layer)) for layer in found["gates"])
-        settings = dict(found["settings"])
+        owner, pattern = content["model"], SparsePattern(**content["pattern"])
+        gates = tuple(tuple(map(float, layer)) for layer in content["gates"])
+        settings = dict(content["settings"])
     except (KeyError, TypeError, ValueError, ConfigError) as error:
         raise ArtifactError(f"{path} holds no gates ({error}): `{MADE_BY}` makes them") from None
     weights = weights_fingerprint(model)

@@ -74,28 +74,28 @@ def generate(
     check_full(model.config)
     check_count("max_new_tokens", max_new_tokens)
     if input_ids.dim() != 2 or not input_ids.numel() or input_ids.dtype != torch.int64:
-        found = f"{input_ids.dtype} {list(input_ids.shape)}"
-        raise ConfigError(f"input_ids are {found}: allowed is torch.int64 [batch, tokens], not empty")
+        actual = f"{input_ids.dtype} {list(input_ids.shape)}"
+        raise ConfigError(f"input_ids are {actual}: allowed is torch.int64 [batch, tokens], not empty")
     cache = method.make_cache(model)
     ends = torch.tensor(sorted(stop), dtype=torch.int64, device=input_ids.device)
     # a tokenizer may have more tokens than the model has scores for
-    scored = [token for token in sorted(stop) if token < model.config.vocab_size]
-    scored_ends = torch.tensor(scored, dtype=torch.int64, device=input_ids.device)
+    end_tokens = [token for token in sorted(stop) if token < model.config.vocab_size]
+    end_ids = torch.tensor(end_tokens, dtype=torch.int64, device=input_ids.device)
     new: list[torch.Tensor] = []
     with attention_of(model, method.attention):
-        tokens, kept = input_ids, 0
+        tokens, kv_bytes = input_ids, 0
         while len(new) < max_new_tokens:
             logits = model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-            kept = kept if new else kept_bytes(cache)
+            kv_bytes = kv_bytes if new else kept_bytes(cache)
             scores = logits[:, -1]
             check_scores(model, scores)
             if len(new) < min_new_tokens:
-                scores = scores.index_fill(-1, scored_ends, -torch.inf)
-            following = scores.argmax(-1, keepdim=True)
+                scores = scores.index_fill(-1, end_ids, -torch.inf)
+            next_tokens = scores.argmax(-1, keepdim=True)
             if new:
-                following = torch.where(torch.isin(tokens, ends), tokens, following)
-            new.append(following)
-            tokens = following
+                next_tokens = torch.where(torch.isin(tokens, ends), tokens, next_tokens)
+            new.append(next_tokens)
+            tokens = next_tokens
             if len(ends) and bool(torch.isin(tokens, ends).all()):
                 break
-    return Generation(torch.cat(new, dim=1), kept)
+    return Generation(torch.cat(new, dim=1), kv_bytes)

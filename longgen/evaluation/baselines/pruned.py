@@ -75,10 +75,10 @@ class PrunedLayer(PatternCacheLayer):
 
     def _attend(self, query: torch.Tensor, scale: float, kernel: str) -> torch.Tensor:
         output = full_attention(query, self.keys, self.values, scale, None, kernel)
-        kept = self.method.keep(self, query, scale)
-        if kept is not None:
-            by_token = kept[..., None].expand(-1, -1, -1, self.keys.shape[-1])
+        indices = self.method.keep(self, query, scale)
+        if indices is not None:
+            by_token = indices[..., None].expand(-1, -1, -1, self.keys.shape[-1])
             self.keys, self.values = self.keys.gather(2, by_token), self.values.gather(2, by_token)
-            self.positions = self.positions.gather(2, kept)
-            self.mass = None if self.mass is None else self.mass.gather(2, kept)
+            self.positions = self.positions.gather(2, indices)
+            self.mass = None if self.mass is None else self.mass.gather(2, indices)
         return output

@@ -55,6 +55,6 @@ class PyramidKV(SnapKV):
         super().__post_init__()
         check_count("beta", self.beta)
 
-    def chosen(self, layer: int, num_layers: int, length: int) -> int:
+    def tokens_before_window(self, layer: int, num_layers: int, length: int) -> int:
         """The layer's share of the pyramid."""
         return pyramid(self.capacity - self.window, num_layers, length, self.window, self.beta)[layer]

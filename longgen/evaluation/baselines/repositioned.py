@@ -113,11 +113,11 @@ class RepositionedMethod(Method):
                 ],
                 dim=-1,
             )
-            seen = torch.cat([positions[:sinks], positions[near]])
-            allowed = pattern.allowed(at[:, None], seen)
+            key_positions = torch.cat([positions[:sinks], positions[near]])
+            allowed = pattern.allowed(at[:, None], key_positions)
             dtype = torch.promote_types(query.dtype, torch.float32)
             weights = (scores.to(dtype) * scale).masked_fill_(~allowed, float("-inf")).softmax(-1).to(query.dtype)
-            far_and_near = weights.split([sinks, len(seen) - sinks], dim=-1)
+            far_and_near = weights.split([sinks, len(key_positions) - sinks], dim=-1)
             output[:, :, :, strip] = far_and_near[0] @ value[..., :sinks, :] + far_and_near[1] @ value[..., near, :]
         return output.flatten(1, 2)
 

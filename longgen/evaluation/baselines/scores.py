@@ -29,14 +29,14 @@ def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torc
     """
     batch, heads, q_len, _ = query.shape
     kv_len = key.shape[2]
-    grouped = query.unflatten(1, (key.shape[1], -1))
+    query_groups = query.unflatten(1, (key.shape[1], -1))
     dtype = torch.promote_types(query.dtype, torch.float32)
     mass = key.new_zeros(key.shape[:3], dtype=dtype)
     positions = torch.arange(kv_len, device=key.device)
     rows = max(1, scores_at_once(query.device) // (batch * heads * kv_len))
     for start in range(kv_len - q_len, kv_len, rows):
         end = min(start + rows, kv_len)
-        part = grouped[:, :, :, start - kv_len + q_len : end - kv_len + q_len]
+        part = query_groups[:, :, :, start - kv_len + q_len : end - kv_len + q_len]
         scores = torch.einsum("bhgqd,bhkd->bhgqk", part, key[:, :, :end]).to(dtype) * scale
         scores.masked_fill_(positions[:end] > positions[start:end, None], float("-inf"))
         mass[..., :end] += scores.softmax(-1).mean(2).sum(2)
@@ -44,20 +44,20 @@ def attention_mass(query: torch.Tensor, key: torch.Tensor, scale: float) -> torc
 
 
 def best_and_last(scores: torch.Tensor, best: int, length: int) -> torch.Tensor:
-    """Ascending indices of the ``best`` highest scores, of equal ones the first, and of all that is not scored.
+    """Ascending indices of the ``best`` highest scores, of equal ones the first, and of all that have no score.
 
     Equal scores are common: pooling by the maximum makes neighbours equal.
 
     Args:
-        scores: [batch, KV heads, scored], of the first tokens.
+        scores: [batch, KV heads, num_scores], of the first tokens.
         best: how many of them.
-        length: tokens, scored or not.
+        length: tokens, with a score or without.
 
     Returns:
-        [batch, KV heads, best + length - scored] int64.
+        [batch, KV heads, best + length - num_scores] int64.
     """
-    scored = scores.shape[-1]
-    ranked = scores.argsort(dim=-1, descending=True, stable=True)  # topk leaves open which of equal ones it takes
-    chosen = ranked[..., :best].sort(dim=-1).values
-    last = torch.arange(scored, length, device=scores.device).expand(*scores.shape[:2], -1)
-    return torch.cat([chosen, last], dim=-1)
+    num_scores = scores.shape[-1]
+    order = scores.argsort(dim=-1, descending=True, stable=True)  # topk leaves open which of equal ones it takes
+    indices = order[..., :best].sort(dim=-1).values
+    last = torch.arange(num_scores, length, device=scores.device).expand(*scores.shape[:2], -1)
+    return torch.cat([indices, last], dim=-1)

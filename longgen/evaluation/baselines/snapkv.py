@@ -60,7 +60,7 @@ class SnapKV(PruningMethod):
         """At most ``capacity`` per KV head."""
         return min(length, self.capacity) * kv_heads_of(config)
 
-    def chosen(self, layer: int, num_layers: int, length: int) -> int:
+    def tokens_before_window(self, layer: int, num_layers: int, length: int) -> int:
         """How many tokens before the window stay in ``layer`` of a prompt longer than ``capacity``."""
         return self.capacity - self.window
 
@@ -70,5 +70,5 @@ class SnapKV(PruningMethod):
         if length <= self.capacity:  # a short prompt, or a token that is decoded
             return None
         votes = attention_mass(query[:, :, -self.window :], layer.keys, scale)[..., : -self.window]
-        pooled = POOLINGS[self.pooling](votes, self.kernel, stride=1, padding=self.kernel // 2)
-        return best_and_last(pooled, self.chosen(layer.index, layer.num_layers, length), length)
+        scores = POOLINGS[self.pooling](votes, self.kernel, stride=1, padding=self.kernel // 2)
+        return best_and_last(scores, self.tokens_before_window(layer.index, layer.num_layers, length), length)

@@ -54,5 +54,5 @@ class StreamingLLM(RepositionedMethod):
         self, query: torch.Tensor, key: torch.Tensor, at: torch.Tensor, sinks: torch.Tensor, inv_freq: torch.Tensor
     ) -> torch.Tensor:
         """Sinks as far away as they are in the cache."""
-        evicted = (at - self.sinks - self.recent).clamp(min=0)
-        return rotate(query, -evicted, inv_freq) @ key.mT
+        num_evicted = (at - self.sinks - self.recent).clamp(min=0)
+        return rotate(query, -num_evicted, inv_freq) @ key.mT

@@ -71,11 +71,11 @@ def classification(prediction: str, answer: str, classes: Sequence[str]) -> floa
 
     Classes whose name is part of the right one's do not count.
     """
-    named = [name for name in classes if name in prediction]
-    for name in named:  # the benchmark, too, removes from the list that it walks: what follows a removed name is kept
+    matches = [name for name in classes if name in prediction]
+    for name in matches:  # the benchmark, too, removes from the list that it walks: what follows a removed name is kept
         if name in answer and name != answer:
-            named.remove(name)
-    return 1 / len(named) if answer in named else 0.0
+            matches.remove(name)
+    return 1 / len(matches) if answer in matches else 0.0
 
 
 def count(prediction: str, answer: str, classes: Sequence[str] = ()) -> float:
@@ -95,10 +95,10 @@ def retrieval_zh(prediction: str, answer: str, classes: Sequence[str] = ()) -> f
 
 
 def _number(pattern: str, answer: str) -> str:
-    found = re.search(pattern, answer)
-    if found is None:
+    match = re.search(pattern, answer)
+    if match is None:
         raise ArtifactError(f"answer {answer!r} names no paragraph: allowed is {pattern}")
-    return found[1]
+    return match[1]
 
 
 def code_sim(prediction: str, answer: str, classes: Sequence[str] = ()) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from longgen.data.tokenization import encode_prompt
-from longgen.evaluation.longbench.records import Record, load_records
+from longgen.evaluation.longbench.records import LongBenchRecord, load_records
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
 from longgen.evaluation.sources import choose
@@ -65,11 +65,11 @@ def prepare(
     require(task in TASKS, "task", task, f"one of {', '.join(TASKS)}")
     require(length is None or length >= 2, "length", length, "2 tokens or more")
     records = load_records(task, data_root)
-    chosen = [records[index] for index in choose(len(records), count, seed)]
-    return (_sample(task, record, length, tokenizer, data_root is None) for record in chosen)
+    subset = [records[index] for index in choose(len(records), count, seed)]
+    return (_sample(task, record, length, tokenizer, data_root is None) for record in subset)
 
 
-def _sample(task: str, record: Record, length: int | None, tokenizer: Any, stand_in: bool) -> Sample:
+def _sample(task: str, record: LongBenchRecord, length: int | None, tokenizer: Any, stand_in: bool) -> Sample:
     rules = protocol("longbench")["sets"][task.removesuffix("_e")]
     whole = rules["prompt"].format(context=record.context, input=record.input)
     prompt = whole if length is None else truncate_middle(whole, length, tokenizer)

@@ -22,7 +22,7 @@ DATASET = "THUDM/LongBench"
 
 
 @dataclass(frozen=True)
-class Record:
+class LongBenchRecord:
     """A record with the keys of the official data.
 
     Attributes:
@@ -51,7 +51,7 @@ class Record:
         return self._id
 
 
-def load_records(task: str, data_root: Path | None) -> list[Record]:
+def load_records(task: str, data_root: Path | None) -> list[LongBenchRecord]:
     """All records of a set, in the order of its file.
 
     Args:
@@ -72,9 +72,9 @@ def load_records(task: str, data_root: Path | None) -> list[Record]:
             raise ArtifactError(f"{path} is missing: put the file from the data.zip of {DATASET} (Hugging Face) there")
         with path.open("rb") as file:
             name, rows = str(path), list(json_lines(file, str(path)))
-    records: dict[str, Record] = {}
+    records: dict[str, LongBenchRecord] = {}
     for place, row in rows:
-        record = checked(Record, row, place)
+        record = checked(LongBenchRecord, row, place)
         if record.id in records:
             raise ArtifactError(f"{place}: _id {record.id!r} occurs twice, allowed is once in a set")
         _check(record, task, place)
@@ -87,16 +87,16 @@ def load_records(task: str, data_root: Path | None) -> list[Record]:
 # What a right answer has to look like for the metric to find it at all; classes are in the record. Either what is left
 # of it in the metric must be something (to ROUGE a Chinese full stop is a word, which is in every answer), or it has a
 # form.
-_LEFT: dict[str, Callable[[str], Sized]] = {
+_ANSWER_WORDS: dict[str, Callable[[str], Sized]] = {
     "qa_f1": english_words,
     "qa_f1_zh": without_chinese_marks,
     "rouge": rouge_words,
     "rouge_zh": without_chinese_marks,
 }
-_SCORABLE = {"count": r"^\d+$", "retrieval": PARAGRAPH, "retrieval_zh": PARAGRAPH_ZH}
+_ANSWER_FORMS = {"count": r"^\d+$", "retrieval": PARAGRAPH, "retrieval_zh": PARAGRAPH_ZH}
 
 
-def _check(record: Record, task: str, place: str) -> None:
+def _check(record: LongBenchRecord, task: str, place: str) -> None:
     """That a record is of the set, and that some prediction can score.
 
     Raises:
@@ -115,20 +115,20 @@ def _check(record: Record, task: str, place: str) -> None:
     # it has words, since the context has
     require_field(record.length > 0, place, "length", record.length, "a whole number > 0")
     # the next line of code may well be blank
-    found = record.answers if code else [answer for answer in record.answers if answer.strip()]
-    require_field(bool(found), place, "answers", record.answers, "a list of right answers, one or more with text")
+    answers = record.answers if code else [answer for answer in record.answers if answer.strip()]
+    require_field(bool(answers), place, "answers", record.answers, "a list of right answers, one or more with text")
     if rules["metric"] == "classification":
         classes = record.all_classes
         require_field(bool(classes), place, "all_classes", classes, f"the classes of {task}")
-        scorable = not set(record.answers).isdisjoint(classes or ())
-        require_field(scorable, place, "answers", record.answers, f"one of all_classes, which are {classes!r}")
-    elif left := _LEFT.get(rules["metric"]):
-        scorable = any(map(left, record.answers))
+        can_score = not set(record.answers).isdisjoint(classes or ())
+        require_field(can_score, place, "answers", record.answers, f"one of all_classes, which are {classes!r}")
+    elif answer_words := _ANSWER_WORDS.get(rules["metric"]):
+        can_score = any(map(answer_words, record.answers))
         allowed = "one or more answers with words, articles and punctuation aside"
-        require_field(scorable, place, "answers", record.answers, allowed)
-    elif pattern := _SCORABLE.get(rules["metric"]):
-        scorable = all(re.search(pattern, answer) for answer in record.answers)
-        require_field(scorable, place, "answers", record.answers, f"text of the form {pattern}")
+        require_field(can_score, place, "answers", record.answers, allowed)
+    elif pattern := _ANSWER_FORMS.get(rules["metric"]):
+        can_score = all(re.search(pattern, answer) for answer in record.answers)
+        require_field(can_score, place, "answers", record.answers, f"text of the form {pattern}")
 
 
 def _from_hub(dataset: str, revision: str | None, task: str) -> list[tuple[str, Any]]:
@@ -148,17 +148,17 @@ def _from_hub(dataset: str, revision: str | None, task: str) -> list[tuple[str, 
 def _stand_in(task: str) -> list[tuple[str, Any]]:
     """Our own few records, completed: their length is counted as the benchmark counts."""
     text = resources.files("longgen.evaluation.longbench").joinpath("stand_in.yaml").read_text("utf-8")
-    chosen = yaml.safe_load(text)[task]
+    task_data = yaml.safe_load(text)[task]
     language = protocol("longbench")["sets"][task]["language"]
     rows = []
-    for number, row in enumerate(chosen["records"], 1):
+    for number, row in enumerate(task_data["records"], 1):
         words = "".join if language == "zh" else " ".join
         whole = words([row["input"], row["context"], *row["answers"]])
         rest = {
             "length": len(whole) if language == "zh" else len(whole.split()),
             "dataset": task,
-            "language": chosen.get("language", language),
-            "all_classes": chosen.get("all_classes"),
+            "language": task_data.get("language", language),
+            "all_classes": task_data.get("all_classes"),
             "_id": f"stand-in-{number}",
         }
         rows.append((f"stand_in.yaml, {task}, record {number}", rest | row))

@@ -19,16 +19,16 @@ def rouge_l(prediction: str, answer: str, frames: int = 0) -> float:
         answer: likewise.
         frames: calls more than for English that the benchmark's code makes before the recursion.
     """
-    found, predicted, wanted = set[str](), _sentences(prediction), _sentences(answer)
-    for sentence in wanted:
-        for other in predicted:
+    lcs_words, predictions, answers = set[str](), _sentences(prediction), _sentences(answer)
+    for sentence in answers:
+        for other in predictions:
             words, steps = _common(sentence, other)
             if steps > STEPS - frames:
                 return 0.0
-            found |= words
-    if not predicted or not wanted:
+            lcs_words |= words
+    if not predictions or not answers:
         return 0.0
-    precision, recall = (len(found) / len(set().union(*sentences)) for sentences in (predicted, wanted))
+    precision, recall = (len(lcs_words) / len(set().union(*sentences)) for sentences in (predictions, answers))
     return 2 * (precision * recall / (precision + recall + 1e-8))
 
 

@@ -48,7 +48,7 @@ def averages(scores: Mapping[str, float], language: Literal["en", "zh"]) -> dict
 
 def summarise(means: Mapping[Cell, float]) -> list[Summary]:
     """`averages` of LongBench in English (``en: ...``) and Chinese (``zh: ...``), and of LongBench-E (``e: ...``)."""
-    found = []
+    summaries = []
     for length in dict.fromkeys(cell.length for cell in means):
         here = [cell for cell in means if cell.length == length and cell.metric == "score"]
         parts: tuple[tuple[str, Literal["en", "zh"], bool], ...] = (
@@ -61,9 +61,9 @@ def summarise(means: Mapping[Cell, float]) -> list[Summary]:
             of_sets = {cell.task: set_score([means[cell]]) for cell in cells}
             for name, value in (averages(of_sets, language) if of_sets else {}).items():
                 behind = _sets_of(name, language)
-                counted = tuple(cell for cell in cells if cell.task.removesuffix("_e") in behind)
-                found.append(Summary(f"{prefix}: {name}", length, counted, value))
-    return found
+                score_cells = tuple(cell for cell in cells if cell.task.removesuffix("_e") in behind)
+                summaries.append(Summary(f"{prefix}: {name}", length, score_cells, value))
+    return summaries
 
 
 def _sets_of(category: str, language: str) -> set[str]:

@@ -105,8 +105,8 @@ def open_text(text: str | None, length: int, seed: int) -> LongText:
         return LongText(f"stand-in: {' and '.join(STAND_IN)}", True, _stand_in(length * CHARACTERS_PER_TOKEN, seed))
     if hub := hub_dataset(Path(text), DATASET):
         name, revision = hub
-        spelled = f"hub:{name}" + (f"@{revision}" if revision else "")
-        source = f"PG-19 test ({spelled})" if name == DATASET else f"{spelled}, test"
+        address = f"hub:{name}" + (f"@{revision}" if revision else "")
+        source = f"PG-19 test ({address})" if name == DATASET else f"{address}, test"
         return LongText(source, False, _read("hub", name, revision))
     path = Path(text)
     return LongText(path.resolve().name, False, _read(_kind_of(path), text))
@@ -122,20 +122,20 @@ def long_rows(text: LongText, tokenizer: Any, length: int, count: int) -> LongRo
     bos = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     encode = TextEncoder(tokenizer)
     rows: list[list[int]] = []
-    read = 0
+    num_documents = 0
     with progress_bar(count, text.source, "document") as bar:
         while len(rows) < count and (document := next(text.documents, None)) is not None:
-            read += 1
+            num_documents += 1
             tokens = bos + encode(document)
             if len(tokens) > length:
                 rows.append(tokens[: length + 1])
                 bar.update()
     if len(rows) < count:
         raise ConfigError(
-            f"--documents is {count}: allowed is at most {len(rows)}, so many of the {read} documents of {text.source} "
-            f"have the {length + 1 - len(bos):,} tokens that --length {length} needs"
+            f"--documents is {count}: allowed is at most {len(rows)}, so many of the {num_documents} documents of "
+            f"{text.source} have the {length + 1 - len(bos):,} tokens that --length {length} needs"
         )
-    return LongRows(text.source, text.stand_in, np.array(rows, dtype=np.int64), read - count, bool(bos))
+    return LongRows(text.source, text.stand_in, np.array(rows, dtype=np.int64), num_documents - count, bool(bos))
 
 
 def _kind_of(path: Path) -> str:
@@ -143,8 +143,8 @@ def _kind_of(path: Path) -> str:
     files = [path] if path.is_file() else sorted(path.rglob("*"))
     kinds = {kind for kind in ("text", "jsonl") for file in files if file.name.endswith(READERS[kind].suffixes)}
     if len(kinds) != 1:
-        found = "which is both" if kinds else "which is none"
-        raise ConfigError(f"--text is '{path}', {found}: allowed are .txt or .jsonl files, or a folder of either")
+        fault = "which is both" if kinds else "which is none"
+        raise ConfigError(f"--text is '{path}', {fault}: allowed are .txt or .jsonl files, or a folder of either")
     return kinds.pop()
 
 
@@ -163,8 +163,8 @@ def _stand_in(characters: int, seed: int) -> Iterator[str]:
         others = np.random.default_rng([seed, number]).permutation(len(texts)).tolist()
         others.remove(begin)
         parts = [texts[begin]]
-        found = len(texts[begin])
-        while found < characters and others:
+        total = len(texts[begin])
+        while total < characters and others:
             parts.append(texts[others.pop()])
-            found += len(parts[-1])
+            total += len(parts[-1])
         yield "\n\n".join(parts)

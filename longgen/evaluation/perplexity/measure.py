@@ -47,23 +47,23 @@ def measure_documents(
     edges, by = bin_edges(length, bins), fingerprint(identity | {"bins": bins})
     names = [row_hash(row) for row in rows]
     with append_to(work) as file:
-        known = {
+        document_nll = {
             line["tokens"]: line["nll"] for line in read_lines(work, tokens=str, nll=list, by=str) if line["by"] == by
         }
-        done = sum(name in known for name in names) * length
-        with progress_bar(len(rows) * length, description, "token", done) as bar:
+        initial = sum(name in document_nll for name in names) * length
+        with progress_bar(len(rows) * length, description, "token", initial) as bar:
             for number, (name, row) in enumerate(zip(names, rows, strict=True), 1):
-                if name in known:
+                if name in document_nll:
                     continue
                 tokens = torch.from_numpy(row)[None].to(model.device)
                 try:
                     losses = token_nll(model, tokens, prefill_tokens, bar.update).cpu().numpy()
                 except ArtifactError as error:
                     raise ArtifactError(f"document {number} of {len(rows)}: {error}") from None
-                known[name] = bin_means(losses, edges)[0].tolist()
-                write_line(file, {"tokens": name, "by": by, "nll": known[name]})
+                document_nll[name] = bin_means(losses, edges)[0].tolist()
+                write_line(file, {"tokens": name, "by": by, "nll": document_nll[name]})
                 file.flush()
-    return np.array([known[name] for name in names])
+    return np.array([document_nll[name] for name in names])
 
 
 def row_hash(row: np.ndarray) -> str:

@@ -29,22 +29,22 @@ def check(task: str, length: int | None, count: int, tokenizer: Any, seed: int, 
     Raises:
         ConfigError, ArtifactError: as `prepare`, where no other length would help.
     """
-    found, asked = find_task(task), check_length(length)
+    ruler_task, target_length = find_task(task), check_length(length)
     tokens, data = TokenCounter(tokenizer), RulerData(data_root)
 
     def draw(trial: int) -> None:
         # questions differ in length, and so the least prompts; those of the other tasks hardly do
-        samples = count if found.family == "qa" and trial <= QUICK else min(count, 1)
-        for _ in FAMILIES[found.family](found, trial, samples, tokens, seed, data):
+        samples = count if ruler_task.family == "qa" and trial <= QUICK else min(count, 1)
+        for _ in FAMILIES[ruler_task.family](ruler_task, trial, samples, tokens, seed, data):
             pass
 
-    if asked > QUICK and _works(draw, QUICK):
+    if target_length > QUICK and _works(draw, QUICK):
         return 0
     try:
-        draw(asked)
+        draw(target_length)
         return 0
     except ConfigError:
-        upper = next((trial for n in range(1, DOUBLINGS + 1) if _works(draw, trial := asked << n)), None)
+        upper = next((trial for n in range(1, DOUBLINGS + 1) if _works(draw, trial := target_length << n)), None)
         if upper is None:
             raise
     lower = upper // 2

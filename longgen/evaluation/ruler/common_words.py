@@ -9,7 +9,7 @@ from longgen.evaluation.ruler import words
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 STEP = 10
 PROBE = 4096  # words of the prompt that tells how many tokens a word takes
@@ -28,7 +28,7 @@ class WordLists:
         data: for lists longer than wonderwords has words.
     """
 
-    def __init__(self, task: Task, length: int, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, length: int, seed: int, data: RulerData) -> None:
         self._rng, self._seed, self._data = random.Random(seed), seed, data
         self._template, self._common = task.template, task.options["num_cw"]
         short = length < SHORT
@@ -41,19 +41,19 @@ class WordLists:
     def draw(self, size: int) -> tuple[str, list[str]]:
         """Prompt and answers with ``size`` different words. Raises ValueError if there are not so many."""
         context, common = self._numbered(*self._example)
-        shown = f"{self._prompt(context)} {_enumerated(common)}"
+        example = f"{self._prompt(context)} {_enumerate_entries(common)}"
         context, common = self._numbered(size, *self._repeats)
-        return f"{shown}\n{self._prompt(context)}", common
+        return f"{example}\n{self._prompt(context)}", common
 
     def _prompt(self, context: str) -> str:
         return self._template.format(num_cw=self._common, context=context, query="")
 
     def _numbered(self, size: int, often: int, seldom: int) -> tuple[str, list[str]]:
-        drawn = self._rng.sample(self._enough(size), size)
-        common, uncommon = drawn[: self._common], drawn[self._common :]
-        listed = common * often + uncommon * seldom
-        random.Random(self._seed).shuffle(listed)
-        return _enumerated(listed), common
+        vocabulary = self._rng.sample(self._enough(size), size)
+        common, uncommon = vocabulary[: self._common], vocabulary[self._common :]
+        entries = common * often + uncommon * seldom
+        random.Random(self._seed).shuffle(entries)
+        return _enumerate_entries(entries), common
 
     def _enough(self, size: int) -> list[str]:
         if size <= len(self._words):
@@ -62,11 +62,11 @@ class WordLists:
         return self._more_words
 
 
-def _enumerated(listed: list[str]) -> str:
-    return " ".join(f"{number}. {word}" for number, word in enumerate(listed, start=1))
+def _enumerate_entries(entries: list[str]) -> str:
+    return " ".join(f"{number}. {word}" for number, word in enumerate(entries, start=1))
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     lists = WordLists(task, length, seed, data)
 

@@ -51,12 +51,12 @@ class TokenCounter:
 
     def __init__(self, tokenizer: Any) -> None:
         self._encode, self._backend = TextEncoder(tokenizer), tokenizer.backend_tokenizer
-        added = tokenizer.get_added_vocab()
-        self._added: defaultdict[str, set[str]] = defaultdict(set)
-        self._fold = str if self._backend.normalizer is None else _folded
-        for token in filter(None, map(self._fold, added)):
-            self._added[next((mark for mark in token if not mark.isalnum()), token[0])].add(token)
-        words = (word for word in tokenizer.get_vocab() if word not in added and not BYTE.fullmatch(word))
+        added_tokens = tokenizer.get_added_vocab()
+        self._added_tokens: defaultdict[str, set[str]] = defaultdict(set)
+        self._fold = str if self._backend.normalizer is None else _fold_case
+        for token in filter(None, map(self._fold, added_tokens)):
+            self._added_tokens[next((mark for mark in token if not mark.isalnum()), token[0])].add(token)
+        words = (word for word in tokenizer.get_vocab() if word not in added_tokens and not BYTE.fullmatch(word))
         vocabulary = "\n".join(words).translate(SPELLING)
         self._adds_up = SPACE.search(vocabulary) is None
         places = itertools.takewhile(lambda place: re.search(place, vocabulary) is None, PLACES)
@@ -64,19 +64,19 @@ class TokenCounter:
         self._checks_left = CHECKED_TEXTS
         self._words: dict[str, int] = {}
         self._pieces: dict[str, int] = {}
-        self._seen: set[str] = set()
+        self._rare_words: set[str] = set()
 
     def __call__(self, text: str) -> int:
         """Tokens of ``text``."""
         if not self._adds_up or self._may_hold_added(text):
             return self._whole(text)
-        for memory in (self._words, self._pieces, self._seen):
+        for memory in (self._words, self._pieces, self._rare_words):
             if len(memory) > CACHE_ENTRIES:
                 memory.clear()
         first, *words = SPACE.split(text)
         counts = Counter(words)
-        once = {word for word, count in counts.items() if count == 1}.difference(self._words, self._seen)
-        self._seen |= once
+        once = {word for word, count in counts.items() if count == 1}.difference(self._words, self._rare_words)
+        self._rare_words |= once
         for word in once:
             del counts[word]
         pieces = Counter(itertools.chain.from_iterable(map(self._inside.split, map(" ".__add__, once))))
@@ -85,8 +85,8 @@ class TokenCounter:
             del pieces[number]
         self._learn(set(counts).difference(self._words), pieces)
         total = self._whole(first) - self._whole("x") + sum(self._each(["x" + "".join(numbers)]))
-        for found, known in ((counts, self._words), (pieces, self._pieces)):
-            total += sum(map(operator.mul, found.values(), map(known.__getitem__, found)))
+        for occurrences, token_counts in ((counts, self._words), (pieces, self._pieces)):
+            total += sum(map(operator.mul, occurrences.values(), map(token_counts.__getitem__, occurrences)))
         if self._checks_left:
             self._checks_left -= 1
             self._adds_up = total == self._whole(text)
@@ -97,18 +97,21 @@ class TokenCounter:
 
     def _may_hold_added(self, text: str) -> bool:
         """Whether an added token occurs, however texts are normalised. What is rare in texts is looked for first."""
-        folded = self._fold(text)
-        return any(mark in folded and any(token in folded for token in self._added[mark]) for mark in self._added)
+        normal_form = self._fold(text)
+        return any(
+            mark in normal_form and any(token in normal_form for token in self._added_tokens[mark])
+            for mark in self._added_tokens
+        )
 
     def _learn(self, words: Iterable[str], pieces: Iterable[str]) -> None:
-        cut = {word: self._inside.split(f" {word}") for word in words}
-        new = list(set(itertools.chain(pieces, *cut.values())).difference(self._pieces))
+        splits = {word: self._inside.split(f" {word}") for word in words}
+        new = list(set(itertools.chain(pieces, *splits.values())).difference(self._pieces))
         # a piece is tokenised behind something that it cannot merge with: first words may be treated otherwise
         behind = ["0" if piece[0].isalpha() else "x" for piece in new]
         before = {anchor: self._whole(anchor) for anchor in set(behind)}
         for piece, anchor, tokens in zip(new, behind, self._each(list(map(operator.add, behind, new))), strict=True):
             self._pieces[piece] = tokens - before[anchor]
-        for word, parts in cut.items():
+        for word, parts in splits.items():
             self._words[word] = sum(map(self._pieces.__getitem__, parts))
 
     def _each(self, texts: list[str]) -> Iterable[int]:
@@ -116,11 +119,11 @@ class TokenCounter:
 
         It takes all texts at once, and tells of every token whose it is.
         """
-        encoded = self._backend.encode(texts, is_pretokenized=True, add_special_tokens=False)
-        return np.bincount(encoded.word_ids, minlength=len(texts)).tolist() if texts else []
+        encoding = self._backend.encode(texts, is_pretokenized=True, add_special_tokens=False)
+        return np.bincount(encoding.word_ids, minlength=len(texts)).tolist() if texts else []
 
 
-def _folded(text: str) -> str:
+def _fold_case(text: str) -> str:
     return unicodedata.normalize("NFKC", text).casefold()
 
 

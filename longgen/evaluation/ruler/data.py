@@ -28,7 +28,7 @@ SOURCES = {
 
 
 @dataclass(frozen=True)
-class Question:
+class QAQuestion:
     """A question, its answers (one is enough), its documents and others near them, as indices."""
 
     text: str
@@ -62,34 +62,36 @@ class RulerData:
             return stand_in()
         path = self._root / FOLDER / name
         try:
-            found = json.loads(path.read_text("utf-8"))
+            content = json.loads(path.read_text("utf-8"))
         except FileNotFoundError:
             raise ArtifactError(f"{path} does not exist: it is {SOURCES[name]} (docs/ruler.md)") from None
         except (ValueError, RecursionError) as error:
             raise ArtifactError(f"{path} is not JSON, it should be {SOURCES[name]}: {error}") from None
-        return parse(found, str(path))
+        return parse(content, str(path))
 
     def essays(self) -> Essays:
         """The haystack ``essay``."""
-        text = self._read("PaulGrahamEssays.json", lambda found, place: _text(found, "text", place), stand_ins.essay)
+        text = self._read(
+            "PaulGrahamEssays.json", lambda content, place: _text(content, "text", place), stand_ins.essay
+        )
         return Essays(text, plain_sentences if self._root is None else punkt())
 
     def many_words(self) -> list[str]:
         """Words for lists that are longer than wonderwords has words."""
         return self._read("english_words.json", _words, stand_ins.many_words)
 
-    def questions(self, dataset: str) -> tuple[list[Question], list[str]]:
+    def questions(self, dataset: str) -> tuple[list[QAQuestion], list[str]]:
         """Questions and documents of ``squad`` or ``hotpotqa``."""
         if dataset == "squad":
             return self._read("squad.json", squad, lambda: squad(stand_ins.squad(), STAND_IN))
         return self._read("hotpotqa.json", hotpotqa, lambda: hotpotqa(stand_ins.hotpotqa(), STAND_IN))
 
 
-def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
+def squad(content: Any, place: str) -> tuple[list[QAQuestion], list[str]]:
     """SQuAD 2.0: answerable questions; the other paragraphs of an article are near its own.
 
     Args:
-        found: its JSON.
+        content: its JSON.
         place: the file, for error messages.
 
     Raises:
@@ -97,7 +99,7 @@ def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
     """
     articles = [
         [(_text(paragraph, "context", where), _answerable(paragraph, where)) for where, paragraph in paragraphs]
-        for where, article in _each(found, "data", place)
+        for where, article in _each(content, "data", place)
         if (paragraphs := _each(article, "paragraphs", where))
     ]
     documents = sorted({context for article in articles for context, _ in article})
@@ -105,9 +107,9 @@ def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
     questions = []
     for article in articles:
         numbers = [index[context] for context, _ in article]
-        for (_, asked), own in zip(article, numbers, strict=True):
+        for (_, pairs), own in zip(article, numbers, strict=True):
             more = [number for number in numbers if number != own]
-            questions += [Question(text, answers, [own], more) for text, answers in asked]
+            questions += [QAQuestion(text, answers, [own], more) for text, answers in pairs]
     if not questions:
         raise ArtifactError(f"{place} has no question to ask: allowed are one or more with is_impossible false")
     return questions, documents
@@ -115,33 +117,35 @@ def squad(found: Any, place: str) -> tuple[list[Question], list[str]]:
 
 def _answerable(paragraph: Any, place: str) -> list[tuple[str, list[str]]]:
     """The questions of a paragraph of SQuAD that have answers, with these."""
-    found = []
+    questions = []
     for where, each in _each(paragraph, "qas", place):
         if not _field(each, "is_impossible", bool, where):
             answers = _each(each, "answers", where)
             require_field(bool(answers), where, "answers", [], "a list of one or more, as is_impossible is false")
-            found.append((_text(each, "question", where), [_text(answer, "text", at) for at, answer in answers]))
-    return found
+            questions.append((_text(each, "question", where), [_text(answer, "text", at) for at, answer in answers]))
+    return questions
 
 
-def hotpotqa(found: Any, place: str) -> tuple[list[Question], list[str]]:
+def hotpotqa(content: Any, place: str) -> tuple[list[QAQuestion], list[str]]:
     """HotpotQA, distractor setting: all ten paragraphs of a question are its own.
 
     Args:
-        found: its JSON; ``context`` may be a list of [title, sentences], or {"title": [...], "sentences": [...]} as
+        content: its JSON; ``context`` may be a list of [title, sentences], or {"title": [...], "sentences": [...]} as
             the Hugging Face hub has it.
         place: the file, for error messages.
 
     Raises:
         ArtifactError: a field is missing, or is not what it should be.
     """
-    require_field(isinstance(found, list) and bool(found), place, "the file", found, "a list of one or more records")
-    rows = [(f"{place}, record {number}", row) for number, row in enumerate(found, start=1)]
+    require_field(
+        isinstance(content, list) and bool(content), place, "the file", content, "a list of one or more records"
+    )
+    rows = [(f"{place}, record {number}", row) for number, row in enumerate(content, start=1)]
     contexts = [_paragraphs(row, where) for where, row in rows]
     documents = sorted({document for context in contexts for document in context})
     index = {document: number for number, document in enumerate(documents)}
     questions = [
-        Question(
+        QAQuestion(
             _text(row, "question", where), [_text(row, "answer", where)], [index[document] for document in context], []
         )
         for (where, row), context in zip(rows, contexts, strict=True)
@@ -168,10 +172,10 @@ def _paragraphs(row: Any, place: str) -> list[str]:
     return documents
 
 
-def _words(found: Any, place: str) -> list[str]:
-    names = list(found) if isinstance(found, dict) else []
-    require_field(bool(names), place, "the file", found, "a mapping of numbers to words")
-    return [_text(found, name, place) for name in names]
+def _words(content: Any, place: str) -> list[str]:
+    names = list(content) if isinstance(content, dict) else []
+    require_field(bool(names), place, "the file", content, "a mapping of numbers to words")
+    return [_text(content, name, place) for name in names]
 
 
 _KINDS: dict[Any, str] = {str: "text", bool: "true or false", list: "a list", (list, dict): "a list or a mapping"}

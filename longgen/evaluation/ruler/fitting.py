@@ -34,14 +34,14 @@ def largest_fitting(tokens: Callable[[int], int], budget: int, step: int, upper:
         step: fewest items; the result where not even they fit.
         upper: most items.
     """
-    lower, found = step, step
+    lower, largest = step, step
     while lower <= upper:
         middle = (lower + upper) // 2
         if tokens(middle) <= budget:
-            found, lower = middle, middle + 1
+            largest, lower = middle, middle + 1
         else:
             upper = middle - 1
-    return found
+    return largest
 
 
 def draw_fitting(draw: Callable[[int], Draw], budget: int, step: int, size: int) -> Draw:
@@ -54,9 +54,9 @@ def draw_fitting(draw: Callable[[int], Draw], budget: int, step: int, size: int)
     """
     for _ in range(size // step + ATTEMPTS):
         try:
-            drawn = draw(size)
-            if drawn.tokens <= budget:
-                return drawn
+            candidate = draw(size)
+            if candidate.tokens <= budget:
+                return candidate
         except (IndexError, ValueError):
             pass
         if size > step:

@@ -13,7 +13,7 @@ from longgen.errors import ConfigError
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 LETTERS = 6
 TOKENS_PER_WORD = 50  # of the vocabulary, not of the text
@@ -30,7 +30,7 @@ class CodedText:
         seed: of all draws.
     """
 
-    def __init__(self, task: Task, vocabulary: int, seed: int) -> None:
+    def __init__(self, task: RulerTask, vocabulary: int, seed: int) -> None:
         self._rng, self._seed, self._template = random.Random(seed), seed, task.template
         ranks, alpha = np.arange(1, vocabulary + 1), task.options["alpha"]
         self._size, self._weights, self._zeta = vocabulary, ranks**-alpha, ZETA[alpha]
@@ -55,18 +55,18 @@ class CodedText:
         return self._template.format(context=" ".join(text), query="")
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     budget = length - task.max_new_tokens
-    coded = CodedText(task, budget // TOKENS_PER_WORD, seed)
+    coded_text = CodedText(task, budget // TOKENS_PER_WORD, seed)
     step = budget // 32
-    vocabulary, most = coded.vocabulary(), budget // LETTERS
-    while tokens(coded.prompt(vocabulary, most)) < budget:
+    vocabulary, most = coded_text.vocabulary(), budget // LETTERS
+    while tokens(coded_text.prompt(vocabulary, most)) < budget:
         most += step
     most -= step
     for _ in range(count):
-        vocabulary, size = coded.vocabulary(), most
-        while (length_of := tokens(prompt := coded.prompt(vocabulary, size))) > budget:
+        vocabulary, size = coded_text.vocabulary(), most
+        while (length_of := tokens(prompt := coded_text.prompt(vocabulary, size))) > budget:
             if size <= 0:
                 raise ConfigError(f"no prompt of {task.name} fits in {length} tokens: ask for a greater length")
             size -= step

@@ -13,7 +13,7 @@ from longgen.evaluation.ruler import words
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting, thrice_estimated
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 DEPTHS = np.round(np.linspace(0, 100, num=40)).astype(int).tolist()  # percent of the sentences
 SHORT = 4096  # below, haystacks of lines grow in smaller steps
@@ -28,7 +28,7 @@ class Needles:
         data: for the haystack of essays.
     """
 
-    def __init__(self, task: Task, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, seed: int, data: RulerData) -> None:
         options = task.options
         self._rng, self._seed = random.Random(seed), seed
         self._hay, self._keys, self._values = options["haystack"], options["keys"], options["values"]
@@ -56,11 +56,11 @@ class Needles:
             needles += [self._needle(keys[-1], value) for value in values[-1]]
         random.Random(self._seed).shuffle(needles)
         context = self._context(size, needles)
-        asked = self._rng.sample(range(self._num_keys), self._num_queries)
-        *firsts, last = [keys[index] for index in asked]
+        query_indices = self._rng.sample(range(self._num_keys), self._num_queries)
+        *firsts, last = [keys[index] for index in query_indices]
         query = f"{', '.join(firsts)}, and {last}" if firsts else last
         prompt = self._template.format(type_needle_v=self._kind, context=context, query=query)
-        return prompt, [value for index in asked for value in values[index]]
+        return prompt, [value for index in query_indices for value in values[index]]
 
     def _random(self, kind: str) -> str:
         if kind == "numbers":
@@ -91,7 +91,7 @@ class Needles:
         return "\n".join(lines)
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one task and length; the arguments are those of `prepare`."""
     needles = Needles(task, seed, data)
     budget, step = length - task.max_new_tokens, needles.step(length)

@@ -11,7 +11,7 @@ from longgen.evaluation.ruler import common_words, frequent_words, niah, questio
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw
-from longgen.evaluation.ruler.tasks import Task, find_task
+from longgen.evaluation.ruler.tasks import RulerTask, find_task
 from longgen.evaluation.samples import Sample
 from longgen.strict import require
 
@@ -46,11 +46,11 @@ def prepare(
         ConfigError: an unknown task, an impossible length or count, or NLTK is missing.
         ArtifactError: a file of the data is missing or damaged.
     """
-    found = find_task(task)
+    ruler_task = find_task(task)
     check_length(length)
     require(count >= 0, "count", count, "not negative")
     require(0 <= seed < 2**32, "seed", seed, "from 0 to 2^32 - 1")
-    return _samples(found, length, count, TokenCounter(tokenizer), seed, RulerData(data_root))
+    return _samples(ruler_task, length, count, TokenCounter(tokenizer), seed, RulerData(data_root))
 
 
 def check_length(length: int | None) -> int:
@@ -60,15 +60,17 @@ def check_length(length: int | None) -> int:
     return length
 
 
-def _samples(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Sample]:
-    for number, drawn in enumerate(FAMILIES[task.family](task, length, count, tokens, seed, data)):
-        meta = {"stand_in": data.stand_in, "tokens": drawn.tokens} | _depths(task, drawn)
-        yield Sample("ruler", task.name, str(number), drawn.prompt, drawn.answers, task.max_new_tokens, length, meta)
+def _samples(
+    task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData
+) -> Iterator[Sample]:
+    for number, draw in enumerate(FAMILIES[task.family](task, length, count, tokens, seed, data)):
+        meta = {"stand_in": data.stand_in, "tokens": draw.tokens} | _depths(task, draw)
+        yield Sample("ruler", task.name, str(number), draw.prompt, draw.answers, task.max_new_tokens, length, meta)
 
 
-def _depths(task: Task, drawn: Draw) -> dict[str, list[float]]:
-    stated = {"niah": ": {}.", "variable_tracking": "VAR {} ="}.get(task.family)
-    if stated is None:
+def _depths(task: RulerTask, draw: Draw) -> dict[str, list[float]]:
+    statement = {"niah": ": {}.", "variable_tracking": "VAR {} ="}.get(task.family)
+    if statement is None:
         return {}
-    places = [drawn.prompt.find(stated.format(answer)) for answer in drawn.answers]
-    return {"depths": [round(place / len(drawn.prompt), 4) for place in places]}
+    places = [draw.prompt.find(statement.format(answer)) for answer in draw.answers]
+    return {"depths": [round(place / len(draw.prompt), 4) for place in places]}

@@ -11,7 +11,7 @@ from longgen.evaluation.protocol import protocol
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting, thrice_estimated
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 STEP = 10
 
@@ -25,17 +25,17 @@ class Documents:
         data: for questions and documents.
     """
 
-    def __init__(self, task: Task, seed: int, data: RulerData) -> None:
+    def __init__(self, task: RulerTask, seed: int, data: RulerData) -> None:
         self._rng, self._seed, self._template = random.Random(seed), seed, task.template
         self.questions, self._documents = data.questions(task.options["dataset"])
 
     def draw(self, number: int, size: int) -> tuple[str, list[str]]:
         """Question ``number`` with ``size`` documents. Raises ValueError if its own are more."""
         question = self.questions[number]
-        chosen = self._choose(question.documents, question.more, size)
-        random.Random(self._seed).shuffle(chosen)
+        documents = self._choose(question.documents, question.more, size)
+        random.Random(self._seed).shuffle(documents)
         form = protocol("ruler")["document"]
-        context = "\n\n".join(form.format(i=i, document=document) for i, document in enumerate(chosen, start=1))
+        context = "\n\n".join(form.format(i=i, document=document) for i, document in enumerate(documents, start=1))
         return self._template.format(context=context, query=question.text), question.answers
 
     def _choose(self, own: list[int], more: list[int], size: int) -> list[str]:
@@ -51,7 +51,7 @@ class Documents:
         return [self._documents[number] for number in numbers]
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one task and length; the arguments are those of `prepare`."""
     documents = Documents(task, seed, data)
     if count > len(documents.questions):

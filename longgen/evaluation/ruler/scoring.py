@@ -26,9 +26,9 @@ def score(sample: Sample, prediction: str) -> float:
     Returns:
         the share of answers that the prediction contains; for the tasks ``qa`` 1 if it contains any, else 0.
     """
-    said = cleaned(prediction).lower()
-    found = [1.0 if answer.lower() in said else 0.0 for answer in sample.answers]
-    return max(found) if find_task(sample.task).match == "part" else sum(found) / len(found)
+    text = cleaned(prediction).lower()
+    matches = [1.0 if answer.lower() in text else 0.0 for answer in sample.answers]
+    return max(matches) if find_task(sample.task).match == "part" else sum(matches) / len(matches)
 
 
 def null_count(predictions: Iterable[str]) -> int:

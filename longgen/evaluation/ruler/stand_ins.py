@@ -65,8 +65,8 @@ def squad() -> dict[str, Any]:
         paragraphs = []
         for title in titles[number * PARAGRAPHS : (number + 1) * PARAGRAPHS]:
             context, question, answer = _paragraph(rng, title)
-            asked = {"question": question, "answers": [{"text": answer}], "is_impossible": False}
-            paragraphs.append({"context": context, "qas": [asked]})
+            entry = {"question": question, "answers": [{"text": answer}], "is_impossible": False}
+            paragraphs.append({"context": context, "qas": [entry]})
         articles.append({"paragraphs": paragraphs})
     return {"data": articles}
 
@@ -82,6 +82,6 @@ def hotpotqa() -> list[dict[str, Any]]:
         city = rng.choice(word_lists()["nouns"]).title()
         context.append([founder, [f"{founder} was born in {city}."]])
         rng.shuffle(context)
-        asked = f"Where was the founder of the {title} born?"
-        questions.append({"question": asked, "answer": city, "context": context})
+        question = f"Where was the founder of the {title} born?"
+        questions.append({"question": question, "answer": city, "context": context})
     return questions

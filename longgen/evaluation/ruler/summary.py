@@ -60,9 +60,9 @@ def summarise(means: Mapping[Cell, float]) -> list[Summary]:
             cells[length] = tuple(here.values())
     if not averages:
         return []
-    found = [Summary("average", length, cells[length], average) for length, average in averages.items()]
+    summaries = [Summary("average", length, cells[length], average) for length, average in averages.items()]
     everything = tuple(cell for of_length in cells.values() for cell in of_length)
     rising, falling = weighted_averages(averages)
-    found.append(Summary("weighted-increasing", None, everything, rising))
-    found.append(Summary("weighted-decreasing", None, everything, falling))
-    return [*found, Summary("effective-length", None, everything, effective_length(averages), "tokens")]
+    summaries.append(Summary("weighted-increasing", None, everything, rising))
+    summaries.append(Summary("weighted-decreasing", None, everything, falling))
+    return [*summaries, Summary("effective-length", None, everything, effective_length(averages), "tokens")]

@@ -12,7 +12,7 @@ TASKS: tuple[str, ...] = tuple(protocol("ruler")["tasks"])
 
 
 @dataclass(frozen=True)
-class Task:
+class RulerTask:
     """One of the 13 tasks.
 
     Attributes:
@@ -32,7 +32,7 @@ class Task:
     options: dict[str, Any]
 
 
-def find_task(name: str) -> Task:
+def find_task(name: str) -> RulerTask:
     """The task called ``name``. Raises ConfigError if there is none."""
     if name not in TASKS:
         raise ConfigError(f"task is {name!r}: allowed with ruler are {', '.join(TASKS)}")
@@ -40,4 +40,4 @@ def find_task(name: str) -> Task:
     family = options.pop("family")
     strings = protocol("ruler")["families"][family]
     template = strings["template"] + strings["answer_prefix"]
-    return Task(name, family, template, strings["max_new_tokens"], strings["match"], options)
+    return RulerTask(name, family, template, strings["max_new_tokens"], strings["match"], options)

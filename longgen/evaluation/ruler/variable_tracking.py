@@ -13,7 +13,7 @@ from longgen.evaluation.protocol import protocol
 from longgen.evaluation.ruler.counting import TokenCounter
 from longgen.evaluation.ruler.data import RulerData
 from longgen.evaluation.ruler.fitting import Draw, draw_fitting, largest_fitting, thrice_estimated
-from longgen.evaluation.ruler.tasks import Task
+from longgen.evaluation.ruler.tasks import RulerTask
 
 EXAMPLE_LENGTH = 500  # tokens of the one-shot example, without its answer
 EXAMPLE_VALUE = "12345"
@@ -28,7 +28,7 @@ class Chains:
         seed: of all draws.
     """
 
-    def __init__(self, task: Task, seed: int) -> None:
+    def __init__(self, task: RulerTask, seed: int) -> None:
         self._rng, self._numbers = random.Random(seed), np.random.RandomState(seed)
         self._template = task.template
         self._chains, self._hops = task.options["num_chains"], task.options["num_hops"]
@@ -76,7 +76,7 @@ class Chains:
         return example.replace(EXAMPLE_VALUE, self._value())
 
 
-def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
+def draws(task: RulerTask, length: int, count: int, tokens: TokenCounter, seed: int, data: RulerData) -> Iterator[Draw]:
     """The samples of one length; the arguments are those of `prepare`."""
     chains = Chains(task, seed)
 
@@ -94,13 +94,13 @@ def draws(task: Task, length: int, count: int, tokens: TokenCounter, seed: int, 
     upper = thrice_estimated(measure_example, EXAMPLE_LENGTH, step)
     size = largest_fitting(measure_example, EXAMPLE_LENGTH, step, upper)
     try:
-        shown = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
+        example_draw = draw_fitting(draw_example, EXAMPLE_LENGTH, step, size)
     except ConfigError:
         raise ConfigError(
             f"tokenizer needs more than {EXAMPLE_LENGTH} tokens for the example in every prompt of {task.name}: "
             "allowed is one of words or parts of words; leave the task out"
         ) from None
-    example = f"{shown.prompt} {' '.join(shown.answers)}\n"
+    example = f"{example_draw.prompt} {' '.join(example_draw.answers)}\n"
     example_tokens = tokens(example)
 
     def measure(size: int) -> int:

@@ -34,12 +34,12 @@ class HyphenatedPairs:
             else:
                 groups.append([start])
         self._starts = [group[0] for group in groups]
-        self._mixed = {
+        self._group_pairs = {
             number: sorted({start + noun for start in group for noun in self._nouns})
             for number, group in enumerate(groups)
             if len(group) > 1
         }
-        sizes = (len(self._mixed.get(number, self._nouns)) for number in range(len(groups)))
+        sizes = (len(self._group_pairs.get(number, self._nouns)) for number in range(len(groups)))
         self._ends = list(itertools.accumulate(sizes))
 
     def __len__(self) -> int:
@@ -48,7 +48,11 @@ class HyphenatedPairs:
     def __getitem__(self, index: int) -> str:
         number = bisect.bisect_right(self._ends, index)
         place = index - (self._ends[number - 1] if number else 0)
-        return self._mixed[number][place] if number in self._mixed else self._starts[number] + self._nouns[place]
+        return (
+            self._group_pairs[number][place]
+            if number in self._group_pairs
+            else self._starts[number] + self._nouns[place]
+        )
 
 
 @functools.cache

@@ -13,7 +13,7 @@ from longgen.evaluation.baselines import kept_bytes
 from longgen.evaluation.baselines.method import full_kv_bytes
 from longgen.evaluation.greedy import end_tokens, greedy_decoding
 from longgen.evaluation.likelihood import PREFILL_TOKENS
-from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.evaluation.runs.predict import Generate, GreedyAnswers, PromptBatch
 from longgen.files import fingerprint_files
 from longgen.foreign import reading
 from longgen.modeling.cache import LongGenCache
@@ -51,7 +51,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
     """Greedy continuation, whatever the model's own generation defaults say but for its end-of-text tokens."""
 
     @torch.no_grad()
-    def generate(batch: PromptBatch) -> Generated:
+    def generate(batch: PromptBatch) -> GreedyAnswers:
         rows, width = batch.tokens.shape
         options: dict[str, Any] = {}
         if rows == 1 and width > prefill_tokens:
@@ -59,7 +59,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         cache = LongGenCache(model.config) if isinstance(model, LongGenMixin) else None
         after_prompt, ends = _AfterPrompt(cache), [*end_tokens(model), *batch.stop]
         with greedy_decoding(model) as checks:
-            generated = model.generate(
+            sequences = model.generate(
                 batch.tokens,
                 attention_mask=batch.mask,
                 max_new_tokens=batch.max_new_tokens,
@@ -74,7 +74,7 @@ def greedy(model: Any, prefill_tokens: int = PREFILL_TOKENS) -> Generate:
         fraction = None
         if after_prompt.kept_bytes is not None and bool(batch.mask.all()):  # slots for padded rows are no measure
             fraction = after_prompt.kept_bytes / (rows * full_kv_bytes(model, width))
-        return Generated(generated[:, width:], fraction, ends)
+        return GreedyAnswers(sequences[:, width:], fraction, ends)
 
     return generate
 

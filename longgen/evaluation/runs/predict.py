@@ -46,7 +46,7 @@ class PromptBatch:
     stop: tuple[int, ...] = ()
 
 
-class Generated(NamedTuple):
+class GreedyAnswers(NamedTuple):
     """Greedy answers.
 
     Attributes:
@@ -60,7 +60,7 @@ class Generated(NamedTuple):
     ends: Collection[int] = ()
 
 
-Generate = Callable[[PromptBatch], Generated]
+Generate = Callable[[PromptBatch], GreedyAnswers]
 
 
 def answers_folder(folder: Path, prompts: PromptFile) -> Path:
@@ -76,8 +76,8 @@ def read_answers(folder: Path) -> dict[str, dict[str, Any]]:
     path = folder / ANSWERED_BY
     by = fingerprint(read_json(path, "longgen benchmark predict")) if path.exists() else None
     shards = sorted(folder.glob("shard-*.jsonl"))
-    needed = {"id": str, "prompt": str, "by": str, "prediction": str}
-    return {answer["id"]: answer for shard in shards for answer in read_lines(shard, **needed) if answer["by"] == by}
+    schema = {"id": str, "prompt": str, "by": str, "prediction": str}
+    return {answer["id"]: answer for shard in shards for answer in read_lines(shard, **schema) if answer["by"] == by}
 
 
 def predict(
@@ -125,9 +125,9 @@ def predict(
     path = folder / f"shard-{shard:05d}-of-{shards:05d}.jsonl"
     with append_to(path, "wait for it, or give another shard") as file:
         write_json(folder / ANSWERED_BY, identity)
-        answered = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
+        prompt_hashes = {name: answer["prompt"] for name, answer in read_answers(folder).items()}
         own = [sample for number, sample in enumerate(prompts) if number % shards == shard]
-        todo = [sample for sample in own if answered.get(sample.id) != prompt_hash(sample)]
+        todo = [sample for sample in own if prompt_hashes.get(sample.id) != prompt_hash(sample)]
         write_json(folder / ANSWERED_ON, machine or {})
         with progress_bar(len(own), f"{prompts.benchmark} {prompts.path.stem}", "sample", len(own) - len(todo)) as bar:
             for batch in _batches(todo, tokenizer, batch_tokens, padding):
@@ -180,12 +180,12 @@ def _answers(
     import torch
 
     rows = [_prompt(tokenizer, sample) for sample in batch]
-    width, filler = max(map(len, rows)), tokenizer.pad_token_id or 0
-    tokens = torch.tensor([[filler] * (width - len(row)) + row for row in rows], device=device)
+    width, pad_token = max(map(len, rows)), tokenizer.pad_token_id or 0
+    tokens = torch.tensor([[pad_token] * (width - len(row)) + row for row in rows], device=device)
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
     limits = _limits(batch[0])
     # as LongBench's pred.py: a text's last token, since tokenizers may put a space before it
     stop = () if limits.stop is None else (encode_text(tokenizer, limits.stop)[-1],)
-    generated = generate(PromptBatch(tokens, mask, limits.max_new_tokens, limits.min_new_tokens, stop))
-    said = [until_end(row, generated.ends) for row in generated.tokens.tolist()]
-    return [tokenizer.decode(row, skip_special_tokens=True) for row in said], generated.kv_fraction
+    greedy_answers = generate(PromptBatch(tokens, mask, limits.max_new_tokens, limits.min_new_tokens, stop))
+    answers = [until_end(row, greedy_answers.ends) for row in greedy_answers.tokens.tolist()]
+    return [tokenizer.decode(row, skip_special_tokens=True) for row in answers], greedy_answers.kv_fraction

@@ -81,8 +81,8 @@ class PromptFile:
 
 def write_index(path: Path, files: list[PromptFile]) -> None:
     """Write which files of prompts belong together, with their fingerprints."""
-    listed = [{"path": os.path.relpath(file.path, path.parent), "fingerprint": file.fingerprint} for file in files]
-    write_json(path, {"prompts": listed})
+    entries = [{"path": os.path.relpath(file.path, path.parent), "fingerprint": file.fingerprint} for file in files]
+    write_json(path, {"prompts": entries})
 
 
 def read_prompts(path: Path) -> list[PromptFile]:
@@ -93,9 +93,9 @@ def read_prompts(path: Path) -> list[PromptFile]:
         ArtifactError: a file is missing or damaged.
     """
     if path.is_file():
-        listed = read_json(path, MADE_BY)
+        index = read_json(path, MADE_BY)
         try:
-            paths = [path.parent / each["path"] for each in listed["prompts"]]
+            paths = [path.parent / each["path"] for each in index["prompts"]]
         except (KeyError, TypeError):
             raise ConfigError(
                 f"--prompts is '{path}', which lists no prompts: `{MADE_BY} --index` makes such a file"
@@ -113,28 +113,28 @@ def choose_prompts(files: list[PromptFile], tasks: Collection[str], lengths: Col
     Raises:
         ConfigError: one that is named has no prompts.
     """
-    for option, key, named in (("--task", "task", tasks), ("--length", "length", lengths)):
+    for option, key, selection in (("--task", "task", tasks), ("--length", "length", lengths)):
         have = dict.fromkeys(file.made_from[key] for file in files)
-        for value in named:
+        for value in selection:
             require(value in have, option, value, ", ".join(map(str, have)))
-        files = [file for file in files if not named or file.made_from[key] in named]
+        files = [file for file in files if not selection or file.made_from[key] in selection]
     return files
 
 
-def asked_of(files: list[PromptFile]) -> list[dict[str, Any]]:
+def prompt_settings(files: list[PromptFile]) -> list[dict[str, Any]]:
     """What was asked, without where it is from: for every task of a benchmark its lengths, samples and options."""
-    asked: dict[str, dict[str, Any]] = {}
-    for made in (file.made_from for file in files):
-        one = {"benchmark": made["benchmark"], "task": made["task"], "samples": made["count"]} | made["options"]
-        asked.setdefault(fingerprint(one), one | {"lengths": []})["lengths"].append(made["length"])
-    return list(asked.values())
+    settings: dict[str, dict[str, Any]] = {}
+    for source in (file.made_from for file in files):
+        one = {"benchmark": source["benchmark"], "task": source["task"], "samples": source["count"]} | source["options"]
+        settings.setdefault(fingerprint(one), one | {"lengths": []})["lengths"].append(source["length"])
+    return list(settings.values())
 
 
 def prompt_hash(sample: Sample) -> str:
     """Tells whether an answer was given to this very prompt, under the same limits."""
-    asked = [sample.prompt, sample.max_new_tokens, sample.meta.get("stop")]
-    asked += [sample.meta[name] for name in ("special_tokens", "min_new_tokens") if sample.meta.get(name)]
-    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+    content = [sample.prompt, sample.max_new_tokens, sample.meta.get("stop")]
+    content += [sample.meta[name] for name in ("special_tokens", "min_new_tokens") if sample.meta.get(name)]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class PromptSource:
     """What the prompts of all tasks and lengths of one call are made from.
 
     Attributes:
-        chosen: the benchmark.
+        benchmark: whose prompts they are.
         count: samples, or samples per depth where prompts have one.
         tokenizer: Hugging Face tokenizer, by which lengths are counted.
         tokenizer_fingerprint: of its files.
@@ -153,7 +153,7 @@ class PromptSource:
         task_counts: of tasks that have another ``count``.
     """
 
-    chosen: Benchmark
+    benchmark: Benchmark
     count: int
     tokenizer: Any
     tokenizer_fingerprint: str
@@ -169,20 +169,20 @@ class PromptSource:
 
     def path(self, task: str, length: int | None) -> Path:
         """Where the prompts of a task at a length are; None is their natural length."""
-        return self.folder / self.chosen.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
+        return self.folder / self.benchmark.name / f"{task}{'' if length is None else f'-{length}'}.jsonl"
 
     def made_from(self, task: str, length: int | None) -> dict[str, Any]:
         """What they depend on."""
         return {
             "preparing": PREPARING,
-            "benchmark": self.chosen.name,
+            "benchmark": self.benchmark.name,
             "task": task,
             "length": length,
             "count": self.task_counts.get(task, self.count),
             "tokenizer": self.tokenizer_fingerprint,
             "seed": self.seed,
             "data": self._data,
-            "protocol": fingerprint(protocol(self.chosen.name)),
+            "protocol": fingerprint(protocol(self.benchmark.name)),
             "options": self.options,
         }
 
@@ -200,12 +200,12 @@ class PromptSource:
         return function(task, length, count, self.tokenizer, self.seed, self.data_root, **self.options)
 
     @contextmanager
-    def named(self, task: str) -> Iterator[None]:
+    def naming_errors(self, task: str) -> Iterator[None]:
         """Errors within it name benchmark and task."""
         try:
             yield
         except (ArtifactError, ConfigError) as error:
-            raise type(error)(f"{self.chosen.name}, task {task}: {error}") from None
+            raise type(error)(f"{self.benchmark.name}, task {task}: {error}") from None
 
 
 def write_prompts(source: PromptSource, task: str, length: int | None) -> PromptFile:
@@ -223,15 +223,15 @@ def write_prompts(source: PromptSource, task: str, length: int | None) -> Prompt
     if source.is_there(task, length):
         return PromptFile.open(path)
     digest, samples, stand_in = hashlib.sha256(), 0, False
-    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file, source.named(task):
-        for sample in source.ask(source.chosen.prepare, task, length):
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8") as file, source.naming_errors(task):
+        for sample in source.ask(source.benchmark.prepare, task, length):
             line = json.dumps(dataclasses.asdict(sample), ensure_ascii=False) + "\n"
             digest.update(line.encode())
             file.write(line)
             samples += 1
             stand_in |= sample.meta.get("stand_in", True)
-    described = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
-    write_json(path.with_suffix(".json"), described | {"made_from": source.made_from(task, length)})
+    manifest = {"fingerprint": digest.hexdigest()[:16], "samples": samples, "stand_in": stand_in}
+    write_json(path.with_suffix(".json"), manifest | {"made_from": source.made_from(task, length)})
     return PromptFile.open(path)
 
 
@@ -244,26 +244,26 @@ def check_prompts(source: PromptSource, tasks: Sequence[str], lengths: Sequence[
     """
 
     def check(task: str, length: int | None) -> int:
-        with source.named(task):
-            return int(source.ask(source.chosen.check, task, length))
+        with source.naming_errors(task):
+            return int(source.ask(source.benchmark.check, task, length))
 
     for length in lengths:
-        needed: dict[str, int] = {}
+        least_lengths: dict[str, int] = {}
         faults: list[str] = []
         for task in tasks:
             if not source.is_there(task, length):
                 try:
-                    needed[task] = check(task, length)
+                    least_lengths[task] = check(task, length)
                 except ConfigError as error:  # no length helps; but that of the others is said as well
                     faults.append(str(error))
-        if enough := max(needed.values(), default=0):
-            short = ", ".join(f"{task} {least:,}" for task, least in needed.items() if least)
-            while further := max(check(task, enough) for task in needed):
+        if enough := max(least_lengths.values(), default=0):
+            short = ", ".join(f"{task} {least:,}" for task, least in least_lengths.items() if least)
+            while further := max(check(task, enough) for task in least_lengths):
                 enough = further
             faults.insert(
                 0,
                 f"length is {length}: with this tokenizer allowed is {enough:,} or more for all tasks of "
-                f"{source.chosen.name} that were asked for (about {short})",
+                f"{source.benchmark.name} that were asked for (about {short})",
             )
         if faults:
             raise ConfigError("; ".join(faults[:2]))

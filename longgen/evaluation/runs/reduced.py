@@ -14,7 +14,7 @@ from longgen.evaluation.baselines import Gates, method_for_budget
 from longgen.evaluation.baselines import generate as generate_reduced
 from longgen.evaluation.baselines.method import check_full
 from longgen.evaluation.greedy import end_tokens
-from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.evaluation.runs.predict import Generate, GreedyAnswers, PromptBatch
 from longgen.files import read_json
 from longgen.foreign import reading
 from longgen.modeling.configuration import hybrid_of
@@ -73,20 +73,20 @@ class KvBudget:
         with reading(self.hybrid, "`longgen convert --overwrite` makes the hybrid anew"):
             config = AutoConfig.from_pretrained(self.hybrid)
         hybrid = hybrid_of(config)
-        kept = Model(shape, hybrid).kv_cache_bytes(length)
+        kv_bytes = Model(shape, hybrid).kv_cache_bytes(length)
         tokens = shape.num_layers * shape.num_kv_heads * length
-        return Fraction(kept, tokens * 2 * shape.head_dim * 2)
+        return Fraction(kv_bytes, tokens * 2 * shape.head_dim * 2)
 
 
 def reduced_identity(method: str, budget: KvBudget, gates: Gates | None) -> dict[str, Any]:
     """What determines the answers besides the model; ``method`` and ``budget_of`` name it in results."""
-    found = {"method": method, "budget_of": budget.of, "budget": budget.identity()}
+    identity = {"method": method, "budget_of": budget.of, "budget": budget.identity()}
     if gates is None:
-        return found
-    return found | {"gates": fingerprint([gates.gates, gates.pattern.to_dict()]), "learned": gates.settings}
+        return identity
+    return identity | {"gates": fingerprint([gates.gates, gates.pattern.to_dict()]), "learned": gates.settings}
 
 
-def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = None) -> Generate:
+def greedy_with_reduced_cache(model: Any, method: str, budget: KvBudget, gates: Gates | None = None) -> Generate:
     """Greedy continuation of a full model whose KV cache is reduced at every prompt.
 
     Args:
@@ -101,14 +101,16 @@ def reduced(model: Any, method: str, budget: KvBudget, gates: Gates | None = Non
     check_full(model.config)
     fields = {} if gates is None else {"gates": gates.gates, "pattern": gates.pattern}
 
-    def generate(batch: PromptBatch) -> Generated:
+    def generate(batch: PromptBatch) -> GreedyAnswers:
         if not bool(batch.mask.all()):
             raise ConfigError("prompts of a batch differ in length: allowed are those of one length")
         rows, width = batch.tokens.shape
-        chosen = method_for_budget(method, budget.fraction(width), width, model, **fields)
+        budgeted_method = method_for_budget(method, budget.fraction(width), width, model, **fields)
         stop = [*end_tokens(model), *batch.stop]
         least = batch.min_new_tokens
-        given = generate_reduced(model, batch.tokens, batch.max_new_tokens, chosen.method, stop, min_new_tokens=least)
-        return Generated(given.tokens, given.kept_bytes / (rows * chosen.full_bytes), stop)
+        generation = generate_reduced(
+            model, batch.tokens, batch.max_new_tokens, budgeted_method.method, stop, min_new_tokens=least
+        )
+        return GreedyAnswers(generation.tokens, generation.kept_bytes / (rows * budgeted_method.full_bytes), stop)
 
     return generate

@@ -14,12 +14,12 @@ from longgen.errors import ArtifactError
 from longgen.evaluation.benchmarks import Benchmark
 from longgen.evaluation.runs.predict import answers_folder, read_answers
 from longgen.evaluation.runs.prompts import PromptFile, prompt_hash
-from longgen.evaluation.summaries import Cell, estimates
+from longgen.evaluation.summaries import Cell, summary_intervals
 from longgen.statistics import score_interval
 
 
 @dataclass
-class Scored:
+class CellScores:
     """Scores of a benchmark's samples by cell.
 
     Attributes:
@@ -33,18 +33,18 @@ class Scored:
     stand_ins: set[Cell] = field(default_factory=set)
 
 
-def score_answers(chosen: Benchmark, files: Iterable[PromptFile], folder: Path) -> Scored:
+def score_answers(benchmark: Benchmark, files: Iterable[PromptFile], folder: Path) -> CellScores:
     """Score the answers to all prompts.
 
     Args:
-        chosen: the benchmark.
+        benchmark: the benchmark whose they are.
         files: its prompts; each of one task at one length.
         folder: of the model's answers.
 
     Raises:
         ArtifactError: prompts are not answered yet.
     """
-    scored = Scored()
+    cell_scores = CellScores()
     for prompts in files:
         answers = read_answers(answers_folder(folder, prompts))
         missing = 0
@@ -53,25 +53,25 @@ def score_answers(chosen: Benchmark, files: Iterable[PromptFile], folder: Path) 
             if answer is None or answer["prompt"] != prompt_hash(sample):
                 missing += 1
                 continue
-            for metric, value in chosen.score(sample, answer["prediction"]).items():
+            for metric, value in benchmark.score(sample, answer["prediction"]).items():
                 cell = Cell(sample.task, sample.length, sample.meta.get("depth"), metric)
-                scored.scores[cell].append(value)
+                cell_scores.scores[cell].append(value)
                 if answer["kv_fraction"] is not None:
-                    scored.kv_fractions[cell].append(answer["kv_fraction"])
+                    cell_scores.kv_fractions[cell].append(answer["kv_fraction"])
                 if prompts.stand_in:
-                    scored.stand_ins.add(cell)
+                    cell_scores.stand_ins.add(cell)
         if missing:
             raise ArtifactError(
                 f"{answers_folder(folder, prompts)}: {missing} of {prompts.samples} prompts are not answered: "
                 "`longgen benchmark predict` goes on where it was"
             )
-    return scored
+    return cell_scores
 
 
-def score_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
+def score_records(benchmark: Benchmark, cell_scores: CellScores) -> list[dict[str, Any]]:
     """Records of kind ``benchmark`` (docs/results-format.md), without who answered: a mean over samples per cell."""
     records = []
-    for cell, values in scored.scores.items():
+    for cell, values in cell_scores.scores.items():
         low, high = score_interval(values)
         result: dict[str, Any] = {
             "n": len(values),
@@ -80,21 +80,24 @@ def score_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
             "score_high": high,
         }
         result["outcomes"] = values
-        measured = {"stand_in": cell in scored.stand_ins, "kv_fraction": _mean(scored.kv_fractions.get(cell, []))}
-        records.append({"benchmark": chosen.name, **cell._asdict(), **result, **measured})
+        details = {
+            "stand_in": cell in cell_scores.stand_ins,
+            "kv_fraction": _mean(cell_scores.kv_fractions.get(cell, [])),
+        }
+        records.append({"benchmark": benchmark.name, **cell._asdict(), **result, **details})
     return records
 
 
-def summary_records(chosen: Benchmark, scored: Scored) -> list[dict[str, Any]]:
+def summary_records(benchmark: Benchmark, cell_scores: CellScores) -> list[dict[str, Any]]:
     """Records of kind ``benchmark-summary``, without who answered: the benchmark's own averages."""
     records = []
-    for each in estimates(scored.scores, chosen.summarise):
-        fractions = [share for cell in each.summary.cells for share in scored.kv_fractions.get(cell, [])]
-        what = {"benchmark": chosen.name, "summary": each.summary.name, "length": each.summary.length, "n": each.n}
+    for each in summary_intervals(cell_scores.scores, benchmark.summarise):
+        fractions = [share for cell in each.summary.cells for share in cell_scores.kv_fractions.get(cell, [])]
+        what = {"benchmark": benchmark.name, "summary": each.summary.name, "length": each.summary.length, "n": each.n}
         value = {"value": each.summary.value, "value_low": each.low, "value_high": each.high}
-        stand_in = any(cell in scored.stand_ins for cell in each.summary.cells)
-        measured = {"unit": each.summary.unit, "stand_in": stand_in, "kv_fraction": _mean(fractions)}
-        records.append(what | value | measured)
+        stand_in = any(cell in cell_scores.stand_ins for cell in each.summary.cells)
+        details = {"unit": each.summary.unit, "stand_in": stand_in, "kv_fraction": _mean(fractions)}
+        records.append(what | value | details)
     return records
 
 

@@ -56,8 +56,8 @@ def _read(path: Path, example: dict[str, Any]) -> list[dict[str, Any]]:
                 raise ArtifactError(f"{place}: is {type(record).__name__}, allowed is a mapping")
             for key, value in example.items():
                 if type(record.get(key)) is not type(value):
-                    found = f"is {record[key]!r}" if key in record else "is missing"
-                    raise ArtifactError(f"{place}: {key} {found}: allowed is a {type(value).__name__}")
+                    fault = f"is {record[key]!r}" if key in record else "is missing"
+                    raise ArtifactError(f"{place}: {key} {fault}: allowed is a {type(value).__name__}")
             records.append({key: record[key] for key in example})  # others are not used, and may differ in type
     if not records:
         raise ArtifactError(f"{path} is empty: put the official records there, one JSON object per line")

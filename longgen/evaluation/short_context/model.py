@@ -60,8 +60,8 @@ class LongGenLM(HFLM):
             ConfigError: another batch size, mixed precision, or a model of another family.
             ArtifactError: a folder or repository that lacks tensors of the model, or has others.
         """
-        mixed = options.get("mixed_precision_dtype")
-        require(mixed is None, "mixed_precision_dtype", mixed, "none: dtype is that of weights and activations")
+        precision = options.get("mixed_precision_dtype")
+        require(precision is None, "mixed_precision_dtype", precision, "none: dtype is that of weights and activations")
         require(str(batch_size).isdigit() and int(batch_size) > 0, "batch_size", batch_size, "a number from 1 up")
         truncation = options.get("truncation", False)
         require(not truncation, "truncation", truncation, "false: prompts that are too long lose their start")
@@ -86,8 +86,8 @@ class LongGenLM(HFLM):
         """Tokens of a text, with what the tokenizer puts before it unless ``add_special_tokens`` is False."""
         if self._spells_special_tokens:
             return super().tok_encode(string, add_special_tokens, left_truncate_len, **options)
-        wanted = self.add_bos_token if add_special_tokens is None else add_special_tokens
-        tokens = (encode_text if wanted is False else encode_prompt)(self.tokenizer, string)
+        with_special = self.add_bos_token if add_special_tokens is None else add_special_tokens
+        tokens = (encode_text if with_special is False else encode_prompt)(self.tokenizer, string)
         return tokens[-left_truncate_len:] if left_truncate_len else tokens
 
     def tok_batch_encode(
@@ -101,8 +101,8 @@ class LongGenLM(HFLM):
         if self._spells_special_tokens:
             return super().tok_batch_encode(strings, padding_side, left_truncate_len, truncation)
         rows = [self.tok_encode(string, left_truncate_len=left_truncate_len) for string in strings]
-        padded = self.tokenizer.pad({"input_ids": rows}, padding_side=padding_side, return_tensors="pt")
-        return padded["input_ids"], padded["attention_mask"]
+        batch = self.tokenizer.pad({"input_ids": rows}, padding_side=padding_side, return_tensors="pt")
+        return batch["input_ids"], batch["attention_mask"]
 
     def _create_model(self, pretrained: str, **options: Any) -> None:
         own, self.AUTO_MODEL_CLASS = self.AUTO_MODEL_CLASS, _Complete
@@ -140,10 +140,15 @@ class LongGenLM(HFLM):
                 len(continuation) <= self.max_length, "continuation", len(continuation), f"{self.max_length} tokens"
             )
             by_input[tuple((context + continuation)[-(self.max_length + 1) : -1])].append(index)
-        cut = sum(len(context) + len(continuation) > self.max_length + 1 for _, context, continuation in requests)
-        if cut:
+        num_truncated = sum(
+            len(context) + len(continuation) > self.max_length + 1 for _, context, continuation in requests
+        )
+        if num_truncated:
             logger.warning(
-                "%d of %d prompts lose their start: %d tokens are allowed", cut, len(requests), self.max_length
+                "%d of %d prompts lose their start: %d tokens are allowed",
+                num_truncated,
+                len(requests),
+                self.max_length,
             )
         inputs = sorted(by_input, key=lambda tokens: (-len(tokens), tokens))  # what does not fit fails at once
         answers: dict[int, tuple[float, bool]] = {}
@@ -166,19 +171,19 @@ class LongGenLM(HFLM):
     def _hidden_states(self, batch: list[tuple[int, ...]]) -> torch.Tensor:
         """What the LM head gets [rows, tokens, hidden size]. Padding stands right: nobody looks there."""
         rows = [torch.tensor(tokens, device=self.device) for tokens in batch]
-        padded = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        hidden = self.model.model(input_ids=padded, use_cache=False).last_hidden_state
+        input_ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        hidden = self.model.model(input_ids=input_ids, use_cache=False).last_hidden_state
         return head_input(self.model, hidden)
 
     def _score(self, hidden: torch.Tensor, continuation: list[int]) -> tuple[float, bool]:
         """From hidden states [tokens of the continuation, hidden size], each of the token before."""
         targets = torch.tensor(continuation, device=hidden.device)
-        found, right = [], []
-        for states, wanted in zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True):
+        log_probabilities, matches = [], []
+        for states, chunk_targets in zip(hidden.split(CHUNK_TOKENS), targets.split(CHUNK_TOKENS), strict=True):
             scores = F.log_softmax(self.model.lm_head(states), dim=-1, dtype=self.softmax_dtype)
-            found.append(scores.gather(1, wanted[:, None]))
-            right.append(scores.argmax(-1) == wanted)
-        likelihood = float(torch.cat(found).sum())
+            log_probabilities.append(scores.gather(1, chunk_targets[:, None]))
+            matches.append(scores.argmax(-1) == chunk_targets)
+        likelihood = float(torch.cat(log_probabilities).sum())
         if not math.isfinite(likelihood):
             raise no_number(self.model, "the log-likelihood of a continuation is not a number")
-        return likelihood, bool(torch.cat(right).all())
+        return likelihood, bool(torch.cat(matches).all())

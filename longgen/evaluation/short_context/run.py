@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from lm_eval.evaluator import evaluate
 
-from longgen.evaluation.short_context.tasks import Loaded
+from longgen.evaluation.short_context.tasks import TaskSet
 from longgen.provenance import fingerprint
 from longgen.statistics import score_interval
 
 
-def evaluate_short_context(model: Any, loaded: Loaded, limit: int | None = None) -> tuple[list[dict[str, Any]], str]:
+def evaluate_short_context(model: Any, task_set: TaskSet, limit: int | None = None) -> tuple[list[dict[str, Any]], str]:
     """Ask all questions, and score the answers: a mean over samples for every task and metric.
 
     A group's score is the mean over all samples of its tasks, for metrics that lm-eval weighs so, as MMLU's. Metrics
@@ -21,27 +21,27 @@ def evaluate_short_context(model: Any, loaded: Loaded, limit: int | None = None)
 
     Args:
         model: an lm-eval model, such as `longgen.evaluation.short_context.model.LongGenLM`.
-        loaded: what to ask, of `longgen.evaluation.short_context.tasks.load_tasks`.
+        task_set: what to ask, of `longgen.evaluation.short_context.tasks.load_tasks`.
         limit: questions of every task, the first ones; None for all.
 
     Returns:
         records of kind ``short-context`` (docs/short-context.md), groups first; and a fingerprint of all prompts.
     """
-    found = evaluate(model, {"tasks": loaded.tasks, "groups": loaded.groups}, limit=limit, bootstrap_iters=0)
-    scores = {name: _scores(task, found["samples"][name]) for name, task in loaded.tasks.items()}
-    shots = {name: task.get_config("num_fewshot") for name, task in loaded.tasks.items()}
-    for group in loaded.groups.values():
+    evaluation = evaluate(model, {"tasks": task_set.tasks, "groups": task_set.groups}, limit=limit, bootstrap_iters=0)
+    scores = {name: _scores(task, evaluation["samples"][name]) for name, task in task_set.tasks.items()}
+    shots = {name: task.get_config("num_fewshot") for name, task in task_set.tasks.items()}
+    for group in task_set.groups.values():
         members = [task.task_name for task in group.get_all_tasks()]
-        scores[group.name] = _pooled(group, [scores[name] for name in members])
+        scores[group.name] = _pool_members(group, [scores[name] for name in members])
         shots[group.name] = shots[members[0]]
     records = [
         {"task": name, "metric": metric, "num_fewshot": shots[name]}
         | _statistics(values)
-        | {"stand_in": loaded.stand_in}
-        for name in [*loaded.groups, *sorted(loaded.tasks)]
+        | {"stand_in": task_set.stand_in}
+        for name in [*task_set.groups, *sorted(task_set.tasks)]
         for metric, values in scores[name].items()
     ]
-    prompts = {name: [sample["prompt_hash"] for sample in samples] for name, samples in found["samples"].items()}
+    prompts = {name: [sample["prompt_hash"] for sample in samples] for name, samples in evaluation["samples"].items()}
     return records, fingerprint(prompts)
 
 
@@ -57,14 +57,14 @@ def _scores(task: Any, samples: list[dict[str, Any]]) -> dict[str, list[float]]:
     return scores
 
 
-def _pooled(group: Any, members: list[dict[str, list[float]]]) -> dict[str, list[float]]:
-    weighed = {each.metric for each in group.aggregate_metric_list or [] if each.weight_by_size}
-    pooled: dict[str, list[float]] = defaultdict(list)
+def _pool_members(group: Any, members: list[dict[str, list[float]]]) -> dict[str, list[float]]:
+    by_size = {each.metric for each in group.aggregate_metric_list or [] if each.weight_by_size}
+    group_values: dict[str, list[float]] = defaultdict(list)
     for scores in members:
         for name, values in scores.items():
-            if name.partition(",")[0] in weighed:
-                pooled[name] += values
-    return pooled
+            if name.partition(",")[0] in by_size:
+                group_values[name] += values
+    return group_values
 
 
 def _statistics(values: list[float]) -> dict[str, Any]:

@@ -56,7 +56,7 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Loaded:
+class TaskSet:
     """Tasks ready to be evaluated.
 
     Attributes:
@@ -70,7 +70,7 @@ class Loaded:
     stand_in: bool
 
 
-def load_tasks(names: Sequence[str], num_fewshot: int | None = None, data_root: str | None = None) -> Loaded:
+def load_tasks(names: Sequence[str], num_fewshot: int | None = None, data_root: str | None = None) -> TaskSet:
     """Load tasks with their data.
 
     Args:
@@ -91,17 +91,17 @@ def load_tasks(names: Sequence[str], num_fewshot: int | None = None, data_root: 
     manager = _task_manager(names)
     if not hub:
         _replace_data(manager, names, data_root)
-    loaded = Loaded({}, {}, stand_in=data_root is None)
+    task_set = TaskSet({}, {}, stand_in=data_root is None)
     for name in names:
         if name not in manager.task_index:
             raise ConfigError(f"task is {name!r}: allowed are {', '.join(TASKS)}, and with {HUB} any of lm-eval's")
-        found = manager.load([name])
+        lm_eval_tasks = manager.load([name])
         shots = TASKS[name].num_fewshot if num_fewshot is None and name in TASKS else num_fewshot
-        for task in found["tasks"].values():
-            _set_fewshot(task, shots, capped=loaded.stand_in)
-        loaded.tasks.update(found["tasks"])
-        loaded.groups.update(found["groups"])
-    return loaded
+        for task in lm_eval_tasks["tasks"].values():
+            _set_fewshot(task, shots, capped=task_set.stand_in)
+        task_set.tasks.update(lm_eval_tasks["tasks"])
+        task_set.groups.update(lm_eval_tasks["groups"])
+    return task_set
 
 
 def _task_manager(names: Sequence[str]) -> TaskManager:
@@ -128,15 +128,18 @@ def _replace_data(manager: TaskManager, names: Sequence[str], data_root: str | N
 
 def _set_fewshot(task: Any, shots: int | None, capped: bool) -> None:
     own = task.get_config("num_fewshot")
-    wanted = own or 0 if shots is None or own == 0 else shots
-    if wanted:
+    num_shots = own or 0 if shots is None or own == 0 else shots
+    if num_shots:
         # lm-eval's own rule of when it draws one more, lest an example be the question itself
         spare = task.fewshot_cfg.split == task.config.test_split
         available = len(task.sampler.fewshot_docs()) - spare
-        if wanted > available:
+        if num_shots > available:
             require(
-                capped, f"num_fewshot of {task.config.task}", wanted, f"up to {available}, the examples that there are"
+                capped,
+                f"num_fewshot of {task.config.task}",
+                num_shots,
+                f"up to {available}, the examples that there are",
             )
-            wanted = available
-    task.set_config(key="num_fewshot", value=wanted)
+            num_shots = available
+    task.set_config(key="num_fewshot", value=num_shots)
     task.set_fewshot_seed(seed=DEFAULT_OTHER_SEED)

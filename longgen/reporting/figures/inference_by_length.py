@@ -23,7 +23,7 @@ COLUMNS = [
     *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "kv_fraction"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
-_HOLLOW: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9}
+_HOLLOW_MARKER: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9}
 _PANELS = {MODEL_PREFILL: "prefill", MODEL_DECODE: "decoding"}
 
 
@@ -49,9 +49,9 @@ def draw(run: Run) -> Drawing:
     shifts = spread(len(set(data["pattern"])))
     note = words.SEPARATOR.join([words.device_note(run, "inference-speed"), *beside(shifts)])
     figure = style.new_figure("Prefill, decoding and KV cache against full attention", note, 0.8 + 2.1 * len(shapes))
-    known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
+    styles = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
-        name: VariantStyle(known[variant].color, known[variant].marker, f"LongGen, {label}")
+        name: VariantStyle(styles[variant].color, styles[variant].marker, f"LongGen, {label}")
         for name, (variant, label) in PATTERNS.items()
         if name in set(data["pattern"])
     }
@@ -59,7 +59,7 @@ def draw(run: Run) -> Drawing:
     for row, shape in zip(panels, shapes, strict=True):
         of_shape = data[data["shape"] == shape]
         for axes, (what, title) in zip(row, _PANELS.items(), strict=False):
-            axes.axhline(1, color=known["full"].color, linewidth=0.9)
+            axes.axhline(1, color=styles["full"].color, linewidth=0.9)
             _draw_speedups(axes, of_shape[of_shape["what"] == what], looks)
             axes.set_title(f"{shape} {title}")
             axes.yaxis.set_major_formatter(words.format_ratio)
@@ -75,7 +75,7 @@ def draw(run: Run) -> Drawing:
                 style.length_axis(axes, of_shape["length"].to_numpy())
     marks = [
         Line2D([], [], color=style.INK, marker="o", label="the whole model, measured"),
-        Line2D([], [], color=style.INK, marker="o", linestyle="none", label="composed of slices", **_HOLLOW),
+        Line2D([], [], color=style.INK, marker="o", linestyle="none", label="composed of slices", **_HOLLOW_MARKER),
     ]
     legend_of_variants(figure, list(looks.values()), [*marks, ideal_entry()])
     return Drawing(figure, data)
@@ -90,16 +90,16 @@ def _draw_speedups(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle
     for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
         of_pattern = rows[rows["pattern"] == name]
         draw_ideal(axes, of_pattern, look.color, shift)
-        composed = of_pattern["composed"].astype(bool)
-        draw_lines(axes, of_pattern[~composed], "length", "speedup", look, shift)
-        hollow = _HOLLOW | {"markeredgecolor": look.color, "linestyle": "none"}
-        draw_lines(axes, of_pattern[composed], "length", "speedup", look, _composed_shift(rows) * shift, **hollow)
+        is_composed = of_pattern["composed"].astype(bool)
+        draw_lines(axes, of_pattern[~is_composed], "length", "speedup", look, shift)
+        marker = _HOLLOW_MARKER | {"markeredgecolor": look.color, "linestyle": "none"}
+        draw_lines(axes, of_pattern[is_composed], "length", "speedup", look, _composed_shift(rows) * shift, **marker)
 
 
 def _draw_cache(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle]) -> None:
     for (name, look), shift in zip(looks.items(), spread(len(looks)), strict=True):
-        for composed, part in rows[rows["pattern"] == name].groupby("composed"):
-            hollow = _HOLLOW | {"markeredgecolor": look.color, "linestyle": "none"} if composed else {}
-            x, y = part["length"] * shift * (_composed_shift(rows) if composed else 1), 100 * part["kv_fraction"]
-            axes.plot(x, y, color=look.color, marker=look.marker, **hollow)
+        for is_composed, part in rows[rows["pattern"] == name].groupby("composed"):
+            marker = _HOLLOW_MARKER | {"markeredgecolor": look.color, "linestyle": "none"} if is_composed else {}
+            x, y = part["length"] * shift * (_composed_shift(rows) if is_composed else 1), 100 * part["kv_fraction"]
+            axes.plot(x, y, color=look.color, marker=look.marker, **marker)
     axes.set_ylim(0, 105)

@@ -41,7 +41,7 @@ PATTERNS = {
 }
 
 
-OURS = ("longgen", "longgen full", "longgen decode")
+OUR_KERNELS = ("longgen", "longgen full", "longgen decode")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ _DOTS = (0, (1, 1.2))  # more than one sequence
 def drawn_rows(run: Run) -> pd.DataFrame:
     """What the figure shows: speed-ups where a dense kernel was measured too, and rates of decoding."""
     rows = speed_rows(run)
-    patterns = dict.fromkeys(OURS, tuple(PATTERNS)) | {name: other.patterns for name, other in OTHERS.items()}
+    patterns = dict.fromkeys(OUR_KERNELS, tuple(PATTERNS)) | {name: other.patterns for name, other in OTHERS.items()}
     pairs = zip(rows["implementation"], rows["pattern"], strict=True)
     rows = rows[is_measured(rows) & pd.Series([pattern in patterns.get(name, ()) for name, pattern in pairs])]
     decode = rows["stage"] == "decode"
@@ -74,7 +74,7 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     rows.loc[~decode, BANDWIDTH] = float("nan")
     rows = rows[decode | rows["speedup"].notna()]
     # what is drawn later lies on top: ours
-    orders = {"stage": STAGES, "implementation": (*OTHERS, *OURS), "pattern": tuple(PATTERNS)}
+    orders = {"stage": STAGES, "implementation": (*OTHERS, *OUR_KERNELS), "pattern": tuple(PATTERNS)}
     keys = [*orders, "shape", "batch", "length"]
     rows = rows.sort_values(keys, key=lambda c: c.map(orders[str(c.name)].index) if c.name in orders else c)
     return rows[COLUMNS].reset_index(drop=True)
@@ -82,11 +82,11 @@ def drawn_rows(run: Run) -> pd.DataFrame:
 
 def draw(run: Run) -> Drawing:
     """A column per model and a row per stage: speed-up over the fastest dense kernel; to decode, bytes per second."""
-    measured, data = run.frame("kernel-speed"), drawn_rows(run)
-    shapes = measured.drop_duplicates("shape").to_dict("records")
+    speeds, data = run.frame("kernel-speed"), drawn_rows(run)
+    shapes = speeds.drop_duplicates("shape").to_dict("records")
     figure = style.new_figure("Attention kernels by length", kernel_note(run, "kernel-speed"), height=6.2)
     panels = figure.subplots(len(STAGES), len(shapes), squeeze=False, sharex=True, sharey="row")
-    lengths = data["length"] if len(data) else measured["length"]
+    lengths = data["length"] if len(data) else speeds["length"]
     for axes, stage in zip(panels, STAGES, strict=True):
         for panel, shape in zip(axes, shapes, strict=True):
             rows = data[(data["stage"] == stage) & (data["shape"] == shape["shape"])]
@@ -174,8 +174,11 @@ def _finish_row(axes: Sequence[Axes], stage: str, rows: pd.DataFrame) -> None:
 def _legend(data: pd.DataFrame) -> list[Artist]:
     """An entry for everything that is drawn, and for nothing else."""
     handles: list[Artist] = []
-    ours, names = set(data.loc[data["implementation"].isin(OURS), "pattern"]), set(data["implementation"])
-    for look in [_look(pattern) for pattern in PATTERNS if pattern in ours]:
+    own_patterns, names = (
+        set(data.loc[data["implementation"].isin(OUR_KERNELS), "pattern"]),
+        set(data["implementation"]),
+    )
+    for look in [_look(pattern) for pattern in PATTERNS if pattern in own_patterns]:
         edge: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4}
         handles.append(Line2D([], [], color=look.color, marker=look.marker, label=look.label, **edge))
     for other in [other for name, other in OTHERS.items() if name in names]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from longgen.errors import ArtifactError
 from longgen.names import NONE
 from longgen.reporting import words
-from longgen.reporting.benchmarks import MODEL, benchmark_note, is_stand_in, marked, short_labels, with_model
+from longgen.reporting.benchmarks import (
+    MODEL,
+    benchmark_note,
+    is_stand_in,
+    short_labels,
+    with_model,
+    with_stand_in_note,
+)
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.heat_maps import draw_heat_maps, samples_per_cell
 from longgen.reporting.measures import pool
@@ -18,34 +25,34 @@ COLUMNS = [*MODEL, "length", "depth", "n", "exact", "exact_low", "exact_high", "
 
 def draw(run: Run) -> Drawing:
     """Heat maps of the variants, and of reduced caches where figure `needle_reductions` has none; base and trained
-    length are marked where there is a plan.
+    length are with_stand_in_note where there is a plan.
     """
     rows = run.frame("benchmark")
     rows = rows[(rows["metric"] == "exact") & rows["depth"].notna()]
-    asked = set(zip(rows["benchmark"], rows["task"], strict=True))
-    chosen = next((each for each in NEEDLES if each in asked), None)
-    if chosen is None:
+    benchmark_tasks = set(zip(rows["benchmark"], rows["task"], strict=True))
+    needle = next((each for each in NEEDLES if each in benchmark_tasks), None)
+    if needle is None:
         raise ArtifactError(f"{run.missing('benchmark')} (it holds no needle at several depths)")
-    rows = rows[(rows["benchmark"] == chosen[0]) & (rows["task"] == chosen[1])].rename(columns={"score": "exact"})
+    rows = rows[(rows["benchmark"] == needle[0]) & (rows["task"] == needle[1])].rename(columns={"score": "exact"})
     if run.has("kv-reduction"):
         rows = rows[rows["method"] == NONE]
     rows = with_model(rows)
     labels, budgets = short_labels(rows)
     data = pool(rows.astype({"model": str}), ["model", *MODEL, "stand_in", "length", "depth"])
-    planned = run.has("plan")
-    task = f"task {chosen[1]}" if chosen[0] == "needle" else ""
+    has_plan = run.has("plan")
+    task = f"task {needle[1]}" if needle[0] == "needle" else ""
     notes = [
-        words.run_note(run) if planned else benchmark_note(run, "benchmark"),
+        words.run_note(run) if has_plan else benchmark_note(run, "benchmark"),
         task,
         samples_per_cell(data),
         budgets,
     ]
     axes = "" if is_stand_in(rows) else " by context length and depth of the needle"  # there is room for one of both
     figure = draw_heat_maps(
-        marked(f"Needle in a haystack: exact match{axes}", rows),
+        with_stand_in_note(f"Needle in a haystack: exact match{axes}", rows),
         words.SEPARATOR.join(filter(None, notes)),
         {label: data[data["model"] == model] for model, label in labels.items()},
         "exact",
-        {"base": run.plan.base_length, "trained": run.plan.trained_length} if planned else {},
+        {"base": run.plan.base_length, "trained": run.plan.trained_length} if has_plan else {},
     )
     return Drawing(figure, data[COLUMNS])

@@ -31,27 +31,29 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     rows = rows[(rows["task"] == "needle") & rows["depth"].notna()]
     if rows.empty:
         raise ArtifactError(f"{run.missing('kv-reduction')} (it holds no needle at several depths)")
-    reduced = pool(rows.rename(columns={"method": "model"}), ["length", "budget_of", "model", "kv_fraction", "depth"])
-    parts = [_trained(run, reduced), reduced]
+    reductions = pool(
+        rows.rename(columns={"method": "model"}), ["length", "budget_of", "model", "kv_fraction", "depth"]
+    )
+    parts = [_trained_rows(run, reductions), reductions]
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    best_first = reduced.groupby("model")["exact"].mean().sort_values(ascending=False, kind="stable").index
+    best_first = reductions.groupby("model")["exact"].mean().sort_values(ascending=False, kind="stable").index
     order = {"budget_of": list(run.variants), "model": [HYBRID, FULL, *best_first]}
     keys = ["length", "budget_of", "model", "depth"]
     data = data.sort_values(keys, key=lambda c: c.map(order[str(c.name)].index) if c.name in order else c)
     return data[COLUMNS].reset_index(drop=True)
 
 
-def _trained(run: Run, reduced: pd.DataFrame) -> pd.DataFrame:
+def _trained_rows(run: Run, reductions: pd.DataFrame) -> pd.DataFrame:
     """The rows of hybrids and of full attention at the lengths and depths of ``reduced``, per budget."""
     if not run.has("retrieval"):
         return pd.DataFrame()
     needles = run.frame("retrieval")
     needles = pool(needles[needles["task"] == "needle"], ["variant", "length", "depth"])
-    cells = reduced[["length", "budget_of", "depth"]].drop_duplicates()
+    cells = reductions[["length", "budget_of", "depth"]].drop_duplicates()
     parts = []
     for model in (HYBRID, FULL):
-        asked = cells.assign(model=model, variant=cells["budget_of"] if model == HYBRID else "full")
-        parts.append(asked.merge(needles, on=["variant", "length", "depth"]))
+        model_cells = cells.assign(model=model, variant=cells["budget_of"] if model == HYBRID else "full")
+        parts.append(model_cells.merge(needles, on=["variant", "length", "depth"]))
     return pd.concat(parts, ignore_index=True)
 
 

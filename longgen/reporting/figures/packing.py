@@ -68,12 +68,12 @@ def draw(run: Run) -> Drawing:
     dashes = Line2D([], [], label=f"long: {words.format_length(threshold)} tokens or more", **_DASHED)
     style.legend_below(figure, [*bars, dashes])
     if not domains:
-        _draw_lengths(figure.subplots(), panels[0], edges, threshold, labelled=True)
+        _draw_lengths(figure.subplots(), panels[0], edges, threshold, with_labels=True)
         return Drawing(figure, data)
     top, below = figure.subfigures(2, 1, squeeze=False, height_ratios=heights)[:, 0]
     left, right = top.subplots(1, 2)
     _draw_mixture(left, data[data["panel"] == "mixture"])
-    _draw_lengths(right, panels[0], edges, threshold, labelled=True)
+    _draw_lengths(right, panels[0], edges, threshold, with_labels=True)
     grid = list(below.subplots(lines, ACROSS, squeeze=False, sharex=True, sharey=True).flat)
     for axes, rows in zip(grid, panels[1:], strict=False):
         _draw_lengths(axes, rows, edges, threshold)
@@ -104,7 +104,9 @@ def _draw_mixture(axes: Axes, rows: pd.DataFrame) -> None:
     axes.set_xlabel("share of all tokens (%)")
 
 
-def _draw_lengths(axes: Axes, rows: pd.DataFrame, edges: list[float], threshold: int, labelled: bool = False) -> None:
+def _draw_lengths(
+    axes: Axes, rows: pd.DataFrame, edges: list[float], threshold: int, with_labels: bool = False
+) -> None:
     """Bars by length bucket of a domain or of all, and above them what is long before and after.
 
     Args:
@@ -112,22 +114,22 @@ def _draw_lengths(axes: Axes, rows: pd.DataFrame, edges: list[float], threshold:
         rows: of one panel.
         edges: lower ends of all buckets, those that the panel lacks included.
         threshold: tokens from which on a document is long.
-        labelled: whether the axes have labels of their own.
+        with_labels: whether the axes have labels of their own.
     """
     places = np.searchsorted(edges, rows["length_low"])
     for share, shift in zip(SHARES, (-_BAR / 2, _BAR / 2), strict=True):
         axes.bar(places + shift, 100 * rows[share], _BAR, color=COLORS[share])
     axes.axvline(np.searchsorted(edges, threshold) - 0.5, **_DASHED)
     # every other edge, and the threshold among them: all of them leave no room for the words
-    shown = [place for place, edge in enumerate(edges) if edge and round(math.log2(edge / threshold)) % 2 == 0]
-    axes.set_xticks([place - 0.5 for place in shown], [words.format_length(edges[place]) for place in shown])
+    ticks = [place for place, edge in enumerate(edges) if edge and round(math.log2(edge / threshold)) % 2 == 0]
+    axes.set_xticks([place - 0.5 for place in ticks], [words.format_length(edges[place]) for place in ticks])
     axes.set_xlim(-0.6, len(edges) - 0.4)
     axes.grid(axis="y")
     domain = rows["domain"].iloc[0]
     axes.set_title("all domains" if pd.isna(domain) else _label(domain), pad=style.ABOVE)
     long = [100 * rows.loc[rows["length_low"] >= threshold, share].sum() for share in SHARES]
     style.write_above(axes, axes.get_xlim()[1], f"long: {long[0]:.0f} {ARROW} {long[1]:.0f} %", "right")
-    if labelled:
+    if with_labels:
         axes.set_xlabel(LENGTH)
         axes.set_ylabel("share of tokens (%)")
 

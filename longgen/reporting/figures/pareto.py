@@ -17,7 +17,8 @@ from longgen.reporting.run import Run
 from longgen.reporting.trade_off import (
     APART,
     FRONT,
-    Shown,
+    TradeOffPoint,
+    axis_break,
     cost_axis,
     draw_points,
     name_points,
@@ -25,7 +26,6 @@ from longgen.reporting.trade_off import (
     reduction_style,
     score_axis,
     stretch_note,
-    stretched_from,
 )
 
 QUALITY = "needle_exact"
@@ -57,8 +57,8 @@ def pareto_data(run: Run) -> pd.DataFrame:
         where = f"at {run.plan.trained_length} tokens"
         raise ArtifactError(f"{run.missing('retrieval')} (nothing has both a needle score and a cost {where})")
     for cost in COSTS:
-        measured = table[table[cost].notna()]
-        best = measured.index[pareto_front(measured[cost].to_numpy(float), measured[QUALITY].to_numpy(float))]
+        with_cost = table[table[cost].notna()]
+        best = with_cost.index[pareto_front(with_cost[cost].to_numpy(float), with_cost[QUALITY].to_numpy(float))]
         table[f"{cost}_front"] = table.index.isin(best)
     return table[COLUMNS]
 
@@ -66,13 +66,13 @@ def pareto_data(run: Run) -> pd.DataFrame:
 def draw(run: Run) -> Drawing:
     """Needle exact match at the trained length against the KV cache (left) and prefill time (right)."""
     data = pareto_data(run)
-    reduced = data["family"] == families.REDUCTION
-    stretched = stretched_from(data.loc[~reduced, QUALITY])
-    note = ["needle pooled over depths", "bars: 95 % intervals", APART, *stretch_note(stretched)]
+    is_reduction = data["family"] == families.REDUCTION
+    break_at = axis_break(data.loc[~is_reduction, QUALITY])
+    note = ["needle pooled over depths", "bars: 95 % intervals", APART, *stretch_note(break_at)]
     figure = style.new_figure(
         f"Retrieval at {words.format_length(run.plan.trained_length)} tokens against what it costs",
         words.SEPARATOR.join([words.run_note(run, "retrieval", "speed"), *note]),
-        height=5.2 if reduced.any() else 4.4,
+        height=5.2 if is_reduction.any() else 4.4,
     )
     memory, time = figure.subplots(1, 2, sharey=True)
     labels = (
@@ -82,15 +82,15 @@ def draw(run: Run) -> Drawing:
     looks = style.variant_styles(run.variants)
     for axes, cost, label in zip((memory, time), COSTS, labels, strict=True):
         _draw_axes(axes, data, cost, label)
-    score_axis(memory, stretched)
-    if stretched is not None:
-        score_axis(time, stretched)
+    score_axis(memory, break_at)
+    if break_at is not None:
+        score_axis(time, break_at)
     memory.set_ylabel("needle exact match (higher is better)")
     front = Line2D([], [], color=FRONT, linewidth=2.2, label="Pareto front")
-    style.legend_below(figure, [front, *([reduced_entry()] if reduced.any() else [])])
+    style.legend_below(figure, [front, *([reduced_entry()] if is_reduction.any() else [])])
     figure.draw_without_rendering()  # what covers what depends on where the axes are
     for axes, cost in zip((memory, time), COSTS, strict=True):
-        name_points(axes, draw_points(axes, _shown(data, cost, looks)))
+        name_points(axes, draw_points(axes, _panel_points(data, cost, looks)))
     return Drawing(figure, data)
 
 
@@ -112,16 +112,16 @@ def _draw_axes(axes: Axes, data: pd.DataFrame, cost: str, label: str) -> None:
         axes.plot(*points.sort_values(cost)[[cost, QUALITY]].to_numpy(float).T, color=color, lw=0.6, alpha=0.5)
 
 
-def _shown(data: pd.DataFrame, cost: str, looks: dict[str, style.VariantStyle]) -> list[Shown]:
+def _panel_points(data: pd.DataFrame, cost: str, looks: dict[str, style.VariantStyle]) -> list[TradeOffPoint]:
     """The points of a panel; of a method at several budgets the largest one has the name."""
     rows = data[data[cost].notna()]
     largest = rows.groupby("method")[cost].transform("max") == rows[cost]
-    shown = []
-    for row, named in zip(rows.to_dict("records"), rows["method"].isna() | largest, strict=True):
-        reduced = row["family"] == families.REDUCTION
-        look = reduction_style(row["method"]) if reduced else looks[row["variant"]]
+    points = []
+    for row, has_label in zip(rows.to_dict("records"), rows["method"].isna() | largest, strict=True):
+        is_reduction = row["family"] == families.REDUCTION
+        look = reduction_style(row["method"]) if is_reduction else looks[row["variant"]]
         ends = (row[f"{cost}_low"], row[f"{cost}_high"]) if f"{cost}_low" in row else (row[cost], row[cost])
         quality = row[f"{QUALITY}_low"], row[f"{QUALITY}_high"]
         point = LabelledPoint(row[cost], row[QUALITY], ends, quality, look)
-        shown.append(Shown(point, reduced, row["family"] == families.REFERENCE, bool(named)))
-    return shown
+        points.append(TradeOffPoint(point, is_reduction, row["family"] == families.REFERENCE, bool(has_label)))
+    return points

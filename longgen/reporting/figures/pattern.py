@@ -20,7 +20,7 @@ MAX_BLOCKS = 96  # more are too small to see
 MAX_BLOCKS_WITH_GRID = 48
 ACROSS = 3  # panels in a row
 ROLES = {
-    "not seen": style.UNSEEN,
+    "not seen": style.UNSEEN_COLOR,
     "full attention": style.FULL,
     "sink": style.SINK,
     "local window": style.LOCAL,
@@ -62,20 +62,20 @@ def draw(run: Run) -> Drawing:
             patterns.setdefault(variant.pattern_name, variant.pattern)
     # enough to see the window and some strided columns, however long the context
     sparse = [pattern for pattern in patterns.values() if pattern]
-    drawn = min(MAX_BLOCKS, max([24, *(pattern.local_blocks + 4 * pattern.stride for pattern in sparse)]))
+    count = min(MAX_BLOCKS, max([24, *(pattern.local_blocks + 4 * pattern.stride for pattern in sparse)]))
     heads = [(name, pattern, *head) for name, pattern in patterns.items() for head in _heads(pattern, run)]
     lines = -(-len(heads) // ACROSS)
     figure = style.new_figure(
         "Which blocks a query sees: full attention and the sparse layers",
-        f"{words.run_note(run)} · first {drawn} blocks; shares of the pairs at {words.format_length(length)} tokens",
+        f"{words.run_note(run)} · first {count} blocks; shares of the pairs at {words.format_length(length)} tokens",
         height=0.45 + 3.0 * lines,
     )
     grid = figure.subplots(lines, min(ACROSS, len(heads)), squeeze=False)
-    block_size = sparse[0].block_size if sparse else -(-length // drawn)
+    block_size = sparse[0].block_size if sparse else -(-length // count)
     rows = []
     for axes, (name, pattern, head, offset) in zip(grid.flat, heads, strict=False):
         size = pattern.block_size if pattern else block_size
-        blocks = max(1, min(drawn, length // size))
+        blocks = max(1, min(count, length // size))
         matrix = roles(pattern, blocks, offset)
         share = (pattern.attended_pairs(length, offset) if pattern else dense_pairs(length)) / dense_pairs(length)
         _draw_matrix(axes, matrix)
@@ -85,8 +85,8 @@ def draw(run: Run) -> Drawing:
         axes.set_title(f"{title}\n{share:.1%} of the pairs" if pattern else f"{title}\nall pairs")
         axes.set_xlabel(f"key block of {size} tokens")
         query, key = np.nonzero(matrix >= 0)
-        seen = [list(ROLES)[role] for role in matrix[query, key]]
-        about = {"pattern": name, "head": head, "query_block": query, "key_block": key, "seen_as": seen}
+        role_names = [list(ROLES)[role] for role in matrix[query, key]]
+        about = {"pattern": name, "head": head, "query_block": query, "key_block": key, "seen_as": role_names}
         rows.append(pd.DataFrame(about | {"attended_share": share}))
     for axes in grid[:, 0]:
         axes.set_ylabel("query block")
@@ -103,12 +103,12 @@ def draw(run: Run) -> Drawing:
 
 
 def _draw_matrix(axes: Axes, matrix: np.ndarray) -> None:
-    masked = np.ma.masked_less(matrix, 0)
+    visible_roles = np.ma.masked_less(matrix, 0)
     colors = ListedColormap(list(ROLES.values()))
     # pcolormesh, not imshow: vector cells, sharp at any size
     blocks = len(matrix)
     edges = np.arange(blocks + 1) - 0.5
-    mesh = axes.pcolormesh(edges, edges, masked, cmap=colors, vmin=0, vmax=len(ROLES) - 1, snap=False)
+    mesh = axes.pcolormesh(edges, edges, visible_roles, cmap=colors, vmin=0, vmax=len(ROLES) - 1, snap=False)
     few = blocks <= MAX_BLOCKS_WITH_GRID
     mesh.set(edgecolor="white" if few else "face", linewidth=0.35 if few else 0.1)
     axes.set_aspect("equal")

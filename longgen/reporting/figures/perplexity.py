@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter
 
 from longgen.names import HELDOUT
 from longgen.reporting import style, words
-from longgen.reporting.benchmarks import benchmark_note, marked
+from longgen.reporting.benchmarks import benchmark_note, with_stand_in_note
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.lines import legend_of_variants
 from longgen.reporting.paired import (
@@ -24,7 +24,7 @@ from longgen.reporting.positions import COLUMNS, draw_positions, position_axis, 
 from longgen.reporting.run import Run
 
 # What the small print says of differences: of those with an interval, and of those without one, by why.
-_PAIRED = "right: on the same documents; band: 95 % interval of the difference, paired by document"
+_PAIRED_NOTE = "right: on the same documents; band: 95 % interval of the difference, paired by document"
 _WITHOUT = {
     NOT_STORED: "right: on the same documents, so without their spread; its interval is not in the results",
     OTHER_DOCUMENTS: "right: not the documents that full attention read, so not paired, and without an interval",
@@ -41,22 +41,24 @@ def draw(run: Run) -> Drawing:
     rows = with_difference(run, with_perplexity_interval(run.frame("perplexity")))
     data = rows[["source", *COLUMNS, "stand_in", *DIFFERENCE]]
     names, sources = list(dict.fromkeys(data["variant"])), list(dict.fromkeys(data["source"]))
-    compared = bool(data.loc[data["variant"] != "full", OVER_FULL].notna().any())
-    planned, own = run.has("plan"), sources == [HELDOUT]
-    note = [words.run_note(run) if planned else benchmark_note(run, "perplexity")]
+    has_difference = bool(data.loc[data["variant"] != "full", OVER_FULL].notna().any())
+    has_plan, own = run.has("plan"), sources == [HELDOUT]
+    note = [words.run_note(run) if has_plan else benchmark_note(run, "perplexity")]
     if not own:
         note.append(f"{', '.join(map(str, sorted(set(data['n'].astype(int)))))} documents")
     note.append(f"band: 95 % interval over documents, {words.variant_label(names[0])}")
-    if compared:
+    if has_difference:
         note += _about_differences(rows)
     figure = style.new_figure(
-        marked(f"Perplexity of {HELDOUT} by position in the context" if own else "Perplexity by position", data),
+        with_stand_in_note(
+            f"Perplexity of {HELDOUT} by position in the context" if own else "Perplexity by position", data
+        ),
         words.SEPARATOR.join(note),
         height=1.0 + 2.5 * len(sources),
     )
     looks = style.variant_styles(dict.fromkeys([*run.variants, *names]))
-    marks = {"base": run.plan.base_length, "trained": run.plan.trained_length} if planned else {}
-    for row, source in zip(figure.subplots(len(sources), 1 + compared, squeeze=False), sources, strict=True):
+    marks = {"base": run.plan.base_length, "trained": run.plan.trained_length} if has_plan else {}
+    for row, source in zip(figure.subplots(len(sources), 1 + has_difference, squeeze=False), sources, strict=True):
         rows = data[data["source"] == source]
         draw_positions(row[0], rows, looks, marks, bands=names[:1])
         row[0].set_title("perplexity" if own else source, pad=style.ABOVE)
@@ -69,16 +71,18 @@ def draw(run: Run) -> Drawing:
 
 def _about_differences(rows: pd.DataFrame) -> list[str]:
     """The small print of differences; where not all are alike, it says which have no interval, or how many."""
-    paired = [_PAIRED] * bool(rows[f"{OVER_FULL}_low"].notna().any())
-    found = {text: list(dict.fromkeys(rows.loc[rows[UNPAIRED] == why, "variant"])) for why, text in _WITHOUT.items()}
-    without = {text: names for text, names in found.items() if names}
-    if len(paired) + len(without) == 1:
-        return [*paired, *without]
+    interval_note = [_PAIRED_NOTE] * bool(rows[f"{OVER_FULL}_low"].notna().any())
+    variants_by_note = {
+        text: list(dict.fromkeys(rows.loc[rows[UNPAIRED] == why, "variant"])) for why, text in _WITHOUT.items()
+    }
+    without = {text: names for text, names in variants_by_note.items() if names}
+    if len(interval_note) + len(without) == 1:
+        return [*interval_note, *without]
     count = len(set(rows["variant"]) - {"full"})
     which = [
         words.variant_label(names[0]) if len(names) == 1 else f"{len(names)} of {count}" for names in without.values()
     ]
-    return [*paired, *(f"{text} ({each})" for text, each in zip(without, which, strict=True))]
+    return [*interval_note, *(f"{text} ({each})" for text, each in zip(without, which, strict=True))]
 
 
 def _draw_difference(axes: Axes, data: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> None:

@@ -51,12 +51,12 @@ def draw(run: Run) -> Drawing:
         own = data[data["by"] == by]
         _draw_costs(panels[0, column], own[own["set"] == ALONE], layers, by)
         _draw_curves(panels[1, column], own[own["set"] != ALONE], layers, by)
-    drawn = [name for name in LOOKS if name in set(data["set"])]
-    handles: list[Any] = [_entry(name) for name in drawn]
+    sets = [name for name in LOOKS if name in set(data["set"])]
+    handles: list[Any] = [_entry(name) for name in sets]
     handles += [
         Line2D([], [], color=style.INK, marker="|", linestyle="none", label="95 % interval, paired with all full"),
         Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)), label="all full, all sparse"),
-        Patch(color=style.UNSEEN, label=f"middle {PAPER} of the layers"),
+        Patch(color=style.UNSEEN_COLOR, label=f"middle {PAPER} of the layers"),
     ]
     style.legend_below(figure, handles)
     return Drawing(figure, data)
@@ -74,23 +74,23 @@ def _values(records: pd.DataFrame, run: Run) -> pd.DataFrame:
             f"{len(set(records['n']))} numbers of prompts: allowed is one of each, as one probe makes them"
         )
     base = np.array(full["answer_losses"].iloc[0])
-    shown = records[records["set"].isin([ALONE, *ENDS, *LOOKS])]
+    unit_records = records[records["set"].isin([ALONE, *ENDS, *LOOKS])]
     rows = []
-    for record in shown.to_dict("records"):
+    for record in unit_records.to_dict("records"):
         costs = np.array(record["answer_losses"]) - base
         offset = 0.0 if record["set"] == ALONE else float(base.mean())
         low, high = mean_interval(costs) if len(costs) > 1 else (np.nan, np.nan)
-        found = {"value": costs.mean() + offset, "value_low": low + offset, "value_high": high + offset}
-        rows.append({name: record[name] for name in COLUMNS[:6]} | found)
+        interval = {"value": costs.mean() + offset, "value_low": low + offset, "value_high": high + offset}
+        rows.append({name: record[name] for name in COLUMNS[:6]} | interval)
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def _note(run: Run, settings: dict[Any, dict[str, Any]]) -> str:
-    found = next(iter(settings.values()))
+    probe = next(iter(settings.values()))
     parts = [
         f"run {run.name}",
-        f"model {found['model']['name']}, {found['model']['num_layers']} layers",
-        f"{found['prompts']} prompts of {words.format_length(found['length'])} tokens",
+        f"model {probe['model']['name']}, {probe['model']['num_layers']} layers",
+        f"{probe['prompts']} prompts of {words.format_length(probe['length'])} tokens",
         run.device("probe"),
         run.days("probe"),
     ]
@@ -100,7 +100,7 @@ def _note(run: Run, settings: dict[Any, dict[str, Any]]) -> str:
 def _draw_costs(axes: Axes, rows: pd.DataFrame, layers: int, by: str) -> None:
     paper = [layer for layer, full in enumerate(make_layout(layers, PAPER).full) if full]
     if paper:
-        axes.axvspan(min(paper) - 0.5, max(paper) + 0.5, color=style.UNSEEN, zorder=0)
+        axes.axvspan(min(paper) - 0.5, max(paper) + 0.5, color=style.UNSEEN_COLOR, zorder=0)
     heads = 1 if rows["head"].isna().all() else int(rows["head"].max()) + 1
     shift = (rows["head"].fillna(0) - (heads - 1) / 2) * (0.8 / heads)
     axes.axhline(0, color=style.MUTED, linewidth=0.7)
@@ -156,7 +156,7 @@ def _draw_curves(axes: Axes, rows: pd.DataFrame, layers: int, by: str) -> None:
         )
     style.log_axis(axes)
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.axvline(count_full_layers(layers, PAPER), color=style.UNSEEN, linewidth=6, zorder=0)
+    axes.axvline(count_full_layers(layers, PAPER), color=style.UNSEEN_COLOR, linewidth=6, zorder=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=16))
     axes.set_xlim(-0.02 * layers, 1.02 * layers)
     axes.grid(axis="y")

@@ -7,15 +7,23 @@ import pandas as pd
 from longgen.reporting import style, words
 from longgen.reporting.ablation import INTERVAL
 from longgen.reporting.comparison import TRAINED, comparison_table
-from longgen.reporting.dot_rows import HIGHER, KV_CACHE, LOWER, Column, comparisons, draw_dot_rows, with_planned_cache
+from longgen.reporting.dot_rows import (
+    HIGHER,
+    KV_CACHE,
+    LOWER,
+    DotColumn,
+    comparisons,
+    draw_dot_rows,
+    with_planned_cache,
+)
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.run import Run
 
 COLUMNS = (
-    Column("needle_exact", f"needle exact match\n{HIGHER}", ticks=(0, 0.5, 1)),
-    Column("perplexity", f"perplexity\n{LOWER}"),
+    DotColumn("needle_exact", f"needle exact match\n{HIGHER}", ticks=(0, 0.5, 1)),
+    DotColumn("perplexity", f"perplexity\n{LOWER}"),
     KV_CACHE,
-    Column("prefill_speedup", f"prefill speed-up\n{HIGHER}", unit=words.TIMES),
+    DotColumn("prefill_speedup", f"prefill speed-up\n{HIGHER}", unit=words.TIMES),
 )
 DATA = [
     *("comparison", "variant", "family", "full_layers", "num_layers", "placement", "pattern", "length", "needle_n"),
@@ -39,7 +47,7 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     if table.empty:
         raise run.missing("retrieval")
     table = with_planned_cache(table, run.plan)
-    return comparisons(table)[[*DATA, *(name for name in [KV_CACHE.planned] if name in table)]]
+    return comparisons(table)[[*DATA, *(name for name in [KV_CACHE.prediction] if name in table)]]
 
 
 def draw(run: Run) -> Drawing:

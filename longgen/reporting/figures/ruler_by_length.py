@@ -11,7 +11,15 @@ from matplotlib.lines import Line2D
 from longgen.errors import ArtifactError
 from longgen.evaluation.protocol import protocol
 from longgen.reporting import style
-from longgen.reporting.benchmarks import MODEL, NONE, benchmark_note, in_order, marked, short_labels, with_model
+from longgen.reporting.benchmarks import (
+    MODEL,
+    NONE,
+    benchmark_note,
+    in_order,
+    short_labels,
+    with_model,
+    with_stand_in_note,
+)
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.lines import beside, draw_bands, draw_lines, legend_of_variants, spread
 from longgen.reporting.run import Run
@@ -31,7 +39,7 @@ def draw(run: Run) -> Drawing:
     looks = _looks(run, rows, labels)
     shifts = spread(len(looks), 0.02)
     figure = style.new_figure(
-        marked("RULER, average of 13 tasks", rows),
+        with_stand_in_note("RULER, average of 13 tasks", rows),
         benchmark_note(run, "benchmark-summary", "95 % intervals", budgets, *beside(shifts)),
         height=3.1 + 0.06 * len(looks),
     )
@@ -48,8 +56,8 @@ def draw(run: Run) -> Drawing:
     axes.set_ylim(-3, 103)
     axes.set_ylabel("score (%)")
     axes.grid(axis="y")
-    needed = Line2D([], [], label=f"{threshold}: what an effective length needs", **_THRESHOLD)
-    legend_of_variants(figure, list(looks.values()), [needed])
+    threshold_entry = Line2D([], [], label=f"{threshold}: what an effective length needs", **_THRESHOLD)
+    legend_of_variants(figure, list(looks.values()), [threshold_entry])
     return Drawing(figure, in_order(rows, ["length"])[COLUMNS])
 
 
@@ -62,5 +70,5 @@ def _looks(run: Run, rows: pd.DataFrame, labels: Mapping[str, str]) -> dict[str,
     keys = {
         row["model"]: row["variant"] if row["method"] == NONE else row["model"] for row in models.to_dict("records")
     }
-    known = style.variant_styles(dict.fromkeys([*run.variants, *keys.values()]))
-    return {model: VariantStyle(known[key].color, known[key].marker, labels[model]) for model, key in keys.items()}
+    styles = style.variant_styles(dict.fromkeys([*run.variants, *keys.values()]))
+    return {model: VariantStyle(styles[key].color, styles[key].marker, labels[model]) for model, key in keys.items()}

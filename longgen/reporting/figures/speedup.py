@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from longgen.errors import ArtifactError
 from longgen.reporting import style, words
-from longgen.reporting.disturbed import marked, with_disturbed
+from longgen.reporting.disturbed import with_disturbed, with_sign
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.paper import paper_claims
@@ -31,7 +31,7 @@ COLUMNS = [
     "paper",
     "speedup_disturbed",
 ]
-_CUT = 1.6  # times the greatest measured or published speed-up of a panel: ideals beyond are cut
+_LIMIT_FACTOR = 1.6  # times the greatest measured or published speed-up of a panel: ideals beyond are cut
 PAPER_COLOR = "#B2182B"
 
 
@@ -86,32 +86,32 @@ def draw(run: Run) -> Drawing:
 def _draw_bars(axes: Axes, rows: pd.DataFrame, colors: list[str]) -> bool:
     """Bars of one stage; whether any of them is cut."""
     places = np.arange(len(rows))
-    measured, ideal = rows["speedup"].to_numpy(), rows["ideal_speedup"].to_numpy()
-    known = np.nanmax(rows[["speedup", "speedup_high", "paper"]].to_numpy())
+    values, ideal = rows["speedup"].to_numpy(), rows["ideal_speedup"].to_numpy()
+    greatest = np.nanmax(rows[["speedup", "speedup_high", "paper"]].to_numpy())
     # an ideal far beyond all that was measured would squeeze the others
-    cut = _CUT * known
-    beyond, shown = ideal > cut, np.minimum(ideal, cut)
+    limit = _LIMIT_FACTOR * greatest
+    beyond, widths = ideal > limit, np.minimum(ideal, limit)
     # drawn from 0, so that lengths compare; the ideal above, the measured below, both readable at any ratio
-    axes.barh(places - 0.2, shown, 0.36, facecolor="none", edgecolor=colors, hatch="/////", linewidth=0.8)
-    errors = np.vstack([measured - rows["speedup_low"].to_numpy(), rows["speedup_high"].to_numpy() - measured])
+    axes.barh(places - 0.2, widths, 0.36, facecolor="none", edgecolor=colors, hatch="/////", linewidth=0.8)
+    errors = np.vstack([values - rows["speedup_low"].to_numpy(), rows["speedup_high"].to_numpy() - values])
     axes.barh(
         places + 0.2,
-        measured,
+        values,
         0.36,
         color=colors,
         xerr=np.clip(errors, 0, None),
         error_kw={"elinewidth": 0.9, "capsize": 1.8, "ecolor": style.INK},
     )
     axes.axvline(1, color=style.INK, linewidth=0.9)
-    axes.set_xlim(0, np.nanmax([known, *shown]) * 1.22)
+    axes.set_xlim(0, np.nanmax([greatest, *widths]) * 1.22)
     for place in places[beyond]:  # a gap in a bar that goes on
-        axes.plot(cut * np.array([0.91, 0.94]), place - 0.2 + np.array([0.26, -0.26]), color="white", lw=3, zorder=3)
-    ends_of = zip(places, measured, rows["speedup_high"], ideal, shown, rows["speedup_disturbed"], strict=True)
-    for place, value, high, best, width, disturbed in ends_of:
-        for end, number, height, mark in ((high, value, 0.2, disturbed), (width, best, -0.2, None)):
+        axes.plot(limit * np.array([0.91, 0.94]), place - 0.2 + np.array([0.26, -0.26]), color="white", lw=3, zorder=3)
+    ends_of = zip(places, values, rows["speedup_high"], ideal, widths, rows["speedup_disturbed"], strict=True)
+    for place, value, high, best, width, is_disturbed in ends_of:
+        for end, number, height, mark in ((high, value, 0.2, is_disturbed), (width, best, -0.2, None)):
             if not math.isnan(number):
                 axes.annotate(
-                    marked(f"{number:.2f}{words.TIMES}", mark),
+                    with_sign(f"{number:.2f}{words.TIMES}", mark),
                     (end, place + height),
                     xytext=(2.5, 0),
                     textcoords="offset points",

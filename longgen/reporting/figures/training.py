@@ -56,11 +56,11 @@ def draw(run: Run) -> Drawing:
         for axes in panels[-1]:
             axes.set_ylim(-0.03, 1.03)
     names = [name for name in run.variants if name in set(data["variant"])]
-    shown = ([BASE] if "base" in stages else []) + [looks[name] for name in names]
-    smoothed = data.groupby(["variant", "stage"]).size().max() > SMOOTHED_ABOVE
+    curve_looks = ([BASE] if "base" in stages else []) + [looks[name] for name in names]
+    is_smoothed = data.groupby(["variant", "stage"]).size().max() > SMOOTHED_ABOVE
     raw = Line2D([], [], color=BASE.color, label="pale: loss before the moving mean", **_RAW)
     legend_of_variants(
-        figure, [style.VariantStyle(look.color, "", look.label) for look in shown], [raw] if smoothed else []
+        figure, [style.VariantStyle(look.color, "", look.label) for look in curve_looks], [raw] if is_smoothed else []
     )
     return Drawing(figure, data)
 
@@ -69,9 +69,9 @@ def _draw_curve(axes: Axes, curve: pd.DataFrame, measure: str, look: style.Varia
     millions = curve["tokens"] / 1e6
     if measure == "loss" and len(curve) > SMOOTHED_ABOVE:
         axes.plot(millions, curve["loss"], color=look.color, **_RAW)
-    shown = "loss_smoothed" if measure == "loss" else measure
-    known = curve[shown].notna()
-    axes.plot(millions[known], curve[shown][known], color=look.color, label=look.label, linewidth=1.2)
+    column = "loss_smoothed" if measure == "loss" else measure
+    has_value = curve[column].notna()
+    axes.plot(millions[has_value], curve[column][has_value], color=look.color, label=look.label, linewidth=1.2)
 
 
 def _mark_phases(axes: Axes, rows: pd.DataFrame, label: bool) -> None:

@@ -26,7 +26,7 @@ COLUMNS = [
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
 _SLICE_SHIFT = 1.06  # factor of x: beside the whole model
-_HOLLOW: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 0.9}
+_HOLLOW_MARKER: dict[str, Any] = {"linestyle": "none", "markerfacecolor": "white", "markeredgewidth": 0.9}
 
 
 def drawn_rows(run: Run) -> pd.DataFrame:
@@ -59,16 +59,16 @@ def draw(run: Run) -> Drawing:
     figure = style.new_figure("Training steps by length", note, height=6.2)
     shapes = list(dict.fromkeys(data["shape"]))
     panels = figure.subplots(3, max(1, len(shapes)), squeeze=False, sharex="col")
-    known = style.variant_styles([variant for variant, _ in PATTERNS.values()])
+    styles = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
-        name: VariantStyle(known[variant].color, known[variant].marker, f"{_NAMES[name]}: whole model, composed")
+        name: VariantStyle(styles[variant].color, styles[variant].marker, f"{_NAMES[name]}: whole model, composed")
         for name, (variant, _) in PATTERNS.items()
         if name in set(data["pattern"])
     }
     for (time, rate, speedup), shape in zip(panels.T, shapes, strict=False):
         of_shape = data[data["shape"] == shape]
         models, slices = of_shape[of_shape["what"] == COMPOSED_MODEL], of_shape[of_shape["what"] == SLICE]
-        speedup.axhline(1, color=known["full"].color, linewidth=0.9)
+        speedup.axhline(1, color=styles["full"].color, linewidth=0.9)
         for axes in (time, rate):
             draw_bands(axes, of_shape["length"], shifts)
         draw_bands(speedup, of_shape["length"], [*shifts, _SLICE_SHIFT * shifts[-1]] if len(slices) else shifts)
@@ -91,8 +91,8 @@ def draw(run: Run) -> Drawing:
     for axes, label in zip(panels[:, 0], ("time of a step", "tokens per second", "speed-up over full"), strict=True):
         axes.set_ylabel(label)
     figure.align_ylabels(panels[:, 0])
-    measured = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW)
-    legend_of_variants(figure, list(looks.values()), [measured, ideal_entry()])
+    slice_entry = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW_MARKER)
+    legend_of_variants(figure, list(looks.values()), [slice_entry, ideal_entry()])
     return Drawing(figure, data)
 
 
@@ -103,4 +103,6 @@ def _draw_speedups(axes: Axes, models: pd.DataFrame, slices: pd.DataFrame, look:
     """Of a hybrid: whole models as a line, slices as hollow markers, the ideal thin and dashed."""
     draw_ideal(axes, models, look.color, shift)
     draw_lines(axes, models, "length", "speedup", look, shift)
-    draw_lines(axes, slices, "length", "speedup", look, _SLICE_SHIFT * shift, **_HOLLOW, markeredgecolor=look.color)
+    draw_lines(
+        axes, slices, "length", "speedup", look, _SLICE_SHIFT * shift, **_HOLLOW_MARKER, markeredgecolor=look.color
+    )

@@ -36,9 +36,9 @@ def length_data(group: Group, values: Values) -> pd.DataFrame:
                 rows.append((PERPLEXITY, variant, end, values.perplexity_before(variant, end)))
     columns = ["task", "variant", "length", "value", "value_low", "value_high", "seeds", "n"]
     cells = [
-        (task, variant, length, found.value, found.low, found.high, found.seeds, found.n)
-        for task, variant, length, found in rows
-        if found
+        (task, variant, length, estimate.value, estimate.low, estimate.high, estimate.seeds, estimate.n)
+        for task, variant, length, estimate in rows
+        if estimate
     ]
     return pd.DataFrame(cells, columns=columns).astype({"n": "Int64"})
 
@@ -53,8 +53,8 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
     tasks = [task for task in dict.fromkeys(data["task"]) if task != PERPLEXITY]
     if not tasks:
         raise ArtifactError(f"{group.name}: no retrieval was measured at {values.length} tokens")
-    shown = list(dict.fromkeys(data["task"]))
-    lines, looks = math.ceil(len(shown) / _ACROSS), style.variant_styles(group.variants)
+    panel_tasks = list(dict.fromkeys(data["task"]))
+    lines, looks = math.ceil(len(panel_tasks) / _ACROSS), style.variant_styles(group.variants)
     names = [name for name in group.variants if name in set(data["variant"])]
     shifts = spread(len(names))
     about = [f"{group.name}, {group.seeds}", group.device("retrieval")]
@@ -64,8 +64,8 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
         words.SEPARATOR.join(note),
         height=0.75 + 2.15 * lines,
     )
-    panels = figure.subplots(lines, min(_ACROSS, len(shown)), squeeze=False)
-    for place, (axes, task) in enumerate(zip(panels.flat, shown, strict=False)):
+    panels = figure.subplots(lines, min(_ACROSS, len(panel_tasks)), squeeze=False)
+    for place, (axes, task) in enumerate(zip(panels.flat, panel_tasks, strict=False)):
         rows = data[data["task"] == task]
         draw_bands(axes, rows["length"] if task != PERPLEXITY else [], shifts)
         for name, shift in zip(names, shifts, strict=True):
@@ -87,7 +87,7 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
             log_if_wide(axes, rows["value"])
         else:
             describe_task(axes, task, first=place % _ACROSS == 0)
-    for axes in panels.flat[len(shown) :]:
+    for axes in panels.flat[len(panel_tasks) :]:
         axes.remove()
     legend_of_variants(figure, [looks[name] for name in names])
     return Drawing(figure, data)

@@ -69,8 +69,8 @@ class SeedClaim:
     def __post_init__(self) -> None:
         require(len(self.comparisons) > 0, "comparisons", self.comparisons, "at least one")
         speed = self.measure == "training-speedup"
-        fits = not speed or all(each.second == FULL for each in self.comparisons)
-        require(fits, "comparisons", self.comparisons, "with second: full where speed-ups are measured")
+        over_full = not speed or all(each.second == FULL for each in self.comparisons)
+        require(over_full, "comparisons", self.comparisons, "with second: full where speed-ups are measured")
 
 
 @dataclass(frozen=True)

@@ -43,15 +43,15 @@ class EvidenceRow:
     verdict: str
 
 
-def judge(comparison: Comparison, found: Estimate | None) -> str:
+def judge(comparison: Comparison, estimate: Estimate | None) -> str:
     """One of `VERDICTS`, by the rule in evidence.yaml; ``found`` is in the unit of the limits."""
-    if found is None:
+    if estimate is None:
         return NOT_MEASURED
     if comparison.above is not None:
-        low, high, limit = found.low, found.high, comparison.above
+        low, high, limit = estimate.low, estimate.high, comparison.above
     else:
         assert comparison.below is not None  # one of the two is given
-        low, high, limit = -found.high, -found.low, -comparison.below
+        low, high, limit = -estimate.high, -estimate.low, -comparison.below
     if low > limit + _ROUNDING:
         return HOLDS
     return FAILS if high <= limit + _ROUNDING else NOT_SHOWN
@@ -62,21 +62,21 @@ def weakest(verdicts: Iterable[str]) -> str:
 
     One that does not hold decides. Else all must hold: what was not measured in part is not shown.
     """
-    found = set(verdicts)
-    if FAILS in found:
+    distinct = set(verdicts)
+    if FAILS in distinct:
         return FAILS
-    return found.pop() if len(found) == 1 else NOT_SHOWN
+    return distinct.pop() if len(distinct) == 1 else NOT_SHOWN
 
 
 def evidence_table(group: Group, values: Values) -> pd.DataFrame:
     """A row per comparison, in the order of evidence.yaml; the columns of `EvidenceRow`."""
     claims = seed_claims()
-    answered = _answered(group, values, claims)
+    answerable = _answerable_tasks(group, values, claims)
     rows = [
         row
         for claim in claims.claims
         for comparison in claim.comparisons
-        for row in _rows(claim, comparison, group, values, claims, answered)
+        for row in _rows(claim, comparison, group, values, claims, answerable)
     ]
     numbers = dict.fromkeys(("measured", "interval_low", "interval_high"), float)
     return pd.DataFrame([asdict(row) for row in rows]).astype(numbers).round(9).astype({"n": "Int64"})
@@ -87,41 +87,51 @@ def claim_verdicts(table: pd.DataFrame) -> dict[str, str]:
     return {str(name): weakest(rows["verdict"]) for name, rows in table.groupby("claim", sort=False)}
 
 
-def _answered(group: Group, values: Values, claims: SeedClaims) -> list[str]:
+def _answerable_tasks(group: Group, values: Values, claims: SeedClaims) -> list[str]:
     """The tasks that count: those that full attention answers."""
     full = claims.variant(FULL, group.plan)
-    found = {task: values.share(full, [task]) if full else None for task in values.tasks}
-    return [task for task, share in found.items() if share and share.value >= claims.answered - _ROUNDING]
+    shares = {task: values.share(full, [task]) if full else None for task in values.tasks}
+    return [task for task, share in shares.items() if share and share.value >= claims.answered - _ROUNDING]
 
 
 def _rows(
-    claim: SeedClaim, comparison: Comparison, group: Group, values: Values, claims: SeedClaims, answered: list[str]
+    claim: SeedClaim,
+    comparison: Comparison,
+    group: Group,
+    values: Values,
+    claims: SeedClaims,
+    answerable: list[str],
 ) -> Iterator[EvidenceRow]:
     first = claims.variant(comparison.first, group.plan)
     second = None if comparison.second == REDUCTIONS else claims.variant(comparison.second, group.plan)
-    ours = first or comparison.first
-    theirs = second or comparison.second
+    first_name = first or comparison.first
+    second_name = second or comparison.second
     if claim.measure == "training-speedup":
-        found = values.other(first, _TRAINING) if first and second else None
-        yield _row(claim, comparison, ours, theirs, values.length, "x", found, None, None)
+        estimate = values.other(first, _TRAINING) if first and second else None
+        yield _row(claim, comparison, first_name, second_name, values.length, "x", estimate, None, None)
         return
     if comparison.second == REDUCTIONS:
         methods = [method for method, budget_of in values.reductions if budget_of == first]
-        others = {method: values.reductions[method, ours] for method in methods}
+        others = {method: values.reductions[method, first_name] for method in methods}
         others = {f"full, reduced: {method}": seeds for method, seeds in others.items()} or {"KV reduction": {}}
     else:
-        others = {theirs: values.retrieval.get(theirs, {})}
+        others = {second_name: values.retrieval.get(second_name, {})}
     for name, each in others.items():
-        left, right = (
-            {seed: kept for seed, shares in side.items() if (kept := shares.of(answered))}
-            for side in (values.retrieval.get(ours, {}), each)
+        first_shares, second_shares = (
+            {seed: part for seed, shares in side.items() if (part := shares.of(answerable))}
+            for side in (values.retrieval.get(first_name, {}), each)
         )
-        found = pool_difference(left, right)
-        points = found and found.mapped(lambda value: 100 * value)
-        both = {task for seed in left.keys() & right.keys() for task in left[seed].tasks if task in right[seed].tasks}
-        tasks = [task for task in answered if task in both]
-        paired = is_paired(left, right) if found else None
-        yield _row(claim, comparison, ours, name, values.length, "points", points, tasks, paired)
+        estimate = pool_difference(first_shares, second_shares)
+        points = estimate and estimate.transform(lambda value: 100 * value)
+        both = {
+            task
+            for seed in first_shares.keys() & second_shares.keys()
+            for task in first_shares[seed].tasks
+            if task in second_shares[seed].tasks
+        }
+        tasks = [task for task in answerable if task in both]
+        paired = is_paired(first_shares, second_shares) if estimate else None
+        yield _row(claim, comparison, first_name, name, values.length, "points", points, tasks, paired)
 
 
 def _row(
@@ -131,7 +141,7 @@ def _row(
     second: str,
     length: int,
     unit: str,
-    found: Estimate | None,
+    estimate: Estimate | None,
     tasks: list[str] | None,
     paired: bool | None,
 ) -> EvidenceRow:
@@ -142,12 +152,12 @@ def _row(
         tasks=", ".join(tasks) if tasks else None,
         length=length,
         unit=unit,
-        measured=found.value if found else None,
-        interval_low=found.low if found else None,
-        interval_high=found.high if found else None,
-        seeds=found.seeds if found else 0,
-        n=found.n if found else None,
+        measured=estimate.value if estimate else None,
+        interval_low=estimate.low if estimate else None,
+        interval_high=estimate.high if estimate else None,
+        seeds=estimate.seeds if estimate else 0,
+        n=estimate.n if estimate else None,
         paired=paired,
         rule=comparison.rule,
-        verdict=judge(comparison, found),
+        verdict=judge(comparison, estimate),
     )

@@ -34,7 +34,7 @@ def evidence_summary(table: pd.DataFrame) -> pd.DataFrame:
         {
             "claim": f"{claims[row['claim']]}: **{verdicts[row['claim']]}**",
             "comparison": _versus(row),
-            "measured (95 % interval)": _measured(row),
+            "measured (95 % interval)": _measured_text(row),
             "verdict": row["verdict"],
         }
         for row in table.to_dict("records")
@@ -52,7 +52,7 @@ def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
         {
             "claim": claims[row["claim"]],
             "comparison": _versus(row),
-            "measured (95 % interval)": _measured(row),
+            "measured (95 % interval)": _measured_text(row),
             "limit": row["rule"],
             "verdict": row["verdict"],
             "seeds, n": f"{row['seeds']}, {row['n']}" if not pd.isna(row["n"]) else str(row["seeds"] or ""),
@@ -75,7 +75,7 @@ def evidence_markdown(group: Group, table: pd.DataFrame) -> str:
             "",
             f"Retrieval: {SCORE} of the first minus that of the second, in points, {_tasks(table)}. "
             "Training: speed-up over full attention in the same process.",
-            *group.disturbed(),
+            *group.disturbed_lines(),
             "",
             "## Rules",
             "",
@@ -94,7 +94,7 @@ def _versus(row: Mapping[Any, Any]) -> str:
     return f"{variant_label(row['first'])} against {variant_label(row['second'])}"
 
 
-def _measured(row: Mapping[Any, Any]) -> str:
+def _measured_text(row: Mapping[Any, Any]) -> str:
     if pd.isna(row["measured"]):
         return ""
     decimals, unit = (2, TIMES) if row["unit"] == "x" else (1, f" {row['unit']}")
@@ -105,10 +105,10 @@ def _measured(row: Mapping[Any, Any]) -> str:
 def _tasks(table: pd.DataFrame) -> str:
     """Which tasks count."""
     answers = f"that full attention answers to at least {seed_claims().answered:.0%}"
-    named = dict.fromkeys(task for tasks in table["tasks"].dropna() for task in tasks.split(", "))
-    if not named:
+    names = dict.fromkeys(task for tasks in table["tasks"].dropna() for task in tasks.split(", "))
+    if not names:
         return f"of tasks {answers}: there is none, and nothing to compare"
-    return f"the mean over the tasks that both were asked and {answers}: {', '.join(map(_title, named))}"
+    return f"the mean over the tasks that both were asked and {answers}: {', '.join(map(_title, names))}"
 
 
 def _title(task: str) -> str:

@@ -10,7 +10,15 @@ from matplotlib.ticker import PercentFormatter
 from longgen.errors import ArtifactError
 from longgen.reporting import families, style, words
 from longgen.reporting.ablation import INTERVAL
-from longgen.reporting.dot_rows import HIGHER, KV_CACHE, LOWER, Column, comparisons, draw_dot_rows, with_planned_cache
+from longgen.reporting.dot_rows import (
+    HIGHER,
+    KV_CACHE,
+    LOWER,
+    DotColumn,
+    comparisons,
+    draw_dot_rows,
+    with_planned_cache,
+)
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.seeds.groups import Group
@@ -20,7 +28,8 @@ from longgen.reporting.seeds.values import KV, TASKS, Values
 from longgen.reporting.trade_off import (
     APART,
     FRONT,
-    Shown,
+    TradeOffPoint,
+    axis_break,
     cost_axis,
     draw_points,
     name_points,
@@ -28,19 +37,18 @@ from longgen.reporting.trade_off import (
     reduction_style,
     score_axis,
     stretch_note,
-    stretched_from,
 )
 
 _ABOUT = ["comparison", "variant", "family", "full_layers", "num_layers", "placement", "pattern", "length", "seed"]
 _CURVE = (families.FULL, families.RATIO, families.REFERENCE)
 
 
-def _columns(table: pd.DataFrame) -> list[Column]:
+def _columns(table: pd.DataFrame) -> list[DotColumn]:
     ticks = (0.0, 0.5, 1.0)
     return [
-        Column("needle_exact", f"needle exact match\n{HIGHER}", ticks=ticks),
-        *([Column(TASKS, f"mean of all tasks\n{HIGHER}", ticks=ticks)] if TASKS in table else []),
-        Column("perplexity", f"perplexity\n{LOWER}"),
+        DotColumn("needle_exact", f"needle exact match\n{HIGHER}", ticks=ticks),
+        *([DotColumn(TASKS, f"mean of all tasks\n{HIGHER}", ticks=ticks)] if TASKS in table else []),
+        DotColumn("perplexity", f"perplexity\n{LOWER}"),
         KV_CACHE,
     ]
 
@@ -57,25 +65,27 @@ def draw_ablation(group: Group, values: Values) -> Drawing:
     columns = [column for column in _columns(table) if column.name in table]
     names = [column.name for column in columns]
     table = with_planned_cache(table, group.plan)
-    pooled, seeds = comparisons(table), _by_seed(values, list(table["variant"]), names)
+    means, seeds = comparisons(table), _by_seed(values, list(table["variant"]), names)
     note = f"{_note(group)} · means over seeds · tasks pooled over depths · bars: 95 % intervals"
     title = f"What ratio, placement and pattern change, at {words.format_length(values.length)} tokens"
-    figure = draw_dot_rows(title, note, pooled, columns, style.variant_styles(group.variants), seeds)
+    figure = draw_dot_rows(title, note, means, columns, style.variant_styles(group.variants), seeds)
     about = table[["variant", "family", "full_layers", "num_layers", "placement", "pattern", "length"]]
-    drawn = pooled.assign(seed=None)
-    drawn = pd.concat([drawn, seeds.merge(about)], ignore_index=True).astype({"seed": "Int64"})
-    planned = [name for name in [KV_CACHE.planned] if name in table]
-    return Drawing(figure, drawn[[*_ABOUT, *(f"{name}{end}" for name in names for end in INTERVAL), *planned]])
+    rows = means.assign(seed=None)
+    rows = pd.concat([rows, seeds.merge(about)], ignore_index=True).astype({"seed": "Int64"})
+    prediction_columns = [name for name in [KV_CACHE.prediction] if name in table]
+    return Drawing(
+        figure, rows[[*_ABOUT, *(f"{name}{end}" for name in names for end in INTERVAL), *prediction_columns]]
+    )
 
 
 def _by_seed(values: Values, variants: list[str], names: list[str]) -> pd.DataFrame:
     """A row per variant and seed, with a column per quantity."""
-    wanted = [column for column in quantities(values) if column.name in names]
+    columns = [column for column in quantities(values) if column.name in names]
     rows: dict[tuple[str, int], dict] = {}
     for variant in variants:
-        for column in wanted:
-            found = column.pooled(values, variant)
-            for seed, value in found.by_seed.items() if found else ():
+        for column in columns:
+            estimate = column.estimate(values, variant)
+            for seed, value in estimate.by_seed.items() if estimate else ():
                 row = rows.setdefault((variant, seed), {"variant": variant, "seed": seed})
                 row[column.name] = value
     return pd.DataFrame(list(rows.values()), columns=["variant", "seed", *names])
@@ -101,14 +111,14 @@ def knee_data(group: Group, values: Values) -> pd.DataFrame:
     }
     rows: list[dict] = []
     for variant in group.plan.variants:
-        found, kept = values.share(variant, tasks), values.other(variant, KV)
+        share, kv_fraction = values.share(variant, tasks), values.other(variant, KV)
         about = {"name": variant, "what": "trained", "budget_of": None, "family": own[variant]}
-        rows += _points(about | {"on_curve": variant in curve}, found, kept)
+        rows += _points(about | {"on_curve": variant in curve}, share, kv_fraction)
     for (method, budget_of), seeds in values.reductions.items():
-        asked = {seed: each for seed, shares in seeds.items() if (each := shares.of(tasks))}
+        by_seed = {seed: each for seed, shares in seeds.items() if (each := shares.of(tasks))}
         about = {"name": method, "what": "reduced", "budget_of": budget_of, "family": families.REDUCTION}
-        kept = pool(values.kept[method, budget_of])
-        rows += _points(about | {"on_curve": False}, pool(asked) if asked else None, kept)
+        kv_fraction = pool(values.kv_fractions[method, budget_of])
+        rows += _points(about | {"on_curve": False}, pool(by_seed) if by_seed else None, kv_fraction)
     if not rows:
         raise ArtifactError(f"{group.name}: no variant has both retrieval and a KV cache at {values.length} tokens")
     data = pd.DataFrame(rows).astype({"seed": "Int64"})
@@ -117,16 +127,16 @@ def knee_data(group: Group, values: Values) -> pd.DataFrame:
 
 def shown_tasks(values: Values) -> list[str]:
     """The tasks that every KV reduction was asked too; all where there is none."""
-    asked = [set(shares.tasks) for seeds in values.reductions.values() for shares in seeds.values()]
-    return [task for task in values.tasks if all(task in each for each in asked)] or values.tasks
+    task_sets = [set(shares.tasks) for seeds in values.reductions.values() for shares in seeds.values()]
+    return [task for task in values.tasks if all(task in each for each in task_sets)] or values.tasks
 
 
-def _points(about: dict, found: Estimate | None, kept: Estimate | None) -> list[dict]:
-    if found is None or kept is None:
+def _points(about: dict, share: Estimate | None, kv_fraction: Estimate | None) -> list[dict]:
+    if share is None or kv_fraction is None:
         return []
-    mean: dict = {"seed": None, "retrieval": found.value, "retrieval_low": found.low, "retrieval_high": found.high}
-    seeds: list[dict] = [{"seed": seed, "retrieval": value} for seed, value in found.by_seed.items()]
-    return [{**about, KV: kept.value, **each} for each in (mean, *seeds)]
+    mean: dict = {"seed": None, "retrieval": share.value, "retrieval_low": share.low, "retrieval_high": share.high}
+    seeds: list[dict] = [{"seed": seed, "retrieval": value} for seed, value in share.by_seed.items()]
+    return [{**about, KV: kv_fraction.value, **each} for each in (mean, *seeds)]
 
 
 def draw_knee(group: Group, values: Values) -> Drawing:
@@ -134,16 +144,16 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     data = knee_data(group, values)
     looks = style.variant_styles(group.variants)
     means = data[data["seed"].isna()]
-    reduced = means["what"] == "reduced"
-    stretched = stretched_from(means.loc[~reduced, "retrieval"])
-    about = ["means over seeds", "pooled over depths", "bars: 95 % intervals", APART, *stretch_note(stretched)]
+    is_reduction = means["what"] == "reduced"
+    break_at = axis_break(means.loc[~is_reduction, "retrieval"])
+    about = ["means over seeds", "pooled over depths", "bars: 95 % intervals", APART, *stretch_note(break_at)]
     figure = style.new_figure(
         f"Retrieval at {words.format_length(values.length)} tokens against KV cache",
         words.SEPARATOR.join([_note(group), *about]),
-        height=5.2 if reduced.any() else 4.4,
+        height=5.2 if is_reduction.any() else 4.4,
     )
     axes = figure.subplots()
-    score_axis(axes, stretched)
+    score_axis(axes, break_at)
     cost_axis(axes, data[KV], 0.1)
     axes.set_xlabel("share of full attention's KV cache (← smaller is better)")
     tasks = shown_tasks(values)
@@ -155,32 +165,34 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     entries = [
         Line2D([], [], color=FRONT, linewidth=2.2, label="ratios of full layers"),
         Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"),
-        *([reduced_entry()] if reduced.any() else []),
+        *([reduced_entry()] if is_reduction.any() else []),
     ]
     style.legend_below(figure, entries)
     figure.draw_without_rendering()  # what covers what depends on where the axes are
-    placed = draw_points(axes, _shown(means, looks))
-    for row, each in zip(means.to_dict("records"), placed, strict=True):
+    points = draw_points(axes, _mean_points(means, looks))
+    for row, each in zip(means.to_dict("records"), points, strict=True):
         of_seeds = data[data["seed"].notna() & (data["name"] == row["name"]) & (data["what"] == row["what"])]
         if row["what"] == "reduced":
             of_seeds = of_seeds[of_seeds["budget_of"] == row["budget_of"]]
         at = np.full(len(of_seeds), each.point.x)
         axes.plot(at, of_seeds["retrieval"], ".", color=each.point.look.color, ms=4, alpha=0.7, mew=0, zorder=2)
-    name_points(axes, placed)
+    name_points(axes, points)
     return Drawing(figure, data)
 
 
-def _shown(means: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> list[Shown]:
+def _mean_points(means: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> list[TradeOffPoint]:
     """The means as points; of a method at several budgets the largest one has the name."""
     largest = means.groupby("name")[KV].transform("max") == means[KV]
-    shown = []
-    for row, named in zip(means.to_dict("records"), largest, strict=True):
-        reduced = row["what"] == "reduced"
-        look = reduction_style(row["name"]) if reduced else looks[row["name"]]
+    points = []
+    for row, has_label in zip(means.to_dict("records"), largest, strict=True):
+        is_reduction = row["what"] == "reduced"
+        look = reduction_style(row["name"]) if is_reduction else looks[row["name"]]
         ends = row["retrieval_low"], row["retrieval_high"]
         point = LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, look)
-        shown.append(Shown(point, reduced, row["family"] == families.REFERENCE, bool(named) or not reduced))
-    return shown
+        points.append(
+            TradeOffPoint(point, is_reduction, row["family"] == families.REFERENCE, bool(has_label) or not is_reduction)
+        )
+    return points
 
 
 def _note(group: Group) -> str:

@@ -53,14 +53,16 @@ class Group:
 
     def device(self, *kinds: str) -> str:
         """Name of the device(s) that measured these kinds; empty if none did."""
-        found = dict.fromkeys(run.device(*kinds) for run in self.runs.values())
-        return ", ".join(name for name in found if name)
+        devices = dict.fromkeys(run.device(*kinds) for run in self.runs.values())
+        return ", ".join(name for name in devices if name)
 
-    def disturbed(self) -> list[str]:
+    def disturbed_lines(self) -> list[str]:
         """As lines of Markdown, which runs have disturbed speed-ups, which do not count; nothing if none has."""
         notes = {run.name: disturbed_note(run, "speed") for run in self.runs.values()}
-        found = [f"{name} ({note})" for name, note in notes.items() if note]
-        return ["", f"Left out are disturbed speed-ups of {', '.join(found)}.", *rule_lines(True)] if found else []
+        run_notes = [f"{name} ({note})" for name, note in notes.items() if note]
+        return (
+            ["", f"Left out are disturbed speed-ups of {', '.join(run_notes)}.", *rule_lines(True)] if run_notes else []
+        )
 
 
 def find_groups(runs: Sequence[Run]) -> list[Group]:
@@ -69,18 +71,18 @@ def find_groups(runs: Sequence[Run]) -> list[Group]:
     A run joins the first that has no run of its seed and that it agrees with in all (`what_differs`); of several runs
     with the same settings and seed, only the first is in a group with the others' seeds.
     """
-    left = [run for run in runs if not _unfit(run)]
+    rest = [run for run in runs if not _exclusion(run)]
     groups: dict[str, Group] = {}
-    while left:
-        first, *others = left
+    while rest:
+        first, *others = rest
         members = {_seed(first): first}
-        left = []
+        rest = []
         for run in others:
-            fits = _seed(run) not in members and all(_difference(run, each) is None for each in members.values())
-            if fits:
+            belongs = _seed(run) not in members and all(_difference(run, each) is None for each in members.values())
+            if belongs:
                 members[_seed(run)] = run
             else:
-                left.append(run)
+                rest.append(run)
         if len(members) > 1:
             name = f"{re.sub(r'-seed-[0-9]+$', '', first.name)}-seeds"
             name = f"{first.name}-seeds" if name in groups else name
@@ -95,15 +97,15 @@ def what_differs(first: Run, second: Run) -> str | None:
     different variants; the plan and the recipe of the extension both must have. Left out are names, the set-up of
     processes, and which methods of KV reduction were run.
     """
-    unfit = _unfit(first) or _unfit(second)
-    if unfit:
-        return unfit
+    reason = _exclusion(first) or _exclusion(second)
+    if reason:
+        return reason
     if _seed(first) == _seed(second):
         return f"{first.name} and {second.name} have the same seed, {_seed(first)}"
     return _difference(first, second)
 
 
-def _unfit(run: Run) -> str | None:
+def _exclusion(run: Run) -> str | None:
     """Why a run can be in no group."""
     has = _settings(run)
     for kind, section in _RECIPE:
@@ -118,9 +120,9 @@ def _seed(run: Run) -> int:
 
 
 def _difference(first: Run, second: Run) -> str | None:
-    ours, theirs = _settings(first), _settings(second)
-    for key in ours.keys() & theirs.keys():
-        if ours[key] != theirs[key]:
+    first_settings, second_settings = _settings(first), _settings(second)
+    for key in first_settings.keys() & second_settings.keys():
+        if first_settings[key] != second_settings[key]:
             return f"{first.name} and {second.name} differ in {' '.join(filter(None, key))}"
     return None
 
@@ -131,15 +133,15 @@ def _counts(kind: str) -> bool:
 
 def _settings(run: Run) -> dict[tuple[str, ...], set[str]]:
     """All that was set, by kind and section; a set, as the files of a kind need not agree."""
-    found: dict[tuple[str, ...], set[str]] = {}
+    settings: dict[tuple[str, ...], set[str]] = {}
     for result in run.results:
         if _counts(result.kind):
             for key, value in _sections(result.kind, result.settings, result.variant):
-                found.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
+                settings.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
             if result.kind == "corpus":  # the text itself: the same source may have another on another machine
                 text = sorted(f"{record['split']} {record['sha256']}" for record in result.records)
-                found.setdefault(("corpus", "sha256"), set()).add(json.dumps(text))
-    return found
+                settings.setdefault(("corpus", "sha256"), set()).add(json.dumps(text))
+    return settings
 
 
 def _sections(kind: str, settings: dict[str, Any], variant: str | None) -> Iterator[tuple[tuple[str, ...], Any]]:

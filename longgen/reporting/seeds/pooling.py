@@ -13,7 +13,7 @@ from longgen.statistics import Z95, draw_share, draw_shares
 DRAWS = 4000
 
 
-class Sampled(Protocol):
+class SeedValue(Protocol):
     """What one seed measured, with the doubt that its own samples leave."""
 
     @property
@@ -28,24 +28,24 @@ class Sampled(Protocol):
         """Values as other samples might have given them, float64 of ``shape``."""
 
 
-class Cell(NamedTuple):
+class AnswerCounts(NamedTuple):
     """Answers at one depth.
 
     Attributes:
         n: how many.
-        given: how many parts were given in all, of ``n * parts``; no whole number where only their share is known.
+        parts_given: in all answers, of ``n * parts``; no whole number where only their share is known.
         outcomes: how many in each answer, a digit for every sample; None if that was not written down.
         parts: of an answer: 1 where it is right or wrong.
     """
 
     n: int
-    given: float
+    parts_given: float
     outcomes: str | None
     parts: int = 1
 
 
 # The cells of one task by depth (None where the task is no grid).
-Cells = Mapping[float | None, Cell]
+Cells = Mapping[float | None, AnswerCounts]
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Shares:
 
     def of(self, tasks: list[str]) -> Shares | None:
         """Those of ``tasks`` that were asked; None if none was."""
-        found = {name: self.tasks[name] for name in tasks if name in self.tasks}
-        return Shares(found) if found else None
+        cells = {name: self.tasks[name] for name in tasks if name in self.tasks}
+        return Shares(cells) if cells else None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class Difference:
         return [name for name in self.first.tasks if name in self.second.tasks]
 
     @property
-    def paired(self) -> bool:
+    def is_paired(self) -> bool:
         """Whether samples are compared one by one in every task."""
         return all(self._joint(task) is not None for task in self.tasks)
 
@@ -145,16 +145,16 @@ class Difference:
 
     def _joint(self, task: str) -> np.ndarray | None:
         """[parts + 1, parts + 1]: of how many samples the first gave i parts and the second j; None if unknown."""
-        ours, theirs = self.first.tasks[task], self.second.tasks[task]
+        first_cells, second_cells = self.first.tasks[task], self.second.tasks[task]
         pairs: list[tuple[str, str]] = []
-        for depth in ours.keys() & theirs.keys():
-            first, second = ours[depth].outcomes, theirs[depth].outcomes
+        for depth in first_cells.keys() & second_cells.keys():
+            first, second = first_cells[depth].outcomes, second_cells[depth].outcomes
             if first is None or second is None:
                 return None
             pairs += zip(first, second, strict=False)  # a cell's first samples are the same, however many there are
-        joint = np.zeros((_parts(ours) + 1, _parts(theirs) + 1), dtype=int)
-        for ours_gave, theirs_gave in pairs:
-            joint[int(ours_gave), int(theirs_gave)] += 1
+        joint = np.zeros((_parts(first_cells) + 1, _parts(second_cells) + 1), dtype=int)
+        for first_parts, second_parts in pairs:
+            joint[int(first_parts), int(second_parts)] += 1
         return joint if pairs else None
 
 
@@ -167,19 +167,19 @@ def _answers(cells: Cells) -> int:
 
 
 def _share(cells: Cells) -> float:
-    return sum(cell.given for cell in cells.values()) / (_answers(cells) * _parts(cells))
+    return sum(cell.parts_given for cell in cells.values()) / (_answers(cells) * _parts(cells))
 
 
 def _ahead(joint: np.ndarray) -> np.ndarray:
     """By how much of an answer the first is ahead, in each cell of ``joint``."""
-    ours, theirs = (np.linspace(0, 1, size) for size in joint.shape)
-    return ours[:, None] - theirs
+    first, second = (np.linspace(0, 1, size) for size in joint.shape)
+    return first[:, None] - second
 
 
 def _draw_score(cells: Cells, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    parts, found = _parts(cells), [cell.outcomes for cell in cells.values()]
-    if all(found):
-        counts = np.bincount([int(digit) for digit in "".join(map(str, found))], minlength=parts + 1)
+    parts, outcomes = _parts(cells), [cell.outcomes for cell in cells.values()]
+    if all(outcomes):
+        counts = np.bincount([int(digit) for digit in "".join(map(str, outcomes))], minlength=parts + 1)
         return draw_shares(counts, generator, shape, 1.0) @ np.linspace(0, 1, parts + 1)
     n = _answers(cells)
     return draw_share(_share(cells) * n, n, generator, shape)
@@ -208,13 +208,13 @@ class Estimate:
         """How many."""
         return len(self.by_seed)
 
-    def mapped(self, function: Callable[[float], float]) -> Estimate:
+    def transform(self, function: Callable[[float], float]) -> Estimate:
         """With a rising ``function`` of all values."""
         seeds = {seed: function(value) for seed, value in self.by_seed.items()}
         return Estimate(function(self.value), function(self.low), function(self.high), seeds, self.n)
 
 
-def pool(by_seed: Mapping[int, Sampled]) -> Estimate:
+def pool(by_seed: Mapping[int, SeedValue]) -> Estimate:
     """The mean over seeds (at least one) of what was sampled, and its 95 % interval.
 
     A two-level bootstrap: in each of `DRAWS` draws as many seeds as there are, with replacement, and for each of these
@@ -223,14 +223,14 @@ def pool(by_seed: Mapping[int, Sampled]) -> Estimate:
     of its own, that one counts. Percentiles, widened to the mean if that is outside. Our choice; of three seeds an
     interval says little about seeds that were not tried.
     """
-    values = {seed: sampled.value for seed, sampled in by_seed.items()}
+    values = {seed: seed_value.value for seed, seed_value in by_seed.items()}
     mean, count = float(np.mean(list(values.values()))), len(values)
     generator = np.random.default_rng(0)
-    chosen = generator.integers(0, count, size=(1, DRAWS, count))
-    drawn = np.stack([sampled.draw(generator, (DRAWS, count)) for sampled in by_seed.values()])
-    means = np.take_along_axis(drawn, chosen, axis=0)[0].mean(axis=1)
+    seed_indices = generator.integers(0, count, size=(1, DRAWS, count))
+    seed_draws = np.stack([seed_value.draw(generator, (DRAWS, count)) for seed_value in by_seed.values()])
+    means = np.take_along_axis(seed_draws, seed_indices, axis=0)[0].mean(axis=1)
     low, high = (float(end) for end in np.percentile(means, [2.5, 97.5]))
-    counts = [sampled.n for sampled in by_seed.values()]
+    counts = [seed_value.n for seed_value in by_seed.values()]
     n = None if None in counts else sum(each for each in counts if each is not None)
     return Estimate(mean, min(low, mean), max(high, mean), values, n)
 
@@ -244,4 +244,4 @@ def pool_difference(first: Mapping[int, Shares], second: Mapping[int, Shares]) -
 
 def is_paired(first: Mapping[int, Shares], second: Mapping[int, Shares]) -> bool:
     """Whether `pool_difference` compares samples one by one."""
-    return all(Difference(first[seed], second[seed]).paired for seed in first if seed in second)
+    return all(Difference(first[seed], second[seed]).is_paired for seed in first if seed in second)

@@ -39,8 +39,8 @@ def _write_evidence(group: Group, values: Values, folder: Path, name: str) -> li
     return save_table(table, evidence_markdown(group, table), folder / name)
 
 
-_DRAWN = (draw_ablation, draw_knee, draw_by_length)
-_WRITERS: tuple[_Writer, ...] = (*map(_figure, _DRAWN), _write_seeds, _write_evidence)
+_FIGURES = (draw_ablation, draw_knee, draw_by_length)
+_WRITERS: tuple[_Writer, ...] = (*map(_figure, _FIGURES), _write_seeds, _write_evidence)
 GROUP_PARTS = dict(zip((*FIGURE_NAMES[SEEDS], *TABLE_NAMES[SEEDS]), _WRITERS, strict=True))
 
 
@@ -59,11 +59,11 @@ def write_group_report(group: Group, folder: Path, only: Collection[str] = (), f
     values, report = read_values(group), Report()
     for name in only or GROUP_PARTS:
         try:
-            report.written += GROUP_PARTS[name](group, values, folder, name)
+            report.files += GROUP_PARTS[name](group, values, folder, name)
         except ArtifactError as error:
             if only:
                 raise
-            report.skipped[name] = str(error)
+            report.omissions[name] = str(error)
             remove_part(folder, name)
-    report.written += write_forms(report.written, forms)
+    report.files += write_forms(report.files, forms)
     return report

@@ -24,23 +24,23 @@ SCORE = "exact match (of answers with several parts the share of parts that were
 
 
 @dataclass(frozen=True)
-class Quantity:
+class SeedQuantity:
     """A column of the table, and those that go with it: ``_low``, ``_high``, ``_seeds``.
 
     Attributes:
         name: of the column.
         heading: for readers.
         style: its format.
-        pooled: of a variant; None if it was not measured.
+        estimate: of a variant; None if it was not measured.
     """
 
     name: str
     heading: str
     style: str
-    pooled: Callable[[Values, str], Estimate | None]
+    estimate: Callable[[Values, str], Estimate | None]
 
 
-def quantities(values: Values) -> list[Quantity]:
+def quantities(values: Values) -> list[SeedQuantity]:
     """The quantities of the table: every task, their mean if there are several, and what does not depend on tasks."""
     tasks = values.tasks
     headings = {
@@ -52,17 +52,17 @@ def quantities(values: Values) -> list[Quantity]:
     return [
         *(_share_of(TASK_COLUMNS.get(task, f"{task}_exact"), TASK_TITLES.get(task, task), [task]) for task in tasks),
         *([_share_of(TASKS, "all tasks", tasks)] if len(tasks) > 1 else []),
-        Quantity("perplexity", "perplexity", ".2f", lambda values, variant: values.perplexity(variant)),
+        SeedQuantity("perplexity", "perplexity", ".2f", lambda values, variant: values.perplexity(variant)),
         *(_other(name, heading, style) for name, (heading, style) in headings.items()),
     ]
 
 
-def _share_of(name: str, heading: str, tasks: list[str]) -> Quantity:
-    return Quantity(name, heading, ".3f", lambda values, variant: values.share(variant, tasks))
+def _share_of(name: str, heading: str, tasks: list[str]) -> SeedQuantity:
+    return SeedQuantity(name, heading, ".3f", lambda values, variant: values.share(variant, tasks))
 
 
-def _other(name: str, heading: str, style: str) -> Quantity:
-    return Quantity(name, heading, style, lambda values, variant: values.other(variant, name))
+def _other(name: str, heading: str, style: str) -> SeedQuantity:
+    return SeedQuantity(name, heading, style, lambda values, variant: values.other(variant, name))
 
 
 def seeds_table(group: Group, values: Values) -> pd.DataFrame:
@@ -74,9 +74,9 @@ def seeds_table(group: Group, values: Values) -> pd.DataFrame:
     own, columns = families(group.plan), quantities(values)
     rows = []
     for name, variant in group.plan.variants.items():
-        found = {column.name: column.pooled(values, name) for column in columns}
-        measured = {name: each for name, each in found.items() if each}
-        if measured:
+        estimates = {column.name: column.estimate(values, name) for column in columns}
+        measured_estimates = {name: each for name, each in estimates.items() if each}
+        if measured_estimates:
             layout = variant.layout
             rows.append(
                 {
@@ -87,20 +87,20 @@ def seeds_table(group: Group, values: Values) -> pd.DataFrame:
                     "placement": variant.placement if layout.num_full and layout.num_sparse else "none",
                     "pattern": variant.pattern_name if layout.num_sparse else "none",
                     "length": values.length,
-                    "seeds": max(each.seeds for each in measured.values()),
+                    "seeds": max(each.seeds for each in measured_estimates.values()),
                     "n": sum(shares.n for shares in values.retrieval.get(name, {}).values()),
-                    **{key: cell for name, each in found.items() for key, cell in _cells(name, each).items()},
+                    **{key: cell for name, each in estimates.items() for key, cell in _cells(name, each).items()},
                 }
             )
     return pd.DataFrame(rows)
 
 
-def _cells(name: str, found: Estimate | None) -> dict[str, float | int | None]:
+def _cells(name: str, estimate: Estimate | None) -> dict[str, float | int | None]:
     return {
-        name: found.value if found else None,
-        f"{name}_low": found.low if found else None,
-        f"{name}_high": found.high if found else None,
-        f"{name}_seeds": found.seeds if found else 0,
+        name: estimate.value if estimate else None,
+        f"{name}_low": estimate.low if estimate else None,
+        f"{name}_high": estimate.high if estimate else None,
+        f"{name}_seeds": estimate.seeds if estimate else 0,
     }
 
 
@@ -117,8 +117,8 @@ def readable_seeds(table: pd.DataFrame, values: Values) -> pd.DataFrame:
             fewer = text and row[f"{column.name}_seeds"] < row["seeds"]
             cells[column.heading] = f"{text} [{row[f'{column.name}_seeds']}]" if fewer else text
         rows.append(cells)
-    found = pd.DataFrame(rows)
-    return found.loc[:, [name for name in found if (found[name] != "").any()]]
+    text_table = pd.DataFrame(rows)
+    return text_table.loc[:, [name for name in text_table if (text_table[name] != "").any()]]
 
 
 def seeds_markdown(group: Group, table: pd.DataFrame, values: Values) -> str:
@@ -145,7 +145,7 @@ def seeds_markdown(group: Group, table: pd.DataFrame, values: Values) -> str:
             + (f", on {speed}." if speed else "."),
             "- training loss: the last of the extension. training tokens/s: median during the extension at this "
             "length, of seeds on one device; jobs beside it may have slowed it down.",
-            *group.disturbed(),
+            *group.disturbed_lines(),
             "",
         ]
     )

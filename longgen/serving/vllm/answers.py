@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from longgen.evaluation.runs.predict import Generate, Generated, PromptBatch
+from longgen.evaluation.runs.predict import Generate, GreedyAnswers, PromptBatch
 from longgen.foreign import reading
 from longgen.modeling.conversion.source import FolderSource, check_generation_config
 
@@ -39,7 +39,7 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
     llm = LLM(str(folder), dtype=dtype, skip_tokenizer_init=True, generation_config="vllm", **options)
     own_ends = own if isinstance(own, list) else [] if own is None else [own]
 
-    def generate(batch: PromptBatch) -> Generated:
+    def generate(batch: PromptBatch) -> GreedyAnswers:
         ends = [*own_ends, *batch.stop]
         sampling = SamplingParams(
             temperature=0,
@@ -51,10 +51,10 @@ def engine_greedy(folder: Path, dtype: str, **options: Any) -> tuple[Generate, A
         )
         rows = [row[mask.bool()].tolist() for row, mask in zip(batch.tokens, batch.mask, strict=True)]
         outputs = llm.generate([{"prompt_token_ids": row} for row in rows], sampling, use_tqdm=False)
-        said = [list(output.outputs[0].token_ids) for output in outputs]
-        width = max(map(len, said))
-        filler = ends[0] if ends else 0
-        tokens = torch.tensor([row + [filler] * (width - len(row)) for row in said])
-        return Generated(tokens, None, ends)
+        answers = [list(output.outputs[0].token_ids) for output in outputs]
+        width = max(map(len, answers))
+        pad_token = ends[0] if ends else 0
+        tokens = torch.tensor([row + [pad_token] * (width - len(row)) for row in answers])
+        return GreedyAnswers(tokens, None, ends)
 
     return generate, tokenizer

@@ -41,8 +41,8 @@ class SparsePatternManager(SingleTypeKVCacheManager):
             return super().get_num_blocks_to_allocate(request_id, num_tokens, new_computed_blocks, *args, **kwargs)
         spec = self.kv_cache_spec
         most = most_blocks_held(spec.pattern, self.block_size, num_tokens, spec.max_in_flight_tokens)
-        held = [*self.req_to_blocks.get(request_id, ()), *new_computed_blocks]
-        missing = max(0, most - sum(not block.is_null for block in held))
+        blocks = [*self.req_to_blocks.get(request_id, ()), *new_computed_blocks]
+        missing = max(0, most - sum(not block.is_null for block in blocks))
         return missing + self._get_num_evictable_blocks(new_computed_blocks)
 
     def remove_skipped_blocks(
@@ -55,13 +55,13 @@ class SparsePatternManager(SingleTypeKVCacheManager):
             return
         self._freed_up_to[request_id] = query_block
         blocks = self.req_to_blocks[request_id]
-        unseen = np.flatnonzero(~blocks_in_sight(pattern, self.block_size, processed_computed_tokens))
-        freed = []
-        for place in unseen[unseen < len(blocks)][::-1]:  # as vLLM does: the last are evicted first
+        out_of_sight = np.flatnonzero(~blocks_in_sight(pattern, self.block_size, processed_computed_tokens))
+        free_blocks = []
+        for place in out_of_sight[out_of_sight < len(blocks)][::-1]:  # as vLLM does: the last are evicted first
             if not blocks[place].is_null:
-                freed.append(blocks[place])
+                free_blocks.append(blocks[place])
                 blocks[place] = self._null_block
-        self.block_pool.free_blocks(freed)
+        self.block_pool.free_blocks(free_blocks)
 
     def pop_blocks_for_free(self, request_id: str) -> list[KVCacheBlock]:
         """As vLLM's."""
@@ -86,17 +86,17 @@ class SparsePatternManager(SingleTypeKVCacheManager):
         size = kv_cache_spec.block_size
         hashes = resolve_block_hashes(block_hashes, block_pool.hash_block_size, size)
         most = max_length // size
-        cached = [block_pool.get_cached_block(hashes[place], kv_cache_group_ids) for place in range(most)]
-        known = np.array([found is not None for found in cached], bool)
+        cache_hits = [block_pool.get_cached_block(hashes[place], kv_cache_group_ids) for place in range(most)]
+        is_cached = np.array([hit is not None for hit in cache_hits], bool)
         for count in range(most, 0, -1):
             if count * size % alignment_tokens:
                 continue
-            needed = blocks_in_sight(kv_cache_spec.pattern, size, count * size)[:count]
-            if known[:count][needed].all():
+            in_sight = blocks_in_sight(kv_cache_spec.pattern, size, count * size)[:count]
+            if is_cached[:count][in_sight].all():
                 null = block_pool.null_block
                 rows = [[null] * count for _ in kv_cache_group_ids]
-                for place in np.flatnonzero(needed):
-                    for row, block in zip(rows, cached[place], strict=True):
+                for place in np.flatnonzero(in_sight):
+                    for row, block in zip(rows, cache_hits[place], strict=True):
                         row[place] = block
                 return tuple(rows), count * size
         return tuple([] for _ in kv_cache_group_ids), 0

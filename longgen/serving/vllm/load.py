@@ -36,7 +36,7 @@ class Load:
     dtype: str
 
 
-class Served(NamedTuple):
+class LoadMeasurement(NamedTuple):
     """What a load took.
 
     Attributes:
@@ -56,7 +56,7 @@ class Served(NamedTuple):
     first_tokens: list[float]
 
 
-def serve(folder: Path, load: Load, block_size: int, changes: dict[str, Any]) -> Served:
+def serve(folder: Path, load: Load, block_size: int, changes: dict[str, Any]) -> LoadMeasurement:
     """Run ``load`` through vLLM, after a short request that warms up.
 
     Args:
@@ -95,7 +95,7 @@ def serve(folder: Path, load: Load, block_size: int, changes: dict[str, Any]) ->
         cleanup_dist_env_and_memory()
 
 
-def _timed(llm: Any, prompts: list[list[int]], sampling: Any) -> Served:
+def _timed(llm: Any, prompts: list[list[int]], sampling: Any) -> LoadMeasurement:
     engine = llm.llm_engine
     scheduler = engine.engine_core.engine_core.scheduler
     config = scheduler.kv_cache_config
@@ -129,4 +129,6 @@ def _timed(llm: Any, prompts: list[list[int]], sampling: Any) -> Served:
     finally:
         scheduler.schedule = schedule
     sequences = engine.vllm_config.cache_config.kv_cache_max_concurrency
-    return Served(sequences, running, preemptions, most_blocks * block_bytes, seconds, list(first_tokens.values()))
+    return LoadMeasurement(
+        sequences, running, preemptions, most_blocks * block_bytes, seconds, list(first_tokens.values())
+    )
