@@ -308,8 +308,8 @@ def test_no_graph_captures_sparse_attention(backend, config):
     ("backend", "block_size", "message"),
     [
         (FlexAttentionBackend, 32, "--attention-backend is 'FLEX_ATTENTION': allowed is one of"),
-        (TritonAttentionBackend, 8, "block size is 8: allowed is a divisor of the pattern's, 32, among those of T"),
-        (FlashAttentionBackend, 8, "block size is 8: allowed is a divisor of the pattern's, 32, among those of F"),
+        (TritonAttentionBackend, 8, "block size is 8: allowed is a divisor of the pattern's, 32, for which T"),
+        (FlashAttentionBackend, 8, "block size is 8: allowed is a divisor of the pattern's, 32, for which F"),
     ],
     ids=["backend", "triton", "flash"],
 )

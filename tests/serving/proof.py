@@ -31,6 +31,12 @@ NOISE = 2e-4  # of log probabilities in float32
 ROOT = Path(__file__).parents[2]
 SMOLLM2 = ROOT / "artifacts/smollm2/SmolLM2-135M-Instruct"
 
+FP8_CACHE = {
+    "quant_method": "compressed-tensors",
+    "config_groups": {},
+    "kv_cache_scheme": {"num_bits": 8, "type": "float", "strategy": "tensor", "dynamic": False, "symmetric": True},
+}
+
 Make = Callable[..., Path]
 
 
@@ -172,6 +178,16 @@ def test_memory_of_a_request_is_what_the_pattern_keeps(hybrid):
         ({"ubatch_size": 2}, "--ubatch-size is 2: allowed is not to give it"),
         ({"kv_offloading_size": 1.0}, "--kv-offloading-size is 1.0: allowed is not to give it"),
         ({"kv_cache_dtype": "fp8"}, "--kv-cache-dtype is 'fp8': allowed is one of auto"),
+        ({"kv_cache_dtype": "bfloat16"}, "--kv-cache-dtype is 'bfloat16': allowed is auto, or the model's.*float32"),
+        (
+            {"hf_overrides": {"quantization_config": FP8_CACHE}},
+            "config.quantization_config.kv_cache_scheme is .*: allowed is none",
+        ),
+        ({"hf_overrides": {"sliding_window": 64}}, "config.sliding_window is 64: allowed is none"),
+        ({"hf_overrides": {"is_causal": False}}, "config.is_causal is False: allowed is true"),
+        ({"hf_overrides": {"architectures": ["LlamaForCausalLM"]}}, "'LlamaForCausalLM'.* would run full attention"),
+        ({"hf_overrides": {"architectures": ["LongGenQwen2ForCausalLM"]}}, "allowed is LongGenLlamaForCausalLM"),
+        ({"hf_overrides": {"architectures": ["LongGenLlamaModel"]}}, "allowed is LongGenLlamaForCausalLM"),
         ({"max_model_len": 2048}, "max_model_len"),
         ({"disable_hybrid_kv_cache_manager": True}, "--disable-hybrid-kv-cache-manager is True"),
         (
@@ -184,6 +200,13 @@ def test_memory_of_a_request_is_what_the_pattern_keeps(hybrid):
 def test_settings_that_a_hybrid_cannot_follow_are_refused(options, message, hybrid):
     with pytest.raises(ValueError, match=message):
         EngineArgs(str(hybrid()), skip_tokenizer_init=True, dtype="float32", **options).create_engine_config()
+
+
+def test_a_pattern_whose_blocks_no_kernel_has_is_refused_with_what_to_do(tmp_path):
+    folder = small.make_hybrid(tmp_path / "model", pattern=SparsePattern(block_size=16, sink_blocks=1, local_blocks=2))
+    message = "block_size is 16: no divisor of it is among the block sizes of CPU_ATTN, multiples of 32; allowed is"
+    with pytest.raises(ValueError, match=message), small.engine(folder):
+        pass
 
 
 def test_layouts_by_head_staggered_heads_and_other_families_are_refused(tmp_path):

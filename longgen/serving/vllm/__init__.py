@@ -37,7 +37,7 @@ def register() -> None:
     from vllm.model_executor.models.config import MODELS_CONFIG_MAP
 
     from longgen.modeling import BASE_FAMILIES, longgen_classes
-    from longgen.serving.vllm.checks import HybridChecks
+    from longgen.serving.vllm.checks import HybridChecks, PlainChecks
 
     for family in BASE_FAMILIES:
         name = longgen_classes(family)[1].__name__
@@ -45,6 +45,8 @@ def register() -> None:
         served = name if family in SERVED_FAMILIES else longgen_classes("llama")[1].__name__
         ModelRegistry.register_model(name, f"longgen.serving.vllm.models:{served}")
         MODELS_CONFIG_MAP[name] = HybridChecks
+        # a config's `architectures` decides what vLLM runs, whatever its `model_type` says
+        MODELS_CONFIG_MAP.setdefault(name.removeprefix("LongGen"), PlainChecks)
 
 
 def base_family(model_type: str) -> str:

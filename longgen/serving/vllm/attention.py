@@ -18,12 +18,13 @@ from vllm.v1.attention.backend import (
     AttentionBackend,
     AttentionCGSupport,
     CommonAttentionMetadata,
+    MultipleOf,
     subclass_attention_backend,
 )
 from vllm.v1.kv_cache_interface import KVCacheSpec
 from vllm.v1.worker.block_table import get_block_table_width
 
-from longgen.errors import require
+from longgen.errors import ConfigError, require
 from longgen.pattern import SparsePattern
 from longgen.serving.blocks import check_block_size, cut_queries
 from longgen.serving.vllm.cache import SparsePatternSpec
@@ -62,18 +63,11 @@ class SparseAttention(Attention):
         """What this layer keeps.
 
         Raises:
-            ConfigError: the engine's block size does not divide the pattern's, or its kernels have none such.
+            ConfigError: the engine's block size does not divide the pattern's, or the backend has no kernels for it.
         """
         full = super().get_kv_cache_spec(vllm_config)
         check_block_size(self.pattern, full.block_size)
-        sizes = self.attn_backend.get_supported_kernel_block_sizes()
-        require(
-            self.attn_backend.supports_block_size(full.block_size),
-            "the engine's block size",
-            full.block_size,
-            f"a divisor of the pattern's, {self.pattern.block_size}, among those of {self.attn_backend.get_name()}: "
-            f"{', '.join(map(str, sizes))}",
-        )
+        check_kernels(self.attn_backend, self.pattern, full.block_size)
         return SparsePatternSpec(
             block_size=full.block_size,
             num_kv_heads=full.num_kv_heads,
@@ -83,6 +77,29 @@ class SparseAttention(Attention):
             pattern=self.pattern,
             max_in_flight_tokens=vllm_config.max_in_flight_tokens,
         )
+
+
+def check_kernels(backend: type[AttentionBackend], pattern: SparsePattern, block_size: int) -> None:
+    """Check that an attention backend has kernels for the engine's block size.
+
+    Raises:
+        ConfigError: it has none; with the sizes that are left, or what is to be done where none is.
+    """
+    if backend.supports_block_size(block_size):
+        return
+    own, name = pattern.block_size, backend.get_name()
+    sizes = [size for size in range(1, own + 1) if own % size == 0 and backend.supports_block_size(size)]
+    if not sizes:
+        known = backend.get_supported_kernel_block_sizes()
+        theirs = ", ".join(f"multiples of {size.base}" if isinstance(size, MultipleOf) else str(size) for size in known)
+        raise ConfigError(
+            f"config.longgen.pattern.block_size is {own}: no divisor of it is among the block sizes of {name}, "
+            f"{theirs}; allowed is a hybrid with another block size, or another --attention-backend"
+        )
+    raise ConfigError(
+        f"the engine's block size is {block_size}: allowed is a divisor of the pattern's, {own}, for which {name} has "
+        f"kernels, {', '.join(map(str, sizes))}"
+    )
 
 
 @functools.lru_cache
