@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -141,15 +140,9 @@ def test_groups_of_two_configurations_have_two_names(tmp_path: Path) -> None:
     assert [group.name for group in find_groups(open_all(tmp_path))] == ["mini-seeds", "mini-seed-2-seeds"]
 
 
-def test_the_published_smoke_runs_are_no_group() -> None:
-    """They were trained by two recipes: 340 steps of extension against 250."""
-    first, second = (open_run(f"published/{name}", ROOT / "results") for name in ("smoke-cpu", "smoke-cpu-seed-1"))
+def test_published_runs_of_two_configurations_are_no_group() -> None:
+    first, second = (open_run(f"published/{name}", ROOT / "results") for name in ("smoke-cpu", "mini-cpu-seed-1"))
     assert find_groups([first, second]) == []
-    steps = []
-    for run in (first, second):
-        settings = json.loads((run.folder / "training/full.json").read_text())["settings"]
-        steps.append(sum(phase["steps"] for phase in settings["extension"]["phases"]))
-    assert steps == [340, 250]
     assert "differ in" in str(what_differs(first, second))
 
 

@@ -1,8 +1,9 @@
 """A run that is interrupted at random moments ends with the numbers of one that is not: `make kill-test`.
 
-Every moment gets another of the ways in which runs end early: Ctrl-C and a closed terminal reach all processes, a
-plain ``kill`` and ``kill -9`` one alone, Snakemake. What it leaves behind must end by itself, and the same command must
-go on. Takes as long as the run and some minutes, so it is no part of `make test`.
+Every moment gets another of the ways in which runs end early: Ctrl-C, a closed terminal and a shutdown reach all
+processes, ``kill -9`` Snakemake alone or all of them. (``kill`` of Snakemake alone would let the jobs that run end as
+they do.) What is left behind must end by itself, and the same command must go on. Takes as long as the run and some
+minutes, so it is no part of `make test`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ ALL, SNAKEMAKE = "all processes", "Snakemake alone"
 ENDS = [
     (signal.SIGINT, ALL),
     (signal.SIGKILL, SNAKEMAKE),
-    (signal.SIGTERM, SNAKEMAKE),
+    (signal.SIGTERM, ALL),
     (signal.SIGHUP, ALL),
     (signal.SIGKILL, ALL),
 ]
