@@ -47,8 +47,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=12.0, help="that the run takes if it is let alone")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    # a shell's background job is started with Ctrl-C ignored, and so would be all that it starts
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    # a shell's background job, or nohup, has these ignored, and so would have all that it starts
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     results = Path("results") / load_experiment(options.config).name
     if not results.is_dir():
         parser.error(f"{results} is missing: `make run EXPERIMENT={options.config}` makes what is compared with")
