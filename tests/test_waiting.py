@@ -7,7 +7,8 @@ from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
 CLOCKS = {"sleep", "time", "monotonic", "perf_counter"}
-MAY = {"waiting.py", "aot/gate.py"}  # the one way to wait, and a command that tells how long it took
+# the one way to wait, a command that tells how long it took, and one that interrupts at random moments
+MAY = {"waiting.py", "aot/gate.py", "workflow/interruptions.py"}
 
 
 def clocks_of(path: Path) -> list[str]:

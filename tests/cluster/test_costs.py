@@ -62,7 +62,7 @@ def test_what_is_stored() -> None:
     assert stored["models"] == 2 * 4 * experiment_shape(smoke).parameters  # the base model, and in float32
     assert stored["generated rows"] == 4 * (2_560_000 + 696_320)
     assert "packed rows" not in stored
-    assert stored["prompts"] == 4 * 140 * sum(smoke.recall.lengths)
+    assert stored["prompts"] == 4 * 126 * sum(smoke.recall.lengths)
 
 
 def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:

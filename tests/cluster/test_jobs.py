@@ -154,7 +154,7 @@ def test_packing_reads_all_that_it_is_told_to() -> None:
 def test_evaluation_grows_with_its_samples() -> None:
     recall = dataclasses.replace(SMOKE.recall, task_samples={"needle": 200})
     more = with_part(SMOKE, "benchmarks", suites={"recall": recall})
-    assert all_prompts(SMOKE) == dict.fromkeys(SMOKE.recall.lengths, 5 * (20 + 4 + 4))
+    assert all_prompts(SMOKE) == dict.fromkeys(SMOKE.recall.lengths, 9 * (10 + 2 + 2))
     assert request("answer", more, variant="full").seconds > request("answer", SMOKE, variant="full").seconds
     slow = with_part(SMOKE, "profiling", repeats=50)
     assert request("profile", slow).seconds > 3 * request("profile", SMOKE).seconds

@@ -99,7 +99,11 @@ def engine(folder: Path, **options: Any) -> Iterator[LLM]:
     """vLLM on a folder, in float32, with steps of `CHUNK` tokens."""
     defaults = {"max_num_batched_tokens": CHUNK, "max_num_seqs": 8, "enable_prefix_caching": False}
     defaults |= {"dtype": "float32", "enforce_eager": True, "skip_tokenizer_init": True, "generation_config": "vllm"}
-    llm = LLM(str(folder), **defaults | {"num_gpu_blocks_override": 400, "kv_cache_memory_bytes": 2**30} | options)
+    try:
+        llm = LLM(str(folder), **defaults | {"num_gpu_blocks_override": 400, "kv_cache_memory_bytes": 2**30} | options)
+    except Exception:
+        cleanup_dist_env_and_memory()  # of an engine that was refused halfway
+        raise
     try:
         yield llm
     finally:
