@@ -70,6 +70,7 @@ $(SERVING)/.complete: pyproject.toml constraints-serving.txt
 	$(SERVING)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
 	touch $@
 
+# The first in a process of its own: Triton's interpreter is chosen when Triton is imported.
 serving-test: serving-env  ## hybrids in vLLM say what they say here, and hold what the pattern keeps; TEST=prefix for some
 	for proof in gpu_proof proof; do \
 		OMP_NUM_THREADS=1 $(SERVING)/bin/python -m pytest tests/serving/$$proof.py \

@@ -13,7 +13,7 @@ def rows(name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-# Share of 100 needles. Full attention and its hybrids find about 0.93 of them, and other processors round otherwise.
+# Share of the needles. Full attention and its hybrids find nearly all of them, and other processors round otherwise.
 KEPT, LOST = 0.8, 0.5
 
 failures = []

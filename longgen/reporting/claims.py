@@ -10,7 +10,7 @@ import pandas as pd
 
 from longgen.reporting.claim_measures import MEASURES, Measurement
 from longgen.reporting.measures import ideal_speedup
-from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
+from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims, scale_name
 from longgen.reporting.paper_scale import measured_at_paper_scale, timed_on_gpu
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.evidence import FAILS, HOLDS, NOT_MEASURED, NOT_SHOWN
@@ -91,11 +91,6 @@ def verdict_elsewhere(
     if ideal is None or ideal * share_from <= claim.nothing_gained + _ROUNDING:
         return NOT_COMPARABLE
     return SHARE_REACHED if measurement.lower / ideal >= share_from - _ROUNDING else SHARE_NOT_REACHED
-
-
-def scale_name(model: str, length: int) -> str:
-    """``smoke @ 2048``: a model and a length in tokens."""
-    return f"{model} @ {length}"
 
 
 def own_rows(run: Run, paper: PaperClaims) -> list[LedgerRow]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from longgen.reporting.disturbed import rule_lines, with_sign
-from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims
+from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims, scale_name
 from longgen.reporting.words import TIMES
 
 CAUTION = (
@@ -20,7 +20,7 @@ CAUTION = (
 def claims_markdown(ledger: pd.DataFrame) -> str:
     """The ledger as Markdown: one table per scale, the rule of the verdicts below."""
     paper = paper_claims()
-    paper_scale = f"{paper.model} @ {paper.length}"
+    paper_scale = scale_name(paper.model, paper.length)
     lines = [f"# Claims of {paper.title}: ideal, measured, verdict", "", CAUTION, ""]
     at_paper_scale = ledger["scale"] == paper_scale
     lines += _section(f"At the paper's scale: {paper_scale}", ledger[at_paper_scale], paper)

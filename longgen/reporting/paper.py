@@ -159,6 +159,11 @@ def _over(value: float | None, ideal: float | None) -> float | None:
     return None if value is None or ideal is None else value / ideal
 
 
+def scale_name(model: str, length: int) -> str:
+    """``smoke @ 2048``: a model and a length in tokens."""
+    return f"{model} @ {length}"
+
+
 @functools.cache
 def paper_claims() -> PaperClaims:
     """The claims that come with longgen. Raises ConfigError if the file was damaged."""

@@ -14,10 +14,10 @@ from longgen.records.kinds import KINDS
 from longgen.records.schema import MEASURED
 from longgen.reporting import SEEDS, TABLE_NAMES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
-from longgen.reporting.claims import VERDICTS, scale_name
+from longgen.reporting.claims import VERDICTS
 from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
 from longgen.reporting.disturbed import with_sign
-from longgen.reporting.paper import PaperClaim, paper_claims
+from longgen.reporting.paper import PaperClaim, paper_claims, scale_name
 from longgen.reporting.run import Run
 from longgen.reporting.seeds.evidence import evidence_table
 from longgen.reporting.seeds.evidence_text import SCALE, evidence_summary

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from longgen.layout import count_full_layers
 from longgen.pattern import SparsePattern
 from longgen.reporting.claim_measures import Measurement
-from longgen.reporting.paper import PaperClaim, PaperClaims
+from longgen.reporting.paper import PaperClaim, PaperClaims, scale_name
 from longgen.reporting.run import Run
 from longgen.reporting.serving_speed import serving_rows
 
@@ -37,7 +37,7 @@ def served_sequences(run: Run, paper: PaperClaims) -> Iterator[ServedSequences]:
         if claim.measure != "sequences":
             continue
         for row in rows[rows["full_layers"] < rows["num_layers"]].to_dict("records"):
-            scale = f"{row['shape']} @ {row['length']}"
+            scale = scale_name(row["shape"], row["length"])
             measurement = Measurement(row["sequences_ratio"], None, None)  # counted
             ideal, variant = _ideal(row, pattern), _variant(row, pattern, paper)
             yield ServedSequences(claim, variant, scale, ideal, measurement, run.name, run.device(SERVING))
