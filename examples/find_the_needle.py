@@ -1,10 +1,10 @@
 """A key hidden in a long text, asked of three trained models: full attention, LongGen, and sparse layers alone.
 
     python examples/find_the_needle.py               # models of half a million parameters that ship with the project
-    python examples/find_the_needle.py --seed 3      # another text and other keys
+    python examples/find_the_needle.py --seed 3      # other parts of the text and other keys
 
 Each reads bytes and was extended from 256 to 2,048 tokens in a few minutes by `make run` (examples/models/README.md).
-The text is the project's own documentation, which none of them has seen. What they show is the method, at the smallest
+The text is haystack.txt, which none of them has seen. What they show is the method, at the smallest
 scale at which it can be seen; what a real model keeps is another question (docs/results.md).
 """
 
@@ -31,9 +31,8 @@ MODELS = {
 
 
 def unseen_text() -> np.ndarray:
-    """The documentation as bytes."""
-    pages = sorted((HERE.parent / "docs").glob("*.md"))
-    return encode_bytes("\n".join(page.read_text(encoding="utf-8") for page in pages))
+    """The text of haystack.txt as bytes."""
+    return encode_bytes((HERE / "haystack.txt").read_text(encoding="utf-8"))
 
 
 def ask(model: PreTrainedModel, sample: Question) -> tuple[str, int]:

@@ -36,13 +36,15 @@ def test_convert_and_generate(layout, tmp_path):
 
 
 def test_the_models_that_ship_find_the_needle(tmp_path):
-    outcome = run(tmp_path, "find_the_needle.py", "--seed", "1")
+    outcome = run(tmp_path, "find_the_needle.py")
     assert outcome.returncode == 0, outcome.stderr
+    shown = re.search(r"\.\.\.\n(key at.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)[1].splitlines()
+    assert shown[1] in [line.rstrip() for line in outcome.stdout.splitlines()], "README asks for the keys of now"
     found = {name: line for line in outcome.stdout.splitlines() for name in re.findall(r"^([a-z-]+) +[\d*]", line)}
     assert list(found) == ["full", "longgen-sink", "all-sparse"]
     right = {name: line.count("*") for name, line in found.items()}
-    # the text is that of docs/, and changes with it
-    assert min(right["full"], right["longgen-sink"]) >= 3 and right["all-sparse"] <= 1, outcome.stdout
+    # README shows 5, 4 and 0; another processor may round a digit to another
+    assert min(right["full"], right["longgen-sink"]) >= 4 and right["all-sparse"] == 0, outcome.stdout
     assert found["longgen-sink"].endswith("3.42 MiB (-62%)"), "as planned for 2,048 tokens"
     assert max(map(len, outcome.stdout.splitlines())) <= 80
 
