@@ -15,6 +15,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,17 +38,13 @@ from longgen.profiling.workloads import PATTERNS
 from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
+from longgen.records.experiment import Busy, SpeedRecord
+from longgen.records.kernels import AttentionSpeedRecord
 from longgen.results import RESULTS, Result, save_result
-
-Records = list[dict[str, Any]]
 
 SEED = 0
 BLOCKED, FLEX = "blocked", "flex"
 DTYPES = ("float32", "bfloat16", "float16")
-_AGAINST_IDEAL = (
-    *("length", "pattern", "stage", "n", "full_seconds", "seconds", "speedup", "speedup_low", "speedup_high"),
-    *("ideal_speedup", "fraction_of_ideal", "spread", "speedup_spread"),
-)
 
 
 class Heads(NamedTuple):
@@ -68,7 +65,7 @@ def measure_attention(
     dtype: str,
     repeats: int,
     flex: bool = False,
-) -> Records:
+) -> list[AttentionSpeedRecord]:
     """Time full and sparse attention, forward and backward, on tensors [1, heads, length, head_dim].
 
     Args:
@@ -89,7 +86,7 @@ def measure_attention(
     implementations = (BLOCKED, FLEX) if flex else (BLOCKED,)
     cases = {f"{name} by {by}": (pattern, by) for name, pattern in patterns.items() for by in implementations}
     names = [BASELINE, *cases]
-    records: Records = []
+    records: list[AttentionSpeedRecord] = []
     with progress_bar((1 + repeats) * len(names) * len(lengths), f"{dtype} {heads}", "run") as bar:
         for length in lengths:
             generator = torch.Generator().manual_seed(SEED)
@@ -104,11 +101,10 @@ def measure_attention(
             with Watch() as watch:
                 times = rounds_by_stage(names, repeats, measure, bar.update)
             for stage in times:
-                by_name = {record["variant"]: record for record in speed_records(stage, length, times[stage])}
+                found = speed_records(stage, length, times[stage], watch.columns())
+                by_name = {record.variant: record for record in found}
                 records += [
-                    {"dtype": dtype, **heads._asdict(), "implementation": by}
-                    | _against_ideal(by_name[name], by_name[BASELINE], name.removesuffix(f" by {by}"), pattern)
-                    | watch.columns()
+                    _against_ideal(by_name[name], by_name[BASELINE], dtype, heads, by, pattern)
                     for name, (pattern, by) in cases.items()
                     if name in by_name
                 ]
@@ -136,24 +132,38 @@ def _seconds(
     return {"forward": middle - start, "backward": end - middle, "forward+backward": end - start}
 
 
-def _against_ideal(record: dict[str, Any], full: dict[str, Any], name: str, pattern: SparsePattern) -> dict[str, Any]:
-    length = record["length"]
-    ideal = dense_pairs(length) / pattern.attended_pairs(length)
-    columns = {"pattern": name, "full_seconds": full["seconds"], "ideal_speedup": ideal}
-    columns["fraction_of_ideal"] = record["speedup"] / ideal
-    return {column: (record | columns)[column] for column in _AGAINST_IDEAL}
+def _against_ideal(
+    record: SpeedRecord, full: SpeedRecord, dtype: str, heads: Heads, implementation: str, pattern: SparsePattern
+) -> AttentionSpeedRecord:
+    ideal = dense_pairs(record.length) / pattern.attended_pairs(record.length)
+    return AttentionSpeedRecord(
+        dtype=dtype,
+        **heads._asdict(),
+        implementation=implementation,
+        length=record.length,
+        pattern=record.variant.removesuffix(f" by {implementation}"),
+        stage=record.stage,
+        n=record.n,
+        full_seconds=full.seconds,
+        seconds=record.seconds,
+        speedup=record.speedup,
+        speedup_low=record.speedup_low,
+        speedup_high=record.speedup_high,
+        ideal_speedup=ideal,
+        fraction_of_ideal=record.speedup / ideal,
+        **{each.name: getattr(record, each.name) for each in fields(Busy)},
+    )
 
 
-def table(records: Records) -> str:
+def table(records: Sequence[AttentionSpeedRecord]) -> str:
     """``records`` as text."""
     headings = ("dtype", "heads", "length", "pattern", "pass", "by", "full ms", "ms", "ratio", "ideal", "of ideal")
     rows = [
         (
-            record["dtype"],
-            str(Heads(*(record[name] for name in Heads._fields))),
-            *(f"{record['length']:,}", record["pattern"], record["stage"], record["implementation"]),
-            *(f"{record[seconds] * 1e3:.1f}" for seconds in ("full_seconds", "seconds")),
-            *(f"{record[ratio]:.2f}" for ratio in ("speedup", "ideal_speedup", "fraction_of_ideal")),
+            *(record.dtype, str(Heads(record.num_heads, record.num_kv_heads, record.head_dim))),
+            *(f"{record.length:,}", record.pattern, record.stage, record.implementation),
+            *(f"{seconds * 1e3:.1f}" for seconds in (record.full_seconds, record.seconds)),
+            *(f"{ratio:.2f}" for ratio in (record.speedup, record.ideal_speedup, record.fraction_of_ideal)),
         )
         for record in records
     ]
@@ -199,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     settings = {name: value for name, value in vars(options).items() if name not in ("name", "output")}
     settings["heads"] = [str(heads) for heads in options.heads]
     settings["patterns"] = {name: pattern.to_dict() for name, pattern in PATTERNS.items()}
-    records: Records = []
+    records: list[AttentionSpeedRecord] = []
     for dtype in options.dtype:
         for heads in options.heads:
             records += measure_attention(PATTERNS, options.lengths, heads, dtype, options.repeats, options.flex)
@@ -207,7 +217,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
                 save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
     print(table(records))
-    if problem := warning(records):
+    if problem := warning([vars(record) for record in records]):
         print(f"longgen: warning: {problem}", file=sys.stderr)
 
 

@@ -25,12 +25,13 @@ from longgen.planner.model import Model
 from longgen.profiling.device import time_run
 from longgen.profiling.rounds import BASELINE, rounds_by_stage, speed_records
 from longgen.progress import progress_bar
+from longgen.records.experiment import MemoryRecord, SpeedRecord
 from longgen.training.loss import weighted_loss
 
-Records = list[dict[str, Any]]
 
-
-def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Records, Records, dict[str, str]]:
+def profile_experiment(
+    experiment: Experiment, variants: list[str]
+) -> tuple[list[SpeedRecord], list[MemoryRecord], dict[str, str]]:
     """Measure prefill, decode and training step by length, and the bytes of the KV cache after prefill.
 
     Args:
@@ -63,20 +64,22 @@ def profile_experiment(experiment: Experiment, variants: list[str]) -> tuple[Rec
     def training(length: int, name: str) -> dict[str, float]:
         return {"training": _training_step(models[name], _random_tokens(length, seed, device))}
 
-    speed: Records = []
+    speed: list[SpeedRecord] = []
     total = (1 + settings.repeats) * len(models) * (len(settings.lengths) + len(settings.training_lengths))
     with progress_bar(total, "profile", "run") as bar:
         for lengths, measure in ((settings.lengths, generation), (settings.training_lengths, training)):
             for length in lengths:
                 with Watch() as watch:
                     times = rounds_by_stage(variants, settings.repeats, partial(measure, length), bar.update)
-                records = [record for stage in times for record in speed_records(stage, length, times[stage])]
-                speed += [record | watch.columns() for record in records]
+                for stage in times:
+                    speed += speed_records(stage, length, times[stage], watch.columns())
     value_bytes = models[BASELINE].dtype.itemsize
     return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
 
 
-def _memory_records(experiment: Experiment, kv_bytes: dict[tuple[str, int], int], value_bytes: int) -> Records:
+def _memory_records(
+    experiment: Experiment, kv_bytes: dict[tuple[str, int], int], value_bytes: int
+) -> list[MemoryRecord]:
     shape = experiment_shape(experiment)
     records = []
     for (name, length), measured in sorted(kv_bytes.items()):
@@ -84,9 +87,10 @@ def _memory_records(experiment: Experiment, kv_bytes: dict[tuple[str, int], int]
         planned = Model(shape, variant.hybrid).kv_cache_bytes(
             length, bytes_per_value=value_bytes, full_chunk=GROWTH_TOKENS
         )
-        fraction = measured / kv_bytes[BASELINE, length]
-        record = {"variant": name, "length": length, "kv_bytes": measured}
-        records.append(record | {"kv_bytes_planned": planned, "kv_fraction": fraction})
+        share = measured / kv_bytes[BASELINE, length]
+        records.append(
+            MemoryRecord(variant=name, length=length, kv_bytes=measured, kv_bytes_planned=planned, kv_fraction=share)
+        )
     return records
 
 

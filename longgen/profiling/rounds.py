@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from longgen.busy import spread
 from longgen.profiling.device import least_flops
 from longgen.profiling.session import Budget
+from longgen.records.experiment import SpeedRecord
 from longgen.statistics import bootstrap_interval
 
 # Rounds that count: more than the fewest as long as they have not taken so many seconds.
@@ -126,15 +127,21 @@ def rounds_by_stage(
     }
 
 
-def speed_records(stage: str, length: int, times: dict[str, list[float]]) -> list[dict[str, Any]]:
+def speed_records(
+    stage: str, length: int, times: dict[str, list[float]], watched: Mapping[str, float | None]
+) -> list[SpeedRecord]:
     """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
 
-    How busy the machine was is not among them.
+    How busy the machine was, ``watched`` says (`longgen.busy.Watch.columns`).
     """
-    ratios = ("speedup", "speedup_low", "speedup_high")
     return [
-        {"variant": name, "stage": stage, "length": length, **dict.fromkeys((*TIMES, *ratios))}
-        | time_columns(seconds, fewest=1)
-        | ratio_columns(times[BASELINE], seconds, fewest=1)
+        SpeedRecord(
+            variant=name,
+            stage=stage,
+            length=length,
+            **time_columns(seconds, fewest=1),
+            **ratio_columns(times[BASELINE], seconds, fewest=1),
+            **watched,
+        )
         for name, seconds in sorted(times.items())
     ]

@@ -98,10 +98,10 @@ def test_variants_are_profiled_in_the_dtype_that_is_asked_for(experiment):
     with absent_gpu() as gpu:
         speed, memory, attention = profile_experiment(experiment, ["full", "middle"])
     assert attention["sparse"] == "triton"
-    assert {record["stage"] for record in speed} == {"prefill", "decode", "training"}
-    assert all(record["kv_bytes"] == record["kv_bytes_planned"] for record in memory)
-    full = next(record for record in memory if record["variant"] == "full")
-    assert full["kv_bytes"] == 6 * 2 * 2 * 8 * 256 * 2, "layers, keys and values, heads, head_dim, tokens, bytes"
+    assert {record.stage for record in speed} == {"prefill", "decode", "training"}
+    assert all(record.kv_bytes == record.kv_bytes_planned for record in memory)
+    full = next(record for record in memory if record.variant == "full")
+    assert full.kv_bytes == 6 * 2 * 2 * 8 * 256 * 2, "layers, keys and values, heads, head_dim, tokens, bytes"
     assert gpu.memory.live == 0
 
 

@@ -52,9 +52,9 @@ def test_the_fraction_is_the_speedup_over_the_ratio_of_pairs(monkeypatch):
     monkeypatch.setattr(cpu, "_seconds", lambda pattern, *_: {"forward": seconds[pattern]})
     (record,) = cpu.measure_attention({"tiny": pattern}, [8], cpu.Heads(1, 1, 4), "float32", repeats=3)
     # 8 * 9 / 2 pairs in all; 4 blocks of 3 under the pattern
-    assert record["ideal_speedup"] == pytest.approx(3.0)
-    assert (record["full_seconds"], record["seconds"], record["speedup"]) == (6.0, 3.0, 2.0)
-    assert record["fraction_of_ideal"] == pytest.approx(2 / 3)
+    assert record.ideal_speedup == pytest.approx(3.0)
+    assert (record.full_seconds, record.seconds, record.speedup) == (6.0, 3.0, 2.0)
+    assert record.fraction_of_ideal == pytest.approx(2 / 3)
     assert cpu.table([record]).splitlines()[2].split() == [
         "float32",
         "1/1x4",
@@ -95,4 +95,4 @@ def test_flex_attention_is_compiled_and_has_a_forward_pass_alone(monkeypatch):
     monkeypatch.setattr(cpu, "flex_attend", attend)
     records = cpu.measure_attention({"tiny": SparsePattern(2, 0, 1)}, [8], cpu.Heads(2, 1, 4), "float32", 1, flex=True)
     assert asked == [True, True], "a round that warms up, and one that counts"
-    assert [record["stage"] for record in records if record["implementation"] == "flex"] == ["forward"]
+    assert [record.stage for record in records if record.implementation == "flex"] == ["forward"]
