@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from longgen.records.experiment import Busy
 
 # A record is disturbed where one of these is exceeded (our choice): the share of the processors that the process may
 # run on that other processes used, the share that the hypervisor gave to other machines, and the interquartile range
@@ -54,10 +57,10 @@ class Watch:
         loads = [None if load is None else max(0.0, load - used) for load in (self._load, _load())]
         self._columns = dict(zip(WATCHED, [*loads, *_shares(self._ticks, _ticks(), own, seconds)], strict=True))
 
-    def columns(self) -> dict[str, float | None]:
-        """``load_before`` and ``load_after``, averages of a minute less the processors that this process used itself;
-        ``others`` and ``steal``, shares of the processors that it may run on. None where the system does not tell, or
-        the block was too short to tell.
+    def columns(self) -> dict[str, Any]:
+        """Columns of records: ``load_before`` and ``load_after``, averages of a minute less the processors that this
+        process used itself; ``others`` and ``steal``, shares of the processors that it may run on. None where the
+        system does not tell, or the block was too short to tell.
         """
         return dict(self._columns)
 
@@ -93,18 +96,17 @@ def is_disturbed(others: float | None, steal: float | None, rounds: float | None
     return bool(disturbances(others, steal, rounds))
 
 
-def warning(records: Sequence[Mapping[str, Any]]) -> str | None:
+def warning(records: Sequence[Busy]) -> str | None:
     """What to tell who measured ``records``: how many are disturbed, and by what at most; None if none is."""
     disturbed = [
         (record, rounds)
         for record in records
-        for rounds in (record["spread"], record["speedup_spread"])
-        if is_disturbed(record["others"], record["steal"], rounds)
+        for rounds in (record.spread, record.speedup_spread)
+        if is_disturbed(record.others, record.steal, rounds)
     ]
     if not disturbed:
         return None
-    columns = [[record[name] for record, _ in disturbed] for name in ("others", "steal")]
-    columns.append([rounds for _, rounds in disturbed])
+    columns = zip(*((record.others, record.steal, rounds) for record, rounds in disturbed), strict=True)
     most = [max((value for value in column if value is not None), default=None) for column in columns]
     count = len({id(record) for record, _ in disturbed})
     return (

@@ -47,8 +47,7 @@ def save_result(path: Path | str, result: Result) -> None:
         TypeError: a record is not what its kind declares, which is a fault of the code that made it.
     """
     kind, records = kind_of(result.kind), [each if isinstance(each, dict) else row_of(each) for each in result.records]
-    # what a session has measured so far is completed at its end, and checked when it is read
-    for number, record in enumerate([] if kind.is_of_sessions else records):
+    for number, record in enumerate(records):
         check_record(kind.record, record, f"{path}: records[{number}]")
     write_json(path, asdict(replace(result, records=records)))
 
@@ -72,6 +71,21 @@ def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Res
     for number, record in enumerate(result.records):
         check_fields(f"{path}: records[{number}]", record, f"`{made_by}` makes it anew")
     return result
+
+
+def typed_records(path: Path | str, result: Result) -> list[Any]:
+    """The records of a ``result`` that was read from ``path``, as the class that its kind declares.
+
+    Raises:
+        ArtifactError: a record is not what its kind declares.
+    """
+    record = kind_of(result.kind).record
+    try:
+        for number, row in enumerate(result.records):
+            check_record(record, row, f"{path}: records[{number}]")
+    except TypeError as error:
+        raise ArtifactError(str(error)) from None
+    return [record(**row) for row in result.records]
 
 
 def load_results(folder: Path | str) -> list[Result]:

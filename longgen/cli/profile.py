@@ -51,7 +51,7 @@ def profile_experiment(options: ProfileExperimentOptions) -> None:
     origin = provenance(settings, experiment.seed, profiling.device, attention=attention)
     for kind, records in (("speed", speed), ("memory", memory)):
         save_result(options.output / f"{kind}.json", Result(kind, experiment.name, records, origin, settings=settings))
-    if problem := warning([vars(record) for record in speed]):
+    if problem := warning(speed):
         print(f"longgen: warning: {problem}", file=sys.stderr)
 
 

@@ -15,8 +15,8 @@ import re
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
+from statistics import median
 from typing import Any, NamedTuple
 
 import longgen.passive  # noqa: F401
@@ -28,17 +28,16 @@ from longgen.attention import sparse_attention
 from longgen.attention.call import AttentionCall
 from longgen.attention.flex import flex_attend
 from longgen.attention.sdpa import scaled_dot_product
-from longgen.busy import Watch, warning
+from longgen.busy import Watch, spread, warning
 from longgen.foreign import first_line
 from longgen.hardware import computes_in_bfloat16
 from longgen.pattern import SparsePattern, dense_pairs
-from longgen.profiling.rounds import BASELINE, rounds_by_stage, speed_records
+from longgen.profiling.rounds import BASELINE, ratio_columns, rounds_by_stage
 from longgen.profiling.table import aligned
 from longgen.profiling.workloads import PATTERNS
 from longgen.program import run_program
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
-from longgen.records.experiment import Busy, SpeedRecord
 from longgen.records.kernels import AttentionSpeedRecord
 from longgen.results import RESULTS, Result, save_result
 
@@ -100,14 +99,29 @@ def measure_attention(
 
             with Watch() as watch:
                 times = rounds_by_stage(names, repeats, measure, bar.update)
-            for stage in times:
-                found = speed_records(stage, length, times[stage], watch.columns())
-                by_name = {record.variant: record for record in found}
-                records += [
-                    _against_ideal(by_name[name], by_name[BASELINE], dtype, heads, by, pattern)
-                    for name, (pattern, by) in cases.items()
-                    if name in by_name
-                ]
+            for stage, seconds in times.items():
+                for name, (pattern, by) in cases.items():
+                    if name not in seconds:
+                        continue
+                    ideal = dense_pairs(length) / pattern.attended_pairs(length)
+                    ratios = ratio_columns(seconds[BASELINE], seconds[name], fewest=1)
+                    record = AttentionSpeedRecord(
+                        dtype=dtype,
+                        **heads._asdict(),
+                        implementation=by,
+                        length=length,
+                        pattern=name.removesuffix(f" by {by}"),
+                        stage=stage,
+                        n=repeats,
+                        full_seconds=median(seconds[BASELINE]),
+                        seconds=median(seconds[name]),
+                        ideal_speedup=ideal,
+                        fraction_of_ideal=ratios["speedup"] / ideal,
+                        spread=spread(seconds[name]),
+                        **ratios,
+                        **watch.columns(),
+                    )
+                    records.append(record)
     return records
 
 
@@ -130,29 +144,6 @@ def _seconds(
     torch.autograd.grad(output, (query, key, value), direction)
     end = time.perf_counter()
     return {"forward": middle - start, "backward": end - middle, "forward+backward": end - start}
-
-
-def _against_ideal(
-    record: SpeedRecord, full: SpeedRecord, dtype: str, heads: Heads, implementation: str, pattern: SparsePattern
-) -> AttentionSpeedRecord:
-    ideal = dense_pairs(record.length) / pattern.attended_pairs(record.length)
-    return AttentionSpeedRecord(
-        dtype=dtype,
-        **heads._asdict(),
-        implementation=implementation,
-        length=record.length,
-        pattern=record.variant.removesuffix(f" by {implementation}"),
-        stage=record.stage,
-        n=record.n,
-        full_seconds=full.seconds,
-        seconds=record.seconds,
-        speedup=record.speedup,
-        speedup_low=record.speedup_low,
-        speedup_high=record.speedup_high,
-        ideal_speedup=ideal,
-        fraction_of_ideal=record.speedup / ideal,
-        **{each.name: getattr(record, each.name) for each in fields(Busy)},
-    )
 
 
 def table(records: Sequence[AttentionSpeedRecord]) -> str:
@@ -217,7 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 result = Result("attention-speed", options.name, records, provenance(settings, SEED), settings=settings)
                 save_result(options.output / options.name / "kernels" / "attention-speed.json", result)
     print(table(records))
-    if problem := warning([vars(record) for record in records]):
+    if problem := warning(records):
         print(f"longgen: warning: {problem}", file=sys.stderr)
 
 

@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace, budget: Budget) -> int:
     dtype = torch.float32 if tiny else torch.bfloat16
     torch.manual_seed(0)
     limits = device_limits(options.output, name, device, dtype, tiny)
-    stages: dict[str, Stage[Any]] = {
+    stages: dict[str, Stage[Any, Any]] = {
         "checks": KernelChecks(device, dtype, tiny),
         "training": TrainingSpeed(device, tiny),
         "inference": InferenceSpeed(device, tiny, batch=options.batch),
@@ -109,7 +109,7 @@ def _run(options: argparse.Namespace, budget: Budget) -> int:
                 print(table, flush=True)
     print(f"results: {options.output / name / 'kernels'}; {max(0.0, budget.left()):.0f} s were left")
     checks = sessions["checks"].records if "checks" in parts else []
-    return int(any(record["passed"] is False or record["status"] == FAILED for record in checks))
+    return int(any(record.passed is False or record.status == FAILED for record in checks))
 
 
 if __name__ == "__main__":

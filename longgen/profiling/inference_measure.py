@@ -26,10 +26,11 @@ from longgen.profiling.inference_records import (
     unsupported_records,
 )
 from longgen.profiling.rounds import FEWEST_ROUNDS, SECONDS_TO_START, alternating_rounds, predicted_seconds, within
-from longgen.profiling.session import Budget, Record
+from longgen.profiling.session import Budget, Columns
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack, is_large_for, is_trial, precision_of, slices, whole_models
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
+from longgen.records.kernels import InferenceSpeedRecord
 from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT
 from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
@@ -47,7 +48,7 @@ QUERIES, KEYS = 2048, 8192
 LAYER_EFFICIENCY = 0.5
 
 
-def measure_slices(case: InferenceCase, device: str, budget: Budget, most_layers: int) -> list[Record]:
+def measure_slices(case: InferenceCase, device: str, budget: Budget, most_layers: int) -> list[InferenceSpeedRecord]:
     """Time slices of as many layers as fit.
 
     Raises:
@@ -71,7 +72,7 @@ def measure_slices(case: InferenceCase, device: str, budget: Budget, most_layers
     raise ValueError("; ".join(notes))
 
 
-def measure_whole(case: InferenceCase, device: str, budget: Budget) -> list[Record]:
+def measure_whole(case: InferenceCase, device: str, budget: Budget) -> list[InferenceSpeedRecord]:
     """Time whole models, those that fit. Raises NoTimeError if it would not end within ``budget``."""
     stacks = whole_models(case.shape)
     reasons = {stack: _why_too_large(case, stack, device) for stack in stacks}
@@ -100,7 +101,9 @@ def bytes_at_hand(device: str) -> tuple[int, str]:
     return available_memory(Processes(device=torch.device(device)))
 
 
-def time_stacks(case: InferenceCase, stacks: Sequence[Stack], device: str, budget: Budget) -> list[Record]:
+def time_stacks(
+    case: InferenceCase, stacks: Sequence[Stack], device: str, budget: Budget
+) -> list[InferenceSpeedRecord]:
     """Time prefill and decoding of ``stacks``, the first of which has the most layers.
 
     Stacks of a whole model that run out of memory are left out, with records that say so; slices belong together.
@@ -132,9 +135,10 @@ def time_stacks(case: InferenceCase, stacks: Sequence[Stack], device: str, budge
         prefills = alternating_rounds(
             fitting, lambda stack: model.prefill(stack, length, config), within(budget, fewest)
         )
-    columns = {"chunk": config.chunk, "full_kernel": config.kernel, "sparse_kernel": model.sparse_kernel}
+    columns: Columns = {"chunk": config.chunk, "full_kernel": config.kernel, "sparse_kernel": model.sparse_kernel}
     columns |= watch.columns()
-    records += [record | columns for record in records_of(case, PREFILL, precision, dtype.itemsize, prefills)]
+    read = records_of(case, PREFILL, precision, dtype.itemsize, prefills)
+    records += [replace(record, **columns) for record in read]
 
     free_memory(device)
     capture, note = _capture(model, fitting, length, kernel)
@@ -144,10 +148,11 @@ def time_stacks(case: InferenceCase, stacks: Sequence[Stack], device: str, budge
         )
     columns = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
     columns |= watch.columns()
-    return records + [record | columns for record in records_of(case, DECODE, precision, dtype.itemsize, decodes)]
+    decoded = records_of(case, DECODE, precision, dtype.itemsize, decodes)
+    return records + [replace(record, **columns) for record in decoded]
 
 
-def fill(case: InferenceCase, device: str) -> list[Record]:
+def fill(case: InferenceCase, device: str) -> list[InferenceSpeedRecord]:
     """The longest context of whole models, full and with the paper's -62 % of KV cache, that memory takes."""
     full, *hybrids = whole_models(case.shape)
     most_full = max(stack.full_layers for stack in hybrids)
@@ -183,7 +188,7 @@ def fill(case: InferenceCase, device: str) -> list[Record]:
 
         longest = largest(fits, bound)
         note = f"no more than {most:,} tokens were tried" if longest * step == most else None
-        columns: Record = {"chunk": config.chunk, "full_kernel": config.kernel, "note": note}
+        columns: Columns = {"chunk": config.chunk, "full_kernel": config.kernel, "note": note}
         if longest:
             columns |= {"peak_bytes": timings[longest].timing.peak_bytes, "kv_bytes": timings[longest].kv_bytes}
         records.append(replace(case, length=longest * step).record(LONGEST_CONTEXT, precision, stack, **columns))
@@ -205,7 +210,7 @@ def largest(fits: Callable[[int], bool], most: int) -> int:
     return low
 
 
-def count_caches(case: InferenceCase, device: str) -> list[Record]:
+def count_caches(case: InferenceCase, device: str) -> list[InferenceSpeedRecord]:
     """The bytes of the caches of whole models, a layer at a time. Raises ValueError if that of one does not fit."""
     precision = precision_of(device, case.shape)
     dtype = getattr(torch, precision)
@@ -263,8 +268,8 @@ def _sparse_decode_kernel(shape: ModelShape, device: str, dtype: torch.dtype) ->
         return choose_decode_backend(*heads_of(shape, device, dtype))
 
 
-def _with_notes(record: Record, notes: list[str]) -> Record:
-    return record | {"note": "; ".join([*notes, *([record["note"]] if record["note"] else [])]) or None}
+def _with_notes(record: InferenceSpeedRecord, notes: list[str]) -> InferenceSpeedRecord:
+    return replace(record, note="; ".join([*notes, *([record.note] if record.note else [])]) or None)
 
 
 # ---------------------------------------------------------------- what is predicted, before anything is begun

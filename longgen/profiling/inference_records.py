@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from longgen.busy import WATCHED
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.profiling.composition import comparison_columns, composed_times, fit_errors, parts_by_round
-from longgen.profiling.session import Record
+from longgen.profiling.session import Columns
 from longgen.profiling.stacks import Stack, whole_models
 from longgen.profiling.workloads import FULL
+from longgen.records.kernels import InferenceSpeedRecord
 from longgen.records.schema import UNSUPPORTED
 from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_DECODE, MODEL_PREFILL, SLICE_DECODE, SLICE_PREFILL
 from longgen.shapes import ModelShape
@@ -26,12 +26,6 @@ SLICES, WHOLE, FILLED, CACHE = "slices", "whole", "filled", "cache"
 PREFILL, DECODE = "prefill", "decode"
 WHAT = {SLICES: {PREFILL: SLICE_PREFILL, DECODE: SLICE_DECODE}, WHOLE: {PREFILL: MODEL_PREFILL, DECODE: MODEL_DECODE}}
 COST_COLUMNS = {PREFILL: "flops", DECODE: "bytes"}
-
-_MEASURED_COLUMNS = (
-    *("chunk", "full_kernel", "sparse_kernel", "flops", "bytes", "n", "seconds", "seconds_low", "seconds_high"),
-    *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "fit_error"),
-    *("peak_bytes", "kv_bytes", "note", "spread", "speedup_spread", *WATCHED),
-)
 
 
 @dataclass(frozen=True)
@@ -58,7 +52,7 @@ class InferenceCase:
         return self.length
 
     @property
-    def identities(self) -> list[Record]:
+    def identities(self) -> list[Columns]:
         """What all records have that come of it, in ``what``, ``composed``, ``shape``, ``batch`` and ``length``."""
         same = {"shape": self.shape.name, "batch": self.batch}
         if self.how == FILLED:  # its lengths are results
@@ -72,12 +66,11 @@ class InferenceCase:
 
     def record(
         self, what: str, dtype: str, stack: Stack | None = None, composed: bool = False, **columns: Any
-    ) -> Record:
+    ) -> InferenceSpeedRecord:
         """A record of this case with the measured ``columns``."""
+        layers = asdict(stack) if stack else {}
         identity = {"what": what, "composed": composed, "shape": self.shape.name, "length": self.length}
-        layers = asdict(stack) if stack else dict.fromkeys(("num_layers", "full_layers", "pattern"))
-        identity = {"status": None, "reason": None, **identity, "batch": self.batch, **layers, "dtype": dtype}
-        return identity | dict.fromkeys(_MEASURED_COLUMNS) | columns
+        return InferenceSpeedRecord.blank(**identity, batch=self.batch, dtype=dtype, **layers, **columns)
 
     def cost(self, stage: str, stack: Stack, bytes_per_value: int) -> int:
         """What a stage needs at least: floating-point operations to prefill, bytes read in a step of decoding."""
@@ -100,7 +93,7 @@ def predicted_bytes(
     return max(prefill, model.shape.parameters * bytes_per_value + cache)
 
 
-def unsupported_records(case: InferenceCase, dtype: str, stack: Stack, reason: str) -> list[Record]:
+def unsupported_records(case: InferenceCase, dtype: str, stack: Stack, reason: str) -> list[InferenceSpeedRecord]:
     """The records of a whole model that does not fit."""
     return [case.record(what, dtype, stack, status=UNSUPPORTED, reason=reason) for what in WHAT[WHOLE].values()]
 
@@ -111,7 +104,7 @@ def records_of(
     dtype: str,
     bytes_per_value: int,
     timings: Mapping[Stack, Sequence[InferenceTiming]],
-) -> list[Record]:
+) -> list[InferenceSpeedRecord]:
     """All records of one stage of one case. Bytes of a composed cache are the sum of its layers'.
 
     Args:

@@ -5,17 +5,17 @@ The whole model where it fits on the GPU, else composed of slices, which are a f
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from longgen.profiling.device import precision_on
 from longgen.profiling.inference_records import CACHE, FILLED, PREFILL, SLICES, WHAT, WHOLE, InferenceCase
 from longgen.profiling.rounds import SECONDS_TO_START
-from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.session import Budget, Columns, Stage
 from longgen.profiling.stacks import MOST_LAYERS, TINY, is_large_for, is_trial, precision_of
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
+from longgen.records.kernels import InferenceSpeedRecord
 from longgen.records.schema import UNSUPPORTED
 from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_PREFILL
 from longgen.shapes import MODEL_SHAPES, ModelShape
@@ -29,7 +29,7 @@ _HEADINGS = (
 )
 
 
-class InferenceSpeed(Stage[InferenceCase]):
+class InferenceSpeed(Stage[InferenceCase, InferenceSpeedRecord]):
     """Prefill and decoding with random weights, by the fastest kernels for full attention.
 
     Args:
@@ -63,10 +63,10 @@ class InferenceSpeed(Stage[InferenceCase]):
         cases += [(SLICES, large, length) for length in (32768, 65536, 8192, 16384, 4096)]
         return [InferenceCase(how, shape, length, self._batch) for how, shape, length in cases]
 
-    def identities(self, case: InferenceCase) -> list[Record]:
+    def identities(self, case: InferenceCase) -> list[Columns]:
         return case.identities
 
-    def blank(self, case: InferenceCase) -> Record:
+    def blank(self, case: InferenceCase) -> InferenceSpeedRecord:
         what = WHAT[case.how][PREFILL] if case.how in WHAT else KV_CACHE if case.how == CACHE else LONGEST_CONTEXT
         return case.record(what, precision_of(self.device, case.shape))
 
@@ -74,24 +74,23 @@ class InferenceSpeed(Stage[InferenceCase]):
         filling = case.how in (FILLED, CACHE) and not is_trial(self.device, case.shape)
         return SECONDS_TO_FILL if filling else SECONDS_TO_START
 
-    def resolve(self, case: InferenceCase, records: Sequence[Record]) -> InferenceCase | None:
+    def resolve(self, case: InferenceCase, records: Sequence[InferenceSpeedRecord]) -> InferenceCase | None:
         """With its length: where full attention does not fit, the longest at which it does; None without need."""
         if case.how == FILLED or case.length is not None:
             return case
         full = [
             record
             for record in records
-            if (record["shape"], record["batch"], record["pattern"]) == (case.shape.name, case.batch, FULL)
-            and not record["composed"]
+            if (record.shape, record.batch, record.pattern) == (case.shape.name, case.batch, FULL)
+            and not record.composed
         ]
-        longest = max((record["length"] or 0 for record in full if record["what"] == LONGEST_CONTEXT), default=0)
+        longest = max((record.length or 0 for record in full if record.what == LONGEST_CONTEXT), default=0)
         too_long = any(
-            record["what"] == MODEL_PREFILL and record["status"] == UNSUPPORTED and record["length"] > longest
-            for record in full
+            record.what == MODEL_PREFILL and record.status == UNSUPPORTED and record.length > longest for record in full
         )
         return replace(case, length=longest) if longest and too_long else None
 
-    def measure(self, case: InferenceCase, budget: Budget) -> list[Record]:
+    def measure(self, case: InferenceCase, budget: Budget) -> list[InferenceSpeedRecord]:
         from longgen.profiling import inference_measure
 
         if case.how == SLICES:
@@ -100,7 +99,7 @@ class InferenceSpeed(Stage[InferenceCase]):
             return inference_measure.measure_whole(case, self.device, budget)
         return {FILLED: inference_measure.fill, CACHE: inference_measure.count_caches}[case.how](case, self.device)
 
-    def table(self, records: Sequence[Record]) -> str:
+    def table(self, records: Sequence[InferenceSpeedRecord]) -> str:
         return speed_table(_HEADINGS, records, _cells, _subject, keys=8, words=3)
 
 
@@ -124,18 +123,19 @@ def cases_of(shape: ModelShape, lengths: list[int], batch: int = 1, device: str 
     return [InferenceCase(how, shape, length, batch) for how, length in cases]
 
 
-def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
-    origin = "composed" if record["composed"] else "fits" if record["what"] == LONGEST_CONTEXT else "measured"
+def _cells(record: InferenceSpeedRecord) -> tuple[str, ...]:
+    origin = "composed" if record.composed else "fits" if record.what == LONGEST_CONTEXT else "measured"
     return (
-        *(record["what"], origin, record["shape"], f"{record['length']:,}", str(record["batch"])),
-        *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
+        *(record.what, origin, record.shape, f"{record.length:,}", str(record.batch)),
+        *(str(record.num_layers), str(record.full_layers), str(record.pattern)),
         *timed_cells(record, ",.2f"),
-        number(record["ideal_speedup"], ".3f"),
-        *(number(record[size] and record[size] / 2**30, ".2f") for size in ("kv_bytes", "peak_bytes")),
+        number(record.ideal_speedup, ".3f"),
+        *(number(size and size / 2**30, ".2f") for size in (record.kv_bytes, record.peak_bytes)),
     )
 
 
-def _subject(record: Mapping[str, Any]) -> str:
-    tokens = "" if record["length"] is None else f" at {record['length']:,} tokens, batch {record['batch']}"
-    stack = "" if record["pattern"] is None else f", {record['full_layers']} full layers, {record['pattern']}"
-    return f"{record['what']} of {record['shape']}{tokens}{stack}"
+def _subject(record: InferenceSpeedRecord) -> str:
+    # its length may be null: that of a longest context is a result
+    tokens = "" if record.length is None else f" at {record.length:,} tokens, batch {record.batch}"
+    stack = "" if record.pattern is None else f", {record.full_layers} full layers, {record.pattern}"
+    return f"{record.what} of {record.shape}{tokens}{stack}"

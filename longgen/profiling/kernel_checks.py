@@ -28,8 +28,9 @@ from longgen.attention.triton_attention import triton_attention
 from longgen.attention.triton_decode import triton_decode
 from longgen.orphans import end_with_parent
 from longgen.pattern import SparsePattern
-from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.session import Budget, Stage
 from longgen.profiling.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, dtype_name
+from longgen.records.kernels import KernelCheckRecord
 from longgen.records.schema import FAILED
 
 # What rounding the softmax weights and the result to the dtype costs, with room (our choice).
@@ -211,7 +212,7 @@ def _words(pattern: SparsePattern) -> str:
     return f"blocks of {pattern.block_size}, {pattern.sink_blocks} + {pattern.local_blocks}{stride}"
 
 
-class KernelChecks(Stage[Check]):
+class KernelChecks(Stage[Check, KernelCheckRecord]):
     """Comparisons, of each a record for every tensor.
 
     Args:
@@ -221,6 +222,7 @@ class KernelChecks(Stage[Check]):
     """
 
     kind, title, unit = "kernel-checks", "checks", "check"
+    key = ("what", "shape", "num_heads", "num_kv_heads", "head_dim", "length", "pattern", "dtype")
 
     def __init__(self, device: str, dtype: torch.dtype, tiny: bool) -> None:
         self.device, self.settings = device, {"dtype": dtype_name(dtype), "tiny": tiny}
@@ -234,21 +236,15 @@ class KernelChecks(Stage[Check]):
     def more_cases(self) -> list[Check]:
         return self._checks
 
-    def identities(self, case: Check) -> list[Record]:
-        return [
-            {
-                "what": case.what,
-                **case.shape.columns(),
-                "length": case.length,
-                "pattern": case.pattern,
-                "dtype": dtype_name(case.dtype),
-            }
-        ]
-
-    def blank(self, case: Check) -> Record:
-        (identity,) = self.identities(case)
-        unknown = dict.fromkeys(("status", "reason", "error", "passed"))
-        return identity | {"tensor": None, "tolerance": TOLERANCES[case.dtype], **unknown}
+    def blank(self, case: Check) -> KernelCheckRecord:
+        return KernelCheckRecord.blank(
+            what=case.what,
+            **case.shape.columns(),
+            length=case.length,
+            pattern=case.pattern,
+            dtype=dtype_name(case.dtype),
+            tolerance=TOLERANCES[case.dtype],
+        )
 
     @contextlib.contextmanager
     def prepare(self, cases: Sequence[Check]) -> Iterator[None]:
@@ -269,18 +265,19 @@ class KernelChecks(Stage[Check]):
             pool.shutdown(cancel_futures=True)  # what there was no time for must not take any
             self._ahead = {}
 
-    def measure(self, case: Check, budget: Budget) -> list[Record]:
+    def measure(self, case: Check, budget: Budget) -> list[KernelCheckRecord]:
         errors = self._ahead[case].result() if case in self._ahead else case.errors()
-        return [self.blank(case) | {"tensor": tensor} | _verdict(errors[tensor], case.dtype) for tensor in errors]
+        return [_judged(replace(self.blank(case), tensor=tensor), error) for tensor, error in errors.items()]
 
-    def table(self, records: Sequence[Record]) -> str:
+    def table(self, records: Sequence[KernelCheckRecord]) -> str:
         return checks_table(records)
 
 
-def _verdict(error: float, dtype: torch.dtype) -> Record:
+def _judged(record: KernelCheckRecord, error: float) -> KernelCheckRecord:
     if not math.isfinite(error):  # JSON knows no NaN
-        return {"error": None, "passed": False, "status": FAILED, "reason": "the result is not a number"}
-    return {"error": error, "passed": error <= TOLERANCES[dtype]}
+        return replace(record, passed=False, status=FAILED, reason="the result is not a number")
+    assert record.tolerance is not None
+    return replace(record, error=error, passed=error <= record.tolerance)
 
 
 def _errors(number: int, device: str) -> dict[str, float]:
@@ -297,23 +294,20 @@ def all_checks(device: str, tiny: bool) -> list[Check]:
     return [*small_checks(device), *large, far_check(device, torch.bfloat16)]
 
 
-def checks_table(records: Sequence[Record]) -> str:
+def checks_table(records: Sequence[KernelCheckRecord]) -> str:
     """Every check that did not pass, and the largest error of every dtype among those that did."""
     lines, reasons = [], Counter[str]()
     for record in records:
-        if record["passed"] is None:
-            reasons[f"{record['status']}: {record['reason']}"] += 1
-        elif not record["passed"]:
-            where = f"{record['dtype']}, {_heads(record)}, {record['length']:,} tokens, {record['pattern']}"
-            error = record["reason"] or f"error {record['error']:.1e}, allowed {record['tolerance']:.0e}"
-            lines.append(f"WRONG: {record['what']}, {record['tensor']}: {error} ({where})")
+        if record.passed is None:
+            reasons[f"{record.status}: {record.reason}"] += 1
+        elif not record.passed:
+            heads = f"{record.num_heads}/{record.num_kv_heads} heads of {record.head_dim}"
+            error = record.reason or f"error {record.error:.1e}, allowed {record.tolerance:.0e}"
+            where = f"{record.dtype}, {heads}, {record.length:,} tokens, {record.pattern}"
+            lines.append(f"WRONG: {record.what}, {record.tensor}: {error} ({where})")
     lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
-    for dtype in dict.fromkeys(record["dtype"] for record in records):
-        errors = [record["error"] for record in records if record["dtype"] == dtype and record["passed"]]
+    for dtype in dict.fromkeys(record.dtype for record in records):
+        errors = [record.error for record in records if record.dtype == dtype and record.passed]
         if errors:
             lines.append(f"{dtype}: {len(errors)} comparisons passed, largest relative error {max(errors):.1e}")
     return "\n".join(lines)
-
-
-def _heads(record: Record) -> str:
-    return f"{record['num_heads']}/{record['num_kv_heads']} heads of {record['head_dim']}"

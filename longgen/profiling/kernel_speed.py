@@ -7,16 +7,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import product
-from operator import itemgetter
+from operator import attrgetter
 from pathlib import Path
 
 import torch
 
 from longgen.names import COPY, PRODUCT
 from longgen.profiling.implementations import DENSE, IMPLEMENTATIONS, WHOLE
-from longgen.profiling.rounds import TIMES, median_columns
-from longgen.profiling.session import Budget, Record, ResultFile, Stage
+from longgen.profiling.rounds import median_columns
+from longgen.profiling.session import Budget, ResultFile, Stage
 from longgen.profiling.table import aligned, number
 from longgen.profiling.timing import repeat, time_workload
 from longgen.profiling.workloads import (
@@ -30,6 +31,7 @@ from longgen.profiling.workloads import (
     Workload,
     dtype_name,
 )
+from longgen.records.kernels import DeviceLimitRecord, KernelSpeedRecord
 from longgen.records.schema import MEASURED
 from longgen.records.speed import never_slower_from
 
@@ -42,15 +44,13 @@ FLEX = ("flex-128", "flex-64")
 # On a CPU: PyTorch's attention and the blocked path, which are always there; and whatever else serves.
 ON_CPU = ("sdpa", "blocked", "longgen", "flex-128", "sdpa-flash", "longgen decode", "sdpa decode")
 
-KEY = ("stage", "shape", "length", "batch", "pattern", "implementation")
-DERIVED = ("flops_per_second", "bytes_per_second", "ideal_seconds", "ideal_from", "fraction_of_ideal", "speedup")
 _HEADINGS = (
     *("stage", "model", "length", "batch", "pattern", "implementation"),
     *("ms", "TFLOP/s", "GB/s", "ideal", "x dense"),
 )
 
 
-class KernelSpeed(Stage[SpeedCase]):
+class KernelSpeed(Stage[SpeedCase, KernelSpeedRecord]):
     """Every implementation on every workload.
 
     Args:
@@ -61,46 +61,42 @@ class KernelSpeed(Stage[SpeedCase]):
     """
 
     kind, title = "kernel-speed", "speed"
+    key = ("stage", "shape", "length", "batch", "pattern", "implementation")
 
-    def __init__(self, device: str, dtype: torch.dtype, tiny: bool, limits: Sequence[Record]) -> None:
+    def __init__(self, device: str, dtype: torch.dtype, tiny: bool, limits: Sequence[DeviceLimitRecord]) -> None:
         self.device, self._dtype, self._tiny, self._limits = device, dtype, tiny, limits
         self.settings = {"dtype": dtype_name(dtype), "tiny": tiny}
 
     def more_cases(self) -> list[SpeedCase]:
         return list(cases(self._tiny))
 
-    def identities(self, case: SpeedCase) -> list[Record]:
-        record = self.blank(case)
-        return [{name: record[name] for name in KEY}]
-
-    def blank(self, case: SpeedCase) -> Record:
+    def blank(self, case: SpeedCase) -> KernelSpeedRecord:
         workload, name = case
-        return {
-            "stage": workload.stage,
+        return KernelSpeedRecord.blank(
+            stage=workload.stage,
             **workload.shape.columns(),
-            "dtype": dtype_name(self._dtype),
-            "length": workload.length,
-            "batch": workload.batch,
-            "pattern": workload.pattern,
-            "implementation": name,
-            "flops": workload.flops(),
-            "bytes": workload.bytes(self._dtype.itemsize),
-            **dict.fromkeys((*DERIVED, "status", "reason", *TIMES)),
-        }
+            dtype=dtype_name(self._dtype),
+            length=workload.length,
+            batch=workload.batch,
+            pattern=workload.pattern,
+            implementation=name,
+            flops=workload.flops(),
+            bytes=workload.bytes(self._dtype.itemsize),
+        )
 
     def seconds_to_start(self, case: SpeedCase) -> float:
         return IMPLEMENTATIONS[case[1]].seconds_to_start
 
-    def measure(self, case: SpeedCase, budget: Budget) -> list[Record]:
+    def measure(self, case: SpeedCase, budget: Budget) -> list[KernelSpeedRecord]:
         workload, name = case
         attention = IMPLEMENTATIONS[name].attention(workload)
         seconds = time_workload(attention, workload, self.device, self._dtype, 0.01 if self._tiny else 0.4)
-        return [self.blank(case) | median_columns(seconds)]
+        return [timed(self.blank(case), seconds)]
 
-    def complete(self, records: list[Record]) -> list[Record]:
+    def complete(self, records: list[KernelSpeedRecord]) -> list[KernelSpeedRecord]:
         return derive(records, self._limits)
 
-    def table(self, records: Sequence[Record]) -> str:
+    def table(self, records: Sequence[KernelSpeedRecord]) -> str:
         return kernel_table(records, self._limits)
 
 
@@ -134,7 +130,7 @@ def _contenders(workload: Workload, names: tuple[str, ...]) -> Iterator[SpeedCas
 
 
 # ---------------------------------------------------------------- what the device can do, and what follows
-def device_limits(folder: Path, name: str, device: str, dtype: torch.dtype, tiny: bool) -> list[Record]:
+def device_limits(folder: Path, name: str, device: str, dtype: torch.dtype, tiny: bool) -> list[DeviceLimitRecord]:
     """Records of kind ``device-limits`` of run ``name`` below ``folder``: of an earlier session, or measured now.
 
     Raises:
@@ -146,7 +142,7 @@ def device_limits(folder: Path, name: str, device: str, dtype: torch.dtype, tiny
     return file.result.records
 
 
-def measure_limits(device: str, dtype: torch.dtype, tiny: bool = False) -> list[Record]:
+def measure_limits(device: str, dtype: torch.dtype, tiny: bool = False) -> list[DeviceLimitRecord]:
     """Records of kind ``device-limits``.
 
     Args:
@@ -166,92 +162,89 @@ def measure_limits(device: str, dtype: torch.dtype, tiny: bool = False) -> list[
     matmul = median_columns(repeat(lambda: left @ right, device, 0.5))
     bandwidth, rate = 2 * count / copy["seconds"], 2 * side**3 / matmul["seconds"]
     return [
-        {"quantity": COPY, "unit": "bytes per second", "value": bandwidth, **copy},
-        {"quantity": PRODUCT, "unit": "operations per second", "value": rate, **matmul},
+        DeviceLimitRecord(quantity=COPY, unit="bytes per second", value=bandwidth, **copy),
+        DeviceLimitRecord(quantity=PRODUCT, unit="operations per second", value=rate, **matmul),
     ]
 
 
-def derive(records: Sequence[Record], limits: Sequence[Record]) -> list[Record]:
-    """The records with the columns `DERIVED`.
+def timed(record: KernelSpeedRecord, seconds: Sequence[float]) -> KernelSpeedRecord:
+    """The record with its times and rates; ``seconds`` of every repetition."""
+    found = replace(record, **median_columns(seconds))
+    return replace(found, flops_per_second=found.flops / found.seconds, bytes_per_second=found.bytes / found.seconds)
+
+
+def derive(records: Sequence[KernelSpeedRecord], limits: Sequence[DeviceLimitRecord]) -> list[KernelSpeedRecord]:
+    """The records with what follows from all of them: ideal and speed-up.
 
     For a whole sequence the ideal is the time of the fastest dense kernel of the same stage and heads in this session,
     scaled by the floating-point operations that the pattern leaves; at a length where none was measured, that of the
     nearest length. To decode it is the time to read the cache at the copy bandwidth of this session. The speed-up is
     over the fastest dense kernel at the same length; to decode, over that on the cache of a full layer.
-
-    Args:
-        records: of kind ``kernel-speed``, with status, seconds, flops and bytes.
-        limits: of kind ``device-limits``.
     """
-    bandwidth = next((limit["value"] for limit in limits if limit["quantity"] == COPY), None)
-    return [record | _columns(record, records, bandwidth) for record in records]
+    bandwidth = next((limit.value for limit in limits if limit.quantity == COPY), None)
+    return [_compared(record, records, bandwidth) if record.status == MEASURED else record for record in records]
 
 
-def _columns(record: Record, records: Sequence[Record], bandwidth: float | None) -> Record:
-    columns: Record = dict.fromkeys(DERIVED)
-    if record["status"] != MEASURED:
-        return columns
-    seconds = record["seconds"]
-    columns["flops_per_second"] = record["flops"] / seconds
-    columns["bytes_per_second"] = record["bytes"] / seconds
-    dense = _nearest_dense(record, records)
-    if record["stage"] == "decode":
+def _compared(
+    record: KernelSpeedRecord, records: Sequence[KernelSpeedRecord], bandwidth: float | None
+) -> KernelSpeedRecord:
+    ideal, ideal_from, dense = None, None, _nearest_dense(record, records)
+    if record.stage == "decode":
         if bandwidth is not None:
-            columns["ideal_seconds"] = record["bytes"] / bandwidth
-            columns["ideal_from"] = COPY
+            ideal, ideal_from = record.bytes / bandwidth, COPY
     elif dense is not None:
-        columns["ideal_seconds"] = dense["seconds"] * record["flops"] / dense["flops"]
-        columns["ideal_from"] = f"{dense['implementation']} @ {dense['length']}"
-    if columns["ideal_seconds"] is not None:
-        columns["fraction_of_ideal"] = columns["ideal_seconds"] / seconds
-    if dense is not None and dense["length"] == record["length"]:
-        columns["speedup"] = dense["seconds"] / seconds
-    return columns
+        ideal, ideal_from = dense.seconds * record.flops / dense.flops, f"{dense.implementation} @ {dense.length}"
+    return replace(
+        record,
+        ideal_seconds=ideal,
+        ideal_from=ideal_from,
+        fraction_of_ideal=None if ideal is None else ideal / record.seconds,
+        speedup=dense.seconds / record.seconds if dense is not None and dense.length == record.length else None,
+    )
 
 
-def _nearest_dense(record: Record, records: Sequence[Record]) -> Record | None:
+def _nearest_dense(record: KernelSpeedRecord, records: Sequence[KernelSpeedRecord]) -> KernelSpeedRecord | None:
     """The fastest dense kernel at the length nearest to the record's, of the same stage, heads and batch."""
     same = [
         other
         for other in records
-        if other["status"] == MEASURED
-        and other["implementation"] in DENSE
-        and other["pattern"] == "full"
-        and all(other[column] == record[column] for column in ("stage", "shape", "batch"))
+        if other.status == MEASURED
+        and other.implementation in DENSE
+        and other.pattern == FULL
+        and (other.stage, other.shape, other.batch) == (record.stage, record.shape, record.batch)
     ]
-    return min(same, key=lambda other: (abs(other["length"] - record["length"]), other["seconds"]), default=None)
+    return min(same, key=lambda other: (abs(other.length - record.length), other.seconds), default=None)
 
 
 # ---------------------------------------------------------------- the table
-def kernel_table(records: Sequence[Record], limits: Sequence[Record]) -> str:
+def kernel_table(records: Sequence[KernelSpeedRecord], limits: Sequence[DeviceLimitRecord]) -> str:
     """A row per measurement; what was not measured in a line of its own; and from which length on we beat dense."""
-    lines = [f"{limit['quantity']}: {limit['value']:.3g} {limit['unit']}" for limit in limits]
+    lines = [f"{limit.quantity}: {limit.value:.3g} {limit.unit}" for limit in limits]
+    order = attrgetter("stage", "shape", "batch", "length", "pattern", "implementation")
     rows = [
         (
-            *(record["stage"], record["shape"], f"{record['length']:,}", str(record["batch"])),
-            *(record["pattern"], record["implementation"], f"{1e3 * record['seconds']:.3f}"),
-            *(f"{record['flops_per_second'] / 1e12:.1f}", f"{record['bytes_per_second'] / 1e9:.0f}"),
-            *(number(record["fraction_of_ideal"], ".0%"), number(record["speedup"], ".2f")),
+            *(record.stage, record.shape, f"{record.length:,}", str(record.batch)),
+            *(record.pattern, record.implementation, f"{1e3 * record.seconds:.3f}"),
+            *(f"{record.flops_per_second / 1e12:.1f}", f"{record.bytes_per_second / 1e9:.0f}"),
+            *(number(record.fraction_of_ideal, ".0%"), number(record.speedup, ".2f")),
         )
-        for record in sorted(records, key=itemgetter("stage", "shape", "batch", "length", "pattern", "implementation"))
-        if record["status"] == MEASURED
+        for record in sorted(records, key=order)
+        if record.status == MEASURED
     ]
     lines += [*aligned(_HEADINGS, rows, keys=6, words=2), *crossovers(records)]
     rest = Counter(
-        f"{record['status']}: {record['implementation']}: {record['reason']}"
-        for record in records
-        if record["status"] != MEASURED
+        f"{record.status}: {record.implementation}: {record.reason}" for record in records if record.status != MEASURED
     )
     return "\n".join([*lines, *(f"{words} ({count} cases)" for words, count in rest.items())])
 
 
-def crossovers(records: Sequence[Record]) -> list[str]:
+def crossovers(records: Sequence[KernelSpeedRecord]) -> list[str]:
     """For every stage, model and pattern: from which measured length on our kernels never lose to dense ones."""
     lows: dict[tuple[str, str, str], dict[int, float]] = {}
     for record in records:
-        if record["implementation"] == "longgen" and record["speedup"] is not None:
-            low = record["speedup"] * record["seconds"] / record["seconds_high"]
-            lows.setdefault((record["stage"], record["shape"], record["pattern"]), {})[record["length"]] = low
+        if record.implementation == "longgen" and record.speedup is not None:
+            low = record.speedup * record.seconds / record.seconds_high
+            lows.setdefault((record.stage, record.shape, record.pattern), {})[record.length] = low
     lines = []
     for group, speedups in lows.items():
         length = never_slower_from(speedups)

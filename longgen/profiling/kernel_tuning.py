@@ -16,10 +16,11 @@ from longgen.attention.tiles import Tile, Tiles
 from longgen.attention.triton_attention import backward, forward
 from longgen.attention.triton_decode import triton_decode
 from longgen.attention.triton_launch import tiles_of, why_unsupported
-from longgen.profiling.rounds import TIMES, median_columns
-from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.rounds import median_columns
+from longgen.profiling.session import Budget, Stage
 from longgen.profiling.timing import repeat
 from longgen.profiling.workloads import FULL, LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, HeadShape, Workload, dtype_name
+from longgen.records.kernels import KernelTuningRecord
 
 # kernel -> queries, keys, warps, stages to combine
 CANDIDATES: dict[str, tuple[tuple[int, ...], ...]] = {
@@ -34,7 +35,7 @@ BY_KEYS = {"keys": "far_keys", "far_keys": "keys"}
 TuningCase = tuple[HeadShape, str, str, Tile]  # with the names of pattern and kernel
 
 
-class KernelTuning(Stage[TuningCase]):
+class KernelTuning(Stage[TuningCase, KernelTuningRecord]):
     """All candidates, one kernel's tile changed at a time.
 
     Args:
@@ -44,6 +45,7 @@ class KernelTuning(Stage[TuningCase]):
     """
 
     kind, title, unit = "kernel-tuning", "tuning", "candidate"
+    key = ("kernel", "shape", "length", "pattern", "queries", "keys", "warps", "stages")
 
     def __init__(self, device: str, dtype: torch.dtype, tiny: bool) -> None:
         self.device, self._dtype, self._tiny = device, dtype, tiny
@@ -53,31 +55,25 @@ class KernelTuning(Stage[TuningCase]):
     def more_cases(self) -> list[TuningCase]:
         return list(_cases(self._shapes, self._tiny))
 
-    def identities(self, case: TuningCase) -> list[Record]:
+    def blank(self, case: TuningCase) -> KernelTuningRecord:
         shape, pattern, kernel, tile = case
-        same = {"kernel": kernel, "shape": shape.name, "length": self._length, "pattern": pattern}
-        return [same | asdict(tile)]
-
-    def blank(self, case: TuningCase) -> Record:
-        shape, pattern, kernel, tile = case
-        shipped = getattr(_own_tiles(shape, self.device, self._dtype), kernel) == tile
-        return {
-            "kernel": kernel,
+        return KernelTuningRecord.blank(
+            kernel=kernel,
             **shape.columns(),
-            "length": self._length,
-            "pattern": pattern,
+            length=self._length,
+            pattern=pattern,
             **asdict(tile),
-            "dtype": dtype_name(self._dtype),
-            "shipped": shipped,
-            **dict.fromkeys(("status", "reason", *TIMES)),
-        }
+            dtype=dtype_name(self._dtype),
+            shipped=getattr(_own_tiles(shape, self.device, self._dtype), kernel) == tile,
+        )
 
-    def measure(self, case: TuningCase, budget: Budget) -> list[Record]:
+    def measure(self, case: TuningCase, budget: Budget) -> list[KernelTuningRecord]:
         shape, pattern, kernel, tile = case
         run = _run(kernel, tile, shape, self._length, pattern, self.device, self._dtype)
-        return [self.blank(case) | median_columns(repeat(run, self.device, 0.01 if self._tiny else 0.1))]
+        seconds = repeat(run, self.device, 0.01 if self._tiny else 0.1)
+        return [replace(self.blank(case), **median_columns(seconds))]
 
-    def table(self, records: Sequence[Record]) -> str:
+    def table(self, records: Sequence[KernelTuningRecord]) -> str:
         """Nothing: who chooses tiles reads the file."""
         return ""
 

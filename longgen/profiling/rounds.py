@@ -18,7 +18,6 @@ FEWEST_ROUNDS, MOST_ROUNDS, ROUNDS_SECONDS = 3, 7, 40.0
 RESERVE = 1.2  # times the mean of the rounds before must be left for another one
 SECONDS_TO_START = 30.0  # for the time budget: of models, until their first round
 
-TIMES = ("n", "seconds", "seconds_low", "seconds_high")  # columns
 BASELINE = "full"  # the variant that speed-ups are relative to
 StageTimes = dict[str, dict[str, list[float]]]  # stage -> variant -> seconds of each round
 
@@ -70,14 +69,14 @@ def predicted_seconds(flops: float, device: str) -> float:
     return SECONDS_TO_START + (1 + FEWEST_ROUNDS) * flops / least_flops(device)
 
 
-def median_columns(seconds: Sequence[float]) -> dict[str, Any]:
-    """How many there are, their median and its 95 % bootstrap interval, as the columns `TIMES` of a record."""
-    return dict(zip(TIMES, (len(seconds), *_median(seconds)), strict=True))
+def median_columns(seconds: Sequence[float], fewest: int = 1) -> dict[str, Any]:
+    """How many there are, their median, and of ``fewest`` or more its 95 % bootstrap interval: columns of records."""
+    return {"n": len(seconds), **_median("seconds", seconds, fewest)}
 
 
 def time_columns(seconds: Sequence[float], fewest: int = 2) -> dict[str, Any]:
-    """`median_columns` of the rounds and their spread; no interval of fewer than ``fewest`` rounds."""
-    return {**dict(zip(TIMES, (len(seconds), *_median(seconds, fewest)), strict=True)), "spread": spread(seconds)}
+    """`median_columns` of the rounds and their spread."""
+    return {**median_columns(seconds, fewest), "spread": spread(seconds)}
 
 
 def ratio_columns(full: Sequence[float], seconds: Sequence[float], fewest: int = 2) -> dict[str, Any]:
@@ -89,14 +88,13 @@ def ratio_columns(full: Sequence[float], seconds: Sequence[float], fewest: int =
         fewest: rounds that there is an interval of.
     """
     ratios = [one / other for one, other in zip(full, seconds, strict=True)]
-    names = ("speedup", "speedup_low", "speedup_high", "speedup_spread")
-    return dict(zip(names, (*_median(ratios, fewest), spread(ratios)), strict=True))
+    return {**_median("speedup", ratios, fewest), "speedup_spread": spread(ratios)}
 
 
-def _median(values: Sequence[float], fewest: int = 1) -> tuple[float | None, ...]:
-    """With the ends of its interval."""
-    interval = bootstrap_interval(values, "median") if len(values) >= fewest else (None, None)
-    return statistics.median(values), *interval
+def _median(name: str, values: Sequence[float], fewest: int) -> dict[str, float | None]:
+    """With the ends of its interval, as columns of a record."""
+    low, high = bootstrap_interval(values, "median") if len(values) >= fewest else (None, None)
+    return {name: statistics.median(values), f"{name}_low": low, f"{name}_high": high}
 
 
 # ---------------------------------------------------------------- rounds of variants against full attention
@@ -128,7 +126,7 @@ def rounds_by_stage(
 
 
 def speed_records(
-    stage: str, length: int, times: dict[str, list[float]], watched: Mapping[str, float | None]
+    stage: str, length: int, times: dict[str, list[float]], watched: Mapping[str, Any]
 ) -> list[SpeedRecord]:
     """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
 

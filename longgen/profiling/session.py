@@ -12,18 +12,20 @@ from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from longgen.errors import ArtifactError
 from longgen.foreign import first_line
 from longgen.profiling.device import free_memory
 from longgen.progress import progress_bar
 from longgen.provenance import provenance
+from longgen.records.kernels import Status
 from longgen.records.schema import FAILED, MEASURED, NOT_MEASURED, UNSUPPORTED
-from longgen.results import Result, load_result, save_result
+from longgen.results import Result, load_result, save_result, typed_records
 
-Record = dict[str, Any]
 Case = TypeVar("Case")
+Record = TypeVar("Record", bound=Status)
+Columns = dict[str, Any]  # of a record: values by name
 NO_TIME = "no time left"
 
 
@@ -49,11 +51,12 @@ class Budget:
             raise NoTimeError("; ".join([*notes, reason]))
 
 
-class Stage(ABC, Generic[Case]):
+class Stage(ABC, Generic[Case, Record]):
     """One kind of measurement: what its cases are, what each measures, what its records hold, and what a table shows.
 
     Attributes:
         kind: of its results file.
+        key: names of columns that tell the records of one case from those of others.
         title: for the progress bar.
         unit: what the progress bar counts.
         makes_models: to free whose memory takes the garbage collector after every case: a tenth of a second.
@@ -62,6 +65,7 @@ class Stage(ABC, Generic[Case]):
     """
 
     kind: ClassVar[str]
+    key: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str]
     unit: ClassVar[str] = "case"
     makes_models: ClassVar[bool] = False
@@ -77,16 +81,17 @@ class Stage(ABC, Generic[Case]):
         """All others, in order of what is missed most."""
 
     @abstractmethod
-    def identities(self, case: Case) -> list[Record]:
-        """Columns by which records are known as those of ``case``: all of one of these."""
-
-    @abstractmethod
     def blank(self, case: Case) -> Record:
-        """The one record of a case that was not measured; status and reason are still to be filled in."""
+        """The one record of a case that was not measured, but for status and reason (`Status.blank`)."""
+
+    def identities(self, case: Case) -> list[Columns]:
+        """Columns by which records are known as those of ``case``: all of one of these."""
+        blank = self.blank(case)
+        return [{name: getattr(blank, name) for name in self.key}]
 
     @abstractmethod
     def measure(self, case: Case, budget: Budget) -> list[Record]:
-        """The records of ``case``, status and reason None where they were measured.
+        """The records of ``case``.
 
         Raises:
             ValueError: it is not supported, or does not fit in memory.
@@ -144,10 +149,10 @@ class ResultFile:
                         f"{path}: {what} is {earlier.provenance.get(what)}, now it is {result.provenance.get(what)}: "
                         "numbers of both must not mix; move the file away or choose another --output"
                     )
-            result = replace(result, records=earlier.records)
+            result = replace(result, records=typed_records(path, replace(earlier, kind=kind)))
         return cls(path, result)
 
-    def put(self, records: Iterable[Record], identities: Sequence[Record] = ()) -> None:
+    def put(self, records: Iterable[Any], identities: Sequence[Columns] = ()) -> None:
         """Add ``records``, in place of those that have all columns of one of ``identities``; and write the file."""
         old = self.result.records
         replaced = [any(_has(record, identity) for identity in identities) for record in old]
@@ -157,7 +162,7 @@ class ResultFile:
         save_result(self.path, self.result)
 
 
-class Session(Generic[Case]):
+class Session(Generic[Case, Record]):
     """Measures cases of a stage.
 
     Args:
@@ -170,10 +175,10 @@ class Session(Generic[Case]):
         ArtifactError: as `ResultFile.open`.
     """
 
-    def __init__(self, stage: Stage[Case], folder: Path, name: str, budget: Budget) -> None:
+    def __init__(self, stage: Stage[Case, Record], folder: Path, name: str, budget: Budget) -> None:
         self.stage, self.budget = stage, budget
         self._file = ResultFile.open(folder, name, stage.kind, stage.settings, stage.device)
-        self.path, self.records = self._file.path, self._file.result.records
+        self.path, self.records = self._file.path, cast(list[Record], self._file.result.records)
 
     def run(self, cases: Iterable[Case]) -> None:
         """Measure ``cases`` in this order, those alone that no earlier session is done with."""
@@ -200,27 +205,24 @@ class Session(Generic[Case]):
         """Whether it was measured, or found to be unsupported."""
         identities = self.stage.identities(case)
         return any(
-            record["status"] in (MEASURED, UNSUPPORTED) and any(_has(record, identity) for identity in identities)
+            record.status in (MEASURED, UNSUPPORTED) and any(_has(record, identity) for identity in identities)
             for record in self.records
         )
 
     def _records_of(self, case: Case) -> list[Record]:
-        """The records of a case, with status and reason."""
-        records, reason = [self.stage.blank(case)], ""
+        """The records of a case, whatever becomes of it."""
         try:
             if self.budget.left() < self.stage.seconds_to_start(case):
                 raise NoTimeError(NO_TIME)
-            records, status = self.stage.measure(case, self.budget), MEASURED
+            return self.stage.measure(case, self.budget)
         except NoTimeError as error:
             status, reason = NOT_MEASURED, str(error)
         except ValueError as error:  # how ours, and others, say what they do not serve
             status, reason = UNSUPPORTED, first_line(error)
         except Exception as error:  # one that fails, out of memory included, must not cost the session the others
             status, reason = FAILED, f"{type(error).__name__}: {first_line(error)}"
-        return [
-            record if record["status"] else record | {"status": status, "reason": reason or None} for record in records
-        ]
+        return [replace(self.stage.blank(case), status=status, reason=reason or None)]
 
 
-def _has(record: Record, columns: Record) -> bool:
-    return all(record[name] == value for name, value in columns.items())
+def _has(record: Status, columns: Columns) -> bool:
+    return all(getattr(record, name) == value for name, value in columns.items())

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from longgen import tables
 from longgen.busy import RULE, SIGN, is_disturbed, warning
+from longgen.records.kernels import InferenceSpeedRecord, ServingSpeedRecord, TrainingSpeedRecord
 from longgen.records.schema import MEASURED
 
+Timed = TypeVar("Timed", TrainingSpeedRecord, InferenceSpeedRecord, ServingSpeedRecord)
 ABSENT = "-"
 
 
@@ -29,9 +31,9 @@ def aligned(headings: Sequence[str], rows: Sequence[Sequence[str]], keys: int, w
 
 def speed_table(
     headings: Sequence[str],
-    records: Sequence[Mapping[str, Any]],
-    cells: Callable[[Mapping[str, Any]], Sequence[str]],
-    subject: Callable[[Mapping[str, Any]], str],
+    records: Sequence[Timed],
+    cells: Callable[[Timed], Sequence[str]],
+    subject: Callable[[Timed], str],
     keys: int,
     words: int,
 ) -> str:
@@ -39,37 +41,30 @@ def speed_table(
 
     Args:
         headings: of the columns.
-        records: with status, reason and the columns of `longgen.busy`.
+        records: of one kind.
         cells: of a record that was measured.
         subject: what a record that was not is about.
         keys: how many columns, the first, tell what a row is.
         words: how many, the first, hold words rather than numbers.
     """
-    rows = [cells(record) for record in records if record["status"] == MEASURED]
-    rest = [record for record in records if record["status"] != MEASURED]
-    lines = [f"{record['status']}: {subject(record)}: {record['reason']}" for record in rest]
-    return "\n".join([*aligned(headings, rows, keys, words), *lines, *_disturbance_lines(records)])
+    lines = aligned(headings, [cells(each) for each in records if each.status == MEASURED], keys, words)
+    lines += [f"{each.status}: {subject(each)}: {each.reason}" for each in records if each.status != MEASURED]
+    if problem := warning(records):
+        width = tables.terminal_width()
+        lines += [line for text in (f"warning: {problem}", RULE) for line in tables.wrapped(text, width)]
+    return "\n".join(lines)
 
 
-def timed_cells(record: Mapping[str, Any], style: str) -> tuple[str, str]:
+def timed_cells(record: Timed, style: str) -> tuple[str, str]:
     """Milliseconds in ``style`` and the speed-up of a record of slices, each with `SIGN` where it is disturbed."""
     cells = []
     for text, rounds in (
-        (number(record["seconds"] and 1e3 * record["seconds"], style), "spread"),
-        (number(record["speedup"], ".3f"), "speedup_spread"),
+        (number(record.seconds and 1e3 * record.seconds, style), record.spread),
+        (number(record.speedup, ".3f"), record.speedup_spread),
     ):
-        disturbed = text != ABSENT and is_disturbed(record["others"], record["steal"], record[rounds])
+        disturbed = text != ABSENT and is_disturbed(record.others, record.steal, rounds)
         cells.append(text + SIGN * bool(disturbed))
     return cells[0], cells[1]
-
-
-def _disturbance_lines(records: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A warning and the rule as wide as the terminal allows, if any of ``records`` is disturbed."""
-    problem = warning(records)
-    if problem is None:
-        return []
-    width = tables.terminal_width()
-    return [line for text in (f"warning: {problem}", RULE) for line in tables.wrapped(text, width)]
 
 
 def number(value: float | None, style: str) -> str:

@@ -7,12 +7,12 @@ true shape is composed of parts (`longgen.profiling.training_parts`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, NamedTuple
 
 import torch
 
-from longgen.busy import WATCHED, Watch
+from longgen.busy import Watch
 from longgen.profiling.composition import (
     HEAD,
     LAYER_KINDS,
@@ -30,11 +30,12 @@ from longgen.profiling.composition import (
 )
 from longgen.profiling.device import free_main_memory, free_memory, peak_flops, precision_on, why_not
 from longgen.profiling.rounds import SECONDS_TO_START, alternating_rounds, predicted_seconds, time_columns, within
-from longgen.profiling.session import Budget, Record, Stage
+from longgen.profiling.session import Budget, Columns, Stage
 from longgen.profiling.stacks import MOST_LAYERS, TINY, Stack, is_large_for, precision_of, slices, whole_models
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
+from longgen.records.kernels import TrainingSpeedRecord
 from longgen.records.speed import (
     COMPOSED_LAYER,
     COMPOSED_MODEL,
@@ -49,11 +50,6 @@ from longgen.shapes import MODEL_SHAPES, ModelShape
 
 FORECAST_TOKENS = 4096  # at which attention is timed first: what it takes at the full length follows from that
 
-_MEASURED_COLUMNS = (
-    *("full_kernel", "sparse_kernel", "flops", "n", "seconds", "seconds_low", "seconds_high"),
-    *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "fraction_of_ideal", "mfu", "fit_error"),
-    *("peak_bytes", "note", "spread", "speedup_spread", *WATCHED, "status", "reason"),
-)
 _HEADINGS = ("what", "model", "tokens", "layers", "full", "pattern", "ms", "speed-up", "ideal", "MFU", "GiB")
 
 
@@ -68,18 +64,19 @@ class TrainingCase(NamedTuple):
     shape: ModelShape
     length: int
 
-    def record(self, what: str, dtype: str, stack: Stack | None = None, **columns: Any) -> Record:
+    def record(self, what: str, dtype: str, stack: Stack | None = None, **columns: Any) -> TrainingSpeedRecord:
         """A record of this case with the measured ``columns``; ``dtype`` of weights and activations in the layers."""
-        layers = asdict(stack) if stack else dict.fromkeys(("num_layers", "full_layers", "pattern"))
-        identity = {"what": what, "shape": self.shape.name, "length": self.length, **layers, "dtype": dtype}
-        return identity | dict.fromkeys(_MEASURED_COLUMNS) | columns
+        layers = asdict(stack) if stack else {}
+        return TrainingSpeedRecord.blank(
+            what=what, shape=self.shape.name, length=self.length, dtype=dtype, **layers, **columns
+        )
 
     def flops(self, stack: Stack, recompute: bool = False) -> int:
         """Floating-point operations of a step of ``stack`` (`Model.training_flops`)."""
         return stack.model(self.shape).training_flops(self.length, recompute=recompute)
 
 
-class TrainingSpeed(Stage[TrainingCase]):
+class TrainingSpeed(Stage[TrainingCase, TrainingSpeedRecord]):
     """A step on one row of tokens, with every layer recomputed and AdamW.
 
     Args:
@@ -89,6 +86,7 @@ class TrainingSpeed(Stage[TrainingCase]):
     """
 
     kind, title, makes_models = "training-speed", "training", True
+    key = ("shape", "length")
 
     def __init__(self, device: str, trial: bool, most_layers: int = MOST_LAYERS) -> None:
         self.device, self._trial, self._most_layers = device, trial, most_layers
@@ -111,25 +109,22 @@ class TrainingSpeed(Stage[TrainingCase]):
         sizes = [(small, 32768), (small, 65536), (large, 131072), (large, 32768), (small, 8192), (small, 4096)]
         return [TrainingCase(*each) for each in sizes]
 
-    def identities(self, case: TrainingCase) -> list[Record]:
-        return [{"shape": case.shape.name, "length": case.length}]
-
-    def blank(self, case: TrainingCase) -> Record:
+    def blank(self, case: TrainingCase) -> TrainingSpeedRecord:
         return case.record(SLICE, precision_of(self.device, case.shape))
 
     def seconds_to_start(self, case: TrainingCase) -> float:
         return SECONDS_TO_START
 
-    def measure(self, case: TrainingCase, budget: Budget) -> list[Record]:
+    def measure(self, case: TrainingCase, budget: Budget) -> list[TrainingSpeedRecord]:
         if is_large_for(self.device, case.shape):
             return _measure_parts(case, budget)
         return _measure_slices(case, self.device, budget, self._most_layers)
 
-    def table(self, records: Sequence[Record]) -> str:
+    def table(self, records: Sequence[TrainingSpeedRecord]) -> str:
         return speed_table(_HEADINGS, records, _cells, _subject, keys=6, words=2)
 
 
-def _measure_slices(case: TrainingCase, device: str, budget: Budget, most_layers: int) -> list[Record]:
+def _measure_slices(case: TrainingCase, device: str, budget: Budget, most_layers: int) -> list[TrainingSpeedRecord]:
     """With as many layers as fit."""
     from longgen.profiling.training_slice import layers_that_fit
 
@@ -141,14 +136,14 @@ def _measure_slices(case: TrainingCase, device: str, budget: Budget, most_layers
         budget.require(predicted_seconds(flops, device), notes)
         try:
             records = _time_slices(case, num_layers, device, budget)
-            return [record | {"note": "; ".join(notes) or None} for record in records]
+            return [replace(record, note="; ".join(notes) or None) for record in records]
         except torch.OutOfMemoryError:
             notes.append(f"{num_layers} layers ran out of memory")
         free_memory(device)  # only now: the exception held the model
     raise ValueError("; ".join(notes))
 
 
-def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budget) -> list[Record]:
+def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budget) -> list[TrainingSpeedRecord]:
     from longgen.profiling.fastest import fastest_training_kernel
     from longgen.profiling.training_slice import TrainingSlice
 
@@ -164,11 +159,18 @@ def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budge
     seconds = {stack: [step.seconds for step in rounds] for stack, rounds in steps.items()}
     peaks = {stack: rounds[-1].peak_bytes for stack, rounds in steps.items()}
     records = records_of(case, precision, seconds, peaks, peak_flops(device))
-    kernels = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | kernels | watch.columns() for record in records]
+    return _of_rounds(records, model.kernels, watch)
 
 
-def _measure_parts(case: TrainingCase, budget: Budget) -> list[Record]:
+def _of_rounds(
+    records: Sequence[TrainingSpeedRecord], kernels: Mapping[str, str], watch: Watch
+) -> list[TrainingSpeedRecord]:
+    """With what all records of the same rounds share."""
+    full, sparse, busy = kernels["full"], kernels["sparse"], watch.columns()
+    return [replace(record, full_kernel=full, sparse_kernel=sparse, **busy) for record in records]
+
+
+def _measure_parts(case: TrainingCase, budget: Budget) -> list[TrainingSpeedRecord]:
     """On a CPU. Raises ValueError if the parts are predicted not to fit in the memory that is free."""
     from longgen.profiling.training_parts import TrainingParts, needed_bytes
 
@@ -185,9 +187,7 @@ def _measure_parts(case: TrainingCase, budget: Budget) -> list[Record]:
     with Watch() as watch:
         part_times = alternating_rounds(PARTS, model.time, within(budget, fewest=1))
     records, rounds = part_records(case, precision, part_times)
-    records += composed_records(case, precision, rounds, None)
-    kernels = {"full_kernel": model.kernels["full"], "sparse_kernel": model.kernels["sparse"]}
-    return [record | kernels | watch.columns() for record in records]
+    return _of_rounds(records + composed_records(case, precision, rounds, None), model.kernels, watch)
 
 
 # ---------------------------------------------------------------- records
@@ -197,7 +197,7 @@ def records_of(
     seconds: StackTimes,
     peak_bytes: Mapping[Stack, int | None],
     peak_flops: float | None,
-) -> list[Record]:
+) -> list[TrainingSpeedRecord]:
     """All records of a case: of the slices as measured, and what is composed of them.
 
     Args:
@@ -218,7 +218,7 @@ def records_of(
 
 def composed_records(
     case: TrainingCase, dtype: str, parts: Sequence[Mapping[str, float]], peak_flops: float | None
-) -> list[Record]:
+) -> list[TrainingSpeedRecord]:
     """Those of what is composed of ``parts``, in every round: a layer of each kind, the rest, and whole models."""
     records = []
     for part in parts[0]:
@@ -239,7 +239,7 @@ _WHAT_OF_PART = {
 
 def part_records(
     case: TrainingCase, dtype: str, part_times: Mapping[str, Sequence[PartTime]]
-) -> tuple[list[Record], list[dict[str, float]]]:
+) -> tuple[list[TrainingSpeedRecord], list[dict[str, float]]]:
     """The records of the parts that were timed, and in every round the seconds of layers that follow from them."""
     records = []
     for name, times in part_times.items():
@@ -250,7 +250,7 @@ def part_records(
     return records, [seconds_of_parts(each, case.shape) for each in rounds]
 
 
-def _compared(case: TrainingCase, seconds: StackTimes, peak_flops: float | None) -> dict[Stack, Record]:
+def _compared(case: TrainingCase, seconds: StackTimes, peak_flops: float | None) -> dict[Stack, Columns]:
     """Times, operations, their share of the peak, and speed-ups over full attention."""
     all_columns = comparison_columns(seconds, "flops", case.flops)
     for columns in all_columns.values():
@@ -260,16 +260,16 @@ def _compared(case: TrainingCase, seconds: StackTimes, peak_flops: float | None)
 
 
 # ---------------------------------------------------------------- the table
-def _cells(record: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(record: TrainingSpeedRecord) -> tuple[str, ...]:
     return (
-        *(record["what"], record["shape"], f"{record['length']:,}"),
-        *(str(record["num_layers"]), str(record["full_layers"]), record["pattern"]),
+        *(record.what, record.shape, f"{record.length:,}"),
+        *(str(record.num_layers), str(record.full_layers), str(record.pattern)),
         *timed_cells(record, ",.1f"),
-        number(record["ideal_speedup"], ".3f"),
-        number(record["mfu"], ".1%"),
-        number(record["peak_bytes"] and record["peak_bytes"] / 2**30, ".1f"),
+        number(record.ideal_speedup, ".3f"),
+        number(record.mfu, ".1%"),
+        number(record.peak_bytes and record.peak_bytes / 2**30, ".1f"),
     )
 
 
-def _subject(record: Mapping[str, Any]) -> str:
-    return f"training of {record['shape']} at {record['length']:,} tokens"
+def _subject(record: TrainingSpeedRecord) -> str:
+    return f"training of {record.shape} at {record.length:,} tokens"

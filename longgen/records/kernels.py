@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, Self
 
 from longgen.records.experiment import Busy
-from longgen.records.schema import column
+from longgen.records.schema import MEASURED, column
 
 _HEADS = "the heads"
 _TILE = "sizes of the tile in tokens"
@@ -33,8 +34,14 @@ _STATUS = "`measured`, `unsupported`, `failed` or `not measured`, and why"
 class Status:
     """What became of a record; where it was not measured, all measured columns are null."""
 
-    status: str = column(_STATUS)
-    reason: str | None = column(_STATUS)
+    status: str = column(_STATUS, default=MEASURED)
+    reason: str | None = column(_STATUS, default=None)
+
+    @classmethod
+    def blank(cls, **known: Any) -> Self:
+        """A record of ``known`` columns and null in all others, which take the place of null once they are measured."""
+        columns: dict[str, Any] = dict.fromkeys(each.name for each in fields(cls) if each.default is MISSING)
+        return cls(**columns | known)
 
 
 @dataclass(frozen=True)
@@ -102,10 +109,10 @@ class KernelSpeedRecord(Times, Status):
         "with the same mask in blocks of 128 or 64; `sdpa decode`, `sdpa-flash decode`: PyTorch's attention over the "
         "cache"
     )
-    flops: int | None = column(
+    flops: float = column(
         "floating-point operations that the pattern needs: two matrix products forward, five more backward"
     )
-    bytes: int | None = column("fewest bytes to move: every input read once, every output written once")
+    bytes: int = column("fewest bytes to move: every input read once, every output written once")
     flops_per_second: float = column(_RATES)
     bytes_per_second: float = column(_RATES)
     ideal_seconds: float | None = column(

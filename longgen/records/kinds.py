@@ -40,11 +40,6 @@ class Kind:
     subject: str = EXPERIMENT
 
     @property
-    def is_of_sessions(self) -> bool:
-        """Whether sessions make it, one after another."""
-        return self.subject in (KERNELS, STEPS, INFERENCE, SERVING)
-
-    @property
     def columns(self) -> tuple[Column, ...]:
         """Of its records."""
         return columns(self.record)

@@ -20,14 +20,15 @@ TEXT, FLAG, NUMBER, NUMBERS = "text", "flag", "number", "numbers"
 _TYPES = {str: TEXT, bool: FLAG, int: NUMBER, float: NUMBER, list[float]: NUMBERS}
 
 
-def column(meaning: str, newer: bool = False) -> Any:
+def column(meaning: str, newer: bool = False, default: Any = MISSING) -> Any:
     """A column of a record class.
 
     Args:
         meaning: for readers; neighbours of the same meaning share a row of the documentation.
         newer: files of earlier versions lack it: there it is null in every record.
+        default: of a record that is made without it; files have it all the same.
     """
-    return field(default=None if newer else MISSING, metadata={"meaning": meaning, "newer": newer}, kw_only=True)
+    return field(default=None if newer else default, metadata={"meaning": meaning, "newer": newer}, kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def row_of(record: Any) -> dict[str, Any]:
 
 
 def check_record(record: type, values: Mapping[str, Any], where: str) -> None:
-    """Check a record that is to be written. It is a fault of the code that made it if this fails.
+    """Check a record that is to be written, or that was read to be gone on with.
 
     `newer` columns may be missing: a session may go on with a file of an earlier version.
 
@@ -99,10 +100,11 @@ def check_record(record: type, values: Mapping[str, Any], where: str) -> None:
         raise TypeError(f"{where} lacks {', '.join(sorted(missing))}")
     if unknown := values.keys() - known.keys():
         raise TypeError(f"{where} has {', '.join(sorted(unknown))}, which {record.__name__} does not declare")
-    was_measured = values.get("status", MEASURED) == MEASURED
+    if (status := values.get("status", MEASURED)) not in STATUSES:
+        raise TypeError(f"{where}: status is {status!r}: allowed are {', '.join(STATUSES)}")
     for name, each in known.items():
         value = values.get(name)
-        if not (each.allows(value, values.get("n")) or (value is None and not was_measured)):
+        if not (each.allows(value, values.get("n")) or (value is None and status != MEASURED)):
             raise TypeError(
                 f"{where}: {name} is {value!r}: allowed is {each.type}{' or null' if each.nullable else ''}"
             )

@@ -19,7 +19,7 @@ from longgen.profiling.inference_records import SLICES
 from longgen.profiling.inference_speed import InferenceSpeed
 from longgen.profiling.kernel_speed import kernel_table
 from longgen.profiling.training_speed import TrainingSpeed
-from longgen.records.kernels import AttentionSpeedRecord
+from longgen.records.kernels import AttentionSpeedRecord, DeviceLimitRecord, KernelSpeedRecord
 from tests.reporting import fake_inference, fake_training
 from tests.reporting.fake_kernels import attention_speed_records, limit_records, speed_records
 from tests.reporting.fake_reductions import write_reductions
@@ -103,11 +103,9 @@ def test_packing(monkeypatch, capsys):
 
 def test_profiles(monkeypatch, capsys):
     on_cpu = [AttentionSpeedRecord(**record) for record in attention_speed_records()]
+    limits = [DeviceLimitRecord(**limit) for limit in limit_records()]
+    kernels = [KernelSpeedRecord(**record) for record in speed_records()[:20]]
     check(monkeypatch, capsys, lambda: print(TrainingSpeed("cpu", True).table(fake_training.fake_records())))
     check(monkeypatch, capsys, lambda: print(InferenceSpeed("cpu", True).table(fake_inference.fake_records(SLICES))))
-    check(monkeypatch, capsys, lambda: print(kernel_table(speed_records()[:20], limit_records())))
-    check(
-        monkeypatch,
-        capsys,
-        lambda: print(cpu_table(on_cpu)),
-    )
+    check(monkeypatch, capsys, lambda: print(kernel_table(kernels, limits)))
+    check(monkeypatch, capsys, lambda: print(cpu_table(on_cpu)))

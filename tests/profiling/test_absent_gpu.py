@@ -100,8 +100,8 @@ def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
     monkeypatch.setattr(inference_measure, "_chunks", lambda *arguments: [8192])
     session = Session(InferenceSpeed("cuda", trial=False, most_layers=2), tmp_path, "absent", Budget(3600))
     session.run([InferenceCase(SLICES, SMALL, 20000, 2)])
-    assert {(record["status"], record["reason"]) for record in session.records} == {("measured", None)}
-    assert {record["note"] for record in session.records} == {None}, "steps are captured"
+    assert {(record.status, record.reason) for record in session.records} == {("measured", None)}
+    assert {record.note for record in session.records} == {None}, "steps are captured"
     assert load_result(session.path).provenance["device"]["name"] == NAME
 
 
@@ -111,8 +111,8 @@ def test_the_longest_context_is_what_memory_takes(tmp_path):
         session = Session(InferenceSpeed("cuda", trial=False), tmp_path, "absent", Budget(3600))
         session.run(InferenceCase(FILLED, shape, None, batch) for batch in (1, 4))
         assert gpu.memory.live == 0, "nothing is left behind"
-    tokens = {(r["batch"], r["pattern"]): r["length"] for r in session.records}
-    peaks = [record["peak_bytes"] / GIB for record in session.records]
+    tokens = {(r.batch, r.pattern): r.length for r in session.records}
+    peaks = [record.peak_bytes / GIB for record in session.records]
     assert 4 < min(peaks) < max(peaks) < 5, "the next step would not fit"
     assert tokens[1, "sink"] > 2 * tokens[1, "full"] > 0
     assert 0 < tokens[4, "full"] < tokens[1, "full"] / 4

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from longgen.busy import RULE, SIGN, WATCHED, Watch, is_disturbed, spread, warni
 from longgen.cli import app
 from longgen.profiling.inference_speed import InferenceSpeed
 from longgen.profiling.training_speed import TrainingSpeed
+from longgen.records.experiment import Busy
 from tests.experiments import experiment_file
 from tests.reporting import fake_inference, fake_training
 
@@ -116,9 +117,9 @@ def test_the_rule(others: float | None, steal: float | None, rounds: float | Non
 
 
 def test_the_warning_counts_records_and_says_what_it_was() -> None:
-    calm = QUIET | {"spread": 0.1, "speedup_spread": None}
+    calm = Busy(**QUIET, spread=0.1)
     assert warning([calm, calm]) is None
-    text = warning([calm, calm | {"others": 0.34}, calm | {"spread": 0.5, "speedup_spread": 0.3}])
+    text = warning([calm, replace(calm, others=0.34), replace(calm, spread=0.5, speedup_spread=0.3)])
     assert text is not None
     assert text.startswith("2 of 3 measurements are disturbed")
     assert "other processes used 34% of the processors; rounds are spread over 50%" in text
@@ -159,14 +160,16 @@ def test_tables_in_a_terminal_mark_times_and_speedups_apart(monkeypatch: pytest.
         (InferenceSpeed("cpu", trial=True), fake_inference.fake_records("slices")),
     ):
         monkeypatch.setenv("COLUMNS", "200")
-        record = next(each for each in records if each["speedup"])
+        record = next(each for each in records if each.speedup)
         marks = {}
         for name, changes in (("none", {}), ("time", noisy_times), ("ratio", noisy_ratios), ("both", shared)):
-            text = stage.table([record | calm | changes])
+            text = stage.table([replace(record, **calm | changes)])
             marks[name] = text.split("warning")[0].count(SIGN)
             assert (RULE in text) == (name != "none")
         assert marks == {"none": 0, "time": 1, "ratio": 1, "both": 2}
-        time, ratio = (stage.table([record | calm | each]).splitlines() for each in (noisy_times, noisy_ratios))
+        time, ratio = (
+            stage.table([replace(record, **calm | each)]).splitlines() for each in (noisy_times, noisy_ratios)
+        )
         assert next(line.index(SIGN) for line in time if SIGN in line) < next(
             line.index(SIGN) for line in ratio if SIGN in line
         )
@@ -175,7 +178,5 @@ def test_tables_in_a_terminal_mark_times_and_speedups_apart(monkeypatch: pytest.
 def test_what_is_composed_has_the_spread_of_the_composed_values() -> None:
     records = fake_training.fake_records()  # the second of three rounds is twice as slow, layers alike
     for record in records:
-        assert record["spread"] == pytest.approx(0.5)
-        assert record["speedup"] is None or record["speedup_spread"] == pytest.approx(0, abs=1e-9)
-    for pair in itertools.pairwise(records):
-        assert pair[0].keys() == pair[1].keys()
+        assert record.spread == pytest.approx(0.5)
+        assert record.speedup is None or record.speedup_spread == pytest.approx(0, abs=1e-9)

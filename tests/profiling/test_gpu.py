@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,9 +15,11 @@ from longgen.layout import make_layout
 from longgen.planner.model import Model
 from longgen.profiling import gpu, kernel_checks
 from longgen.profiling.kernel_checks import Check
-from longgen.profiling.kernel_speed import cases, crossovers, derive, kernel_table
+from longgen.profiling.kernel_speed import cases, crossovers, derive, kernel_table, timed
+from longgen.profiling.rounds import median_columns
 from longgen.profiling.session import Budget
 from longgen.profiling.workloads import LLAMA2_7B, LLAMA2_70B, PATTERNS, TINY, Workload
+from longgen.records.kernels import DeviceLimitRecord, KernelSpeedRecord
 from longgen.results import load_result
 from longgen.shapes import MODEL_SHAPES
 from tests.waiting import wait_until
@@ -110,9 +113,9 @@ def test_on_a_gpu_small_checks_are_made_by_other_processes_ahead_of_their_turn(m
         wait_until(lambda: made == ["small"], "the small check was not begun")
         records = [stage.measure(case, Budget(60)) for case in listed[:2]]
     assert made == ["small", "large"]
-    assert {(r["tensor"], r["status"], r["error"], r["passed"]) for (r,) in records} == {
-        ("output", "failed", None, False)
-    }, "what is no number"
+    assert {(r.tensor, r.status, r.error, r.passed) for (r,) in records} == {("output", "failed", None, False)}, (
+        "what is no number"
+    )
 
 
 @pytest.mark.parametrize("length", [4096, 131072])
@@ -129,11 +132,14 @@ def test_work_is_what_the_planner_counts(length):
         assert full == 2 * 128 * (2 * shape.num_heads + 2 * shape.num_kv_heads * (length + 1))
 
 
-def row(implementation: str, pattern: str, length: int, seconds: float | None, flops: float, stage="forward") -> dict:
-    status = "not measured" if seconds is None else "measured"
-    same = {"stage": stage, "shape": "llama2-7b", "batch": 1, "length": length, "reason": "no time left"}
-    times = {"status": status, "seconds": seconds, "seconds_high": seconds, "flops": flops, "bytes": 100.0}
-    return same | times | {"implementation": implementation, "pattern": pattern}
+def row(
+    implementation: str, pattern: str, length: int, seconds: float | None, flops: float, stage="forward"
+) -> KernelSpeedRecord:
+    same = {"stage": stage, "shape": "llama2-7b", "batch": 1, "length": length, "flops": flops, "bytes": 100}
+    blank = KernelSpeedRecord.blank(**same, implementation=implementation, pattern=pattern)
+    if seconds is None:
+        return replace(blank, status="not measured", reason="no time left")
+    return timed(blank, [seconds] * 3)
 
 
 def test_the_ideal_is_that_of_the_fastest_dense_kernel_of_the_same_session():
@@ -146,16 +152,17 @@ def test_the_ideal_is_that_of_the_fastest_dense_kernel_of_the_same_session():
         row("flex-128", "sink", 100, None, 50.0),
         row("longgen decode", "full", 100, 4.0, 50.0, stage="decode"),
     ]
-    limits = [{"quantity": "copy bandwidth", "value": 50.0, "unit": "bytes per second"}]
+    limit = {"quantity": "copy bandwidth", "value": 50.0, "unit": "bytes per second"}
+    limits = [DeviceLimitRecord(**limit, **median_columns([1.0]))]
     derived = derive(records, limits)
-    assert [r["speedup"] for r in derived] == [0.8, 1.0, 2.0, 4.0, None, None, None]
-    assert [r["fraction_of_ideal"] for r in derived[:6]] == [0.8, 1.0, 2.0, 0.2, pytest.approx(0.32), None]
-    assert derived[4]["ideal_from"] == "sdpa-cudnn @ 100"
-    assert derived[6]["fraction_of_ideal"] == 0.5
-    assert derived[3]["flops_per_second"] == 25.0
+    assert [r.speedup for r in derived] == [0.8, 1.0, 2.0, 4.0, None, None, None]
+    assert [r.fraction_of_ideal for r in derived[:6]] == [0.8, 1.0, 2.0, 0.2, pytest.approx(0.32), None]
+    assert derived[4].ideal_from == "sdpa-cudnn @ 100"
+    assert derived[6].fraction_of_ideal == 0.5
+    assert derived[3].flops_per_second == 25.0
     text = kernel_table(derived, limits)
     assert "not measured: flex-128: no time left (1 cases)" in text
-    assert derive(records[3:4], [])[0]["fraction_of_ideal"] is None
+    assert derive(records[3:4], [])[0].fraction_of_ideal is None
 
 
 CROSSOVERS = {

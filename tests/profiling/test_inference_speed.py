@@ -30,6 +30,7 @@ from longgen.profiling.inference_records import (
 from longgen.profiling.inference_speed import InferenceSpeed, cases_of
 from longgen.profiling.session import Budget, Session
 from longgen.profiling.stacks import SHAPES, TINY, Stack, slices
+from longgen.records.kernels import InferenceSpeedRecord
 from longgen.records.kinds import KINDS
 from longgen.reporting.claims import ledger
 from longgen.reporting.report import write_report
@@ -57,8 +58,8 @@ def small_patterns(monkeypatch):
 
 
 # ---------------------------------------------------------------- composition
-def by_stack(records: list[dict]) -> dict[tuple, dict]:
-    keyed = {(r["what"], r["num_layers"], r["full_layers"], r["pattern"], r["composed"]): r for r in records}
+def by_stack(records: list[InferenceSpeedRecord]) -> dict[tuple, InferenceSpeedRecord]:
+    keyed = {(r.what, r.num_layers, r.full_layers, r.pattern, r.composed): r for r in records}
     assert len(keyed) == len(records)
     return keyed
 
@@ -66,35 +67,33 @@ def by_stack(records: list[dict]) -> dict[tuple, dict]:
 def test_the_whole_model_is_composed_of_slices_and_says_so():
     found = by_stack(fake_records(SLICES))
     whole = found["model-prefill", 32, 12, "sink", True]
-    assert whole["speedup"] == pytest.approx((0.01 + 32 * 0.5) / (0.01 + 12 * 0.5 + 20 * 0.1))
+    assert whole.speedup == pytest.approx((0.01 + 32 * 0.5) / (0.01 + 12 * 0.5 + 20 * 0.1))
     ideal = [Model(LLAMA, s.hybrid).prefill_flops(131072) for s in (Stack("full", 32, 32), Stack("sink", 32, 12))]
-    assert (whole["flops"], whole["bytes"]) == (ideal[1], None)
-    assert whole["ideal_speedup"] == pytest.approx(ideal[0] / ideal[1])
-    assert whole["fraction_of_ideal"] == pytest.approx(whole["speedup"] / whole["ideal_speedup"])
+    assert (whole.flops, whole.bytes) == (ideal[1], None)
+    assert whole.ideal_speedup == pytest.approx(ideal[0] / ideal[1])
+    assert whole.fraction_of_ideal == pytest.approx(whole.speedup / whole.ideal_speedup)
     # -62.0 %, to the byte: what the planner says, from the bytes of eight layers
-    sizes = [
-        found["model-prefill", 32, full, pattern, True]["kv_bytes"] for full, pattern in ((32, "full"), (12, "sink"))
-    ]
+    sizes = [found["model-prefill", 32, full, pattern, True].kv_bytes for full, pattern in ((32, "full"), (12, "sink"))]
     assert sizes[0] == 64 * GIB
     assert sizes[1] == Model(LLAMA, Hybrid(Stack("sink", 32, 12).layout, SparsePattern(64, 1, 16))).kv_cache_bytes(
         131072
     )
     assert 1 - sizes[1] / sizes[0] == pytest.approx(0.620, abs=5e-4)
     decode = found["model-decode", 32, 12, "stride-16", True]
-    assert decode["seconds"] == pytest.approx(1.01 * (1e-4 + 12 * 7e-4 + 20 * 1.5e-4))
+    assert decode.seconds == pytest.approx(1.01 * (1e-4 + 12 * 7e-4 + 20 * 1.5e-4))
     layout = Stack("stride-16", 32, 12)
-    assert decode["bytes"] == Model(LLAMA, layout.hybrid).decode_bytes(131072)
-    assert decode["flops"] is None
-    assert (whole["peak_bytes"], found["slice-prefill", 8, 3, "sink", False]["peak_bytes"]) == (None, 7 * GIB)
-    assert all(abs(r["fit_error"]) < 1e-9 for r in found.values() if r["what"].startswith("slice"))
-    assert found["slice-decode", 4, 0, "sink", False]["speedup"] is None, "there is no full attention of that depth"
+    assert decode.bytes == Model(LLAMA, layout.hybrid).decode_bytes(131072)
+    assert decode.flops is None
+    assert (whole.peak_bytes, found["slice-prefill", 8, 3, "sink", False].peak_bytes) == (None, 7 * GIB)
+    assert all(abs(r.fit_error) < 1e-9 for r in found.values() if r.what.startswith("slice"))
+    assert found["slice-decode", 4, 0, "sink", False].speedup is None, "there is no full attention of that depth"
 
 
 def test_a_whole_model_without_full_attention_beside_it_has_no_speedup():
     found = by_stack(fake_records(WHOLE, found=[Stack("sink", 32, 12)]))
     row = found["model-prefill", 32, 12, "sink", False]
-    assert row["seconds"] == pytest.approx(1.01 * (0.01 + 12 * 0.5 + 20 * 0.1))
-    assert row["speedup"] is row["ideal_speedup"] is row["fit_error"] is None
+    assert row.seconds == pytest.approx(1.01 * (0.01 + 12 * 0.5 + 20 * 0.1))
+    assert row.speedup is row.ideal_speedup is row.fit_error is None
 
 
 def test_bytes_of_layers_follow_from_stacks():

@@ -2,20 +2,25 @@
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
 import torch
 
 from longgen.errors import ArtifactError
+from longgen.profiling.rounds import median_columns
 from longgen.profiling.session import Budget, NoTimeError, Session, Stage
+from longgen.records.kernels import KernelTuningRecord
+from longgen.records.schema import row_of
 from longgen.results import load_result
 
 
-class Numbers(Stage[int]):
+class Numbers(Stage[int, KernelTuningRecord]):
     """Two records of each case, a number; what measuring it does, or raises, is set by hand."""
 
     kind, title, device = "kernel-tuning", "numbers", "cpu"
+    key = ("queries",)
     settings: ClassVar = {}
 
     def __init__(self, outcomes=None):
@@ -28,11 +33,10 @@ class Numbers(Stage[int]):
     def more_cases(self):
         return [2, 3]
 
-    def identities(self, case):
-        return [{"number": case, "half": half} for half in (0, 1)]
-
     def blank(self, case):
-        return {"number": case, "half": 0, "value": None, "status": None, "reason": None}
+        heads = {"shape": "small", "num_heads": 1, "num_kv_heads": 1, "head_dim": 8}
+        same = {"kernel": "forward", "length": 64, "pattern": "full", "dtype": "float32", "warps": 4, "stages": 1}
+        return KernelTuningRecord.blank(**heads, **same, queries=case, keys=0, shipped=False)
 
     def seconds_to_start(self, case):
         return 10.0
@@ -51,12 +55,12 @@ class Numbers(Stage[int]):
         self.measured.append(case)
         if isinstance(outcome := self.outcomes.get(case), Exception):
             raise outcome
-        found = [self.blank(case) | {"half": half, "value": case / 2} for half in (0, 1)]
-        found[1] |= outcome or {}
+        found = [replace(self.blank(case), keys=keys, **median_columns([case / 2])) for keys in (0, 1)]
+        found[1] = replace(found[1], **outcome or {})
         return found
 
     def complete(self, records):
-        return [record | {"of": len(records)} for record in records]
+        return [replace(record, length=len(records)) for record in records]
 
     def table(self, records):
         return f"{len(records)} records"
@@ -65,12 +69,12 @@ class Numbers(Stage[int]):
 def run(folder, stage, *cases, seconds=3600.0):
     session = Session(stage, folder, "tries", Budget(seconds))
     session.run(cases)
-    assert load_result(session.path).records == session.records, "all of it is on disk"
+    assert load_result(session.path).records == [row_of(each) for each in session.records], "all of it is on disk"
     return session
 
 
 def statuses(session) -> list[tuple]:
-    return [(record["number"], record["half"], record["status"], record["reason"]) for record in session.records]
+    return [(record.queries, record.keys, record.status, record.reason) for record in session.records]
 
 
 def test_another_session_measures_only_what_no_earlier_one_is_done_with(tmp_path):
@@ -82,16 +86,13 @@ def test_another_session_measures_only_what_no_earlier_one_is_done_with(tmp_path
         (2, 0, "failed", "OutOfMemoryError: out of memory"),
         (3, 0, "unsupported", "not"),
     ]
-    assert list(session.records[0]) == ["number", "half", "value", "status", "reason", "of"], (
-        "in the order of the stage"
-    )
     second = Numbers()
     session = run(tmp_path, second, 3, 2, 1)
     assert second.measured == second.ahead == [2]
     assert [record[:3] for record in statuses(session)] == [
         *((1, 0, "measured"), (1, 1, "measured"), (2, 0, "measured"), (2, 1, "measured"), (3, 0, "unsupported"))
     ], "in its place"
-    assert {record["of"] for record in session.records} == {5}, "what follows from all of them is up to date"
+    assert {record.length for record in session.records} == {5}, "what follows from all of them is up to date"
     assert session.table() == "5 records"
 
 
@@ -131,5 +132,16 @@ def test_numbers_of_other_code_are_neither_overwritten_nor_mixed(changed, tmp_pa
     path.write_text(json.dumps(value))
     before = path.read_bytes()
     with pytest.raises(ArtifactError, match=f"{changed} is another, now it is .*must not mix; move the file away"):
+        run(tmp_path, Numbers(), 1, 2)
+    assert path.read_bytes() == before
+
+
+def test_a_record_that_its_kind_does_not_declare_is_neither_gone_on_with_nor_overwritten(tmp_path):
+    path = run(tmp_path, Numbers(), 1).path
+    value = json.loads(path.read_text())
+    value["records"][1] |= {"seconds": None}
+    path.write_text(json.dumps(value))
+    before = path.read_bytes()
+    with pytest.raises(ArtifactError, match=r"kernel-tuning\.json: records\[1\]: seconds is None: allowed is number"):
         run(tmp_path, Numbers(), 1, 2)
     assert path.read_bytes() == before

@@ -80,22 +80,22 @@ def test_slices_have_the_ratio_of_the_whole_model():
 
 def test_speedups_are_of_rounds_and_composed_ones_labelled():
     records = fake_records()
-    by_stack = {(r["what"], r["num_layers"], r["full_layers"], r["pattern"]): r for r in records}
+    by_stack = {(r.what, r.num_layers, r.full_layers, r.pattern): r for r in records}
     assert len(by_stack) == len(records)
     hybrid, whole = by_stack["slice", 8, 3, "sink"], by_stack["composed model", 32, 12, "sink"]
-    assert hybrid["speedup"] == hybrid["speedup_low"] == pytest.approx((0.7 + 8 * 1.5) / (0.7 + 3 * 1.5 + 5 * 0.4))
-    assert whole["speedup"] == pytest.approx((0.7 + 32 * 1.5) / (0.7 + 12 * 1.5 + 20 * 0.4))
-    assert whole["ideal_speedup"] == pytest.approx(1.80, abs=0.01)
-    assert whole["fraction_of_ideal"] == pytest.approx(whole["speedup"] / whole["ideal_speedup"])
-    assert whole["peak_bytes"] is None and hybrid["peak_bytes"] == 5
-    assert by_stack["composed layer", 1, 1, "full"]["seconds"] == pytest.approx(1.5)
-    assert by_stack["composed layer", 1, 0, "sink"]["seconds"] == pytest.approx(0.4)
-    assert by_stack["composed rest", 0, 0, "full"]["seconds"] == pytest.approx(0.7)
-    assert by_stack["slice", 4, 0, "sink"]["speedup"] is None, "there is no full attention of that depth"
+    assert hybrid.speedup == hybrid.speedup_low == pytest.approx((0.7 + 8 * 1.5) / (0.7 + 3 * 1.5 + 5 * 0.4))
+    assert whole.speedup == pytest.approx((0.7 + 32 * 1.5) / (0.7 + 12 * 1.5 + 20 * 0.4))
+    assert whole.ideal_speedup == pytest.approx(1.80, abs=0.01)
+    assert whole.fraction_of_ideal == pytest.approx(whole.speedup / whole.ideal_speedup)
+    assert whole.peak_bytes is None and hybrid.peak_bytes == 5
+    assert by_stack["composed layer", 1, 1, "full"].seconds == pytest.approx(1.5)
+    assert by_stack["composed layer", 1, 0, "sink"].seconds == pytest.approx(0.4)
+    assert by_stack["composed rest", 0, 0, "full"].seconds == pytest.approx(0.7)
+    assert by_stack["slice", 4, 0, "sink"].speedup is None, "there is no full attention of that depth"
     flops = Model(LLAMA, Hybrid(Stack("full", 32, 32).layout, SMALL)).training_flops(131072)
     full = by_stack["composed model", 32, 32, "full"]
-    assert full["mfu"] == pytest.approx(flops / (0.7 + 32 * 1.5) / 989e12)
-    assert all(abs(r["fit_error"]) < 1e-9 for r in records if r["what"] == "slice")
+    assert full.mfu == pytest.approx(flops / (0.7 + 32 * 1.5) / 989e12)
+    assert all(abs(r.fit_error) < 1e-9 for r in records if r.what == "slice")
 
 
 # ---------------------------------------------------------------- the step
@@ -178,19 +178,19 @@ def test_layers_and_models_are_composed_of_parts():
     assert seconds_of_parts(PIECES, LLAMA) == pytest.approx(known)
     slow = {name: [part, PartTime(2 * part.seconds, part.occurrences)] for name, part in PIECES.items()}
     records, rounds = part_records(TrainingCase(LLAMA, 131072), "bfloat16", slow)
-    assert {(r["what"], r["pattern"], r["note"]) for r in records} >= {
+    assert {(r.what, r.pattern, r.note) for r in records} >= {
         ("attention of a share of heads", "sink", "counted 8 times"),
         ("a tile through a layer without attention", "full", "counted 4 times"),
     }
     composed = {
-        (r["what"], r["full_layers"], r["pattern"]): r
+        (r.what, r.full_layers, r.pattern): r
         for r in composed_records(TrainingCase(LLAMA, 131072), "bfloat16", rounds, None)
     }
-    assert composed["composed layer", 0, "sink"]["seconds"] == pytest.approx(1.5 * 0.4)
+    assert composed["composed layer", 0, "sink"].seconds == pytest.approx(1.5 * 0.4)
     model = composed["composed model", 12, "sink"]
-    assert model["seconds"] == pytest.approx(1.5 * (rest + 12 * 1.5 + 20 * 0.4))
-    assert model["speedup"] == model["speedup_low"] == pytest.approx((rest + 48) / (rest + 18 + 8))
-    assert (model["n"], model["mfu"]) == (2, None)
+    assert model.seconds == pytest.approx(1.5 * (rest + 12 * 1.5 + 20 * 0.4))
+    assert model.speedup == model.speedup_low == pytest.approx((rest + 48) / (rest + 18 + 8))
+    assert (model.n, model.mfu) == (2, None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -391,8 +391,7 @@ def test_what_a_cpu_measured_leaves_a_row_for_a_gpu(tmp_path):
         TrainingCase(LLAMA, 131072), "bfloat16", {name: [part] * 3 for name, part in PIECES.items()}
     )
     records += composed_records(TrainingCase(LLAMA, 131072), "bfloat16", rounds, None)
-    same = {"status": "measured", "reason": None}
-    write_gpu_run(tmp_path / "cpu", [record | same for record in records], {"kind": "cpu", "name": "Pretend CPU"})
+    write_gpu_run(tmp_path / "cpu", records, {"kind": "cpu", "name": "Pretend CPU"})
     opened = open_run("cpu", tmp_path)
     rows = ledger([opened])
     rows = rows[(rows["claim"] == "training-speedup") & (rows["variant"] == "longgen-sink-12-layers")]
@@ -411,7 +410,7 @@ def test_what_a_cpu_measured_leaves_a_row_for_a_gpu(tmp_path):
 
 @pytest.mark.parametrize("change", [{"length": 65536}, {"shape": "llama2-13b"}, {"status": "failed"}])
 def test_other_lengths_and_models_do_not_answer_the_claim(tmp_path, change):
-    write_gpu_run(tmp_path / "gpu", [record | change for record in fake_records()])
+    write_gpu_run(tmp_path / "gpu", [replace(record, **change) for record in fake_records()])
     assert set(ledger([open_run("gpu", tmp_path)])["verdict"]) == {"not measured"}
 
 

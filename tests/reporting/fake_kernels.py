@@ -8,6 +8,8 @@ from typing import Any
 
 from longgen.pattern import SparsePattern
 from longgen.profiling.kernel_speed import derive
+from longgen.records.kernels import DeviceLimitRecord, KernelSpeedRecord
+from longgen.records.schema import row_of
 from longgen.results import Result, save_result
 
 Record = dict[str, Any]
@@ -77,17 +79,17 @@ def speed_records() -> list[Record]:
     """Records of kind ``kernel-speed``: flash-attn is not installed, and one of FlexAttention's fails."""
     records = []
     for case in cases():
-        blank = dict.fromkeys(("n", "seconds", "seconds_low", "seconds_high"))
         if case["implementation"] == "flash-attn":
-            outcome = {"status": "unsupported", "reason": "flash-attn is not installed", **blank}
+            outcome = {"status": "unsupported", "reason": "flash-attn is not installed"}
         elif (case["implementation"], case["shape"], case["pattern"]) == ("flex-64", "llama2-70b", "sink"):
-            outcome = {"status": "failed", "reason": "OutOfMemoryError: out of memory", **blank}
+            outcome = {"status": "failed", "reason": "OutOfMemoryError: out of memory"}
         else:
             seconds = time_of(case)
-            times = {"seconds": seconds, "seconds_low": seconds * 0.97, "seconds_high": seconds * 1.02}
-            outcome = {"status": "measured", "reason": None, "n": 40, **times}
-        records.append(case | outcome)
-    return derive(records, limit_records())
+            outcome = {"n": 40, "seconds": seconds, "seconds_low": seconds * 0.97, "seconds_high": seconds * 1.02}
+            outcome |= {f"{unit}_per_second": case[unit] / seconds for unit in ("flops", "bytes")}
+        records.append(KernelSpeedRecord.blank(**case, **outcome))
+    limits = [DeviceLimitRecord(**limit) for limit in limit_records()]
+    return [row_of(record) for record in derive(records, limits)]
 
 
 def limit_records() -> list[Record]:

@@ -1,5 +1,7 @@
 """What is made of the times of prefill and decoding: claims, figure and table."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -15,7 +17,7 @@ from tests.reporting.fake_inference import GIB, fake_records, write_gpu_run
 def test_the_ledger_takes_composed_models_and_whole_ones_before_them(tmp_path):
     composed, whole = fake_records(SLICES), fake_records(WHOLE)
     write_gpu_run(tmp_path / "slices", composed)
-    write_gpu_run(tmp_path / "both", composed + [record | {"speedup": 1.9, "speedup_low": 1.9} for record in whole])
+    write_gpu_run(tmp_path / "both", composed + [replace(record, speedup=1.9, speedup_low=1.9) for record in whole])
     rows = ledger([open_run("slices", tmp_path)]).set_index(["claim", "variant"])
     prefill = rows.loc["prefill-speedup"]
     assert list(prefill.index) == ["longgen-sink", "longgen-stride", "longgen-sink-12-layers"]
@@ -36,16 +38,16 @@ def test_the_ledger_takes_composed_models_and_whole_ones_before_them(tmp_path):
 
 @pytest.mark.parametrize("change", [{"length": 65536}, {"shape": "llama2-13b"}, {"status": "failed"}])
 def test_other_lengths_and_models_do_not_answer_the_claims(tmp_path, change):
-    write_gpu_run(tmp_path / "gpu", [record | change for record in fake_records(SLICES)])
+    write_gpu_run(tmp_path / "gpu", [replace(record, **change) for record in fake_records(SLICES)])
     assert set(ledger([open_run("gpu", tmp_path)])["verdict"]) == {"not measured"}
 
 
 def test_the_figure_tells_measured_from_composed_and_the_table_how_long_a_context_fits(tmp_path):
     longest = {"what": "longest-context", "composed": False, "note": None, "n": None, "seconds": None, "speedup": None}
-    template = fake_records(WHOLE)[0] | longest | {"kv_bytes": 64 * GIB}
+    template = replace(fake_records(WHOLE)[0], **longest, kv_bytes=64 * GIB)
     fits = [
-        template | {"pattern": "full", "length": 126976},
-        template | {"pattern": "sink", "full_layers": 12, "length": 335872},
+        replace(template, pattern="full", length=126976),
+        replace(template, pattern="sink", full_layers=12, length=335872),
     ]
     write_gpu_run(tmp_path / "gpu", fake_records(SLICES) + fake_records(WHOLE, 32768) + fits)
     report = write_report(open_run("gpu", tmp_path), tmp_path / "figures")
@@ -71,9 +73,9 @@ def test_the_ideal_of_a_single_length_is_seen():
 def test_batches_are_kept_apart(tmp_path):
     """No claim is answered by them, the figure leaves them out, and the table has them under a heading of their own."""
     longest = {"what": "longest-context", "composed": False, "note": None, "n": None, "seconds": None, "speedup": None}
-    template = fake_records(WHOLE)[0] | longest
+    template = replace(fake_records(WHOLE)[0], **longest)
     fits = [
-        template | {"pattern": pattern, "length": length // batch, "batch": batch}
+        replace(template, pattern=pattern, length=length // batch, batch=batch)
         for batch in (1, 4)
         for pattern, length in (("full", 126976), ("sink", 335872))
     ]
