@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from longgen.errors import ArtifactError, ConfigError, require
 from longgen.names import COPY, PRODUCT
 from longgen.planner.gpus import Gpu, gpu_named, gpu_of_device
-from longgen.results import load_result
+from longgen.records.kernels import DeviceLimitRecord
+from longgen.results import load_result, typed_records
 
 MADE_BY = "python -m longgen.profiling.gpu"
 
@@ -62,10 +62,11 @@ def _read_rates(path: Path) -> tuple[Rates, str]:
     _check(path, kind == "device-limits", "kind", kind, "device-limits")
     _check(path, settings.get("tiny") is False, "settings.tiny", settings.get("tiny"), "false: no try of the code")
     _check(path, settings.get("dtype") == "bfloat16", "settings.dtype", settings.get("dtype"), "bfloat16")
-    values: dict[Any, Any] = {record.get("quantity"): record.get("value") for record in result.records}
+    limits: list[DeviceLimitRecord] = typed_records(path, result)
+    values = {limit.quantity: limit.value for limit in limits}
     for name in (COPY, PRODUCT):
         value = values.get(name)
-        _check(path, isinstance(value, int | float) and value > 0, name, value, "a number > 0")
+        _check(path, value is not None and value > 0, name, value, "a number > 0")
     device = str(result.provenance.get("device", {}).get("name"))
     return Rates(float(values[PRODUCT]), float(values[COPY]), f"measured on {device}"), device
 

@@ -28,7 +28,7 @@ from longgen.attention import sparse_attention
 from longgen.attention.call import AttentionCall
 from longgen.attention.flex import flex_attend
 from longgen.attention.sdpa import scaled_dot_product
-from longgen.busy import Watch, spread, warning
+from longgen.busy import spread, warning
 from longgen.foreign import first_line
 from longgen.hardware import computes_in_bfloat16
 from longgen.pattern import SparsePattern, dense_pairs
@@ -97,8 +97,7 @@ def measure_attention(
                 pattern, by = cases.get(name, (None, BLOCKED))
                 return _seconds(pattern, by, inputs, direction)
 
-            with Watch() as watch:
-                times = rounds_by_stage(names, repeats, measure, bar.update)
+            times, busy = rounds_by_stage(names, repeats, measure, bar.update)
             for stage, seconds in times.items():
                 for name, (pattern, by) in cases.items():
                     if name not in seconds:
@@ -119,7 +118,7 @@ def measure_attention(
                         fraction_of_ideal=ratios["speedup"] / ideal,
                         spread=spread(seconds[name]),
                         **ratios,
-                        **watch.columns(),
+                        **busy,
                     )
                     records.append(record)
     return records

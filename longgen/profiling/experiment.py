@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM
 
-from longgen.busy import Watch
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment, ModelSettings, Variant, require_part
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
@@ -69,10 +68,9 @@ def profile_experiment(
     with progress_bar(total, "profile", "run") as bar:
         for lengths, measure in ((settings.lengths, generation), (settings.training_lengths, training)):
             for length in lengths:
-                with Watch() as watch:
-                    times = rounds_by_stage(variants, settings.repeats, partial(measure, length), bar.update)
+                times, busy = rounds_by_stage(variants, settings.repeats, partial(measure, length), bar.update)
                 for stage in times:
-                    speed += speed_records(stage, length, times[stage], watch.columns())
+                    speed += speed_records(stage, length, times[stage], busy)
     value_bytes = models[BASELINE].dtype.itemsize
     return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
 

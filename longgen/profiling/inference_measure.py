@@ -10,7 +10,6 @@ import torch
 
 from longgen.attention import full_attention, sparse_attention
 from longgen.attention.decode import choose_decode_backend
-from longgen.busy import Watch
 from longgen.foreign import first_line
 from longgen.planner.gpus import GIB
 from longgen.profiling.device import Precision, free_main_memory, free_memory, product_flops, time_run, why_not
@@ -131,23 +130,20 @@ def time_stacks(
     for stack in fitting:  # compiles: of a prompt in chunks the first one knows no pruned cache, the others do
         model.prefill(stack, min(length, 2 * first.chunk), first)
     fewest = 1 if large else FEWEST_ROUNDS
-    with Watch() as watch:
-        prefills = alternating_rounds(
-            fitting, lambda stack: model.prefill(stack, length, config), within(budget, fewest)
-        )
-    columns: Columns = {"chunk": config.chunk, "full_kernel": config.kernel, "sparse_kernel": model.sparse_kernel}
-    columns |= watch.columns()
+    prefills, busy = alternating_rounds(
+        fitting, lambda stack: model.prefill(stack, length, config), within(budget, fewest)
+    )
+    columns = {"chunk": config.chunk, "full_kernel": config.kernel, "sparse_kernel": model.sparse_kernel, **busy}
     read = records_of(case, PREFILL, precision, dtype.itemsize, prefills)
     records += [replace(record, **columns) for record in read]
 
     free_memory(device)
     capture, note = _capture(model, fitting, length, kernel)
-    with Watch() as watch:
-        decodes = alternating_rounds(
-            fitting, lambda stack: model.decode(stack, length, kernel, capture), within(budget)
-        )
-    columns = {"full_kernel": kernel, "sparse_kernel": _sparse_decode_kernel(case.shape, device, dtype), "note": note}
-    columns |= watch.columns()
+    decodes, busy = alternating_rounds(
+        fitting, lambda stack: model.decode(stack, length, kernel, capture), within(budget)
+    )
+    sparse_kernel = _sparse_decode_kernel(case.shape, device, dtype)
+    columns = {"full_kernel": kernel, "sparse_kernel": sparse_kernel, "note": note, **busy}
     decoded = records_of(case, DECODE, precision, dtype.itemsize, decodes)
     return records + [replace(record, **columns) for record in decoded]
 

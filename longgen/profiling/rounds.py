@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from longgen.busy import spread
+from longgen.busy import Watch, spread
 from longgen.profiling.device import least_flops
 from longgen.profiling.session import Budget
 from longgen.records.experiment import SpeedRecord
@@ -27,8 +27,8 @@ Measurement = TypeVar("Measurement")
 
 def alternating_rounds(
     items: Sequence[Item], measure: Callable[[Item], Measurement], another: Callable[[int], bool]
-) -> dict[Item, list[Measurement]]:
-    """What ``measure`` returns for every item in every round.
+) -> tuple[dict[Item, list[Measurement]], dict[str, Any]]:
+    """What ``measure`` returns for every item in every round; and how busy the machine was (`Watch.columns`).
 
     In alternating order: what one item leaves behind (caches, clock speed) favours no other.
 
@@ -39,11 +39,12 @@ def alternating_rounds(
     """
     measurements: dict[Item, list[Measurement]] = {item: [] for item in items}
     count = 0
-    while another(count):
-        for item in reversed(items) if count % 2 else items:
-            measurements[item].append(measure(item))
-        count += 1
-    return measurements
+    with Watch() as watch:
+        while another(count):
+            for item in reversed(items) if count % 2 else items:
+                measurements[item].append(measure(item))
+            count += 1
+    return measurements, watch.columns()
 
 
 def within(budget: Budget, fewest: int = FEWEST_ROUNDS) -> Callable[[int], bool]:
@@ -71,7 +72,7 @@ def predicted_seconds(flops: float, device: str) -> float:
 
 def median_columns(seconds: Sequence[float], fewest: int = 1) -> dict[str, Any]:
     """How many there are, their median, and of ``fewest`` or more its 95 % bootstrap interval: columns of records."""
-    return {"n": len(seconds), **_median("seconds", seconds, fewest)}
+    return {"n": len(seconds), **interval_columns("seconds", seconds, fewest)}
 
 
 def time_columns(seconds: Sequence[float], fewest: int = 2) -> dict[str, Any]:
@@ -88,11 +89,11 @@ def ratio_columns(full: Sequence[float], seconds: Sequence[float], fewest: int =
         fewest: rounds that there is an interval of.
     """
     ratios = [one / other for one, other in zip(full, seconds, strict=True)]
-    return {**_median("speedup", ratios, fewest), "speedup_spread": spread(ratios)}
+    return {**interval_columns("speedup", ratios, fewest), "speedup_spread": spread(ratios)}
 
 
-def _median(name: str, values: Sequence[float], fewest: int) -> dict[str, float | None]:
-    """With the ends of its interval, as columns of a record."""
+def interval_columns(name: str, values: Sequence[float], fewest: int = 1) -> dict[str, Any]:
+    """Their median and the ends of its 95 % bootstrap interval, as columns of a record: ``name`` and what begins so."""
     low, high = bootstrap_interval(values, "median") if len(values) >= fewest else (None, None)
     return {name: statistics.median(values), f"{name}_low": low, f"{name}_high": high}
 
@@ -100,8 +101,10 @@ def _median(name: str, values: Sequence[float], fewest: int) -> dict[str, float 
 # ---------------------------------------------------------------- rounds of variants against full attention
 def rounds_by_stage(
     variants: Sequence[str], repeats: int, measure: Callable[[str], dict[str, float]], done: Callable[[], Any]
-) -> StageTimes:
+) -> tuple[StageTimes, dict[str, Any]]:
     """Seconds of ``repeats`` rounds, after one that warms up, in which every variant is measured once.
+
+    And how busy the machine was, as `alternating_rounds` says.
 
     Args:
         variants: their names.
@@ -117,20 +120,23 @@ def rounds_by_stage(
 
     for name in reversed(variants):
         measure_and_report(name)
-    measurements = alternating_rounds(variants, measure_and_report, lambda count: count < repeats)
+    measurements, busy = alternating_rounds(variants, measure_and_report, lambda count: count < repeats)
     stages = dict.fromkeys(stage for rounds in measurements.values() for stage in rounds[0])
-    return {
+    times = {
         stage: {name: [each[stage] for each in rounds] for name, rounds in measurements.items() if stage in rounds[0]}
         for stage in stages
     }
+    return times, busy
 
 
-def speed_records(
-    stage: str, length: int, times: dict[str, list[float]], watched: Mapping[str, Any]
-) -> list[SpeedRecord]:
+def speed_records(stage: str, length: int, times: dict[str, list[float]], busy: Mapping[str, Any]) -> list[SpeedRecord]:
     """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
 
-    How busy the machine was, ``watched`` says (`longgen.busy.Watch.columns`).
+    Args:
+        stage: its name.
+        length: in tokens.
+        times: of every variant, in every round.
+        busy: as `rounds_by_stage` says.
     """
     return [
         SpeedRecord(
@@ -139,7 +145,7 @@ def speed_records(
             length=length,
             **time_columns(seconds, fewest=1),
             **ratio_columns(times[BASELINE], seconds, fewest=1),
-            **watched,
+            **busy,
         )
         for name, seconds in sorted(times.items())
     ]

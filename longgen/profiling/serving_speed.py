@@ -5,7 +5,6 @@ The same weights twice: as the hybrid that they are, and with full attention in 
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,13 +14,13 @@ from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.modeling import hybrid_of
 from longgen.modeling.rope import describe_rope
+from longgen.profiling.rounds import interval_columns
 from longgen.profiling.session import Budget, Stage
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL
 from longgen.records.kernels import ServingSpeedRecord
 from longgen.serving.vllm import engine_version
 from longgen.serving.vllm.load import Load, serve
-from longgen.statistics import bootstrap_interval
 
 _HEADINGS = (
     *("model", "tokens", "layers", "full", "pattern"),
@@ -81,7 +80,6 @@ class ServingSpeed(Stage[Load, ServingSpeedRecord]):
         for blank, changes in ((replace(hybrid, full_layers=layers, pattern=FULL), everything_full), (hybrid, {})):
             with Watch() as watch:
                 measurement = serve(self.model.folder, case, self.model.hybrid.pattern.block_size, changes)
-            low, high = bootstrap_interval(measurement.first_tokens, "median")
             record = replace(
                 blank,
                 sequences=measurement.sequences,
@@ -91,9 +89,7 @@ class ServingSpeed(Stage[Load, ServingSpeedRecord]):
                 n=1,
                 seconds=measurement.seconds,
                 tokens_per_second=case.requests * case.new_tokens / measurement.seconds,
-                first_token=statistics.median(measurement.first_tokens),
-                first_token_low=low,
-                first_token_high=high,
+                **interval_columns("first_token", measurement.first_tokens),
                 **watch.columns(),
             )
             records.append(replace(record, speedup=[*records, record][0].seconds / record.seconds))

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from longgen.busy import Watch
 from longgen.profiling.composition import (
     HEAD,
     LAYER_KINDS,
@@ -154,20 +153,18 @@ def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budge
     stacks = slices(num_layers)
     for stack in stacks:  # compiles, and makes the optimizer's state
         model.step(stack)
-    with Watch() as watch:
-        steps = alternating_rounds(stacks, model.step, within(budget))
+    steps, busy = alternating_rounds(stacks, model.step, within(budget))
     seconds = {stack: [step.seconds for step in rounds] for stack, rounds in steps.items()}
     peaks = {stack: rounds[-1].peak_bytes for stack, rounds in steps.items()}
     records = records_of(case, precision, seconds, peaks, peak_flops(device))
-    return _of_rounds(records, model.kernels, watch)
+    return _of_rounds(records, model.kernels, busy)
 
 
 def _of_rounds(
-    records: Sequence[TrainingSpeedRecord], kernels: Mapping[str, str], watch: Watch
+    records: Sequence[TrainingSpeedRecord], kernels: Mapping[str, str], busy: Columns
 ) -> list[TrainingSpeedRecord]:
     """With what all records of the same rounds share."""
-    full, sparse, busy = kernels["full"], kernels["sparse"], watch.columns()
-    return [replace(record, full_kernel=full, sparse_kernel=sparse, **busy) for record in records]
+    return [replace(record, full_kernel=kernels["full"], sparse_kernel=kernels["sparse"], **busy) for record in records]
 
 
 def _measure_parts(case: TrainingCase, budget: Budget) -> list[TrainingSpeedRecord]:
@@ -184,10 +181,9 @@ def _measure_parts(case: TrainingCase, budget: Budget) -> list[TrainingSpeedReco
     seconds += sum(model.time(part).seconds for part in PARTS if part not in LAYER_KINDS)
     budget.require(seconds)
     say(f"training of {case.shape.name} at {case.length:,} tokens", seconds)
-    with Watch() as watch:
-        part_times = alternating_rounds(PARTS, model.time, within(budget, fewest=1))
+    part_times, busy = alternating_rounds(PARTS, model.time, within(budget, fewest=1))
     records, rounds = part_records(case, precision, part_times)
-    return _of_rounds(records + composed_records(case, precision, rounds, None), model.kernels, watch)
+    return _of_rounds(records + composed_records(case, precision, rounds, None), model.kernels, busy)
 
 
 # ---------------------------------------------------------------- records

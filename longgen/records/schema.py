@@ -93,7 +93,7 @@ def check_record(record: type, values: Mapping[str, Any], where: str) -> None:
     `newer` columns may be missing: a session may go on with a file of an earlier version.
 
     Raises:
-        TypeError: a column is missing, unknown, or of another type than ``record`` declares.
+        TypeError: a column is missing, unknown, or of another type than ``record`` declares; or the status is unknown.
     """
     known = {each.name: each for each in columns(record)}
     if missing := {each.name for each in known.values() if not each.newer} - values.keys():

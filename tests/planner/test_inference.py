@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from longgen.planner.inference import (
 from longgen.planner.model import Model
 from longgen.planner.rates import Rates, device_rates
 from longgen.profiling.kernel_speed import measure_limits
+from longgen.records.schema import row_of
 from longgen.results import Result, save_result
 from longgen.shapes import ModelShape, model_shape
 from tests.modeling.models import tiny_base, tokens
@@ -103,17 +104,19 @@ def test_the_longer_of_computation_and_memory_counts() -> None:
 
 # ---------------------------------------------------------------- rates
 H100 = "NVIDIA H100 80GB HBM3"
+LIMIT = {"quantity": "copy bandwidth", "unit": "bytes per second", "value": 2.5e12}
+LIMIT |= {"n": 3, "seconds": 1e-3, "seconds_low": 9e-4, "seconds_high": 1.1e-3}
 
 
 def ceilings(folder: Path, device: str = H100, **changed: Any) -> Path:
-    records = [
-        {"quantity": "copy bandwidth", "unit": "bytes per second", "value": 2.5e12},
-        {"quantity": "matrix product", "unit": "operations per second", "value": 7e14},
-    ]
+    product = {"quantity": "matrix product", "unit": "operations per second", "value": 7e14}
+    records = [LIMIT, LIMIT | product]
     origin = {"device": {"kind": "cuda", "name": device}}
-    result = Result("device-limits", "test", records, origin, settings={"dtype": "bfloat16", "tiny": False})
-    save_result(folder / "limits.json", dataclasses.replace(result, **changed))
-    return folder / "limits.json"
+    path = folder / "limits.json"
+    save_result(path, Result("device-limits", "test", records, origin, settings={"dtype": "bfloat16", "tiny": False}))
+    value = json.loads(path.read_text())
+    path.write_text(json.dumps(value | changed))
+    return path
 
 
 def test_measured_ceilings_win_over_the_datasheet(tmp_path: Path) -> None:
@@ -125,8 +128,8 @@ def test_measured_ceilings_win_over_the_datasheet(tmp_path: Path) -> None:
 
 def test_what_the_profiler_writes_is_understood(tmp_path: Path) -> None:
     records = measure_limits("cpu", torch.float32, tiny=True)
-    _, rates = device_rates(None, ceilings(tmp_path, records=records))
-    assert (rates.bandwidth, rates.flops) == (records[0]["value"], records[1]["value"])
+    _, rates = device_rates(None, ceilings(tmp_path, records=[row_of(record) for record in records]))
+    assert (rates.bandwidth, rates.flops) == (records[0].value, records[1].value)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +141,9 @@ def test_what_the_profiler_writes_is_understood(tmp_path: Path) -> None:
         (None, {"settings": {"tiny": True}}, "settings.tiny is True: allowed is false: no try of the code"),
         (None, {"settings": {"tiny": False, "dtype": "float32"}}, "settings.dtype is 'float32': allowed is bfloat16"),
         (None, {"records": []}, "copy bandwidth is None: allowed is a number > 0"),
-        (None, {"records": [{"quantity": "copy bandwidth", "value": 0}]}, "copy bandwidth is 0: allowed is a number"),
+        (None, {"records": [LIMIT | {"value": 0}]}, "copy bandwidth is 0: allowed is a number"),
+        (None, {"records": [LIMIT | {"value": "much"}]}, "records[0]: value is 'much': allowed is number"),
+        (None, {"records": [{"quantity": "copy bandwidth"}]}, "records[0] lacks n, seconds, "),
     ],
 )
 def test_unusable_ceilings_are_refused(tmp_path: Path, gpu: str | None, changed: dict[str, Any], message: str) -> None:

@@ -52,7 +52,7 @@ def test_rounds_drop_the_warm_up_and_alternate_the_order():
         return {"prefill": float(len(calls))}
 
     done = []
-    times = rounds_by_stage(["a", "b"], 2, measure, lambda: done.append(1))
+    times, _ = rounds_by_stage(["a", "b"], 2, measure, lambda: done.append(1))
     assert calls == ["b", "a", "a", "b", "b", "a"]
     assert times == {"prefill": {"a": [3.0, 6.0], "b": [4.0, 5.0]}}
     assert len(done) == 6
