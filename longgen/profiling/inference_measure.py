@@ -26,7 +26,18 @@ from longgen.profiling.inference_records import (
 )
 from longgen.profiling.rounds import FEWEST_ROUNDS, SECONDS_TO_START, alternating_rounds, predicted_seconds, within
 from longgen.profiling.session import Budget, Columns
-from longgen.profiling.stacks import FEWEST_LAYERS, Stack, is_large_for, is_trial, precision_of, slices, whole_models
+from longgen.profiling.stacks import (
+    FEWEST_LAYERS,
+    OUT_OF_MEMORY,
+    Stack,
+    TooLargeError,
+    is_large_for,
+    is_trial,
+    measure_most_layers,
+    precision_of,
+    slices,
+    whole_models,
+)
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
 from longgen.records.kernels import InferenceSpeedRecord
@@ -35,7 +46,6 @@ from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
 from longgen.training.preflight import available_memory
 
-OUT_OF_MEMORY = "ran out of memory"  # though it was predicted to fit
 # Tokens in whose multiples the longest context is told, and beyond which no more is tried.
 STEP, MOST_TOKENS = 4096, 2**20
 TINY_STEP, TINY_MOST_TOKENS = 64, 1024
@@ -54,21 +64,17 @@ def measure_slices(case: InferenceCase, device: str, budget: Budget, most_layers
         ValueError: nothing of it fits.
         NoTimeError: it would not end within ``budget``.
     """
-    notes: list[str] = []
-    for num_layers in range(most_layers, FEWEST_LAYERS - 1, -1):
+
+    def measure(num_layers: int, notes: list[str]) -> list[InferenceSpeedRecord]:
         stacks = slices(num_layers)
-        reason = _why_too_large(case, stacks[0], device)
-        if reason is None:
-            needed = _seconds_needed(case, stacks, device)
-            budget.require(needed, notes)
-            say(f"inference of {case.shape.name} at {case.tokens:,} tokens", needed)
-            try:
-                return [_with_notes(record, notes) for record in time_stacks(case, stacks, device, budget)]
-            except torch.OutOfMemoryError:
-                reason = OUT_OF_MEMORY
-            free_memory(device)  # only now: the exception held the model
-        notes.append(f"{num_layers} layers: {reason}")
-    raise ValueError("; ".join(notes))
+        if reason := _why_too_large(case, stacks[0], device):
+            raise TooLargeError(reason)
+        needed = _seconds_needed(case, stacks, device)
+        budget.require(needed, notes)
+        say(f"inference of {case.shape.name} at {case.tokens:,} tokens", needed)
+        return time_stacks(case, stacks, device, budget)
+
+    return measure_most_layers(range(most_layers, FEWEST_LAYERS - 1, -1), measure, device)
 
 
 def measure_whole(case: InferenceCase, device: str, budget: Budget) -> list[InferenceSpeedRecord]:
@@ -262,10 +268,6 @@ def _capture(model: InferenceStack, stacks: Sequence[Stack], length: int, kernel
 def _sparse_decode_kernel(shape: ModelShape, device: str, dtype: torch.dtype) -> str:
     with torch.no_grad():
         return choose_decode_backend(*heads_of(shape, device, dtype))
-
-
-def _with_notes(record: InferenceSpeedRecord, notes: list[str]) -> InferenceSpeedRecord:
-    return replace(record, note="; ".join([*notes, *([record.note] if record.note else [])]) or None)
 
 
 # ---------------------------------------------------------------- what is predicted, before anything is begun

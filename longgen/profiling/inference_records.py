@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.profiling.composition import comparison_columns, composed_times, fit_errors, parts_by_round
-from longgen.profiling.session import Columns
 from longgen.profiling.stacks import Stack, whole_models
 from longgen.profiling.workloads import FULL
 from longgen.records.kernels import InferenceSpeedRecord
@@ -24,7 +23,12 @@ if TYPE_CHECKING:
 SLICES, WHOLE, FILLED, CACHE = "slices", "whole", "filled", "cache"
 
 PREFILL, DECODE = "prefill", "decode"
-WHAT = {SLICES: {PREFILL: SLICE_PREFILL, DECODE: SLICE_DECODE}, WHOLE: {PREFILL: MODEL_PREFILL, DECODE: MODEL_DECODE}}
+WHAT = {
+    SLICES: {PREFILL: SLICE_PREFILL, DECODE: SLICE_DECODE},
+    WHOLE: {PREFILL: MODEL_PREFILL, DECODE: MODEL_DECODE},
+    FILLED: {FILLED: LONGEST_CONTEXT},
+    CACHE: {CACHE: KV_CACHE},
+}
 COST_COLUMNS = {PREFILL: "flops", DECODE: "bytes"}
 
 
@@ -52,17 +56,10 @@ class InferenceCase:
         return self.length
 
     @property
-    def identities(self) -> list[Columns]:
-        """What all records have that come of it, in ``what``, ``composed``, ``shape``, ``batch`` and ``length``."""
-        same = {"shape": self.shape.name, "batch": self.batch}
-        if self.how == FILLED:  # its lengths are results
-            return [{"what": LONGEST_CONTEXT, "composed": False, **same}]
-        if self.how == CACHE:
-            return [{"what": KV_CACHE, "composed": False, "length": self.length, **same}]
-        kinds = [(what, False) for what in WHAT[self.how].values()]
-        if self.how == SLICES:
-            kinds += [(what, True) for what in WHAT[WHOLE].values()]
-        return [{"what": what, "composed": composed, "length": self.length, **same} for what, composed in kinds]
+    def kinds(self) -> list[tuple[str, bool]]:
+        """``what`` and ``composed`` of all records that come of it; that of the first stands for it if none do."""
+        measured = [(what, False) for what in WHAT[self.how].values()]
+        return measured + [(what, True) for what in WHAT[WHOLE].values()] if self.how == SLICES else measured
 
     def record(
         self, what: str, dtype: str, stack: Stack | None = None, composed: bool = False, **columns: Any

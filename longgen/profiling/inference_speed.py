@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from longgen.profiling.device import precision_on
-from longgen.profiling.inference_records import CACHE, FILLED, PREFILL, SLICES, WHAT, WHOLE, InferenceCase
+from longgen.profiling.inference_records import CACHE, FILLED, SLICES, WHOLE, InferenceCase
 from longgen.profiling.rounds import SECONDS_TO_START
 from longgen.profiling.session import Budget, Columns, Stage
 from longgen.profiling.stacks import MOST_LAYERS, TINY, is_large_for, is_trial, precision_of
@@ -17,7 +17,7 @@ from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.records.kernels import InferenceSpeedRecord
 from longgen.records.schema import UNSUPPORTED
-from longgen.records.speed import KV_CACHE, LONGEST_CONTEXT, MODEL_PREFILL
+from longgen.records.speed import LONGEST_CONTEXT, MODEL_PREFILL
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
 MOST_SEQUENCES = 64  # of a batch
@@ -64,11 +64,13 @@ class InferenceSpeed(Stage[InferenceCase, InferenceSpeedRecord]):
         return [InferenceCase(how, shape, length, self._batch) for how, shape, length in cases]
 
     def identities(self, case: InferenceCase) -> list[Columns]:
-        return case.identities
+        same = {"shape": case.shape.name, "batch": case.batch}
+        if case.how != FILLED:  # whose lengths are results
+            same["length"] = case.length
+        return [{"what": what, "composed": composed, **same} for what, composed in case.kinds]
 
     def blank(self, case: InferenceCase) -> InferenceSpeedRecord:
-        what = WHAT[case.how][PREFILL] if case.how in WHAT else KV_CACHE if case.how == CACHE else LONGEST_CONTEXT
-        return case.record(what, precision_of(self.device, case.shape))
+        return case.record(case.kinds[0][0], precision_of(self.device, case.shape))
 
     def seconds_to_start(self, case: InferenceCase) -> float:
         filling = case.how in (FILLED, CACHE) and not is_trial(self.device, case.shape)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import torch
 
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
 from longgen.planner.model import Model
-from longgen.profiling.device import Precision, precision_on
+from longgen.profiling.device import Precision, free_memory, precision_on
 from longgen.profiling.workloads import FULL, PATTERNS
+from longgen.records.kernels import InferenceSpeedRecord, TrainingSpeedRecord
 from longgen.shapes import MODEL_SHAPES, ModelShape
 
 SINK, STRIDE = PATTERNS  # names
@@ -22,6 +27,9 @@ MOST_LAYERS = 8
 FEWEST_LAYERS = 1  # then a slice is one layer of one kind
 # Full layers of the whole models: the two readings of the paper's third, see paper_claims.yaml.
 FULL_SHARES = ("1/3", "3/8")
+OUT_OF_MEMORY = "ran out of memory"  # though it was predicted to fit
+
+Record = TypeVar("Record", TrainingSpeedRecord, InferenceSpeedRecord)
 
 
 def is_trial(device: str, shape: ModelShape) -> bool:
@@ -92,6 +100,37 @@ def slices(num_layers: int) -> list[Stack]:
     full_layers = max(1, round(num_layers * 12 / 32))
     hybrids = [Stack(name, num_layers, full_layers) for name in PATTERNS]
     return [Stack(FULL, num_layers, num_layers), *hybrids, Stack(SINK, num_layers, 0), Stack(SINK, num_layers // 2, 0)]
+
+
+class TooLargeError(Exception):
+    """Why so many layers are not tried."""
+
+
+def measure_most_layers(
+    counts: Iterable[int], measure: Callable[[int, list[str]], list[Record]], device: str
+) -> list[Record]:
+    """The records of a slice of the first of ``counts`` that memory takes; their notes say why it is not one before.
+
+    Args:
+        counts: numbers of layers, the largest first.
+        measure: of a number of layers, and the notes so far. It raises `TooLargeError`, or runs out of memory.
+        device: where.
+
+    Raises:
+        ValueError: memory takes none.
+    """
+    notes: list[str] = []
+    for count in counts:
+        try:
+            records = measure(count, notes)
+            return [replace(each, note="; ".join(filter(None, [*notes, each.note])) or None) for each in records]
+        except TooLargeError as error:
+            reason = str(error)
+        except torch.OutOfMemoryError:
+            reason = OUT_OF_MEMORY
+        notes.append(f"{count} layers: {reason}")
+        free_memory(device)  # only now: the exception held the model
+    raise ValueError("; ".join(notes))
 
 
 def whole_models(shape: ModelShape) -> list[Stack]:

@@ -30,7 +30,16 @@ from longgen.profiling.composition import (
 from longgen.profiling.device import free_main_memory, free_memory, peak_flops, precision_on, why_not
 from longgen.profiling.rounds import SECONDS_TO_START, alternating_rounds, predicted_seconds, time_columns, within
 from longgen.profiling.session import Budget, Columns, Stage
-from longgen.profiling.stacks import MOST_LAYERS, TINY, Stack, is_large_for, precision_of, slices, whole_models
+from longgen.profiling.stacks import (
+    MOST_LAYERS,
+    TINY,
+    Stack,
+    is_large_for,
+    measure_most_layers,
+    precision_of,
+    slices,
+    whole_models,
+)
 from longgen.profiling.table import number, speed_table, timed_cells
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.progress import say
@@ -127,19 +136,14 @@ def _measure_slices(case: TrainingCase, device: str, budget: Budget, most_layers
     """With as many layers as fit."""
     from longgen.profiling.training_slice import layers_that_fit
 
-    notes: list[str] = []
-    free_memory(device)
-    precision = precision_of(device, case.shape)
-    for num_layers in layers_that_fit(case.shape, case.length, device, precision, most_layers):
+    def measure(num_layers: int, notes: list[str]) -> list[TrainingSpeedRecord]:
         flops = sum(case.flops(stack, recompute=True) for stack in slices(num_layers))
         budget.require(predicted_seconds(flops, device), notes)
-        try:
-            records = _time_slices(case, num_layers, device, budget)
-            return [replace(record, note="; ".join(notes) or None) for record in records]
-        except torch.OutOfMemoryError:
-            notes.append(f"{num_layers} layers ran out of memory")
-        free_memory(device)  # only now: the exception held the model
-    raise ValueError("; ".join(notes))
+        return _time_slices(case, num_layers, device, budget)
+
+    free_memory(device)
+    counts = layers_that_fit(case.shape, case.length, device, precision_of(device, case.shape), most_layers)
+    return measure_most_layers(counts, measure, device)
 
 
 def _time_slices(case: TrainingCase, num_layers: int, device: str, budget: Budget) -> list[TrainingSpeedRecord]:

@@ -289,7 +289,7 @@ def test_out_of_memory_takes_fewer_layers_and_is_noted(tmp_path, monkeypatch):
 
     monkeypatch.setattr(TrainingSlice, "step", limited)
     records = run(tmp_path, (TINY, 64), most_layers=4)
-    assert {record["note"] for record in records} == {"4 layers ran out of memory; 3 layers ran out of memory"}
+    assert {record["note"] for record in records} == {"4 layers: ran out of memory; 3 layers: ran out of memory"}
     assert max(record["num_layers"] for record in records if record["what"] == "slice") == 2
     assert {record["status"] for record in records} == {"measured"}
 
