@@ -76,17 +76,20 @@ def fit_errors(seconds: StackTimes, parts: Sequence[Mapping[str, float]]) -> dic
     }
 
 
-def comparison_columns(seconds: StackTimes, column: str, cost: Callable[[Stack], float]) -> dict[Stack, dict[str, Any]]:
+def comparison_columns(
+    seconds: StackTimes, column: str, cost: Callable[[Stack], float], parts: Sequence[Mapping[str, float]] = ()
+) -> dict[Stack, dict[str, Any]]:
     """Columns of records: times, cost, and speed-ups over full attention of as many layers, if that was timed too.
 
     Args:
         seconds: of stacks.
         column: of the cost.
         cost: of a stack that has layers; without any, it is compared with nothing.
+        parts: in every round, where ``seconds`` of slices tell them: how well they fit.
     """
-    all_columns = {}
+    all_columns, errors = {}, fit_errors(seconds, parts)
     for stack, times in seconds.items():
-        columns = time_columns(times)
+        columns = {**time_columns(times), "fit_error": errors[stack]}
         if stack.num_layers:
             columns[column] = cost(stack)
             full = Stack(FULL, stack.num_layers, stack.num_layers)

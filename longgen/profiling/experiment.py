@@ -6,6 +6,7 @@ time cancels out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from longgen.modeling.head import head_input
 from longgen.planner import experiment_shape
 from longgen.planner.model import Model
 from longgen.profiling.device import time_run
-from longgen.profiling.rounds import BASELINE, rounds_by_stage, speed_records
+from longgen.profiling.rounds import BASELINE, ratio_columns, rounds_by_stage, time_columns
 from longgen.progress import progress_bar
 from longgen.records.experiment import MemoryRecord, SpeedRecord
 from longgen.training.loss import weighted_loss
@@ -73,6 +74,28 @@ def profile_experiment(
                     speed += speed_records(stage, length, times[stage], busy)
     value_bytes = models[BASELINE].dtype.itemsize
     return speed, _memory_records(experiment, kv_bytes, value_bytes), models[BASELINE].attention_kernels()
+
+
+def speed_records(stage: str, length: int, times: dict[str, list[float]], busy: Mapping[str, Any]) -> list[SpeedRecord]:
+    """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
+
+    Args:
+        stage: its name.
+        length: in tokens.
+        times: of every variant, in every round.
+        busy: as `rounds_by_stage` says.
+    """
+    return [
+        SpeedRecord(
+            variant=name,
+            stage=stage,
+            length=length,
+            **time_columns(seconds, fewest=1),
+            **ratio_columns(times[BASELINE], seconds, fewest=1),
+            **busy,
+        )
+        for name, seconds in sorted(times.items())
+    ]
 
 
 def _memory_records(

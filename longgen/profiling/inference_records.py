@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from longgen.cache_layout import GROWTH_TOKENS
-from longgen.profiling.composition import comparison_columns, composed_times, fit_errors, parts_by_round
+from longgen.profiling.composition import comparison_columns, composed_times, parts_by_round
 from longgen.profiling.stacks import Stack, whole_models
 from longgen.profiling.workloads import FULL
 from longgen.records.kernels import InferenceSpeedRecord
@@ -118,14 +118,9 @@ def records_of(
     def cost(stack: Stack) -> int:
         return case.cost(stage, stack, bytes_per_value)
 
-    errors = fit_errors(seconds, parts)
     records = []
-    for stack, columns in comparison_columns(seconds, COST_COLUMNS[stage], cost).items():
-        columns |= {
-            "peak_bytes": timings[stack][-1].timing.peak_bytes,
-            "kv_bytes": kv_bytes[stack],
-            "fit_error": errors[stack],
-        }
+    for stack, columns in comparison_columns(seconds, COST_COLUMNS[stage], cost, parts).items():
+        columns |= {"peak_bytes": timings[stack][-1].timing.peak_bytes, "kv_bytes": kv_bytes[stack]}
         records.append(case.record(WHAT[case.how][stage], dtype, stack, **columns))
     if case.how == SLICES:
         layer, wholes = layer_bytes(kv_bytes), composed_times(whole_models(case.shape), parts)

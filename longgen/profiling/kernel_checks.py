@@ -270,13 +270,27 @@ class KernelChecks(Stage[Check, KernelCheckRecord]):
         return [_judged(replace(self.blank(case), tensor=tensor), error) for tensor, error in errors.items()]
 
     def table(self, records: Sequence[KernelCheckRecord]) -> str:
-        return checks_table(records)
+        """Every check that did not pass, and the largest error of every dtype among those that did."""
+        lines, reasons = [], Counter[str]()
+        for record in records:
+            if record.passed is None:
+                reasons[f"{record.status}: {record.reason}"] += 1
+            elif not record.passed:
+                heads = f"{record.num_heads}/{record.num_kv_heads} heads of {record.head_dim}"
+                error = record.reason or f"error {record.error:.1e}, allowed {record.tolerance:.0e}"
+                where = f"{record.dtype}, {heads}, {record.length:,} tokens, {record.pattern}"
+                lines.append(f"WRONG: {record.what}, {record.tensor}: {error} ({where})")
+        lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
+        for dtype in dict.fromkeys(record.dtype for record in records):
+            errors = [record.error for record in records if record.dtype == dtype and record.passed]
+            if errors:
+                lines.append(f"{dtype}: {len(errors)} comparisons passed, largest relative error {max(errors):.1e}")
+        return "\n".join(lines)
 
 
 def _judged(record: KernelCheckRecord, error: float) -> KernelCheckRecord:
     if not math.isfinite(error):  # JSON knows no NaN
         return replace(record, passed=False, status=FAILED, reason="the result is not a number")
-    assert record.tolerance is not None
     return replace(record, error=error, passed=error <= record.tolerance)
 
 
@@ -292,22 +306,3 @@ def all_checks(device: str, tiny: bool) -> list[Check]:
         return [*small_checks(device, 50), *large_checks(device, [100], [TINY], torch.float32)]
     large = large_checks(device, [4096, 32768, PAPER_LENGTH], [LLAMA2_7B, LLAMA2_70B], torch.bfloat16)
     return [*small_checks(device), *large, far_check(device, torch.bfloat16)]
-
-
-def checks_table(records: Sequence[KernelCheckRecord]) -> str:
-    """Every check that did not pass, and the largest error of every dtype among those that did."""
-    lines, reasons = [], Counter[str]()
-    for record in records:
-        if record.passed is None:
-            reasons[f"{record.status}: {record.reason}"] += 1
-        elif not record.passed:
-            heads = f"{record.num_heads}/{record.num_kv_heads} heads of {record.head_dim}"
-            error = record.reason or f"error {record.error:.1e}, allowed {record.tolerance:.0e}"
-            where = f"{record.dtype}, {heads}, {record.length:,} tokens, {record.pattern}"
-            lines.append(f"WRONG: {record.what}, {record.tensor}: {error} ({where})")
-    lines += [f"{reason} ({count} checks)" for reason, count in reasons.items()]
-    for dtype in dict.fromkeys(record.dtype for record in records):
-        errors = [record.error for record in records if record.dtype == dtype and record.passed]
-        if errors:
-            lines.append(f"{dtype}: {len(errors)} comparisons passed, largest relative error {max(errors):.1e}")
-    return "\n".join(lines)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
 
 from longgen.busy import Watch, spread
 from longgen.profiling.device import least_flops
 from longgen.profiling.session import Budget
-from longgen.records.experiment import SpeedRecord
 from longgen.statistics import bootstrap_interval
 
 # Rounds that count: more than the fewest as long as they have not taken so many seconds.
@@ -127,25 +126,3 @@ def rounds_by_stage(
         for stage in stages
     }
     return times, busy
-
-
-def speed_records(stage: str, length: int, times: dict[str, list[float]], busy: Mapping[str, Any]) -> list[SpeedRecord]:
-    """Records of kind ``speed`` from the rounds of a stage: medians and spreads of times and of ratios within rounds.
-
-    Args:
-        stage: its name.
-        length: in tokens.
-        times: of every variant, in every round.
-        busy: as `rounds_by_stage` says.
-    """
-    return [
-        SpeedRecord(
-            variant=name,
-            stage=stage,
-            length=length,
-            **time_columns(seconds, fewest=1),
-            **ratio_columns(times[BASELINE], seconds, fewest=1),
-            **busy,
-        )
-        for name, seconds in sorted(times.items())
-    ]

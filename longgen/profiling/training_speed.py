@@ -23,7 +23,6 @@ from longgen.profiling.composition import (
     StackTimes,
     comparison_columns,
     composed_times,
-    fit_errors,
     parts_by_round,
     seconds_of_parts,
 )
@@ -208,10 +207,9 @@ def records_of(
         peak_flops: of the device per second, or None where it is not known.
     """
     parts = parts_by_round(seconds)
-    errors = fit_errors(seconds, parts)
     slice_records = [
-        case.record(SLICE, dtype, stack, **columns, fit_error=errors[stack], peak_bytes=peak_bytes[stack])
-        for stack, columns in _compared(case, seconds, peak_flops).items()
+        case.record(SLICE, dtype, stack, **columns, peak_bytes=peak_bytes[stack])
+        for stack, columns in _compared(case, seconds, peak_flops, parts).items()
     ]
     return slice_records + composed_records(case, dtype, parts, peak_flops)
 
@@ -250,9 +248,11 @@ def part_records(
     return records, [seconds_of_parts(each, case.shape) for each in rounds]
 
 
-def _compared(case: TrainingCase, seconds: StackTimes, peak_flops: float | None) -> dict[Stack, Columns]:
+def _compared(
+    case: TrainingCase, seconds: StackTimes, peak_flops: float | None, parts: Sequence[Mapping[str, float]] = ()
+) -> dict[Stack, Columns]:
     """Times, operations, their share of the peak, and speed-ups over full attention."""
-    all_columns = comparison_columns(seconds, "flops", case.flops)
+    all_columns = comparison_columns(seconds, "flops", case.flops, parts)
     for columns in all_columns.values():
         if "flops" in columns and peak_flops is not None:
             columns["mfu"] = columns["flops"] / columns["seconds"] / peak_flops

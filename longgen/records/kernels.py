@@ -80,7 +80,7 @@ class KernelCheckRecord(Status):
     pattern: str = column("`full`, `sink` or `stride-16`, or its sizes in words")
     dtype: str = column("of the inputs")
     tensor: str | None = column("`output`, `grad query`, `grad key` or `grad value`; null where nothing was compared")
-    tolerance: float | None = column("largest error allowed")
+    tolerance: float = column("largest error allowed")
     error: float = column("norm of the difference over the norm of the reference; for `the same bits twice` 0 or 1")
     passed: bool = column(
         "whether `error` is at most `tolerance`; false where the result is not a number; null where nothing was "

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from longgen.config import load_experiment
-from longgen.profiling.experiment import profile_experiment
-from longgen.profiling.rounds import rounds_by_stage, speed_records
+from longgen.profiling.experiment import profile_experiment, speed_records
+from longgen.profiling.rounds import rounds_by_stage
 from tests.experiments import experiment_file
 
 
