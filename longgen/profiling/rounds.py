@@ -92,7 +92,7 @@ def ratio_columns(full: Sequence[float], seconds: Sequence[float], fewest: int =
 
 
 def interval_columns(name: str, values: Sequence[float], fewest: int = 1) -> dict[str, Any]:
-    """Their median and the ends of its 95 % bootstrap interval, as columns of a record: ``name`` and what begins so."""
+    """Columns ``name``, its ``_low`` and ``_high``: the median, and of ``fewest`` or more its bootstrap interval."""
     low, high = bootstrap_interval(values, "median") if len(values) >= fewest else (None, None)
     return {name: statistics.median(values), f"{name}_low": low, f"{name}_high": high}
 

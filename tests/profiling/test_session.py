@@ -145,3 +145,13 @@ def test_a_record_that_its_kind_does_not_declare_is_neither_gone_on_with_nor_ove
     with pytest.raises(ArtifactError, match=r"kernel-tuning\.json: records\[1\]: seconds is None: allowed is number"):
         run(tmp_path, Numbers(), 1, 2)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("outcome", "problem"),
+    [({"seconds": None}, "seconds is None: allowed is number"), ({"status": "done"}, "status is 'done': allowed are")],
+)
+def test_a_record_without_what_it_measured_is_not_written(outcome, problem, tmp_path):
+    with pytest.raises(TypeError, match=problem):
+        run(tmp_path, Numbers({1: outcome}), 1)
+    assert not list(tmp_path.rglob("*.json"))
