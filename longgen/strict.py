@@ -15,7 +15,7 @@ import yaml
 
 from longgen.errors import ConfigError, require
 
-__all__ = ["build", "load_configuration", "load_yaml", "require"]
+__all__ = ["build", "configuration_text", "load_configuration", "load_yaml", "require"]
 
 EXTENDS = "extends"
 # class variable of a dataclass: former key -> what to write instead
@@ -43,22 +43,32 @@ def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
+def configuration_text(path: Path | str) -> str:
+    """What a configuration file holds. Raises ConfigError if it is missing, or is not text."""
+    advice = "give the path of a configuration such as config/smoke.yaml"
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path} does not exist: {advice}") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path} is a folder: {advice}") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): {advice}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} cannot be read as UTF-8 text ({error}): {advice}") from None
+
+
 def load_yaml(path: Path | str) -> Any:
     """Parse a YAML file.
 
     Raises:
         ConfigError: the file is missing, is not text or YAML, or repeats a key.
     """
+    text = configuration_text(path)
     try:
-        return yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{path} does not exist: give the path of a configuration such as config/smoke.yaml"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read as UTF-8 text: {error}") from None
+        return yaml.load(text, Loader=_UniqueKeyLoader)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {error}") from None
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
 

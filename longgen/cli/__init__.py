@@ -57,7 +57,7 @@ def _run() -> None:
             commands[-1].append(word)
     for words in commands:
         try:
-            app(words)
+            app(words, prog_name="longgen")
         except SystemExit as end:  # so ends every command
             if end.code:
                 raise

@@ -15,9 +15,10 @@ from typing import Any
 
 import typer
 import typer.main
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from longgen.cli.options.parameters import read_options, signature
+from longgen.cli.options.parameters import Options, read_options, signature
+from longgen.cli.usage import PlainUsage, is_misspelt, need_verb
 from longgen.errors import ConfigError
 from longgen.evaluation.short_context import need_lm_eval, quiet_lm_eval
 from longgen.reporting import need_report_packages
@@ -167,7 +168,11 @@ VERBS = {
 
 
 def verbs_app(
-    verbs: dict[str, Verb], default: str | None = None, words: tuple[str, ...] = (), **settings: Any
+    verbs: dict[str, Verb],
+    default: str | None = None,
+    words: tuple[str, ...] = (),
+    options: type[Options] = Options,
+    **settings: Any,
 ) -> typer.Typer:
     """A command of verbs.
 
@@ -175,18 +180,24 @@ def verbs_app(
         verbs: by name.
         default: the one that may be left out on the command line.
         words: of the verb that they are below.
+        options: of that verb itself.
         settings: those of typer.Typer.
     """
 
-    class Group(TyperGroup):
+    class Group(PlainUsage, TyperGroup):
         """Lists the verbs as the table has them, and loads the one that is named."""
+
+        parameters = signature(options).parameters
 
         def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
             if default and args and args[0] not in (*verbs, *ctx.help_option_names):
+                if is_misspelt(args[0], verbs):
+                    need_verb(ctx, args[0], verbs)
                 args = [default, *args]
             return super().parse_args(ctx, args)
 
         def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+            need_verb(ctx, args[0], verbs)
             name, command, rest = super().resolve_command(ctx, args)
             return name, command and _command((*words, name or ""), verbs[name or ""]), rest
 
@@ -203,22 +214,28 @@ def _not_loaded() -> None:
 def _command(words: tuple[str, ...], verb: Verb) -> Any:
     """The command of a verb, with its options; what carries it out is still to be imported."""
     common: dict[str, Any] = {"name": words[-1], "add_completion": False}
-    if not verb.verbs:
-        app = typer.Typer(**common)
-        app.command(words[-1])(_function(words, verb))
-    elif verb.options:
-        app = verbs_app(verb.verbs, verb.default, words, **common)
-        app.callback(invoke_without_command=True)(_function(words, verb))
-    else:
+    if not verb.options:
         app = verbs_app(verb.verbs, verb.default, words, **common, help=verb.help, no_args_is_help=True)
+        return typer.main.get_command(app)
+    name = "_".join(words).replace("-", "_")
+    module = importlib.import_module(f"longgen.cli.options.{verb.options}")
+    options: type[Options] = getattr(module, f"{name.title().replace('_', '')}Options")
+    function = _function(name, verb, options)
+    if verb.verbs:
+        app = verbs_app(verb.verbs, verb.default, words, options, **common)
+        app.callback(invoke_without_command=True)(function)
+    else:
+
+        class Command(PlainUsage, TyperCommand):
+            parameters = signature(options).parameters
+
+        app = typer.Typer(**common)
+        app.command(words[-1], cls=Command)(function)
     return typer.main.get_command(app)
 
 
-def _function(words: tuple[str, ...], verb: Verb) -> Callable[..., None]:
+def _function(name: str, verb: Verb, options_class: type[Options]) -> Callable[..., None]:
     """What typer calls, which it reads parameters and help from."""
-    name = "_".join(words).replace("-", "_")
-    module = importlib.import_module(f"longgen.cli.options.{verb.options}")
-    options_class = getattr(module, f"{name.title().replace('_', '')}Options")
 
     def call(context: typer.Context, **values: Any) -> None:
         options = read_options(options_class, context, values)

@@ -22,9 +22,9 @@ from longgen.cli.options.parameters import (
     read_options,
     signature,
 )
-from longgen.cli.verbs import VERBS, Verb
 from longgen.errors import ConfigError
 from longgen.pattern import SparsePattern
+from tests.cli.every_verb import every_verb
 
 
 @dataclass(frozen=True)
@@ -141,16 +141,8 @@ def test_help_of_a_field_is_of_the_class_that_has_it() -> None:
     assert option_names(["full_layers", "batch"]) == "--full-layers, --batch"
 
 
-def paths(verbs: dict[str, Verb], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """The words of every verb."""
-    found = []
-    for name, verb in verbs.items():
-        found += [(*before, name), *paths(verb.verbs, (*before, name))]
-    return found
-
-
 def test_help_of_every_verb_imports_nothing_heavy() -> None:
-    every = paths(VERBS)
+    every = list(every_verb())
     assert ("profile", "inference") in every
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom longgen.cli import app\n"

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import Options
+from longgen.cli.options.parameters import ConfigurationFile, Options
 from longgen.cli.options.shared import ConfigArgument
 
 
@@ -42,7 +42,9 @@ class PackOptions(Options):
     """
 
     config: Annotated[
-        Path, typer.Argument(help="What to pack, such as config/data/slimpajama-128k.yaml.", show_default=False)
+        Path,
+        typer.Argument(help="What to pack, such as config/data/slimpajama-128k.yaml.", show_default=False),
+        ConfigurationFile(),
     ]
     output: Annotated[Path, typer.Option(help="Folder to make, or one that an interrupted call began.")]
     result: Annotated[Path | None, typer.Option(help="Results file to write.")] = None

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
-from longgen.cli.options.parameters import FieldsOf, OneOf, Overrides
+from longgen.cli.options.parameters import ConfigurationFile, FieldsOf, OneOf, Overrides
 from longgen.cli.options.patterns import PatternOptions
 from longgen.cli.options.shared import RESULTS, MinutesOption, deadline_after
 from longgen.config import ProbeSettings
@@ -51,6 +51,7 @@ class ProbeOptions(PatternOptions):
     config: Annotated[
         Path | None,
         typer.Option(help="Take name, prompts, pattern and the rest from this configuration's `probe`."),
+        ConfigurationFile(),
     ] = None
     layouts: Annotated[
         Path | None, typer.Option(help="Folder for layout files.", show_default="artifacts/NAME/layouts")
@@ -185,6 +186,7 @@ class ConvertOptions(PatternOptions):
         typer.Option(
             help="Take layout, pattern, RoPE and length from this configuration ...", rich_help_panel=_EXPERIMENT
         ),
+        ConfigurationFile(),
     ] = None
     variant: Annotated[str | None, typer.Option(help="... and this variant of it.", rich_help_panel=_EXPERIMENT)] = None
 

@@ -14,12 +14,14 @@ import typing
 from collections.abc import Iterable, Iterator
 from copy import copy
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import typer
 from typer.models import ParameterInfo
 
 from longgen.errors import ConfigError
+from longgen.strict import configuration_text
 
 T = TypeVar("T")
 
@@ -58,17 +60,37 @@ class Options:
             raise ConfigError(f"{names} given with --config: allowed is one or the other, since the file says it all")
 
 
+class Check:
+    """Beside a typer.Option or Argument in ``Annotated``: what its value must be.
+
+    It is looked at before what is missing on the command line: it may well be the reason.
+    """
+
+    def check(self, option: str, value: Any) -> None:
+        """Raise ConfigError if ``option`` has another value; None is none."""
+        raise NotImplementedError
+
+
 @dataclass(frozen=True)
-class OneOf:
-    """Beside a typer.Option in ``Annotated``: the values that it, or each of several, may have; --help lists them."""
+class OneOf(Check):
+    """One of these values, or each of several; --help lists them."""
 
     choices: tuple[str, ...]
 
     def check(self, option: str, value: str | list[str] | None) -> None:
-        """Raise ConfigError if ``option`` has another value; None is none."""
+        """Raise ConfigError if one is none of them."""
         for each in [value] if isinstance(value, str) else value or ():
             if each not in self.choices:
                 raise ConfigError(f"{option_names([option])} is {each!r}: allowed are {', '.join(self.choices)}")
+
+
+class ConfigurationFile(Check):
+    """A file of text; whether it is a configuration shows when it is read."""
+
+    def check(self, option: str, value: Path | None) -> None:
+        """Raise ConfigError if it is missing, a folder, or no text."""
+        if value is not None:
+            configuration_text(value)
 
 
 class FieldsOf:
@@ -114,10 +136,7 @@ class FieldsOf:
             yield _parameter(option, hint, default)
 
     def read(self, values: dict[str, Any]) -> Overrides[Any]:
-        """``values`` of options, as fields. Raises ConfigError for a value that its field's Literal does not have."""
-        for option, value in values.items():
-            if one_of := self._one_of(self.fields[option]):
-                one_of.check(option, value)
+        """``values`` of options, as fields."""
         return Overrides({self.fields[option]: value for option, value in values.items()})
 
     def _one_of(self, name: str) -> OneOf | None:
@@ -158,14 +177,12 @@ def read_options(options: type[Options], context: typer.Context, values: dict[st
         values: by the names of the parameters of `signature`.
 
     Raises:
-        ConfigError: a value that is not `OneOf` those that are allowed, or that the class itself refuses.
+        ConfigError: values that the class itself refuses.
     """
     explicit = tuple(
         name for name in values if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
     )
-    groups, checks = _extras(options, FieldsOf), _extras(options, OneOf)
-    for name, one_of in checks.items():
-        one_of.check(name, values[name])
+    groups = _extras(options, FieldsOf)
     of_groups = {option for group in groups.values() for option in group.fields}
     plain = {name: value for name, value in values.items() if name not in of_groups}
     for name, group in groups.items():
@@ -187,10 +204,18 @@ def _parameters(options: type[Any]) -> Iterator[inspect.Parameter]:
 def _parameter(name: str, hint: Any, default: Any = dataclasses.MISSING) -> inspect.Parameter:
     """A parameter as typer reads it; the help of a hint with `OneOf` lists the values."""
     kind, *extras = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
-    choices = next((extra.choices for extra in extras if isinstance(extra, OneOf)), ())
+    checks = [extra for extra in extras if isinstance(extra, Check)]
+
+    def checked(value: Any) -> Any:
+        for check in checks:
+            check.check(name, value)
+        return value
+
     for info in (copy(extra) for extra in extras if isinstance(extra, ParameterInfo)):
-        if choices:
-            info.help = f"{(info.help or '').rstrip('.')}: {', '.join(choices)}."
+        for check in checks:
+            info.callback = checked
+            if isinstance(check, OneOf):
+                info.help = f"{(info.help or '').rstrip('.')}: {', '.join(check.choices)}."
         hint = Annotated[kind, info]
     default = inspect.Parameter.empty if default is dataclasses.MISSING else default
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=hint, default=default)

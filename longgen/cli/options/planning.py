@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import FieldsOf, Options, Overrides
+from longgen.cli.options.parameters import ConfigurationFile, FieldsOf, Options, Overrides
 from longgen.cli.options.patterns import PatternOptions
 from longgen.cli.options.shared import SelectOption, SetupOption, whole_numbers
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
@@ -103,7 +103,9 @@ class PlanOptions(PlannedModelOptions):
         typer.Option(help="Seconds of one of its decode steps after it: likewise.", rich_help_panel=_DENSE),
     ] = None
     config: Annotated[
-        Path | None, typer.Option(help="Plan all variants of this experiment instead, in its own dtype.")
+        Path | None,
+        typer.Option(help="Plan all variants of this experiment instead, in its own dtype."),
+        ConfigurationFile(),
     ] = None
     output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None
     probe: Annotated[
@@ -171,7 +173,9 @@ class PlanTrainOptions(PlannedModelOptions):
         field(default_factory=Overrides)
     )
     config: Annotated[
-        Path | None, typer.Option(help="Plan the extension of this experiment instead, with its set-ups.")
+        Path | None,
+        typer.Option(help="Plan the extension of this experiment instead, with its set-ups."),
+        ConfigurationFile(),
     ] = None
     setup: Annotated[
         str | None, typer.Option(help="With --config: one of its set-ups.", show_default="all for GPUs")
@@ -198,7 +202,11 @@ class PlanClusterOptions(Options):
     here. A rough guide.
     """
 
-    config: Annotated[Path, typer.Option(help="The experiment, such as config/llama2-7b.yaml.", show_default=False)]
+    config: Annotated[
+        Path,
+        typer.Option(help="The experiment, such as config/llama2-7b.yaml.", show_default=False),
+        ConfigurationFile(),
+    ]
     setup: SetupOption = None
     select: SelectOption = "default"
     this_machine: Annotated[

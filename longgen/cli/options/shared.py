@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import option_names
+from longgen.cli.options.parameters import ConfigurationFile, option_names
 from longgen.errors import ConfigError
 from longgen.units import seconds_of_minutes
 
@@ -20,7 +20,9 @@ FIGURES = Path("paper_figures")
 RUN_NAMES = "NAME for results/NAME, or published/NAME."
 
 ConfigArgument = Annotated[
-    Path, typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False)
+    Path,
+    typer.Argument(help="Configuration file, such as config/smoke.yaml.", show_default=False),
+    ConfigurationFile(),
 ]
 SetupOption = Annotated[
     str | None, typer.Option(help="One of its set-ups of processes for training.", show_default="its own choice")

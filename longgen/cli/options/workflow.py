@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import Options
+from longgen.cli.options.parameters import ConfigurationFile, Options
 from longgen.cli.options.shared import ConfigArgument, SelectOption, SetupOption
 
 
@@ -19,7 +19,9 @@ class CommandsOptions(Options):
     """
 
     config: Annotated[
-        Path, typer.Argument(help="The experiment, such as config/mini.yaml.", metavar="config", show_default=False)
+        Path,
+        typer.Argument(help="The experiment, such as config/mini.yaml.", metavar="config", show_default=False),
+        ConfigurationFile(),
     ]
     select: SelectOption = "default"
     setup: SetupOption = None
