@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 
 GAP = "  "
 BOLD, RED = "1", "1;31"  # of ANSI's escape sequences
+# What words fold to where there is no terminal, beside numbers that stay: a usual width of text. Our choice.
+FILE_WIDTH = 120
 
 
 class Bold(str):
@@ -52,11 +54,14 @@ class Table:
         self._rows.append((cells, style))
 
     def print(self) -> None:
-        """To standard output: as wide as the terminal; to a file, as wide as need be."""
+        """To standard output: as wide as the terminal; to a file, as wide as need be (`lines`)."""
         print("\n".join(self.lines(terminal_width(), has_styles())), end="\n\n")
 
     def lines(self, width: int | None = None, styles: bool = False) -> list[str]:
-        """The table in lines of at most ``width`` characters, but for a number that is longer itself; None: any."""
+        """The table in lines of at most ``width`` characters, but for a number that is longer itself.
+
+        None: of `FILE_WIDTH`, if words alone would be longer; numbers stay beside each other, however many they are.
+        """
         return [*wrapped(self.title, width), *self._body(width, styles), *wrapped(self.caption, width)]
 
     def _body(self, width: int | None, styles: bool) -> list[str]:
@@ -67,6 +72,9 @@ class Table:
                 column.cells.append(cell)
         for column in columns:
             column.width = column.widest
+        if width is None:
+            words, numbers = columns[: len(self.names)], columns[len(self.names) :]
+            _fold(words, FILE_WIDTH - (len(GAP) + _width(numbers) if numbers else 0))
         if width is None or _width(columns) <= width:
             return self._part(columns, styles)
         count = (len(self.names) or 1) if self.keys is None else self.keys

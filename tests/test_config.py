@@ -322,5 +322,7 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"binary\.yaml cannot be read as UTF-8 text"):
         load_experiment(path)
     path.write_text("name: [1\n")
-    with pytest.raises(ConfigError, match=r"binary\.yaml is not valid YAML: .* line 2, column 1$"):
+    with pytest.raises(
+        ConfigError, match=r"binary\.yaml is not valid YAML: expected ',' or ']'.* \(line 2, column 1\)$"
+    ):
         load_experiment(path)

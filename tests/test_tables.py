@@ -25,6 +25,17 @@ def test_as_wide_as_need_be():
     ]
 
 
+def test_words_alone_do_not_make_a_line_of_a_file_long():
+    table = Table(["stage", "not done"], ["done"])
+    table.add("train", ", ".join(["longgen-stride"] * 20), "0 of 20")
+    lines = table.lines()
+    assert max(map(len, lines)) <= tables.FILE_WIDTH
+    assert sum(line.count("longgen-stride") for line in lines) == 20
+    many = Table(["name"], [f"number {index}" for index in range(20)])
+    many.add("two words", *["131,072"] * 20)
+    assert [line.split() for line in many.lines()[2:]] == [["two", *["131,072"] * 20], ["words"]]
+
+
 def test_words_fold_before_anything_else():
     assert example().lines(40)[1:-1] == [
         "                                      KV",

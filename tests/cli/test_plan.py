@@ -138,7 +138,10 @@ def test_experiment_hash_follows_what_is_planned(tmp_path: Path) -> None:
         ("--model llama2-7b --block-size 0", "block_size is 0: allowed is a whole number >= 1"),
         ("--model llama2-7b --batch 0", "--batch is '0': allowed are whole numbers >= 1"),
         ("--model llama2-7b --output plan.json", "--output is 'plan.json': allowed is a path with --config only"),
-        ("--config x.yaml --batch 2 --full-layers 1", "--full-layers, --batch given with --config: allowed is one or"),
+        (
+            "--config config/smoke.yaml --batch 2 --full-layers 1",
+            "--full-layers, --batch given with --config: allowed is one or",
+        ),
         ("--config x.yaml", "x.yaml does not exist"),
     ],
 )
@@ -146,6 +149,20 @@ def test_bad_options_are_refused(options: str, message: str) -> None:
     with pytest.raises(ConfigError) as error:
         longgen(*options.split())
     assert str(error.value).startswith(message)
+
+
+def test_variants_with_the_same_numbers_are_one_row_and_named() -> None:
+    """By placement alone nothing that is planned differs; JSON has them all."""
+    text = longgen("--config", "config/llama2-7b.yaml")
+    rows = [line.partition("  ")[0] for line in text.splitlines() if "131,072" in line]
+    assert rows == ["full +1", "longgen-sink +4", "longgen-stride", "all-sparse", "middle-1-6", "middle-1-2"]
+    assert "\nlonggen-sink +4: also ends-1-3, bottom-1-3, top-1-3, interleaved-1-3\n" in text
+    assert max(map(len, text.splitlines())) <= 80
+    assert len(longgen("--config", "config/llama2-7b.yaml", "--json").splitlines()) == 11
+    by_length = longgen("--config", "config/smoke.yaml")
+    assert [line.partition("  ")[0] for line in by_length.splitlines() if " 2,048 " in line] == [
+        *("full", "longgen-sink +5", "longgen-stride", "all-sparse", "middle-1-6", "middle-1-2")
+    ]
 
 
 def test_error_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
