@@ -14,7 +14,7 @@ import typer
 from longgen.cli.options.workflow import StatusOptions
 from longgen.config import Experiment, load_experiment
 from longgen.errors import TO_BE_CONTINUED, ConfigError
-from longgen.tables import Table, terminal_width, wrapped
+from longgen.tables import FILE_WIDTH, Table, terminal_width, wrapped
 from longgen.units import readable_seconds
 from longgen.workflow import selected_variants, workflow_jobs
 from longgen.workflow.expected import expected_seconds, run_seconds
@@ -182,4 +182,4 @@ def _say(text: str) -> None:
 
 
 def _width() -> int:
-    return terminal_width() or 120
+    return terminal_width() or FILE_WIDTH
