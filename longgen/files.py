@@ -18,6 +18,7 @@ from longgen.foreign import no_room
 from longgen.units import binary_size
 
 AGAIN = "make room, and give the same command again"
+_ELSEWHERE = "give a path where it can be"
 
 
 @contextlib.contextmanager
@@ -54,11 +55,13 @@ def atomic_file(path: Path | str, otherwise: str = AGAIN) -> Iterator[Path]:
         OutputError: there is no room; ``otherwise`` is its advice.
     """
     path = Path(path)
-    with writing(path, otherwise):
+    check_place(path)
+    with _beside(path), writing(path, otherwise):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
         os.close(descriptor)
-        temporary = Path(name)
+    temporary = Path(name)
+    with writing(path, otherwise):
         try:
             yield temporary
             temporary.chmod(0o644)  # mkstemp makes files private
@@ -77,17 +80,39 @@ def atomic_directory(path: Path | str, otherwise: str = AGAIN) -> Iterator[Path]
         OutputError: there is no room; ``otherwise`` is its advice.
     """
     path = Path(path)
-    with writing(path, otherwise):
+    check_place(path, is_folder=True)
+    with _beside(path), writing(path, otherwise):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _temporary_directory(path) as temporary:
-            yield temporary
+        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    with writing(path, otherwise), _in_place_of(path, temporary):
+        yield temporary
+
+
+def check_place(path: Path | str, is_folder: bool = False) -> None:
+    """Raise OutputError where no file, or folder, of this path can be: found before the work rather than after it."""
+    path = Path(path)
+    if path.exists() and path.is_dir() != is_folder:
+        raise OutputError(path, f"a {'file' if is_folder else 'folder'} of that name is there", _ELSEWHERE)
+    parent = next(each for each in path.absolute().parents if each.exists())
+    if not parent.is_dir():
+        raise OutputError(path, f"{parent} is a file", _ELSEWHERE)
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise OutputError(path, f"nothing may be written in {parent}", _ELSEWHERE)
 
 
 @contextlib.contextmanager
-def _temporary_directory(path: Path) -> Iterator[Path]:
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+def _beside(path: Path) -> Iterator[None]:
+    """Raise OutputError, which names ``path`` and nothing temporary, where nothing can be made beside it."""
     try:
-        yield temporary
+        yield
+    except OSError as error:
+        raise OutputError(path, error.strerror or str(error), _ELSEWHERE) from error
+
+
+@contextlib.contextmanager
+def _in_place_of(path: Path, temporary: Path) -> Iterator[None]:
+    try:
+        yield
         temporary.chmod(0o755)
         if path.exists():
             # Rename the old one away first: between the two renames there is none, never a mixture.
@@ -118,14 +143,16 @@ def read_json(path: Path | str, made_by: str) -> Any:
         made_by: the command that makes it, for the error message.
 
     Raises:
-        ArtifactError: the file is missing or is not JSON.
+        ArtifactError: the file is missing, cannot be read or is not JSON.
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ArtifactError(f"{path} is missing: `{made_by}` makes it") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ArtifactError(f"{path} is not readable as JSON ({error}): delete it, `{made_by}` makes it anew") from None
+        raise ArtifactError(f"{path} is not readable as JSON ({error}): {_remade(made_by)}") from None
+    except OSError as error:
+        raise ArtifactError(f"{path} cannot be read ({error.strerror}): give a file that `{made_by}` made") from None
 
 
 def read_mapping(path: Path | str, made_by: str, **fields: type) -> dict[str, Any]:
@@ -140,8 +167,13 @@ def read_mapping(path: Path | str, made_by: str, **fields: type) -> dict[str, An
         ArtifactError: as `read_json`, or it is no mapping or lacks a field.
     """
     value: dict[str, Any] = read_json(path, made_by)
-    check_fields(path, value, f"delete it, `{made_by}` makes it anew", **fields)
+    check_fields(path, value, _remade(made_by), **fields)
     return value
+
+
+def _remade(made_by: str) -> str:
+    """What to do about a file that may be damaged, or may be another one that was given by mistake."""
+    return f"give a file that `{made_by}` made; one that is damaged: delete it, and that makes it anew"
 
 
 def check_fields(place: Path | str, value: object, otherwise: str, **fields: type) -> None:

@@ -61,7 +61,8 @@ def load_result(path: Path | str, made_by: str = "snakemake --cores all") -> Res
     value = read_json(path, made_by)
     version = value.get("schema_version") if isinstance(value, dict) else None
     if version != SCHEMA_VERSION:
-        raise ArtifactError(f"{path}: schema_version is {version!r}: this longgen reads {SCHEMA_VERSION}")
+        what = "is no results file" if version is None else f"has schema_version {version!r}"
+        raise ArtifactError(f"{path} {what}: this longgen reads those of schema_version {SCHEMA_VERSION}")
     try:
         result = Result(**value)
     except TypeError as error:

@@ -16,7 +16,7 @@ from safetensors import safe_open
 from tokenizers import Tokenizer
 
 from longgen.errors import ArtifactError, ConfigError, OutputError
-from longgen.files import atomic_directory, atomic_file, write_json
+from longgen.files import atomic_directory, atomic_file, read_json, write_json
 from longgen.foreign import in_words, no_room, reading
 from longgen.program import run_program
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
@@ -178,6 +178,24 @@ def test_what_there_is_no_room_for_leaves_nothing_and_says_so(tmp_path, write):
     assert str(caught.value).startswith(f"{target}: cannot be written (")
     assert "free there): make room, and give the same command again" in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_stands_in_the_way_of_a_file_or_folder_is_named(tmp_path):
+    """Before the work as after it, and never by the name of something temporary."""
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    for place, writes, reason in [
+        ("folder", (atomic_file,), "a folder of that name is there"),
+        ("file", (atomic_directory,), "a file of that name is there"),
+        ("file/x", (atomic_file, atomic_directory), f"{tmp_path / 'file'} is a file"),
+    ]:
+        for write in writes:
+            with pytest.raises(OutputError) as caught, write(tmp_path / place):
+                pass
+            assert str(caught.value) == f"{tmp_path / place}: cannot be written ({reason}): give a path where it can be"
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "folder"}
+    with pytest.raises(ArtifactError, match=r"folder cannot be read \(Is a directory\): give a file that `it` made"):
+        read_json(tmp_path / "folder", "it")
 
 
 def test_a_checkpoint_that_there_is_no_room_for_leaves_the_one_before(tmp_path):

@@ -18,7 +18,8 @@ def print_plans(rows: list[dict[str, Any]], title: str) -> None:
         title = f"{first['model']}, {first['full_layers']}/{first['num_layers']} layers full ({first['placement']})"
     batches = ["batch"] if len({row.get("batch") for row in rows}) > 1 else []
     names = [name for name in ("variant",) if name in first]
-    keys, measures = ["length", *batches], ["KV cache", "KV\nsaved", "prefill\nFLOPs"]
+    saved = "KV\nsaved" if names else "KV saved"  # beside names of variants, 80 columns are just enough
+    keys, measures = ["length", *batches], ["KV cache", saved, "prefill\nFLOPs"]
     numbers = [*keys, *measures, "ideal\nprefill", "ideal\ndecode", "ideal\ntraining"]
     table = Table(names, numbers, title, "\n".join([*same, IDEAL]), keys=len(names) + len(keys))
     for row in rows:

@@ -17,7 +17,7 @@ import typer
 import typer.main
 from typer.core import TyperCommand, TyperGroup
 
-from longgen.cli.options.parameters import Options, read_options, signature
+from longgen.cli.options.parameters import Options, in_words_of_options, read_options, signature
 from longgen.cli.usage import PlainUsage, is_misspelt, need_verb
 from longgen.errors import ConfigError
 from longgen.evaluation.short_context import need_lm_eval, quiet_lm_eval
@@ -239,14 +239,19 @@ def _function(name: str, verb: Verb, options_class: type[Options]) -> Callable[.
 
     def call(context: typer.Context, **values: Any) -> None:
         options = read_options(options_class, context, values)
+        parameters = [each for each in context.command.params if each.name in options.explicit]
+        given = {each.name: each.opts[0] for each in parameters if each.opts[0].startswith("-")}
         below = context.invoked_subcommand
         if below is None:
             for step in verb.before:
                 step()
-            getattr(importlib.import_module(f"longgen.cli.{verb.module or name}"), name)(options)
-        elif options.explicit:
-            names = ", ".join(each.opts[0] for each in context.command.params if each.name in options.explicit)
-            raise ConfigError(f"{names} given before {below}: allowed are options after it")
+            function = getattr(importlib.import_module(f"longgen.cli.{verb.module or name}"), name)
+            try:
+                function(options)
+            except ConfigError as error:
+                raise ConfigError(in_words_of_options(str(error), options_class, given)) from error
+        elif given:
+            raise ConfigError(f"{', '.join(given.values())} given before {below}: allowed are options after it")
 
     parameters = signature(options_class)
     call.__signature__ = parameters  # type: ignore[attr-defined]

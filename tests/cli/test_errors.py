@@ -37,7 +37,7 @@ COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
         *(
             (
                 [*words, "--output", "OUT", "--minutes", minutes],
-                f"--minutes is {float(minutes)}: allowed is a finite number > 0",
+                f"--minutes is {float(minutes)}: allowed is a finite number",
             )
             for words in (
                 ["profile", "train", "--device", "cpu"],

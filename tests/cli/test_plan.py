@@ -125,17 +125,17 @@ def test_experiment_hash_follows_what_is_planned(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ("", "--model is missing: allowed are llama2-7b, "),
-        ("--model llama2", "model is 'llama2': allowed are llama2-7b, "),
+        ("--model llama2", "--model is 'llama2': allowed are llama2-7b, "),
         ("--model llama2-7b --length 4k", "--length is '4k': allowed are whole numbers >= 1"),
         ("--model llama2-7b --length 4096,,8192", "--length is '': allowed are whole numbers >= 1"),
         ("--model llama2-7b --length 0", "--length is '0': allowed are whole numbers >= 1"),
-        ("--model llama2-7b --full-layers 33", "full_layers is '33': allowed is a count 0..32"),
-        ("--model llama2-7b --placement centre", "placement is 'centre': allowed are middle, ends"),
+        ("--model llama2-7b --full-layers 33", "--full-layers is '33': allowed is a count 0..32"),
+        ("--model llama2-7b --placement centre", "--placement is 'centre': allowed are middle, ends"),
         ("--model llama2-7b --pattern window", "--pattern is 'window': allowed are sink, stride"),
         ("--model llama2-7b --stride 16", "--stride is 16 with --pattern sink: allowed is 0 with sink"),
         ("--model llama2-7b --pattern stride --stride 0", "--stride is 0 with --pattern stride: allowed is 0 with"),
-        ("--model llama2-7b --pattern stride --stride 1", "stride is 1: that is full attention"),
-        ("--model llama2-7b --block-size 0", "block_size is 0: allowed is a whole number >= 1"),
+        ("--model llama2-7b --pattern stride --stride 1", "--stride is 1: that is full attention"),
+        ("--model llama2-7b --block-size 0", "--block-size is 0: allowed is a whole number >= 1"),
         ("--model llama2-7b --batch 0", "--batch is '0': allowed are whole numbers >= 1"),
         ("--model llama2-7b --output plan.json", "--output is 'plan.json': allowed is a path with --config only"),
         (
@@ -172,7 +172,7 @@ def test_error_is_one_line_and_exit_code_2(monkeypatch: pytest.MonkeyPatch, caps
     assert stop.value.code == 2
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith("longgen: error: full_layers is '2.5': allowed is")
+    assert captured.err.startswith("longgen: error: --full-layers is '2.5': allowed is")
     assert captured.err.count("\n") == 1
 
 

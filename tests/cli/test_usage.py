@@ -50,6 +50,8 @@ def test_every_verb_says_in_one_line_what_is_wrong(words: tuple[str, ...], error
     parameters = command(words).params
     assert "--no-such-thing is no option of longgen " in (said := error(*words, "--no-such-thing", "3"))
     assert said.endswith("--help`)")
+    a_file = tmp_path / "file"
+    a_file.touch()
     options = [each for each in parameters if each.opts[0].startswith("-")]
     for option in options:
         name = option.opts[0]
@@ -62,7 +64,12 @@ def test_every_verb_says_in_one_line_what_is_wrong(words: tuple[str, ...], error
         kind = option.display_type(None)
         if "int" in kind or "float" in kind:
             assert error(*words, name, "many").startswith(f"{name} is 'many': allowed is a ")
-        elif "|" in kind or (option.callback and name != "--config"):
+            if "float" in kind:
+                assert error(*words, name, "nan").startswith(f"{name} is nan: allowed is a finite number")
+        elif "<path>" in kind and option.callback and name != "--config":
+            place = f"{a_file}/x"
+            assert f"{place}: cannot be written ({a_file} is a file): " in error(*words, name, place)
+        elif "|" in kind or (option.callback and "<str>" in kind):
             assert error(*words, name, "none-such").startswith(f"{name} is 'none-such': allowed are ")
     required = [each for each in parameters if each.required]
     if required:

@@ -177,7 +177,7 @@ def test_the_command_prints_a_script_that_bash_can_read(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["config/mini.yaml", "--select", "nonsense"], "select is 'nonsense': allowed are default, all, or names"),
+        (["config/mini.yaml", "--select", "nonsense"], "--select is 'nonsense': allowed are default, all, or names"),
         (["config/mini.yaml", "--setup", "x"], "--setup is 'x': allowed is"),
         (["nowhere.yaml"], "nowhere.yaml does not exist"),
     ],

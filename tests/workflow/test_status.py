@@ -201,7 +201,7 @@ def test_expected_times_are_predicted_for_what_is_left(asked, monkeypatch):
 def test_what_cannot_be_looked_at_is_one_line(folder, monkeypatch):
     config = experiment_file(folder, tiny_settings())
     for words, message in (
-        ((config, "--select", "nothing"), "select is 'nothing'"),
+        ((config, "--select", "nothing"), "--select is 'nothing'"),
         ((config,), "there is no Snakefile"),
         (("missing.yaml",), "missing.yaml"),
     ):

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
-from longgen.cli.options.parameters import FieldsOf, OneOf, Options, Overrides
+from longgen.cli.options.parameters import OUTPUT_FILE, OUTPUT_FOLDER, FieldsOf, OneOf, Options, Overrides
 from longgen.cli.options.shared import ModelArgument, VariantOption
 from longgen.config import SuiteSettings
 from longgen.errors import require
@@ -38,7 +38,7 @@ class BenchmarkPrepareOptions(Options):
 
     name: Annotated[str, typer.Argument(metavar="BENCHMARK", help=f"{', '.join(BENCHMARKS)}.")]
     tokenizer: Annotated[str, typer.Option(help="Folder or hub id of the model's tokenizer: it counts the lengths.")]
-    output: Annotated[Path, typer.Option(help="Folder of all prompts.")]
+    output: Annotated[Path, typer.Option(help="Folder of all prompts."), OUTPUT_FOLDER]
     suite: Annotated[
         Overrides[SuiteSettings],
         FieldsOf(
@@ -59,9 +59,9 @@ class BenchmarkPrepareOptions(Options):
         list[str],
         typer.Option(metavar="TASK=SAMPLES", help="Another number of samples of a task; repeat for several."),
     ] = field(default_factory=list)
-    index: Annotated[Path | None, typer.Option(help="Write here which files were asked for.", show_default="none")] = (
-        None
-    )
+    index: Annotated[
+        Path | None, typer.Option(help="Write here which files were asked for.", show_default="none"), OUTPUT_FILE
+    ] = None
     seed: Annotated[int, typer.Option(help="Of all random choices.", min=0)] = 0
 
     def settings(self) -> SuiteSettings:
@@ -80,7 +80,7 @@ class BenchmarkPredictOptions(Options):
 
     model: ModelArgument
     prompts: PromptsOption
-    output: Annotated[Path, typer.Option(help="Folder of a model's answers.")]
+    output: Annotated[Path, typer.Option(help="Folder of a model's answers."), OUTPUT_FOLDER]
     shard: Annotated[int, typer.Option(help="Which part of the prompts, from 0.", min=0)] = 0
     shards: Annotated[int, typer.Option(help="How many parts there are.", min=1)] = 1
     batch_tokens: Annotated[
@@ -137,7 +137,7 @@ class BenchmarkScoreOptions(Options):
             help="Folder of a model's answers, of `longgen benchmark predict`; repeat for several methods of reduction."
         ),
     ]
-    output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json.")]
+    output: Annotated[Path, typer.Option(help="Folder for scores.json and summary.json."), OUTPUT_FOLDER]
     run: Annotated[str, typer.Option(help="Name of the run that the results are part of.")]
     variant: VariantOption
     task: TaskOption = field(default_factory=list)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import ConfigurationFile, Options
+from longgen.cli.options.parameters import OUTPUT_FILE, OUTPUT_FOLDER, ConfigurationFile, Options
 from longgen.cli.options.shared import ConfigArgument
 
 
@@ -27,9 +27,9 @@ class PrepareOptions(Options):
 
     config: ConfigArgument
     stage: Annotated[PrepareStage, typer.Option(help="The corpus, or the training rows of a stage.")]
-    output: Annotated[Path, typer.Option(help="Folder to make.")]
+    output: Annotated[Path, typer.Option(help="Folder to make."), OUTPUT_FOLDER]
     corpus: Annotated[Path | None, typer.Option(help="Folder of the prepared corpus (for training rows).")] = None
-    result: Annotated[Path | None, typer.Option(help="Results file to write (for the corpus).")] = None
+    result: Annotated[Path | None, typer.Option(help="Results file to write (for the corpus)."), OUTPUT_FILE] = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,8 @@ class PackOptions(Options):
         typer.Argument(help="What to pack, such as config/data/slimpajama-128k.yaml.", show_default=False),
         ConfigurationFile(),
     ]
-    output: Annotated[Path, typer.Option(help="Folder to make, or one that an interrupted call began.")]
-    result: Annotated[Path | None, typer.Option(help="Results file to write.")] = None
+    output: Annotated[Path, typer.Option(help="Folder to make, or one that an interrupted call began."), OUTPUT_FOLDER]
+    result: Annotated[Path | None, typer.Option(help="Results file to write."), OUTPUT_FILE] = None
     workers: Annotated[
         int | None, typer.Option(help="Processes that tokenise.", show_default="as in CONFIG", min=1)
     ] = None

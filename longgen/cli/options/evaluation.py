@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
-from longgen.cli.options.parameters import FieldsOf, Options, Overrides
+from longgen.cli.options.parameters import OUTPUT_FILE, FieldsOf, Options, Overrides
 from longgen.cli.options.shared import ConfigArgument, ModelArgument, ResultOption, RunOption, VariantOption
 from longgen.config import PerplexitySettings, ShortContextSettings
 from longgen.errors import require
@@ -23,7 +23,7 @@ class GatesOptions(Options):
 
     config: ConfigArgument
     model: Annotated[Path, typer.Option(help="Folder of the full variant, extended.")]
-    output: Annotated[Path, typer.Option(help="File to write, such as gates.json.")]
+    output: Annotated[Path, typer.Option(help="File to write, such as gates.json."), OUTPUT_FILE]
     corpus: Annotated[
         Path | None,
         typer.Option(

@@ -10,7 +10,7 @@ from typing import Annotated, get_args
 import typer
 
 from longgen.cli.options.compute import DeviceOption, DtypeOption, ThreadsOption
-from longgen.cli.options.parameters import ConfigurationFile, FieldsOf, OneOf, Overrides
+from longgen.cli.options.parameters import OUTPUT_FOLDER, ConfigurationFile, FieldsOf, OneOf, Overrides
 from longgen.cli.options.patterns import PatternOptions
 from longgen.cli.options.shared import RESULTS, MinutesOption, deadline_after
 from longgen.config import ProbeSettings
@@ -47,14 +47,14 @@ class ProbeOptions(PatternOptions):
     name: Annotated[
         str, typer.Option(help="Of the run: the record is OUTPUT/NAME/probe.json, by heads probe-heads.json.")
     ] = "probe"
-    output: Annotated[Path, typer.Option(help="Folder that holds the runs.")] = RESULTS
+    output: Annotated[Path, typer.Option(help="Folder that holds the runs."), OUTPUT_FOLDER] = RESULTS
     config: Annotated[
         Path | None,
         typer.Option(help="Take name, prompts, pattern and the rest from this configuration's `probe`."),
         ConfigurationFile(),
     ] = None
     layouts: Annotated[
-        Path | None, typer.Option(help="Folder for layout files.", show_default="artifacts/NAME/layouts")
+        Path | None, typer.Option(help="Folder for layout files.", show_default="artifacts/NAME/layouts"), OUTPUT_FOLDER
     ] = None
     by: Annotated[ProbeUnit, typer.Option(help="What is made sparse: layers, or KV heads.")] = ProbeUnit.layers
     prompts: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import re
 import types
 import typing
@@ -21,6 +22,7 @@ import typer
 from typer.models import ParameterInfo
 
 from longgen.errors import ConfigError
+from longgen.files import check_place
 from longgen.strict import configuration_text
 
 T = TypeVar("T")
@@ -84,6 +86,16 @@ class OneOf(Check):
                 raise ConfigError(f"{option_names([option])} is {each!r}: allowed are {', '.join(self.choices)}")
 
 
+class Finite(Check):
+    """A number that is one, which NaN and infinity are not; so is every option for a float."""
+
+    def check(self, option: str, value: float | list[float] | None) -> None:
+        """Raise ConfigError if it, or one of several, is NaN or infinite."""
+        for each in [value] if isinstance(value, float) else value or ():
+            if not math.isfinite(each):
+                raise ConfigError(f"{option_names([option])} is {each}: allowed is a finite number")
+
+
 class ConfigurationFile(Check):
     """A file of text; whether it is a configuration shows when it is read."""
 
@@ -144,6 +156,21 @@ class FieldsOf:
         return OneOf(typing.get_args(kind)) if typing.get_origin(kind) is Literal else None
 
 
+@dataclass(frozen=True)
+class Output(Check):
+    """What is written: a file, or a folder. What stands in its way is told before hours of work, not after them."""
+
+    is_folder: bool = False
+
+    def check(self, option: str, value: Path | None) -> None:
+        """Raise OutputError if it cannot be there."""
+        if value is not None:
+            check_place(value, self.is_folder)
+
+
+OUTPUT_FILE, OUTPUT_FOLDER = Output(), Output(is_folder=True)
+
+
 def option_names(names: Iterable[str]) -> str:
     """``--full-layers, --batch`` for an error message."""
     return ", ".join(f"--{name.replace('_', '-')}" for name in names)
@@ -190,6 +217,20 @@ def read_options(options: type[Options], context: typer.Context, values: dict[st
     return options(explicit=explicit, **plain)
 
 
+def in_words_of_options(message: str, options: type[Options], given: dict[str, str]) -> str:
+    """``micro_batch_size is 0: ...`` of a dataclass as ``--micro-batch is 0: ...``, which the user has written.
+
+    Args:
+        message: of an error.
+        options: of the command.
+        given: options on the command line, by the names of their parameters.
+    """
+    by_field = {field: name for group in _extras(options, FieldsOf).values() for name, field in group.fields.items()}
+    subject, verb, rest = message.partition(" is ")
+    option = given.get(by_field.get(subject, subject))
+    return f"{option}{verb}{rest}" if option else message
+
+
 def _parameters(options: type[Any]) -> Iterator[inspect.Parameter]:
     hints, groups = typing.get_type_hints(options, include_extras=True), _extras(options, FieldsOf)
     for each in dataclasses.fields(options):
@@ -205,6 +246,8 @@ def _parameter(name: str, hint: Any, default: Any = dataclasses.MISSING) -> insp
     """A parameter as typer reads it; the help of a hint with `OneOf` lists the values."""
     kind, *extras = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     checks = [extra for extra in extras if isinstance(extra, Check)]
+    if "float" in inspect.formatannotation(kind):  # or some of them, or none
+        checks.append(Finite())
 
     def checked(value: Any) -> Any:
         for check in checks:

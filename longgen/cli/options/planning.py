@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import ConfigurationFile, FieldsOf, Options, Overrides
+from longgen.cli.options.parameters import OUTPUT_FILE, ConfigurationFile, FieldsOf, Options, Overrides
 from longgen.cli.options.patterns import PatternOptions
 from longgen.cli.options.shared import SelectOption, SetupOption, whole_numbers
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
@@ -107,7 +107,7 @@ class PlanOptions(PlannedModelOptions):
         typer.Option(help="Plan all variants of this experiment instead, in its own dtype."),
         ConfigurationFile(),
     ] = None
-    output: Annotated[Path | None, typer.Option(help="With --config: the results file to write.")] = None
+    output: Annotated[Path | None, typer.Option(help="With --config: the results file to write."), OUTPUT_FILE] = None
     probe: Annotated[
         list[Path] | None,
         typer.Option(help="With --output: record of `longgen probe`, for variants that it places; repeat for several."),
@@ -163,7 +163,8 @@ class PlanTrainOptions(PlannedModelOptions):
         ),
     ] = field(default_factory=Overrides)
     gpus: Annotated[
-        int, typer.Option(help="In all; with --config, for set-ups that leave it open.", rich_help_panel=_MACHINE)
+        int,
+        typer.Option(help="In all; with --config, for set-ups that leave it open.", min=1, rich_help_panel=_MACHINE),
     ] = PROCESSES
     gpu: Annotated[str, typer.Option(help=f"{_GPU_NAMES}.", rich_help_panel=_MACHINE)] = DEFAULT_MACHINE.gpu.name
     network_gb: Annotated[

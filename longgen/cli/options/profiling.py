@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.compute import DtypeOption
-from longgen.cli.options.parameters import Options
+from longgen.cli.options.parameters import OUTPUT_FOLDER, Options
 from longgen.cli.options.shared import RESULTS, ConfigArgument, ModelArgument
 from longgen.errors import require
 from longgen.units import seconds_of_minutes
@@ -27,7 +27,7 @@ class ProfileExperimentOptions(Options):
     """
 
     config: ConfigArgument
-    output: Annotated[Path, typer.Option(help="Folder for speed.json and memory.json.")]
+    output: Annotated[Path, typer.Option(help="Folder for speed.json and memory.json."), OUTPUT_FOLDER]
     variant: Annotated[
         list[str] | None, typer.Option("--variant", help="Repeat for several.", show_default="the default variants")
     ] = None
@@ -49,7 +49,7 @@ class ModelProfileOptions(Options):
         ),
     ] = None
     name: Annotated[str | None, typer.Option(help="Name of the run.", show_default="kernels-DEVICE")] = None
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = RESULTS
+    output: Annotated[Path, typer.Option(help="Folder of the runs."), OUTPUT_FOLDER] = RESULTS
 
     def __post_init__(self) -> None:
         seconds_of_minutes(self.minutes)
@@ -98,7 +98,7 @@ class ProfileServingOptions(Options):
     dtype: DtypeOption = "bfloat16"
     minutes: Annotated[float, typer.Option(help="Time to spend: what would take longer waits for a second call.")] = 60
     name: Annotated[str, typer.Option(help="Name of the run.")] = "serving-cpu"
-    output: Annotated[Path, typer.Option(help="Folder of the runs.")] = RESULTS
+    output: Annotated[Path, typer.Option(help="Folder of the runs."), OUTPUT_FOLDER] = RESULTS
 
     def __post_init__(self) -> None:
         seconds_of_minutes(self.minutes)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import OneOf, Options
+from longgen.cli.options.parameters import OUTPUT_FILE, OneOf, Options
 from longgen.cli.options.shared import FIGURES, RESULTS, RUN_NAMES, FiguresFolderOption, ResultsOption
 from longgen.errors import ConfigError
 from longgen.reporting.families import COMPARISONS
@@ -28,7 +28,9 @@ class FiguresOptions(Options):
         bool, typer.Option("--all-published", help="All published runs, and one claims ledger of them together.")
     ] = False
     page: Annotated[
-        Path | None, typer.Option(help="With --all-published: also a page in Markdown on all of them together.")
+        Path | None,
+        typer.Option(help="With --all-published: also a page in Markdown on all of them together."),
+        OUTPUT_FILE,
     ] = None
     tables_in: Annotated[
         list[Path] | None,

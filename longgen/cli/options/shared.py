@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from longgen.cli.options.parameters import ConfigurationFile, option_names
+from longgen.cli.options.parameters import OUTPUT_FILE, OUTPUT_FOLDER, ConfigurationFile, option_names
 from longgen.errors import ConfigError
 from longgen.units import seconds_of_minutes
 
@@ -30,7 +30,7 @@ SetupOption = Annotated[
 SelectOption = Annotated[str, typer.Option(help="Variants as in the workflow: default, all, or names.")]
 
 ModelArgument = Annotated[Path, typer.Argument(help="Folder of the model.", show_default=False)]
-ResultOption = Annotated[Path, typer.Option(help="Results file to write.")]
+ResultOption = Annotated[Path, typer.Option(help="Results file to write."), OUTPUT_FILE]
 RunOption = Annotated[str, typer.Option(help="Name of the run that the result is part of.")]
 VariantOption = Annotated[str, typer.Option(help="Name of the model in it.")]
 
@@ -39,7 +39,7 @@ MinutesOption = Annotated[
 ]
 
 ResultsOption = Annotated[Path, typer.Option(help="Folder that holds the runs.")]
-FiguresFolderOption = Annotated[Path, typer.Option(help="Folder for the figures of all runs.")]
+FiguresFolderOption = Annotated[Path, typer.Option(help="Folder for the figures of all runs."), OUTPUT_FOLDER]
 
 
 def deadline_after(minutes: float | None) -> float:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from longgen.cli.options.compute import ThreadsOption
-from longgen.cli.options.parameters import Options
+from longgen.cli.options.parameters import OUTPUT_FILE, OUTPUT_FOLDER, Options
 from longgen.cli.options.shared import ConfigArgument, SetupOption, deadline_after
 from longgen.errors import ConfigError
 from longgen.training.metrics import JSON_LINES, WRITERS
@@ -34,15 +34,19 @@ class TrainOptions(Options):
     rows: Annotated[
         Path, typer.Option(help="Folder made by `longgen prepare --stage base|extension`, or by `longgen pack`.")
     ]
-    output: Annotated[Path, typer.Option(help="Folder for the trained model.")]
-    result: Annotated[Path, typer.Option(help="Results file for the loss curve.")]
-    checkpoint: Annotated[Path, typer.Option(help="Folder of the checkpoints from which a killed run resumes.")]
+    output: Annotated[Path, typer.Option(help="Folder for the trained model."), OUTPUT_FOLDER]
+    result: Annotated[Path, typer.Option(help="Results file for the loss curve."), OUTPUT_FILE]
+    checkpoint: Annotated[
+        Path, typer.Option(help="Folder of the checkpoints from which a killed run resumes."), OUTPUT_FOLDER
+    ]
     tokenizer: Annotated[Path | None, typer.Option(help="Tokenizer to save with the model (base).")] = None
     model: Annotated[Path | None, typer.Option(help="Converted model to extend (extension).")] = None
     variant: Annotated[str | None, typer.Option(help="Variant that the model is (extension).")] = None
     setup: SetupOption = None
     metrics: Annotated[
-        Path | None, typer.Option(help="Folder for the numbers of every step: metrics.jsonl.", show_default="none")
+        Path | None,
+        typer.Option(help="Folder for the numbers of every step: metrics.jsonl.", show_default="none"),
+        OUTPUT_FOLDER,
     ] = None
     report_to: Annotated[
         list[str] | None,
