@@ -60,7 +60,7 @@ class Table:
     def lines(self, width: int | None = None, styles: bool = False) -> list[str]:
         """The table in lines of at most ``width`` characters, but for a number that is longer itself.
 
-        None: of `FILE_WIDTH`, if words alone would be longer; numbers stay beside each other, however many they are.
+        None: words are folded where that makes lines of `FILE_WIDTH`; otherwise as long as need be.
         """
         return [*wrapped(self.title, width), *self._body(width, styles), *wrapped(self.caption, width)]
 
@@ -74,7 +74,9 @@ class Table:
             column.width = column.widest
         if width is None:
             words, numbers = columns[: len(self.names)], columns[len(self.names) :]
-            _fold(words, FILE_WIDTH - (len(GAP) + _width(numbers) if numbers else 0))
+            room = FILE_WIDTH - (len(GAP) + _width(numbers) if numbers else 0)
+            if sum(column.narrowest + len(GAP) for column in words) - len(GAP) <= room:
+                _fold(words, room)
         if width is None or _width(columns) <= width:
             return self._part(columns, styles)
         count = (len(self.names) or 1) if self.keys is None else self.keys
