@@ -282,7 +282,7 @@ def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, reco
     assert "layout is 'probed:1/6': allowed is that with --probe" in call(*convert, "probed:1/6", code=2)
     said = call(*convert, "middle:1/3", "--probe", record, code=2)
     assert "layout is 'middle:1/3': allowed is a layout such as probed:1/6 with --probe" in said
-    assert "full_layers is '5'" in call(*convert, "probed:5", "--probe", record, code=2)
+    assert "--full-layers is '5'" in call(*convert, "probed:5", "--probe", record, code=2)
     said = call(*convert, "probed-heads:1", "--probe", record, code=2)
     assert "is a probe by layers, and heads are asked for" in said
     other = save_probed_model(tmp_path / "other")
@@ -311,7 +311,7 @@ def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, reco
     [
         (("--length", "5000"), "--length is 5000: allowed is at most 4096"),
         (("--length", "200"), "--length is 200: 1 facts need"),
-        (("--full-layers", "5"), "full_layers is '5'"),
+        (("--full-layers", "5"), "--full-layers is '5'"),
         (("--placement", "centre"), "--placement is 'centre': allowed are middle"),
         (("--dtype", "int8"), "--dtype is 'int8'"),
         (("--minutes", "0"), "--minutes is 0.0"),
