@@ -42,7 +42,7 @@ COMMAND = [sys.executable, "-c", "from longgen.cli import main; main()"]
             for words in (
                 ["profile", "train", "--device", "cpu"],
                 ["profile", "inference", "--device", "cpu"],
-                ["train", "NONE", "--stage", "base", "--rows", "NONE", "--result", "OUT", "--checkpoint", "OUT"],
+                ["train", "CONFIG", "--stage", "base", "--rows", "NONE", "--result", "OUT", "--checkpoint", "OUT"],
             )
             for minutes in ("nan", "-1", "0", "inf")
         ),

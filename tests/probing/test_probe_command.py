@@ -282,7 +282,7 @@ def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, reco
     assert "layout is 'probed:1/6': allowed is that with --probe" in call(*convert, "probed:1/6", code=2)
     said = call(*convert, "middle:1/3", "--probe", record, code=2)
     assert "layout is 'middle:1/3': allowed is a layout such as probed:1/6 with --probe" in said
-    assert "--full-layers is '5'" in call(*convert, "probed:5", "--probe", record, code=2)
+    assert "full_layers is '5'" in call(*convert, "probed:5", "--probe", record, code=2)
     said = call(*convert, "probed-heads:1", "--probe", record, code=2)
     assert "is a probe by layers, and heads are asked for" in said
     other = save_probed_model(tmp_path / "other")
