@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -38,8 +38,25 @@ def with_sign(text: str, disturbed: Any) -> str:
     return f"{text}{SIGN}" if text and not pd.isna(disturbed) and disturbed else text
 
 
+def shown_note(rows: pd.DataFrame, flag: str, name_of: Callable[[Mapping[Any, Any]], str]) -> str:
+    """Which of the values that a figure shows are disturbed, for its small print; empty if none is.
+
+    Args:
+        rows: what it shows.
+        flag: name of a column of `with_disturbed`.
+        name_of: a row of ``rows`` in words.
+    """
+    flags = rows[flag].fillna(False).astype(bool) if len(rows) else []
+    names = list(dict.fromkeys(name_of(row) for row in rows[flags].to_dict("records"))) if any(flags) else []
+    more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return f"{SIGN} disturbed: {', '.join([*names[:_NAMED], *more])}" if names else ""
+
+
+_NAMED = 3  # values that small print has room for; the figure marks all
+
+
 def disturbed_note(run: Run, *kinds: str) -> str:
-    """How many of the speed-ups that a run has of ``kinds`` are disturbed, for small print; empty if none is.
+    """How many of the speed-ups that a run has of ``kinds`` are disturbed, for tables of all; empty if none is.
 
     That of full attention over itself is none.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,11 +13,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from longgen.busy import SIGN
 from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
-from longgen.reporting.style import ABOVE, INK, VariantStyle, legend_below
+from longgen.reporting.style import INK, VariantStyle, legend_below
 
 BESIDE = "beside each other in a grey band: all at one length"  # for the small print
 _BAND_EDGE = 1.025  # factor from the outermost marker to the edge of its band
+_FULL_BAND = 0.82  # of the room between two lengths: more, and neighbouring bands are hard to tell apart
 _BAND = "#f3f3f3"
 
 
@@ -28,7 +31,34 @@ def spread(count: int, step: float = 0.035) -> list[float]:
     return [float(2 ** (step * (index - (count - 1) / 2))) for index in range(count)]
 
 
-def beside(shifts: Sequence[float]) -> list[str]:
+def spread_apart(count: int, lengths: Iterable[float], width: float) -> list[float]:
+    """`spread` by as much as markers need to stand apart, and by no more than there is room between two lengths.
+
+    Args:
+        count: of the lines in one panel.
+        lengths: of the axis, which is as wide as `longgen.reporting.style.length_axis` makes it.
+        width: of the panel, in inches.
+    """
+    places = sorted({math.log2(length) for length in lengths})
+    gap = min((right - left for left, right in zip(places, places[1:], strict=False)), default=1.0)
+    octaves = places[-1] - places[0] + 2 * (_FULL_BAND * gap / 2 + 0.1)  # with the margins that full bands need
+    marker = _APART / 72 * octaves / width
+    return spread(count, min(marker, _FULL_BAND * gap / count))
+
+
+_APART = 5.0  # points from one marker's centre to the next one's
+
+
+def marks_apart(points: int, index: int, count: int, most: int = 5) -> tuple[int, int]:
+    """Which points of the line ``index`` of ``count`` have a marker: `Line2D`'s ``markevery``, at most ``most`` a line.
+
+    Lines that run close together have theirs at different points, so that they are told apart in grey too.
+    """
+    every = max(1, -(-points // most))
+    return round(index * every / count) % every, every
+
+
+def beside(shifts: Sequence[object]) -> list[str]:
     """The parts of the small print that say what `spread` did; none if it shifted nothing."""
     return [BESIDE] if len(shifts) > 1 else []
 
@@ -73,14 +103,22 @@ def draw_lines(
     )
 
 
-def describe_task(axes: Axes, task: str, first: bool) -> None:
-    """Title and y axis of a panel with the scores of ``task``; ``first`` in its row has a label."""
-    title, several = TASK_TITLES.get(task, task), task in SEVERAL_PARTS
-    axes.set_title(f"{title}: share" if several else title, pad=ABOVE)
-    axes.set_ylim(-0.03, 1.03)
-    axes.grid(axis="y")
-    if first:
-        axes.set_ylabel("share of the answer" if several else "exact match")
+def mark_disturbed(axes: Axes, rows: pd.DataFrame, x: str, y: str, flag: str, shift: float = 1.0) -> None:
+    """The sign of disturbed measurements beside those points of `draw_lines` whose ``flag`` is set."""
+    for row in rows[rows[flag].fillna(False).astype(bool)].to_dict("records"):
+        axes.annotate(
+            SIGN, (row[x] * shift, row[y]), (2.5, 2.5), textcoords="offset points", fontsize=7, color=INK, zorder=6
+        )
+
+
+def task_title(task: str) -> str:
+    """A task for readers."""
+    return TASK_TITLES.get(task, task)
+
+
+def score_label(task: str) -> str:
+    """What its scores are."""
+    return "share of the answer" if task in SEVERAL_PARTS else "exact match"
 
 
 def legend_of_variants(figure: Figure, looks: list[VariantStyle], extra: list[Line2D] | None = None) -> None:
@@ -102,6 +140,9 @@ def draw_ideal(axes: Axes, rows: pd.DataFrame, color: str, shift: float = 1.0) -
     axes.plot(shift * rows["length"], rows["ideal_speedup"], color=color, lw=0.8, ls=(0, (3, 2)), **dash)
 
 
-def ideal_entry(text: str = "ideal, predicted") -> Line2D:
-    """The legend entry of the planner's thin dashed lines."""
-    return Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (3, 2)), label=text)
+def ideal_entry(rows: pd.DataFrame, text: str = "ideal, predicted") -> Line2D:
+    """The legend entry of what `draw_ideal` drew of ``rows``: thin dashed lines, or dashes where lengths are one."""
+    line: dict[str, Any] = {"linewidth": 0.8, "linestyle": (0, (3, 2))}
+    if rows["length"].nunique() == 1:
+        line = {"linestyle": "none", "marker": "_", "markersize": 14}
+    return Line2D([], [], color=INK, label=text, **line)

@@ -182,14 +182,16 @@ def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
     figure.legend(handles=list(handles), loc="outside lower center", ncols=columns)
 
 
-def length_axis(axes: Axes, lengths: Sequence[float] | np.ndarray, label: str = "context length (tokens)") -> None:
-    """A logarithmic x axis whose ticks are the lengths themselves."""
+def length_axis(
+    axes: Axes, lengths: Sequence[float] | np.ndarray, label: str = "context length (tokens)", margin: float = 1.25
+) -> None:
+    """A logarithmic x axis whose ticks are the lengths themselves, with a factor as ``margin`` on either side."""
     ticks = sorted({float(length) for length in lengths})
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(ticks))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: format_length(value)))
-    axes.set_xlim(ticks[0] / 1.25, ticks[-1] * 1.25)
+    axes.set_xlim(ticks[0] / margin, ticks[-1] * margin)
     axes.set_xlabel(label)
 
 

@@ -11,7 +11,6 @@ import pandas as pd
 
 from longgen.names import DUO_ATTENTION, H2O, LM_INFINITE, PYRAMIDKV, SINK_WINDOW, SNAPKV, STREAMING_LLM, TOVA
 from longgen.pattern import SparsePattern
-from longgen.reporting.disturbed import disturbed_note
 from longgen.reporting.run import Run
 
 # written as escapes, since linters take the characters for x and -
@@ -63,12 +62,16 @@ def pattern_label(pattern: SparsePattern) -> str:
 
 
 def run_note(run: Run, *kinds: str) -> str:
-    """The small print of a figure: the run, its model, the device that measured ``kinds``, and how it was disturbed."""
+    """The small print of a figure: the run, its model, and the device that measured ``kinds``."""
     parts = [f"run {run.name}", f"model {run.model_name}, {run.plan.model['num_layers']} layers"]
     if kinds:
         parts.append(f"measured on {run.device(*kinds)}")
-    parts.append(disturbed_note(run, *kinds))
-    return SEPARATOR.join(part for part in parts if part)
+    return SEPARATOR.join(parts)
+
+
+def speed_label(row: Mapping[Any, Any]) -> str:
+    """A row of kind ``speed`` in a few words, such as "LongGen (sink) in decode at 8K"."""
+    return f"{variant_label(row['variant'])} in {row['stage']} at {format_length(row['length'])}"
 
 
 def device_note(run: Run, kind: str) -> str:
@@ -76,7 +79,6 @@ def device_note(run: Run, kind: str) -> str:
     parts = [f"run {run.name}", run.device(kind), run.days(kind), str(run.settings(kind).get("dtype", ""))]
     if run.settings(kind).get("tiny"):
         parts.append("CPU, tried out: not a benchmark")
-    parts.append(disturbed_note(run, kind))
     return SEPARATOR.join(part for part in parts if part)
 
 

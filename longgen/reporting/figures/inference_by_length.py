@@ -77,7 +77,7 @@ def draw(run: Run) -> Drawing:
         Line2D([], [], color=style.INK, marker="o", label="the whole model, measured"),
         Line2D([], [], color=style.INK, marker="o", linestyle="none", label="composed of slices", **_HOLLOW_MARKER),
     ]
-    legend_of_variants(figure, list(looks.values()), [*marks, ideal_entry()])
+    legend_of_variants(figure, list(looks.values()), [*marks, ideal_entry(data)])
     return Drawing(figure, data)
 
 

@@ -188,6 +188,6 @@ def _legend(data: pd.DataFrame) -> list[Artist]:
         label = f"{', '.join(map(str, batches))} sequences at once"
         handles.append(Line2D([], [], color=style.MUTED, linestyle=_DOTS, label=label))
     if data["speedup"].notna().any():
-        handles.append(ideal_entry("ideal by sparsity, predicted"))
+        handles.append(ideal_entry(data, "ideal by sparsity, predicted"))
         handles.append(Line2D([], [], color=style.INK, linewidth=0.9, label=f"fastest dense kernel (1{words.TIMES})"))
     return handles

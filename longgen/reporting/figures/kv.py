@@ -8,7 +8,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import beside, draw_bands, legend_of_variants, spread
+from longgen.reporting.lines import beside, draw_bands, legend_of_variants, spread_apart
 from longgen.reporting.run import Run
 
 
@@ -18,12 +18,14 @@ def draw(run: Run) -> Drawing:
     data = data.sort_values("length", kind="stable").rename(columns={"kv_bytes": "kv_bytes_measured"})
     names = [name for name in run.variants if name in set(data["variant"])]
     data = pd.concat([data[data["variant"] == name] for name in names], ignore_index=True)
-    shifts = spread(len(names))  # variants with as many full layers have the same bytes
+    width = 5.2
+    # variants with as many full layers have the same bytes
+    shifts = spread_apart(len(names), data["length"], width - 1)
     figure = style.new_figure(
         "KV cache by context length: measured and planned",
         words.SEPARATOR.join([words.run_note(run, "memory"), *beside(shifts)]),
         height=3.2 + 0.06 * len(names),
-        width=5.2,
+        width=width,
     )
     axes = figure.subplots()
     looks = style.variant_styles(run.variants)
@@ -42,7 +44,7 @@ def draw(run: Run) -> Drawing:
             mew=0.4,
             markersize=5.5,
         )
-    style.length_axis(axes, data["length"].to_numpy())
+    style.length_axis(axes, data["length"].to_numpy(), margin=max(1.25, 1.15 * max(shifts)))
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_locator(LogLocator(base=2, numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())

@@ -10,11 +10,11 @@ from matplotlib.lines import Line2D
 
 from longgen.reporting import style, words
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import legend_of_variants
+from longgen.reporting.lines import legend_of_variants, marks_apart
 from longgen.reporting.run import Run
 
 STAGES = {"base": "base model", "extension": "context extension"}
-BASE = style.VariantStyle(style.MUTED, "o", "base model")
+BASE = style.VariantStyle(style.MUTED, "*", "base model")
 COLUMNS = ["variant", "stage", "phase", "step", "length", "tokens", "loss", "loss_smoothed", "answer_accuracy"]
 SMOOTHED_ABOVE = 60  # points; fewer are drawn as they are
 _RAW: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.35}
@@ -44,8 +44,10 @@ def draw(run: Run) -> Drawing:
     for column, stage in enumerate(stages):
         for axes, measure in zip(panels[:, column], measures, strict=True):
             rows = data[data["stage"] == stage]
-            for name, curve in rows.groupby("variant", sort=False):
-                _draw_curve(axes, curve, measure, BASE if stage == "base" else looks[str(name)])
+            curves = list(rows.groupby("variant", sort=False))
+            for index, (name, curve) in enumerate(curves):
+                look = BASE if stage == "base" else looks[str(name)]
+                _draw_curve(axes, curve, measure, look, marks_apart(len(curve), index, len(curves)))
             axes.grid(axis="y")
             _mark_phases(axes, rows, label=measure == "loss")
         panels[0, column].set_title(STAGES[stage], pad=style.ABOVE)
@@ -59,19 +61,30 @@ def draw(run: Run) -> Drawing:
     curve_looks = ([BASE] if "base" in stages else []) + [looks[name] for name in names]
     is_smoothed = data.groupby(["variant", "stage"]).size().max() > SMOOTHED_ABOVE
     raw = Line2D([], [], color=BASE.color, label="pale: loss before the moving mean", **_RAW)
-    legend_of_variants(
-        figure, [style.VariantStyle(look.color, "", look.label) for look in curve_looks], [raw] if is_smoothed else []
-    )
+    legend_of_variants(figure, curve_looks, [raw] if is_smoothed else [])
     return Drawing(figure, data)
 
 
-def _draw_curve(axes: Axes, curve: pd.DataFrame, measure: str, look: style.VariantStyle) -> None:
+def _draw_curve(
+    axes: Axes, curve: pd.DataFrame, measure: str, look: style.VariantStyle, marks: tuple[int, int]
+) -> None:
     millions = curve["tokens"] / 1e6
     if measure == "loss" and len(curve) > SMOOTHED_ABOVE:
         axes.plot(millions, curve["loss"], color=look.color, **_RAW)
     column = "loss_smoothed" if measure == "loss" else measure
     has_value = curve[column].notna()
-    axes.plot(millions[has_value], curve[column][has_value], color=look.color, label=look.label, linewidth=1.2)
+    axes.plot(
+        millions[has_value],
+        curve[column][has_value],
+        color=look.color,
+        label=look.label,
+        linewidth=1.0,
+        marker=look.marker,
+        markevery=marks,
+        markersize=5,
+        markeredgecolor="white",
+        mew=0.4,
+    )
 
 
 def _mark_phases(axes: Axes, rows: pd.DataFrame, label: bool) -> None:

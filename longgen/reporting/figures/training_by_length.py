@@ -92,7 +92,7 @@ def draw(run: Run) -> Drawing:
         axes.set_ylabel(label)
     figure.align_ylabels(panels[:, 0])
     slice_entry = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW_MARKER)
-    legend_of_variants(figure, list(looks.values()), [slice_entry, ideal_entry()])
+    legend_of_variants(figure, list(looks.values()), [slice_entry, ideal_entry(data)])
     return Drawing(figure, data)
 
 

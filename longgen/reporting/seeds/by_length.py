@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 
 from longgen.errors import ArtifactError
-from longgen.reporting import style, words
+from longgen.reporting import style
 from longgen.reporting.drawing import Drawing
-from longgen.reporting.lines import beside, describe_task, draw_bands, draw_lines, legend_of_variants, spread
+from longgen.reporting.lines import marks_apart
 from longgen.reporting.positions import log_if_wide
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.values import Values
+from longgen.reporting.task_panels import draw_tasks
 
 PERPLEXITY = "perplexity"
-_ACROSS = 3  # panels in a row
 
 
 def length_data(group: Group, values: Values) -> pd.DataFrame:
@@ -53,43 +55,32 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
     tasks = [task for task in dict.fromkeys(data["task"]) if task != PERPLEXITY]
     if not tasks:
         raise ArtifactError(f"{group.name}: no retrieval was measured at {values.length} tokens")
-    panel_tasks = list(dict.fromkeys(data["task"]))
-    lines, looks = math.ceil(len(panel_tasks) / _ACROSS), style.variant_styles(group.variants)
-    names = [name for name in group.variants if name in set(data["variant"])]
-    shifts = spread(len(names))
-    about = [f"{group.name}, {group.seeds}", group.device("retrieval")]
-    note = [*about, "tasks pooled over depths", "bars: 95 % intervals", *beside(shifts)]
-    figure = style.new_figure(
-        "Quality by context length, means over seeds",
-        words.SEPARATOR.join(note),
-        height=0.75 + 2.15 * lines,
-    )
-    panels = figure.subplots(lines, min(_ACROSS, len(panel_tasks)), squeeze=False)
-    for place, (axes, task) in enumerate(zip(panels.flat, panel_tasks, strict=False)):
-        rows = data[data["task"] == task]
-        draw_bands(axes, rows["length"] if task != PERPLEXITY else [], shifts)
-        for name, shift in zip(names, shifts, strict=True):
-            own = rows[rows["variant"] == name]
-            if task == PERPLEXITY:
-                axes.plot(
-                    own["length"], own["value"], color=looks[name].color, marker=looks[name].marker, ms=2.5, lw=1.0
-                )
-            else:
-                draw_lines(axes, own, "length", "value", looks[name], shift)
-        style.length_axis(axes, rows["length"].to_numpy() if task != PERPLEXITY else _ends(rows))
-        for text, length in (("base", group.plan.base_length), ("trained", group.plan.trained_length)):
+    looks = style.variant_styles(group.variants)
+    perplexity = data[data["task"] == PERPLEXITY]
+
+    def draw_perplexity(axes: Axes, names: Sequence[str]) -> None:
+        for name in names:
+            own = perplexity[perplexity["variant"] == name]
+            line: dict[str, Any] = {"color": looks[name].color, "marker": looks[name].marker, "ms": 3.2, "lw": 0.9}
+            axes.plot(own["length"], own["value"], markevery=marks_apart(len(own), names.index(name), len(names)), **line)
+        axes.set_title("perplexity by position, means")
+        axes.set_ylabel("perplexity")
+        style.length_axis(axes, _ends(perplexity), "position in the context (tokens)")
+        for length in (group.plan.base_length, group.plan.trained_length):
             if axes.get_xlim()[0] < length < axes.get_xlim()[1]:
-                style.mark_length(axes, length, text)
-        if task == PERPLEXITY:
-            axes.set_title("perplexity by position, means", pad=style.ABOVE)
-            axes.set_xlabel("position in the context (tokens)")
-            axes.grid(axis="y")
-            log_if_wide(axes, rows["value"])
-        else:
-            describe_task(axes, task, first=place % _ACROSS == 0)
-    for axes in panels.flat[len(panel_tasks) :]:
-        axes.remove()
-    legend_of_variants(figure, [looks[name] for name in names])
+                style.mark_length(axes, length, "")
+        axes.grid(axis="y")
+        log_if_wide(axes, perplexity["value"])
+
+    note = [f"{group.name}, {group.seeds}", group.device("retrieval"), "tasks pooled over depths"]
+    figure = draw_tasks(
+        "Quality by context length, means over seeds",
+        note,
+        data[data["task"] != PERPLEXITY],
+        group.plan,
+        group.variants,
+        draw_perplexity if len(perplexity) else None,
+    )
     return Drawing(figure, data)
 
 
