@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from longgen.reporting import families, style, words
 from longgen.reporting.ablation import INTERVAL
+from longgen.reporting.disturbed import with_sign
 from longgen.reporting.run import Plan
 
 # comparison -> its name beside the panels
@@ -34,21 +35,23 @@ class DotColumn:
         name: of the column in the data; that of its interval's ends follows.
         label: below the panels, with the direction that is better.
         factor: from the data to the axis.
-        unit: of the ticks.
         ticks: where they are; none leaves it to the values.
+        around: a value to which others are compared: it is within the axis, and a tick.
         prediction: name of a column with predictions, which are drawn hollow where nothing was measured.
     """
 
     name: str
     label: str
     factor: float = 1.0
-    unit: str = ""
     ticks: tuple[float, ...] = ()
+    around: float | None = None
     prediction: str = ""
 
 
 # What the figures of one run and of several seeds both show of the cache.
-KV_CACHE = DotColumn("kv_fraction", f"KV cache, of full\n{LOWER}", 100, " %", (0, 50, 100), "kv_fraction_planned")
+KV_CACHE = DotColumn(
+    "kv_fraction", f"KV cache (% of full)\n{LOWER}", 100, ticks=(0, 50, 100), prediction="kv_fraction_planned"
+)
 
 
 def comparisons(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,7 +119,9 @@ def draw_dot_rows(
         if column.ticks:
             axes.set_xlim(column.ticks[0] - 0.07 * column.ticks[-1], 1.07 * column.ticks[-1])
             axes.set_xticks(column.ticks)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _, unit=column.unit: f"{value:g}{unit}"))
+        elif column.around is not None and data[column.name].notna().any():
+            axes.set_xticks(_ticks_around(axes, column.around))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     figure.align_ylabels(panels[:, 0])
     reference = data.loc[data["family"] == families.REFERENCE, "variant"].drop_duplicates()
     entries: list[Artist] = [
@@ -132,6 +137,21 @@ def draw_dot_rows(
         entries.append(Line2D([], [], color=style.INK, marker=".", ls="none", ms=3.5, label="a seed"))
     style.legend_below(figure, entries)
     return figure
+
+
+def _ticks_around(axes: Axes, value: float) -> list[float]:
+    """Few round ticks with ``value`` among them, to which the axis is widened if need be."""
+    low, high = axes.get_xlim()
+    margin = 0.06 * (high - low)
+    low, high = min(low, value - margin), max(high, value + margin)
+    axes.set_xlim(low, high)
+    steps = (step * 10.0**decade for decade in range(-3, 4) for step in (1, 2, 2.5, 5))
+    step = next(step for step in steps if (high - low) / step <= _MOST_TICKS)
+    counts = range(math.ceil((low + margin / 2 - value) / step), int((high - margin / 2 - value) / step) + 1)
+    return [value + step * count for count in counts]
+
+
+_MOST_TICKS = 4  # that a narrow panel has room for
 
 
 def _label(row: dict) -> str:
@@ -150,7 +170,7 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, column: DotColumn, looks: dict[s
     axes.set_yticks(range(len(rows)), [""] * len(rows))
     axes.tick_params(axis="y", length=0)
     axes.grid()
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, steps=[1, 2, 2.5, 5, 10]))
     has_prediction = column.prediction in rows
     if rows[column.name].isna().all() and not has_prediction:
         axes.text(0.5, 0.5, "not measured", transform=axes.transAxes, ha="center", va="center", color=style.MUTED)
@@ -176,6 +196,9 @@ def _draw_panel(axes: Axes, rows: pd.DataFrame, column: DotColumn, looks: dict[s
             mew=0.4,
             linestyle="none",
         )
+        if f"{column.name}_disturbed" in row:
+            sign = with_sign(" ", row[f"{column.name}_disturbed"]).strip()
+            axes.annotate(sign, (value, place), (3, 2), textcoords="offset points", fontsize=7, color=style.INK)
 
 
 def _draw_missing(axes: Axes, place: int, prediction: float, look: style.VariantStyle) -> None:

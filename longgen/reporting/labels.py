@@ -48,6 +48,7 @@ _PLACES = [
 _STARTS, _SWEEPS = 6, 12  # of the search: from so many beginnings, so often over all labels
 _CROSSING = 3.0  # cost of two lines that cross, and of a line across a label
 _ACROSS_MARKER = 0.6
+_ON_LINE = 1.0  # of words on a line
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,16 @@ class LabelledPoint:
 
 
 def label_points(
-    axes: Axes, points: Sequence[LabelledPoint], without_label: Sequence[LabelledPoint] = ()
+    axes: Axes,
+    points: Sequence[LabelledPoint],
+    without_label: Sequence[LabelledPoint] = (),
+    lines: Sequence[np.ndarray] = (),
 ) -> list[Annotation]:
     """Write each style's label beside its point; a label that had to move away gets a thin line to its point.
 
     Labels cover neither each other nor points, and their lines cross as little as can be. Call it last: axis limits
-    must be final. Points ``without_label`` are kept clear of labels too.
+    must be final. Points ``without_label`` are kept clear of labels too, and so are ``lines``, each [points, 2] in data
+    coordinates, as far as there is room.
     """
     figure = axes.figure
     assert isinstance(figure, Figure)
@@ -80,7 +85,7 @@ def label_points(
     # boxes[i, j]: where label i would be at place j; costs and lines alike
     boxes = np.array([_boxes(axes, point, scale, renderer) for point in points])
     far = np.array([place.far for place in _PLACES])
-    lines = _lines(boxes, markers[: len(points)], far)
+    pointers = _lines(boxes, markers[: len(points)], far)
     areas = _overlap(boxes, boxes)
     obstacle_area = _overlap(boxes[:, :, None], obstacles).sum(axis=-1)
     efforts = np.array([place.effort for place in _PLACES])
@@ -88,9 +93,17 @@ def label_points(
     for index in range(len(points)):
         others = np.delete(markers, index, axis=0)
         around = np.hstack([others - 3 * scale, others + 3 * scale])
-        costs[index] += _ACROSS_MARKER * _runs_through(lines[index][:, None], around).sum(axis=-1)
-    places = _arrange(costs, boxes, lines, areas, gap=3 * scale)
+        costs[index] += _ACROSS_MARKER * _runs_through(pointers[index][:, None], around).sum(axis=-1)
+    if drawn := [_segments(axes, line) for line in lines]:
+        costs += _ON_LINE * _runs_through(np.vstack(drawn), boxes[:, :, None]).any(axis=-1)
+    places = _arrange(costs, boxes, pointers, areas, gap=3 * scale)
     return [_write(axes, point, _PLACES[place]) for point, place in zip(points, places, strict=True)]
+
+
+def _segments(axes: Axes, line: np.ndarray) -> np.ndarray:
+    """The pieces of a line in pixels, as (x, y, x, y)."""
+    places = axes.transData.transform(line)
+    return np.hstack([places[:-1], places[1:]])
 
 
 def _arrange(costs: np.ndarray, boxes: np.ndarray, lines: np.ndarray, areas: np.ndarray, gap: float) -> np.ndarray:

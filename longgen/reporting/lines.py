@@ -20,7 +20,7 @@ from longgen.reporting.style import INK, VariantStyle, legend_below
 BESIDE = "beside each other in a grey band: all at one length"  # for the small print
 _BAND_EDGE = 1.025  # factor from the outermost marker to the edge of its band
 _FULL_BAND = 0.82  # of the room between two lengths: more, and neighbouring bands are hard to tell apart
-_BAND = "#f3f3f3"
+BAND = "#f3f3f3"
 
 
 def spread(count: int, step: float = 0.035) -> list[float]:
@@ -67,7 +67,7 @@ def draw_bands(axes: Axes, lengths: Iterable[float], shifts: Sequence[float]) ->
     """A grey band behind everything that stands beside each other for one length; none if nothing is shifted."""
     for length in sorted(set(lengths)) if len(shifts) > 1 else []:
         ends = length * min(shifts) / _BAND_EDGE, length * max(shifts) * _BAND_EDGE
-        axes.axvspan(*ends, facecolor=_BAND, linewidth=0, zorder=0)
+        axes.axvspan(*ends, facecolor=BAND, linewidth=0, zorder=0)
 
 
 def draw_lines(

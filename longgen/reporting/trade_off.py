@@ -132,7 +132,7 @@ def draw_points(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoi
             color=look.color,
             marker=look.marker,
             label=look.label,
-            markersize=8 if each.main else 5 if each.is_reduction else 6,
+            markersize=_size(each),
             markerfacecolor="white" if each.is_reduction else look.color,
             markeredgecolor=look.color if each.is_reduction else "white",
             markeredgewidth=1.0 if each.is_reduction else 0.5,
@@ -145,11 +145,16 @@ def draw_points(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoi
     return drawn_points
 
 
-def name_points(axes: Axes, points: Sequence[TradeOffPoint]) -> None:
-    """The labels of what `draw_points` returned; call it last."""
+def name_points(axes: Axes, points: Sequence[TradeOffPoint], lines: Sequence[np.ndarray] = ()) -> None:
+    """The labels of what `draw_points` returned, clear of ``lines`` as `label_points` has them; call it last."""
     labelled_points = [each.point for each in points if each.has_label]
     if labelled_points:
-        label_points(axes, labelled_points, [each.point for each in points if not each.has_label])
+        label_points(axes, labelled_points, [each.point for each in points if not each.has_label], lines)
+
+
+def _size(each: TradeOffPoint) -> float:
+    """Of its marker, in points."""
+    return 8.0 if each.main else 5.0 if each.is_reduction else 6.0
 
 
 def _apart(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
@@ -158,26 +163,29 @@ def _apart(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
     assert isinstance(figure, Figure)
     scale = figure.dpi / 72
     places = axes.transData.transform([(each.point.x, each.point.y) for each in points]) / scale
+    sizes = np.array([_size(each) for each in points])
     moved_points = list(points)
     rest = list(range(len(points)))
     while rest:
         group = [rest.pop(0)]
         for member in group:  # grows while it is walked through
-            near = [other for other in rest if np.abs(places[other] - places[member]).max() < _MARKER]
+            room = (sizes + sizes[member]) / 2
+            near = [other for other in rest if np.abs(places[other] - places[member]).max() < room[other]]
             group += near
             rest = [other for other in rest if other not in near]
         group.sort(key=lambda index: (places[index][0], points[index].is_reduction))
+        ends = np.cumsum(sizes[group] + _GAP)
+        middles = ends - (sizes[group] + _GAP) / 2 - ends[-1] / 2
         middle = np.mean([places[index][0] for index in group])
-        for rank, index in enumerate(group if len(group) > 1 else []):
-            x = (middle + _MARKER * (rank - (len(group) - 1) / 2)) * scale
-            moved_x = float(axes.transData.inverted().transform((x, places[index][1] * scale))[0])
+        for aside, index in zip(middles, group if len(group) > 1 else [], strict=False):
+            moved_x = float(axes.transData.inverted().transform(((middle + aside) * scale, places[index][1] * scale))[0])
             point = points[index].point
             low, high = (end + moved_x - point.x for end in point.x_ends)
             moved_points[index] = replace(points[index], point=replace(point, x=moved_x, x_ends=(low, high)))
     return moved_points
 
 
-_MARKER = 5.0  # points: closer than this markers cover each other
+_GAP = 0.5  # points between markers side by side
 
 
 def _distances(value: float, ends: tuple[float, float]) -> np.ndarray | None:

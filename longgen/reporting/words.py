@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -39,6 +39,12 @@ _METHODS = {
     LM_INFINITE: "LM-Infinite",
     H2O: "H2O",
 }
+
+
+def in_method_order(names: Iterable[str]) -> list[str]:
+    """Reductions of the KV cache, each once, in the order in which every table and figure has them: `_METHODS`'s."""
+    places = {name: place for place, name in enumerate(_METHODS)}
+    return sorted(set(names), key=lambda name: (places.get(name, len(places)), name))
 
 
 def method_label(name: str) -> str:
@@ -129,6 +135,11 @@ def format_seconds(seconds: float, _: object = None) -> str:
 def wrap(text: str, width: int) -> str:
     """``text`` in lines of about ``width`` characters, broken at spaces."""
     return "\n".join(textwrap.wrap(text, width, break_long_words=False))
+
+
+def format_percent(share: float, _: object = None) -> str:
+    """A share as "38 %"; also a tick formatter."""
+    return f"{100 * share:.0f} %"
 
 
 def format_ratio(ratio: float, _: object = None) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -10,17 +11,27 @@ from matplotlib.lines import Line2D
 
 from longgen.records.speed import MODEL_DECODE, MODEL_PREFILL
 from longgen.reporting import style, words
+from longgen.reporting.disturbed import shown_note, with_disturbed
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.inference_measures import inference_rows
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import (
+    beside,
+    draw_bands,
+    draw_ideal,
+    draw_lines,
+    ideal_entry,
+    legend_of_variants,
+    mark_disturbed,
+    spread,
+)
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
 COLUMNS = [
     *("what", "composed", "shape", "length", "num_layers", "full_layers", "pattern", "n"),
-    *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "kv_fraction"),
+    *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "kv_fraction", "speedup_disturbed"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
 _HOLLOW_MARKER: dict[str, Any] = {"markerfacecolor": "white", "markeredgewidth": 0.9}
@@ -32,7 +43,7 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     rows = inference_rows(run)
     rows = rows[rows["batch"] == 1]
     rows = rows[is_measured(rows) & rows["what"].isin(list(_PANELS)) & rows["pattern"].isin(list(PATTERNS))]
-    rows = rows[rows["speedup"].notna()]
+    rows = with_disturbed(rows[rows["speedup"].notna()])
     away = (rows["full_layers"] / rows["num_layers"] - _RATIO).abs()
     rows = rows[away == away.groupby(rows["shape"]).transform("min")]
     order = {shape: index for index, shape in enumerate(dict.fromkeys(rows["shape"]))}
@@ -47,7 +58,9 @@ def draw(run: Run) -> Drawing:
     data = drawn_rows(run)
     shapes = list(dict.fromkeys(data["shape"])) or [""]
     shifts = spread(len(set(data["pattern"])))
-    note = words.SEPARATOR.join([words.device_note(run, "inference-speed"), *beside(shifts)])
+    parts = [words.device_note(run, "inference-speed"), "bars: 95 % intervals", *beside(shifts)]
+    parts.append(shown_note(data, "speedup_disturbed", _in_words))
+    note = words.SEPARATOR.join(filter(None, parts))
     figure = style.new_figure("Prefill, decoding and KV cache against full attention", note, 0.8 + 2.1 * len(shapes))
     styles = style.variant_styles([variant for variant, _ in PATTERNS.values()])
     looks = {
@@ -73,12 +86,16 @@ def draw(run: Run) -> Drawing:
             draw_bands(axes, of_shape["length"], [*shifts, _composed_shift(of_shape) * shifts[-1]] if shifts else [])
             if len(of_shape):
                 style.length_axis(axes, of_shape["length"].to_numpy())
-    marks = [
-        Line2D([], [], color=style.INK, marker="o", label="the whole model, measured"),
-        Line2D([], [], color=style.INK, marker="o", linestyle="none", label="composed of slices", **_HOLLOW_MARKER),
-    ]
+    composed = data["composed"].astype(bool)
+    whole = Line2D([], [], color=style.INK, marker="o", label="the whole model, measured")
+    slices = Line2D([], [], color=style.INK, marker="o", linestyle="none", label="composed of slices", **_HOLLOW_MARKER)
+    marks = [entry for entry, drawn in ((whole, ~composed), (slices, composed)) if drawn.any()]
     legend_of_variants(figure, list(looks.values()), [*marks, ideal_entry(data)])
     return Drawing(figure, data)
+
+
+def _in_words(row: Mapping[Any, Any]) -> str:
+    return f"{_PANELS[row['what']]} with {PATTERNS[row['pattern']][1]} at {words.format_length(row['length'])}"
 
 
 def _composed_shift(rows: pd.DataFrame) -> float:
@@ -92,6 +109,8 @@ def _draw_speedups(axes: Axes, rows: pd.DataFrame, looks: dict[str, VariantStyle
         draw_ideal(axes, of_pattern, look.color, shift)
         is_composed = of_pattern["composed"].astype(bool)
         draw_lines(axes, of_pattern[~is_composed], "length", "speedup", look, shift)
+        for each, aside in ((~is_composed, 1.0), (is_composed, _composed_shift(rows))):
+            mark_disturbed(axes, of_pattern[each], "length", "speedup", "speedup_disturbed", aside * shift)
         marker = _HOLLOW_MARKER | {"markeredgecolor": look.color, "linestyle": "none"}
         draw_lines(axes, of_pattern[is_composed], "length", "speedup", look, _composed_shift(rows) * shift, **marker)
 

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from longgen.errors import ArtifactError
 from longgen.reporting import style, words
-from longgen.reporting.disturbed import with_disturbed, with_sign
+from longgen.reporting.disturbed import shown_note, with_disturbed, with_sign
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.measures import STAGES, with_ideal
 from longgen.reporting.paper import paper_claims
@@ -54,7 +54,9 @@ def draw(run: Run) -> Drawing:
     names = list(dict.fromkeys(data["variant"]))
     figure = style.new_figure(
         "Speed-up over full attention at the longest length",
-        words.run_note(run, "speed"),
+        words.SEPARATOR.join(
+            filter(None, [words.run_note(run, "speed"), shown_note(data, "speedup_disturbed", words.speed_label)])
+        ),
         height=1.35 + 0.36 * len(names),
     )
     panels = figure.subplots(1, len(stages), squeeze=False, sharey=True)[0]

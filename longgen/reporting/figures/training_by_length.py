@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,10 +12,20 @@ from matplotlib.ticker import FuncFormatter
 
 from longgen.records.speed import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
+from longgen.reporting.disturbed import shown_note, with_disturbed
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.kernel_measures import is_measured
-from longgen.reporting.lines import beside, draw_bands, draw_ideal, draw_lines, ideal_entry, legend_of_variants, spread
+from longgen.reporting.lines import (
+    beside,
+    draw_bands,
+    draw_ideal,
+    draw_lines,
+    ideal_entry,
+    legend_of_variants,
+    mark_disturbed,
+    spread,
+)
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
 
@@ -22,7 +33,7 @@ RATES = [f"tokens_per_second{end}" for end in ("", "_low", "_high")]
 COLUMNS = [
     *("what", "shape", "length", "num_layers", "full_layers", "pattern", "n"),
     *("seconds", "seconds_low", "seconds_high", *RATES),
-    *("speedup", "speedup_low", "speedup_high", "ideal_speedup"),
+    *("speedup", "speedup_low", "speedup_high", "ideal_speedup", "disturbed", "speedup_disturbed"),
 ]
 _RATIO = 12 / 32  # of the layers are full: the paper's -62 % of KV cache with sink and window
 _SLICE_SHIFT = 1.06  # factor of x: beside the whole model
@@ -35,6 +46,7 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     ``tokens_per_second`` is that of whole models, on one row of tokens: a slice's is no model's.
     """
     rows = run.frame("training-speed")
+    rows = with_disturbed(rows)
     rows = rows[is_measured(rows) & rows["what"].isin((COMPOSED_MODEL, SLICE)) & rows["pattern"].isin(list(PATTERNS))]
     hybrid = (rows["full_layers"] > 0) & (rows["full_layers"] < rows["num_layers"]) & rows["speedup"].notna()
     full = (rows["full_layers"] == rows["num_layers"]) & (rows["what"] == COMPOSED_MODEL)
@@ -55,7 +67,10 @@ def draw(run: Run) -> Drawing:
     """A column per model: a step's time, its throughput, and the speed-up. Raises ArtifactError if none was timed."""
     data = drawn_rows(run)
     shifts = spread(len(set(data["pattern"])))
-    note = words.SEPARATOR.join([words.device_note(run, "training-speed"), *beside(shifts)])
+    parts = [words.device_note(run, "training-speed"), "bars: 95 % intervals", *beside(shifts)]
+    shown = data.assign(any=data["disturbed"].fillna(False) | data["speedup_disturbed"].fillna(False))
+    parts.append(shown_note(shown, "any", _in_words))
+    note = words.SEPARATOR.join(filter(None, parts))
     figure = style.new_figure("Training steps by length", note, height=6.2)
     shapes = list(dict.fromkeys(data["shape"]))
     panels = figure.subplots(3, max(1, len(shapes)), squeeze=False, sharex="col")
@@ -76,6 +91,8 @@ def draw(run: Run) -> Drawing:
             rows = models[models["pattern"] == name]
             draw_lines(time, rows, "length", "seconds", look, shift)
             draw_lines(rate, rows, "length", "tokens_per_second", look, shift)
+            mark_disturbed(time, rows, "length", "seconds", "disturbed", shift)
+            mark_disturbed(rate, rows, "length", "tokens_per_second", "disturbed", shift)
             if name != "full":  # over itself it is the line at 1
                 _draw_speedups(speedup, rows, slices[slices["pattern"] == name], look, shift)
         for axes in (time, rate):
@@ -92,17 +109,25 @@ def draw(run: Run) -> Drawing:
         axes.set_ylabel(label)
     figure.align_ylabels(panels[:, 0])
     slice_entry = Line2D([], [], color=style.INK, marker="o", label="a slice of it, measured", **_HOLLOW_MARKER)
-    legend_of_variants(figure, list(looks.values()), [slice_entry, ideal_entry(data)])
+    has_slices = (data["what"] == SLICE).any()
+    legend_of_variants(figure, list(looks.values()), [*([slice_entry] if has_slices else []), ideal_entry(data)])
     return Drawing(figure, data)
 
 
 _NAMES = {name: "full attention" if name == "full" else f"LongGen, {label}" for name, (_, label) in PATTERNS.items()}
 
 
+def _in_words(row: Mapping[Any, Any]) -> str:
+    what = "a slice" if row["what"] == SLICE else "the model"
+    return f"{what} of {row['shape']} with {PATTERNS[row['pattern']][1]} at {words.format_length(row['length'])}"
+
+
 def _draw_speedups(axes: Axes, models: pd.DataFrame, slices: pd.DataFrame, look: VariantStyle, shift: float) -> None:
     """Of a hybrid: whole models as a line, slices as hollow markers, the ideal thin and dashed."""
     draw_ideal(axes, models, look.color, shift)
     draw_lines(axes, models, "length", "speedup", look, shift)
+    mark_disturbed(axes, models, "length", "speedup", "speedup_disturbed", shift)
+    mark_disturbed(axes, slices, "length", "speedup", "speedup_disturbed", _SLICE_SHIFT * shift)
     draw_lines(
         axes, slices, "length", "speedup", look, _SLICE_SHIFT * shift, **_HOLLOW_MARKER, markeredgecolor=look.color
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
 
 from longgen.errors import ArtifactError
 from longgen.reporting import families, style, words
@@ -21,6 +20,7 @@ from longgen.reporting.dot_rows import (
 )
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.labels import LabelledPoint
+from longgen.reporting.reduction_panel import draw_reductions, prepare_reductions
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.pooling import Estimate, pool
 from longgen.reporting.seeds.table import quantities, seeds_table
@@ -34,7 +34,6 @@ from longgen.reporting.trade_off import (
     draw_points,
     name_points,
     reduced_entry,
-    reduction_style,
     score_axis,
     stretch_note,
 )
@@ -150,15 +149,18 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     figure = style.new_figure(
         f"Retrieval at {words.format_length(values.length)} tokens against KV cache",
         words.SEPARATOR.join([_note(group), *about]),
-        height=5.2 if is_reduction.any() else 4.4,
+        height=7.4 if is_reduction.any() else 4.4,
     )
-    axes = figure.subplots()
+    panels = figure.subplots(2, 1, height_ratios=[4, 3]) if is_reduction.any() else [figure.subplots()]
+    axes = panels[0]
     score_axis(axes, break_at)
-    cost_axis(axes, data[KV], 0.1)
+    trained = means[~is_reduction]
+    cost_axis(axes, trained[KV], 0.1)
     axes.set_xlabel("share of full attention's KV cache (← smaller is better)")
     tasks = shown_tasks(values)
-    axes.set_ylabel(f"{'needle exact match' if tasks == ['needle'] else f'mean score of {len(tasks)} tasks'} {HIGHER}")
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    score = "needle exact match" if tasks == ["needle"] else f"mean score of {len(tasks)} tasks"
+    axes.set_ylabel(f"{score} {HIGHER}")
+    axes.xaxis.set_major_formatter(words.format_percent)
     axes.grid()
     curve = means[means["on_curve"]].sort_values(KV)
     axes.plot(curve[KV], curve["retrieval"], color=FRONT, linewidth=2.2, zorder=1)
@@ -168,30 +170,28 @@ def draw_knee(group: Group, values: Values) -> Drawing:
         *([reduced_entry()] if is_reduction.any() else []),
     ]
     style.legend_below(figure, entries)
+    scores = data.rename(columns={f"retrieval{end}": f"score{end}" for end in INTERVAL} | {KV: "kv_fraction"})
+    if is_reduction.any():
+        prepare_reductions(panels[1], scores[scores["seed"].isna()])
+        panels[1].set_ylabel(score)
     figure.draw_without_rendering()  # what covers what depends on where the axes are
-    points = draw_points(axes, _mean_points(means, looks))
-    for row, each in zip(means.to_dict("records"), points, strict=True):
-        of_seeds = data[data["seed"].notna() & (data["name"] == row["name"]) & (data["what"] == row["what"])]
-        if row["what"] == "reduced":
-            of_seeds = of_seeds[of_seeds["budget_of"] == row["budget_of"]]
+    points = draw_points(axes, _mean_points(trained, looks))
+    for name, each in zip(trained["name"], points, strict=True):
+        of_seeds = data[data["seed"].notna() & (data["name"] == name)]
         at = np.full(len(of_seeds), each.point.x)
         axes.plot(at, of_seeds["retrieval"], ".", color=each.point.look.color, ms=4, alpha=0.7, mew=0, zorder=2)
-    name_points(axes, points)
+    name_points(axes, points, [curve[[KV, "retrieval"]].to_numpy(float)])
+    if is_reduction.any():
+        draw_reductions(panels[1], scores[scores["seed"].isna()], looks, scores[scores["seed"].notna()])
     return Drawing(figure, data)
 
 
-def _mean_points(means: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> list[TradeOffPoint]:
-    """The means as points; of a method at several budgets the largest one has the name."""
-    largest = means.groupby("name")[KV].transform("max") == means[KV]
+def _mean_points(trained: pd.DataFrame, looks: dict[str, style.VariantStyle]) -> list[TradeOffPoint]:
     points = []
-    for row, has_label in zip(means.to_dict("records"), largest, strict=True):
-        is_reduction = row["what"] == "reduced"
-        look = reduction_style(row["name"]) if is_reduction else looks[row["name"]]
+    for row in trained.to_dict("records"):
         ends = row["retrieval_low"], row["retrieval_high"]
-        point = LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, look)
-        points.append(
-            TradeOffPoint(point, is_reduction, row["family"] == families.REFERENCE, bool(has_label) or not is_reduction)
-        )
+        point = LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, looks[row["name"]])
+        points.append(TradeOffPoint(point, main=row["family"] == families.REFERENCE))
     return points
 
 
