@@ -169,7 +169,7 @@ def describe_layers(row: dict) -> str:
 
 
 def readable_table(table: pd.DataFrame, mark: Callable[[str], str] = "**{}**".format) -> pd.DataFrame:
-    """The table as text for readers: intervals beside values, the best value of a column as ``mark`` makes it.
+    """The table as text for readers: intervals beside values, the best of a column, ties too, as ``mark`` makes it.
 
     Tasks that no variant was asked have no column, nor has a difference of perplexity that is known of none.
     """
@@ -184,7 +184,9 @@ def readable_table(table: pd.DataFrame, mark: Callable[[str], str] = "**{}**".fo
         cells = {"variant": row["variant"], "full layers": describe_layers(row)}
         for heading, (column, number_format, _) in columns.items():
             text = readable_cell(row, column, number_format)
-            cells[heading] = mark(text) if text and row[column] == best[column] and len(table) > 1 else text
+            # as it is written: what reads alike is marked alike
+            is_best = text and format(row[column], number_format) == format(best[column], number_format)
+            cells[heading] = mark(text) if is_best and len(table) > 1 else text
         rows.append(cells)
     # as objects: a column of text would forget what ``mark`` made of it
     return pd.DataFrame(rows, columns=["variant", "full layers", *columns], dtype=object)
@@ -203,7 +205,7 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         text_table.to_markdown(index=False, disable_numparse=True),
         "",
         "All values are measured, at the trained length; an empty cell was not measured. "
-        "In parentheses: 95 % interval. Bold: best of the column.",
+        "In parentheses: 95 % interval. Bold: best of the column, with ties as written.",
         "",
         "- full layers: layers' worth of full attention / all layers, where it is, and the pattern of the rest.",
         "- KV cache: bytes over those of full attention.",

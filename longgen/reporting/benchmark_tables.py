@@ -39,7 +39,7 @@ def benchmark_scores(run: Run) -> tuple[pd.DataFrame, str]:
         ArtifactError: the run has no scores of benchmarks.
     """
     keys = ["benchmark", "task", "metric", "length"]
-    table = in_order(with_model(over_depths(run.frame("benchmark"))), keys)
+    table = in_order(with_model(over_depths(run.frame("benchmark")), run.variants), keys)
     lines = [
         "# Benchmarks by task",
         "",
@@ -62,7 +62,7 @@ def benchmark_summary(run: Run) -> tuple[pd.DataFrame, str]:
         ArtifactError: the run has no summaries of benchmarks.
     """
     keys = ["benchmark", "summary", "length"]
-    table = in_order(with_model(run.frame("benchmark-summary")), keys)
+    table = in_order(with_model(run.frame("benchmark-summary"), run.variants), keys)
     lines = [
         "# Benchmarks: their own averages",
         "",
@@ -86,7 +86,7 @@ def short_context(run: Run) -> tuple[pd.DataFrame, str]:
         ArtifactError: the run has no results on short contexts.
     """
     keys = ["task", "metric", "num_fewshot"]
-    table = in_order(with_model(run.frame("short-context")), keys)
+    table = in_order(with_model(run.frame("short-context"), run.variants), keys)
     lines = [
         "# Short contexts, by lm-eval",
         "",

@@ -10,7 +10,7 @@ import pandas as pd
 from longgen.evaluation.benchmarks import BENCHMARKS, benchmark
 from longgen.names import NONE
 from longgen.reporting.run import Run
-from longgen.reporting.words import SEPARATOR, variant_label
+from longgen.reporting.words import SEPARATOR, in_method_order, variant_label
 from longgen.statistics import wilson_interval
 
 STAND_IN = "stand-in data: no scores of the benchmark"
@@ -29,18 +29,23 @@ def model_label(variant: str, method: str = NONE, budget_of: str = NONE) -> str:
     return f"{variant}, reduced: {method}" + (f" (bytes of {budget_of})" if budget_of != NONE else "")
 
 
-def with_model(rows: pd.DataFrame) -> pd.DataFrame:
+def with_model(rows: pd.DataFrame, variants: Sequence[str] = ()) -> pd.DataFrame:
     """``rows`` with a categorical column ``model`` of labels in their order: those with a reduced cache are last.
 
-    A column ``length`` becomes whole numbers.
+    Those are by budget in the order of ``variants``, and then as `in_method_order` has the methods. A column ``length`` becomes whole numbers.
     """
     if "method" not in rows:
         rows = rows.assign(method=NONE, budget_of=NONE)
     if "length" in rows:
         rows = rows.astype({"length": "Int64" if rows["length"].isna().any() else "int64"})
     labels = [model_label(*key) for key in zip(*(rows[column] for column in MODEL), strict=True)]
-    rows = rows.assign(model=labels, reduced=rows["method"] != NONE)
-    rows = rows.sort_values(["reduced", "budget_of", "method"], kind="stable").drop(columns="reduced")
+    budgets = dict.fromkeys([NONE, *variants, *sorted(set(rows["budget_of"]))])
+    methods = [NONE, *in_method_order(set(rows["method"]) - {NONE})]
+    ranks = pd.DataFrame(
+        {"budget_of": rows["budget_of"].map(list(budgets).index), "method": rows["method"].map(methods.index)}
+    )
+    ranks = ranks.assign(reduced=rows["method"] != NONE).sort_values(["reduced", "budget_of", "method"], kind="stable")
+    rows = rows.assign(model=labels).loc[ranks.index]
     return rows.assign(model=pd.Categorical(rows["model"], rows["model"].unique())).reset_index(drop=True)
 
 

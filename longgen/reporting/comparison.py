@@ -13,6 +13,7 @@ from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
 from longgen.reporting.measures import pool_shares
 from longgen.reporting.run import Run
+from longgen.reporting.words import in_method_order
 from longgen.statistics import difference_interval
 
 TRAINED, REDUCED = "trained", "reduced at inference"
@@ -20,7 +21,8 @@ COLUMNS = ["variant", "what", "family", "method", "budget_of", *ABLATION_COLUMNS
 
 
 def comparison_table(run: Run) -> pd.DataFrame:
-    """The rows of `ablation_table`, then one per method and budget of the KV reductions, the best of a budget first.
+    """The rows of `ablation_table`, then one per method and budget of the KV reductions, as `in_method_order`
+    has them.
 
     Returns:
         The columns `COLUMNS`: ``what`` is `TRAINED` or `REDUCED`, ``family`` a key of `longgen.reporting.families`;
@@ -62,7 +64,8 @@ def _reductions(run: Run) -> list[dict]:
         )
         row |= task_values(record)
     budgets = {name: index for index, name in enumerate(run.variants)}
-    return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], -row.get("needle_exact", 0)))
+    methods = in_method_order(row["method"] for row in rows.values())
+    return sorted(rows.values(), key=lambda row: (budgets[row["budget_of"]], methods.index(row["method"])))
 
 
 SIDES = ("a", "b")

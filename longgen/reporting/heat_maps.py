@@ -77,6 +77,11 @@ def _columns(panels: int, lengths: int, title: int) -> int:
     return min(allowed, key=lambda columns: -panels % columns)
 
 
+def best_of_columns(matrix: np.ndarray) -> np.ndarray:
+    """Whether a cell is the best of its column as `draw_grid` writes it: what reads alike is best alike."""
+    return np.round(matrix, 2) == np.nanmax(np.round(matrix, 2), axis=0)
+
+
 def draw_grid(axes: Axes, matrix: np.ndarray, with_values: bool, bold: np.ndarray | None = None) -> QuadMesh:
     """Cells from 0 to 1 (NaN: not evaluated, grey), the first row at the top; with their numbers if there is room.
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from longgen.reporting.measures import TASK_TITLES, pool, retrieval_by_length, task_order
 from longgen.reporting.run import Run
-from longgen.reporting.words import TO, format_length, variant_label
+from longgen.reporting.words import TO, format_length, in_method_order, method_label, variant_label
 from longgen.statistics import difference_interval
 
 _EXACT = ("exact", "exact_low", "exact_high")
@@ -24,7 +24,7 @@ def pooled_reductions(run: Run) -> pd.DataFrame:
 def kv_reductions_table(run: Run) -> pd.DataFrame:
     """By length, budget and task: a row for the hybrid whose budget is kept, for full attention, and for every method.
 
-    Budgets are in the order of the plan. Methods are in the order of their first task's exact match, the best first.
+    Budgets are in the order of the plan, methods in that of all tables and figures (`in_method_order`).
 
     Returns:
         The columns `COLUMNS`: ``reduced`` is true of methods; ``behind_hybrid`` is the hybrid's exact match minus the
@@ -42,13 +42,11 @@ def kv_reductions_table(run: Run) -> pd.DataFrame:
     for length in sorted(set(reductions["length"])):
         for budget_of in [name for name in run.variants if name in set(reductions["budget_of"])]:
             methods = reductions[(reductions["length"] == length) & (reductions["budget_of"] == budget_of)]
-            tasks = task_order(methods) if len(methods) else []
-            first = methods[methods["task"] == tasks[0]] if tasks else methods
-            best_first = list(first.sort_values("exact", ascending=False, kind="stable")["name"])
-            for task in tasks:
+            names = in_method_order(methods["name"])
+            for task in task_order(methods):
                 here = pd.concat([variants[variants["length"] == length], methods])
                 here = here[here["task"] == task].set_index("name")
-                rows = here.loc[[name for name in (budget_of, "full", *best_first) if name in here.index]]
+                rows = here.loc[[name for name in (budget_of, "full", *names) if name in here.index]]
                 rows = rows.reset_index().assign(length=length, budget_of=budget_of)
                 tables.append(_beside_hybrid(rows, budget_of))
     return pd.concat(tables, ignore_index=True)[COLUMNS]
@@ -78,7 +76,9 @@ def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
             {
                 "tokens": format_length(row["length"]),
                 "budget of": variant_label(row["budget_of"]),
-                "model": f"full, reduced: {row['name']}" if row["reduced"] else variant_label(row["name"]),
+                "model": f"full, reduced: {method_label(row['name'])}"
+                if row["reduced"]
+                else variant_label(row["name"]),
                 "KV cache": "" if pd.isna(row["kv_fraction"]) else f"{100 * row['kv_fraction']:.1f} %",
             },
         )
@@ -97,8 +97,8 @@ def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
             f"Run {run.name}; {run.device('kv-reduction')}; {run.days('kv-reduction')}. The full model, extended like "
             "the hybrids, reads the prompt and then keeps as many bytes of KV cache as the hybrid of the group does; "
             f"every method gets the prompts that the hybrid got, or the first of them. Exact match ({counts}), and by "
-            "how many points the hybrid is ahead, with 95 % intervals. snapkv and pyramidkv see the question before "
-            "they choose what to keep; duo-attention alone has learned something on this model, its gates.",
+            "how many points the hybrid is ahead, with 95 % intervals. SnapKV and PyramidKV see the question before "
+            "they choose what to keep; DuoAttention alone has learned something on this model, its gates.",
             "",
             "KV cache is the share of full attention's: a hybrid's after as many tokens as the row says, a method's "
             "after the prompt, which lacks the tokens of the answer. The budget is what the hybrid keeps after the "

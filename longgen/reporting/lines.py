@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -40,7 +41,7 @@ def spread_apart(count: int, lengths: Iterable[float], width: float) -> list[flo
         width: of the panel, in inches.
     """
     places = sorted({math.log2(length) for length in lengths})
-    gap = min((right - left for left, right in zip(places, places[1:], strict=False)), default=1.0)
+    gap = min((right - left for left, right in itertools.pairwise(places)), default=1.0)
     octaves = places[-1] - places[0] + 2 * (_FULL_BAND * gap / 2 + 0.1)  # with the margins that full bands need
     marker = _APART / 72 * octaves / width
     return spread(count, min(marker, _FULL_BAND * gap / count))

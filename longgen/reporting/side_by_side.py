@@ -31,8 +31,6 @@ def shared_panels(plan: Plan, names: Iterable[str]) -> dict[str, list[str]]:
             "full_layers": [plan.variants[name].layout.num_full for name in known],
         }
     )
-    panels = {
-        str(title): list(rows["variant"]) for title, rows in comparisons(table).groupby("comparison", sort=False)
-    }
+    panels = {str(title): list(rows["variant"]) for title, rows in comparisons(table).groupby("comparison", sort=False)}
     unknown = [name for name in names if name not in family_of]
     return panels | ({OTHERS: unknown} if unknown else {})

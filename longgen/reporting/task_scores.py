@@ -12,7 +12,7 @@ from longgen.errors import ArtifactError
 from longgen.names import NONE
 from longgen.reporting import style, words
 from longgen.reporting.benchmarks import SCORE_COLUMNS, in_order, over_depths, with_model
-from longgen.reporting.heat_maps import draw_grid
+from longgen.reporting.heat_maps import best_of_columns, draw_grid
 from longgen.reporting.kv_reductions import REDUCED_BY
 from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES, pool, pool_shares, task_order
 from longgen.reporting.run import Run
@@ -48,11 +48,12 @@ def experiment_scores(run: Run) -> pd.DataFrame:
         raise ArtifactError(f"{run.missing('retrieval')} (it holds nothing at {length} tokens)")
     variants = {name: place for place, name in enumerate(run.variants)}
     places = {NONE: -1} | variants
+    methods = words.in_method_order(set(rows["method"]) - {NONE})
     tasks = {task: place for place, task in enumerate(task_order(rows))}
     ranks = pd.DataFrame(
         {
             "budget": rows["budget_of"].map(places),
-            "method": rows["method"],
+            "method": rows["method"].map({name: place for place, name in enumerate([NONE, *methods])}),
             "variant": rows["variant"].map(variants),
             "task": rows["task"].map(tasks),
         }
@@ -71,7 +72,7 @@ def ruler_scores(run: Run) -> pd.DataFrame:
     rows = over_depths(rows[(rows["benchmark"] == "ruler") & (rows["metric"] == "score")])
     if rows.empty:
         raise ArtifactError(f"{run.missing('benchmark')} (it holds nothing of RULER)")
-    rows = in_order(with_model(rows[SCORE_COLUMNS]), ["length", "task"])
+    rows = in_order(with_model(rows[SCORE_COLUMNS], run.variants), ["length", "task"])
     models = rows["model"].cat.codes
     rows = rows.assign(rank=models).sort_values(["length", "rank"], kind="stable")
     return _with_average(rows[[*COLUMNS, "stand_in"]])
@@ -112,7 +113,7 @@ def model_label(row: dict) -> str:
 
 
 def readable_scores(rows: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
-    """The table of one length as text, in percent: a row per model, the best of a column as ``mark`` has it."""
+    """The table of one length as text, in percent: a row per model, the best of a column, ties too, by ``mark``."""
     best = rows.groupby("task")["score"].max()
     table: dict[tuple, dict[str, str]] = {}
     for row in rows.to_dict("records"):
@@ -121,7 +122,7 @@ def readable_scores(rows: pd.DataFrame, mark: str = "**{}**") -> pd.DataFrame:
         start = {"method": model_label(row), "KV cache": "" if pd.isna(kv_fraction) else f"{100 * kv_fraction:.0f} %"}
         text = f"{100 * row['score']:.1f}"
         cells = table.setdefault(key, start)
-        cells[_title(row["task"])] = mark.format(text) if row["score"] == best[row["task"]] and len(best) else text
+        cells[_title(row["task"])] = mark.format(text) if text == f"{100 * best[row['task']]:.1f}" else text
     tasks = [task for task in dict.fromkeys(rows["task"]) if task != AVERAGE]
     columns = ["method", "KV cache", *map(_title, tasks), *([_title(AVERAGE)] if AVERAGE in best else [])]
     return pd.DataFrame(list(table.values()), columns=columns).fillna("")
@@ -141,8 +142,8 @@ def markdown(title: str, about: Sequence[str], rows: pd.DataFrame, warning: str 
         lines.append(f"n = {', '.join(map(str, counts))} samples of a task.")
     lines += [
         "",
-        "All values are measured, in percent; an empty cell was not asked. Bold: best of the column, even where "
-        "intervals overlap. The average is over the tasks, each with the same weight, of who was asked all of them.",
+        "All values are measured, in percent; an empty cell was not asked. Bold: best of the column, with ties "
+        "as written, even where intervals overlap. The average is over the tasks, each with the same weight, of who was asked all of them.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -162,7 +163,7 @@ def draw_scores(title: str, note: str, rows: pd.DataFrame) -> Figure:
         note += f"{words.SEPARATOR}grey: not asked"
     figure = style.new_figure(title, note, height=1.25 + _ROW_HEIGHT * len(models))
     axes = figure.subplots()
-    mesh = draw_grid(axes, matrix, with_values=True, bold=matrix == np.nanmax(matrix, axis=0))
+    mesh = draw_grid(axes, matrix, with_values=True, bold=best_of_columns(matrix))
     axes.set_yticks(range(len(models)), [_with_cache(first[key]) for key in models])
     axes.set_xticks(range(len(tasks)), [words.wrap(_title(task), 11) for task in tasks])
     axes.xaxis.tick_top()

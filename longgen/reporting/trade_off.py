@@ -178,7 +178,8 @@ def _apart(axes: Axes, points: Sequence[TradeOffPoint]) -> list[TradeOffPoint]:
         middles = ends - (sizes[group] + _GAP) / 2 - ends[-1] / 2
         middle = np.mean([places[index][0] for index in group])
         for aside, index in zip(middles, group if len(group) > 1 else [], strict=False):
-            moved_x = float(axes.transData.inverted().transform(((middle + aside) * scale, places[index][1] * scale))[0])
+            place = (middle + aside) * scale, places[index][1] * scale
+            moved_x = float(axes.transData.inverted().transform(place)[0])
             point = points[index].point
             low, high = (end + moved_x - point.x for end in point.x_ends)
             moved_points[index] = replace(points[index], point=replace(point, x=moved_x, x_ends=(low, high)))

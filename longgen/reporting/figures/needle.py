@@ -36,7 +36,7 @@ def draw(run: Run) -> Drawing:
     rows = rows[(rows["benchmark"] == needle[0]) & (rows["task"] == needle[1])].rename(columns={"score": "exact"})
     if run.has("kv-reduction"):
         rows = rows[rows["method"] == NONE]
-    rows = with_model(rows)
+    rows = with_model(rows, run.variants)
     labels, budgets = short_labels(rows)
     data = pool(rows.astype({"model": str}), ["model", *MODEL, "stand_in", "length", "depth"])
     has_plan = run.has("plan")

@@ -21,8 +21,8 @@ _LABEL_WIDTH = 9  # characters of a model's name below its column
 def drawn_rows(run: Run) -> pd.DataFrame:
     """Exact match by length, budget, model and depth: the columns `COLUMNS`.
 
-    Models are `HYBRID` (that of the budget), `FULL`, and the methods, those that find most over all budgets first;
-    ``kv_fraction`` is that of the methods. Budgets are in the order of the plan.
+    Models are `HYBRID` (that of the budget), `FULL`, and the methods in the order of all tables and figures
+    (`in_method_order`); ``kv_fraction`` is that of the methods. Budgets are in the order of the plan.
 
     Raises:
         ArtifactError: the run has no KV reductions, or none was asked for needles at several depths.
@@ -36,8 +36,8 @@ def drawn_rows(run: Run) -> pd.DataFrame:
     )
     parts = [_trained_rows(run, reductions), reductions]
     data = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    best_first = reductions.groupby("model")["exact"].mean().sort_values(ascending=False, kind="stable").index
-    order = {"budget_of": list(run.variants), "model": [HYBRID, FULL, *best_first]}
+    methods = words.in_method_order(reductions["model"])
+    order = {"budget_of": list(run.variants), "model": [HYBRID, FULL, *methods]}
     keys = ["length", "budget_of", "model", "depth"]
     data = data.sort_values(keys, key=lambda c: c.map(order[str(c.name)].index) if c.name in order else c)
     return data[COLUMNS].reset_index(drop=True)

@@ -34,7 +34,7 @@ def draw(run: Run) -> Drawing:
     rows = rows[(rows["benchmark"] == "ruler") & (rows["summary"] == "average")]
     if rows.empty:
         raise ArtifactError(f"{run.missing('benchmark-summary')} (it holds no average of RULER)")
-    rows = with_model(rows)
+    rows = with_model(rows, run.variants)
     labels, budgets = short_labels(rows)
     looks = _looks(run, rows, labels)
     shifts = spread(len(looks), 0.02)

@@ -85,7 +85,7 @@ def draw(run: Run) -> Drawing:
 def _draw_ideals(
     axes: Axes, rows: pd.DataFrame, shifts: dict[str, float], looks: dict[str, style.VariantStyle]
 ) -> None:
-    """The ideal of each variant; where several have the same one, as variants of one ratio have, it is grey, and once."""
+    """The ideal of each variant: grey and once where several have the same, as variants of one ratio have."""
     same: dict[tuple, list[str]] = {}
     for name in shifts:
         of_variant = rows[(rows["variant"] == name) & rows["ideal_speedup"].notna()]

@@ -11,7 +11,11 @@ from longgen.reporting.task_scores import draw_scores, experiment_scores
 def draw(run: Run) -> Drawing:
     """A heat map with numbers: a row per variant and KV reduction, the best of each task bold."""
     rows = experiment_scores(run)
-    note = [words.run_note(run), "exact match or share of the answer, pooled over depths", "bold: best of a column"]
+    note = [
+        words.run_note(run),
+        "exact match or share of the answer, pooled over depths",
+        "bold: best of a column, with ties",
+    ]
     length = words.format_length(run.plan.trained_length)
     figure = draw_scores(f"Method by task at {length} tokens", words.SEPARATOR.join(note), rows)
     return Drawing(figure, rows)

@@ -62,7 +62,8 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
         for name in names:
             own = perplexity[perplexity["variant"] == name]
             line: dict[str, Any] = {"color": looks[name].color, "marker": looks[name].marker, "ms": 3.2, "lw": 0.9}
-            axes.plot(own["length"], own["value"], markevery=marks_apart(len(own), names.index(name), len(names)), **line)
+            line["markevery"] = marks_apart(len(own), names.index(name), len(names))
+            axes.plot(own["length"], own["value"], **line)
         axes.set_title("perplexity by position, means")
         axes.set_ylabel("perplexity")
         style.length_axis(axes, _ends(perplexity), "position in the context (tokens)")
