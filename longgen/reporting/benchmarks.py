@@ -32,7 +32,8 @@ def model_label(variant: str, method: str = NONE, budget_of: str = NONE) -> str:
 def with_model(rows: pd.DataFrame, variants: Sequence[str] = ()) -> pd.DataFrame:
     """``rows`` with a categorical column ``model`` of labels in their order: those with a reduced cache are last.
 
-    Those are by budget in the order of ``variants``, and then as `in_method_order` has the methods. A column ``length`` becomes whole numbers.
+    Those are by budget in the order of ``variants``, and then as `in_method_order` has the methods. A column ``length``
+    becomes whole numbers.
     """
     if "method" not in rows:
         rows = rows.assign(method=NONE, budget_of=NONE)

@@ -53,7 +53,7 @@ def draw_heat_maps(
         line, column = divmod(index, columns)
         axes = grid[line, column]
         axes.set_xticks(range(len(lengths)), [words.format_length(length) for length in lengths])
-        axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+        axes.set_yticks(range(len(depths)), [words.format_percent(depth) for depth in depths])
         last = index + columns >= len(panels)  # nothing below it, also where the last line is not full
         axes.tick_params(labelbottom=last)
         axes.set_xlabel(("length (tokens)" if columns > 4 else "context length (tokens)") if last else "")

@@ -142,8 +142,9 @@ def markdown(title: str, about: Sequence[str], rows: pd.DataFrame, warning: str 
         lines.append(f"n = {', '.join(map(str, counts))} samples of a task.")
     lines += [
         "",
-        "All values are measured, in percent; an empty cell was not asked. Bold: best of the column, with ties "
-        "as written, even where intervals overlap. The average is over the tasks, each with the same weight, of who was asked all of them.",
+        "All values are measured, in percent; an empty cell was not asked. Bold: best of the column, with ties as "
+        "written, even where intervals overlap. The average is over the tasks, each with the same weight, of who was "
+        "asked all of them.",
     ]
     return "\n".join(lines) + "\n"
 

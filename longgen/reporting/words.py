@@ -128,7 +128,7 @@ def format_seconds(seconds: float, _: object = None) -> str:
     """A time as 5 µs, 20 ms or 3 s; also a tick formatter."""
     for unit, factor in (("s", 1.0), ("ms", 1e3)):
         if seconds * factor >= 1:
-            return f"{seconds * factor:g} {unit}"
+            return f"{seconds * factor:,g} {unit}"
     return f"{seconds * 1e6:g} µs"
 
 

@@ -73,7 +73,7 @@ def draw(run: Run) -> Drawing:
         mesh = draw_grid(axes, matrix.to_numpy(), PANELS_WIDTH / len(models) >= CELL_WITH_VALUE)
         name, length = words.variant_label(rows["budget_of"].iloc[0]), words.format_length(rows["length"].iloc[0])
         axes.set_title(f"bytes of {name}, {100 * rows['kv_fraction'].max():.0f} % of the KV cache, {length} tokens")
-        axes.set_yticks(range(len(depths)), [f"{depth:.0%}" for depth in depths])
+        axes.set_yticks(range(len(depths)), [words.format_percent(depth) for depth in depths])
     panels[-1].set_xticks(range(len(models)), [_in_lines(words.method_label(model)) for model in models])
     figure.supylabel("depth of the needle", fontsize="medium")
     figure.colorbar(mesh, ax=list(panels), label="exact match", aspect=12 * len(groups), fraction=0.05, pad=0.01)

@@ -100,7 +100,7 @@ def _draw_mixture(axes: Axes, rows: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="x")
-    axes.set_title("mixture", pad=style.ABOVE)
+    axes.set_title("mixture", loc="left", pad=4)
     axes.set_xlabel("share of all tokens (%)")
 
 
@@ -126,7 +126,7 @@ def _draw_lengths(
     axes.set_xlim(-0.6, len(edges) - 0.4)
     axes.grid(axis="y")
     domain = rows["domain"].iloc[0]
-    axes.set_title("all domains" if pd.isna(domain) else _label(domain), pad=style.ABOVE)
+    axes.set_title("all domains" if pd.isna(domain) else _label(domain), loc="left", pad=4)
     long = [100 * rows.loc[rows["length_low"] >= threshold, share].sum() for share in SHARES]
     style.write_above(axes, axes.get_xlim()[1], f"long: {long[0]:.0f} {ARROW} {long[1]:.0f} %", "right")
     if with_labels:

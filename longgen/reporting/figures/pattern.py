@@ -82,7 +82,7 @@ def draw(run: Run) -> Drawing:
         title = words.pattern_label(pattern) if pattern else "full attention"
         if pattern and pattern.staggered:
             title = f"stride {pattern.stride}, staggered: head {head + 1}"
-        axes.set_title(f"{title}\n{share:.1%} of the pairs" if pattern else f"{title}\nall pairs")
+        axes.set_title(f"{title}\n{100 * share:.1f} % of the pairs" if pattern else f"{title}\nall pairs")
         axes.set_xlabel(f"key block of {size} tokens")
         query, key = np.nonzero(matrix >= 0)
         role_names = [list(ROLES)[role] for role in matrix[query, key]]

@@ -21,11 +21,11 @@ from longgen.statistics import mean_interval
 
 ALONE = "alone"
 ENDS = {"full": "all full", "sparse": "all sparse"}
-# curve -> colour, marker, label; placements that are not here look like others of their kind
+# curve -> colour, marker, label: placements look like the variants that have them, choices like no variant
 LOOKS = {
-    "greedy": ("#D55E00", "D", "greedy choice"),
-    "ranked": ("#0072B2", "s", "costliest alone"),
-    "middle": ("#222222", "o", "middle (the paper's)"),
+    "greedy": ("#AA4499", "d", "greedy choice"),
+    "ranked": ("#44AA99", "h", "costliest alone"),
+    "middle": ("#0072B2", "s", "middle (the paper's)"),
     "interleaved": ("#882255", "p", "interleaved"),
     "ends": ("#009E73", "P", "ends"),
     "bottom": ("#999933", "v", "bottom"),
@@ -55,7 +55,6 @@ def draw(run: Run) -> Drawing:
     handles: list[Any] = [_entry(name) for name in sets]
     handles += [
         Line2D([], [], color=style.INK, marker="|", linestyle="none", label="95 % interval, paired with all full"),
-        Line2D([], [], color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)), label="all full, all sparse"),
         Patch(color=style.UNSEEN_COLOR, label=f"middle {PAPER} of the layers"),
     ]
     style.legend_below(figure, handles)
@@ -108,7 +107,7 @@ def _draw_costs(axes: Axes, rows: pd.DataFrame, layers: int, by: str) -> None:
         rows["layer"] + shift,
         rows["value"],
         yerr=_arms(rows, -np.inf),
-        color=style.LOCAL,
+        color=style.INK,
         marker="o",
         markersize=4.5 if heads == 1 else 2.8,
         linestyle="none",
@@ -132,8 +131,17 @@ def _draw_curves(axes: Axes, rows: pd.DataFrame, layers: int, by: str) -> None:
     axes.set_yscale("log")
     floor = 0.7 * float(rows["value"].min())  # arms of intervals end there: a logarithm has no zero
     ends = {name: rows[rows["set"] == name] for name in ENDS}
-    for end in ends.values():
-        axes.axhline(float(end["value"].iloc[0]), color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+    for name, end in ends.items():
+        loss = float(end["value"].iloc[0])
+        axes.axhline(loss, color=style.INK, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1)
+        text = axes.annotate(
+            ENDS[name],
+            (0.997 if name == "sparse" else 0.003, loss),
+            (0, 2),
+            xycoords=axes.get_yaxis_transform(),
+            textcoords="offset points",
+        )
+        text.set(ha="right" if name == "sparse" else "left", fontsize=6.5, color=style.MUTED)
     names = [name for name in LOOKS if name in set(rows["set"])]
     for name, shift in zip(names, _shifts(len(names), layers), strict=True):
         # the greedy choice ends early: what lies between its end and all full is not known

@@ -15,5 +15,5 @@ def draw(run: Run) -> Drawing:
     rows = rows[rows["length"] == rows["length"].max()].reset_index(drop=True)
     tasks = rows.loc[rows["task"] != AVERAGE, "task"].nunique()
     title = with_stand_in_note(f"RULER, {tasks} tasks at {words.format_length(rows['length'].iloc[0])} tokens", rows)
-    note = benchmark_note(run, "benchmark", "bold: best of a column, with ties")
+    note = benchmark_note(run, "benchmark", "bold: best of a column, ties as written")
     return Drawing(draw_scores(title, note, rows), rows)

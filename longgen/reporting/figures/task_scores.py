@@ -14,7 +14,7 @@ def draw(run: Run) -> Drawing:
     note = [
         words.run_note(run),
         "exact match or share of the answer, pooled over depths",
-        "bold: best of a column, with ties",
+        "bold: best of a column, ties as written",
     ]
     length = words.format_length(run.plan.trained_length)
     figure = draw_scores(f"Method by task at {length} tokens", words.SEPARATOR.join(note), rows)

@@ -24,7 +24,7 @@ from longgen.reporting.lines import (
     ideal_entry,
     legend_of_variants,
     mark_disturbed,
-    spread,
+    spread_apart,
 )
 from longgen.reporting.run import Run
 from longgen.reporting.style import VariantStyle
@@ -66,7 +66,8 @@ def drawn_rows(run: Run) -> pd.DataFrame:
 def draw(run: Run) -> Drawing:
     """A column per model: a step's time, its throughput, and the speed-up. Raises ArtifactError if none was timed."""
     data = drawn_rows(run)
-    shifts = spread(len(set(data["pattern"])))
+    width = (style.WIDTH - 1) / max(1, data["shape"].nunique())
+    shifts = spread_apart(len(set(data["pattern"])), data["length"], width) if len(data) else []
     parts = [words.device_note(run, "training-speed"), "bars: 95 % intervals", *beside(shifts)]
     shown = data.assign(any=data["disturbed"].fillna(False) | data["speedup_disturbed"].fillna(False))
     parts.append(shown_note(shown, "any", _in_words))

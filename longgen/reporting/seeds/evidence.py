@@ -11,6 +11,7 @@ from longgen.reporting.seeds.claims import FULL, REDUCTIONS, Comparison, SeedCla
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.pooling import Estimate, is_paired, pool_difference
 from longgen.reporting.seeds.values import SPEEDUPS, Values
+from longgen.reporting.words import in_method_order
 
 HOLDS, FAILS, NOT_SHOWN, NOT_MEASURED = "holds", "does not hold", "not shown", "not measured"
 VERDICTS = (HOLDS, FAILS, NOT_SHOWN, NOT_MEASURED)
@@ -111,7 +112,7 @@ def _rows(
         yield _row(claim, comparison, first_name, second_name, values.length, "x", estimate, None, None)
         return
     if comparison.second == REDUCTIONS:
-        methods = [method for method, budget_of in values.reductions if budget_of == first]
+        methods = in_method_order(method for method, budget_of in values.reductions if budget_of == first)
         others = {method: values.reductions[method, first_name] for method in methods}
         others = {f"full, reduced: {method}": seeds for method, seeds in others.items()} or {"KV reduction": {}}
     else:
