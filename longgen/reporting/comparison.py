@@ -11,7 +11,7 @@ from longgen.reporting.ablation import COLUMNS as ABLATION_COLUMNS
 from longgen.reporting.ablation import INTERVAL, READABLE_COLUMNS, ablation_table, readable_table, task_values
 from longgen.reporting.families import REDUCTION, families
 from longgen.reporting.kv_reductions import REDUCED_BY, pooled_reductions
-from longgen.reporting.measures import pool_shares
+from longgen.reporting.measures import STAGES, pool_shares
 from longgen.reporting.run import Run
 from longgen.reporting.words import in_method_order
 from longgen.statistics import difference_interval
@@ -35,7 +35,9 @@ def comparison_table(run: Run) -> pd.DataFrame:
     ablation = ablation_table(run)
     own = families(run.plan)
     rows = [{"what": TRAINED, "family": own[row["variant"]]} | row for row in ablation.to_dict("records")]
-    return pd.DataFrame([*rows, *_reductions(run)], columns=COLUMNS).astype({"needle_n": "Int64"})
+    return pd.DataFrame([*rows, *_reductions(run)], columns=COLUMNS).astype(
+        {"needle_n": "Int64"} | {f"{stage}_speedup_disturbed": "boolean" for stage in STAGES}
+    )
 
 
 def _reductions(run: Run) -> list[dict]:

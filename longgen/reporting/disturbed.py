@@ -38,6 +38,11 @@ def with_sign(text: str, disturbed: Any) -> str:
     return f"{text}{SIGN}" if text and not pd.isna(disturbed) and disturbed else text
 
 
+def is_set(flags: pd.Series) -> pd.Series:
+    """Where flags are true: neither false nor missing."""
+    return flags.astype("boolean").fillna(False).astype(bool)
+
+
 def shown_note(rows: pd.DataFrame, flag: str, name_of: Callable[[Mapping[Any, Any]], str]) -> str:
     """Which of the values that a figure shows are disturbed, for its small print; empty if none is.
 
@@ -46,8 +51,7 @@ def shown_note(rows: pd.DataFrame, flag: str, name_of: Callable[[Mapping[Any, An
         flag: name of a column of `with_disturbed`.
         name_of: a row of ``rows`` in words.
     """
-    flags = rows[flag].fillna(False).astype(bool) if len(rows) else []
-    names = list(dict.fromkeys(name_of(row) for row in rows[flags].to_dict("records"))) if any(flags) else []
+    names = list(dict.fromkeys(name_of(row) for row in rows[is_set(rows[flag])].to_dict("records")))
     more = [f"{len(names) - _NAMED} more"] if len(names) > _NAMED else []
     return f"{SIGN} disturbed: {', '.join([*names[:_NAMED], *more])}" if names else ""
 

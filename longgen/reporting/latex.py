@@ -1,8 +1,9 @@
-"""A table written for readers as LaTeX, to be pasted into a paper: with booktabs and graphicx, by any engine."""
+"""A table written for readers as LaTeX, to be pasted into a paper: with array, booktabs, graphicx, by any engine."""
 
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +38,10 @@ _SIGNS = {
 _OPEN = {"strong_open": r"\textbf{", "em_open": r"\emph{"}
 _CLOSE = {"strong_close": "}", "em_close": "}"}
 _LONG = 40  # characters: columns with longer cells break their lines
-_HEAD = "% \\usepackage{booktabs,graphicx}"
+_WIDE = 110  # characters: rows of more, and what a table has in lines of its own stands in two
+_FEW = 20  # rows: of more, lines for two would be too high for a page
+_HEADING = 14  # characters of a line of a heading there
+_HEAD = "% \\usepackage{array,booktabs,graphicx}"
 
 
 @dataclass
@@ -45,7 +49,7 @@ class _Table:
     """What one table of a text has around it: the headings above it, and the words of its section."""
 
     caption: str
-    rows: list[list[str]] = field(default_factory=list)
+    rows: list[list[Token]] = field(default_factory=list)
     plain: list[list[str]] = field(default_factory=list)  # the cells as they are read
     words: list[str] = field(default_factory=list)
 
@@ -53,7 +57,8 @@ class _Table:
 def latex_of(markdown: str) -> str:
     """LaTeX of the tables in a Markdown text: a ``table*`` each, with its headings as caption and its words below.
 
-    A table is as wide as the text at most: a wider one is scaled. Words before the first table stand below it.
+    A table is as wide as the text at most: of one with long rows intervals stand below their values, and what is still
+    wider is scaled. Words before the first table stand below it.
     """
     from markdown_it import MarkdownIt
 
@@ -76,7 +81,7 @@ def latex_of(markdown: str) -> str:
             in_section.rows.append([])
             in_section.plain.append([])
         elif token.type == "inline" and in_section and tokens[place - 1].type in ("th_open", "td_open"):
-            in_section.rows[-1].append(_inline(token))
+            in_section.rows[-1].append(token)
             in_section.plain[-1].append(token.content.strip("*"))
         elif token.type == "inline" and tokens[place - 1].type == "paragraph_open":
             (in_section.words if in_section else waiting).append(_inline(token))
@@ -94,8 +99,12 @@ def write_latex(path: Path) -> Path:
 
 
 def _environment(table: _Table) -> str:
-    (head, *body), (_, *plain) = table.rows, table.plain
-    columns = "".join(_column([row[place] for row in plain]) for place in range(len(head)))
+    columns_of = list(zip(*table.plain, strict=True))
+    head_tokens, *body_tokens = table.rows
+    is_wide = sum(max(map(len, cells)) + 2 for cells in columns_of) > _WIDE and len(body_tokens) <= _FEW
+    head = [_heading(token.content) if is_wide else _inline(token) for token in head_tokens]
+    body = [[_inline(token, is_wide) for token in row] for row in body_tokens]
+    columns = "".join(_column(cells[1:]) for cells in columns_of)
     lines = [
         r"\begin{table*}",
         r"\centering\small",
@@ -105,7 +114,7 @@ def _environment(table: _Table) -> str:
         r"\toprule",
         _row(head),
         r"\midrule",
-        *map(_row, body),
+        ("\n\\addlinespace\n" if is_wide else "\n").join(map(_row, body)),
         r"\bottomrule",
         r"\end{tabular}}",
     ]
@@ -128,20 +137,34 @@ def _column(cells: Sequence[str]) -> str:
     texts = [cell for cell in cells if cell]
     if texts and all(re.fullmatch(r"[-+]?\d[^A-Za-z]*( to [^A-Za-z]*)?", cell) for cell in texts):
         return "r"
-    return r"p{.3\textwidth}" if max(map(len, texts), default=0) > _LONG else "l"
+    if max(map(len, texts), default=0) > _LONG:
+        return r">{\raggedright\arraybackslash}p{.3\textwidth}"
+    return "l"
 
 
-def _inline(token: Token) -> str:
-    """A line of Markdown: bold, emphasis and code; of a link its words."""
+def _heading(text: str) -> str:
+    """A heading in lines, so that it is no wider than what stands below it."""
+    lines = r"\\".join(_escaped(line) for line in textwrap.wrap(text, _HEADING, break_long_words=False))
+    return rf"\shortstack{{{lines}}}" if r"\\" in lines else lines
+
+
+def _inline(token: Token, stacked: bool = False) -> str:
+    """A line of Markdown: bold, emphasis and code; of a link its words. ``stacked``: intervals below their values."""
     parts = []
     for part in token.children or []:
         if part.type == "code_inline":
             parts.append(rf"\texttt{{{_escaped(part.content)}}}")
         elif part.type in ("softbreak", "hardbreak"):
             parts.append(" ")
+        elif stacked and (found := _WITH_INTERVAL.fullmatch(part.content)):
+            value, interval = map(_escaped, found.groups())
+            parts.append(rf"\shortstack[r]{{{value}\\{interval}}}")
         else:
             parts.append(_OPEN.get(part.type) or _CLOSE.get(part.type) or _escaped(part.content))
     return "".join(parts)
+
+
+_WITH_INTERVAL = re.compile(r"([-+]?\d\S*(?: %)?) (\([-+]?\d.*\)\S*(?: \[\d+\])?)")
 
 
 def _escaped(text: str) -> str:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from longgen.busy import SIGN
+from longgen.reporting.disturbed import is_set
 from longgen.reporting.measures import SEVERAL_PARTS, TASK_TITLES
 from longgen.reporting.style import INK, VariantStyle, legend_below
 
@@ -106,7 +107,7 @@ def draw_lines(
 
 def mark_disturbed(axes: Axes, rows: pd.DataFrame, x: str, y: str, flag: str, shift: float = 1.0) -> None:
     """The sign of disturbed measurements beside those points of `draw_lines` whose ``flag`` is set."""
-    for row in rows[rows[flag].fillna(False).astype(bool)].to_dict("records"):
+    for row in rows[is_set(rows[flag])].to_dict("records"):
         axes.annotate(
             SIGN, (row[x] * shift, row[y]), (2.5, 2.5), textcoords="offset points", fontsize=7, color=INK, zorder=6
         )

@@ -155,7 +155,7 @@ def new_figure(title: str, note: str, height: float, width: float = WIDTH) -> Fi
 
 
 def _in_lines(text: str, separator: str, room: float, size: float, weight: str = "normal") -> list[str]:
-    """``text`` in lines of at most ``room`` points, broken at separators; what has none within the room stays whole."""
+    """``text`` in lines of at most ``room`` points, broken at separators, else at spaces; longer words stay whole."""
     font = FontProperties(family=RC["font.family"], size=size, weight=weight)
     lines: list[str] = []
     for part in text.split(separator):
@@ -164,7 +164,14 @@ def _in_lines(text: str, separator: str, room: float, size: float, weight: str =
             lines[-1] = longer
         else:
             lines.append(part)
-    return lines
+    too_wide = [text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] > room for line in lines]
+    if separator == " " or not any(too_wide):
+        return lines
+    return [
+        part
+        for line, wide in zip(lines, too_wide, strict=True)
+        for part in (_in_lines(line, " ", room, size, weight) if wide else [line])
+    ]
 
 
 def legend_below(figure: Figure, handles: Sequence[Artist]) -> None:

@@ -1,4 +1,6 @@
-"""What is wrong with the look of a figure: words cut off or on top of each other, and ticks without labels."""
+"""What is wrong with the look of a figure: words cut off, on top of each other or of markers, markers on top of each
+other, and ticks without labels or with labels that stand out of their axes.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +9,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
@@ -51,12 +55,50 @@ def problems_of(figure: Figure, words: Words) -> list[str]:
         # boxes hold room for descenders: a sliver in common is no overlap to the eye
         if across > 2 and along > 4:
             found.append(f"{text!r} covers {other_text!r}")
+        elif across > -3 and along > 0.7 * min(box.height, other.height):
+            found.append(f"{text!r} runs into {other_text!r}")
     shown = [axes for axes in figure.axes if axes.get_visible() and axes.axison]
     for axes, direction in itertools.product(shown, ("x", "y")):
         others = [other for other in shown if _in_line(axes, other, direction)]
         if _has_ticks(axes, direction) and not any(_labels(each, direction) for each in (axes, *others)):
             name = axes.get_title() or axes.get_xlabel() or axes.get_position()
             found.append(f"the {direction} ticks of {name!r} have no labels, nor has a panel in line with it")
+    for axes in shown:
+        found += _overhanging(axes, words)
+        found += _covered_markers(axes, words)
+    return found
+
+
+def _overhanging(axes: Axes, words: Words) -> list[str]:
+    """Labels of x ticks that stand out of the axes: further than that of a tick at their very end."""
+    box = axes.get_window_extent()
+    labels = [text for tick in axes.xaxis.get_major_ticks() for text in (tick.label1, tick.label2)]
+    drawn = [words[id(label)] for label in labels if id(label) in words]
+    room = 0.024 * axes.figure.dpi * axes.figure.get_figwidth()  # what a tick at the end of a narrow panel needs
+    return [
+        f"{text!r} stands out of its axes"
+        for text, place in drawn
+        if max(box.x0 - place.x0, place.x1 - box.x1) > min(room, 0.42 * place.width + 8)
+    ]
+
+
+def _covered_markers(axes: Axes, words: Words) -> list[str]:
+    """Markers of lines with names that another such marker covers for the greater part, or words."""
+    scale, markers = axes.figure.dpi / 72, []
+    for container in axes.containers:
+        line = container[0] if isinstance(container, ErrorbarContainer) else None
+        if line is not None and line.get_visible():
+            places = axes.transData.transform(np.column_stack(line.get_data()))
+            markers += [(container.get_label(), place, line.get_markersize() * scale) for place in places]
+    found = []
+    for (name, place, size), (other, other_place, other_size) in itertools.combinations(markers, 2):
+        if name != other and np.abs(place - other_place).max() < 0.3 * min(size, other_size):
+            found.append(f"a marker of {name!r} and one of {other!r} cover each other")
+    for text in [text for text in axes.texts if id(text) in words]:
+        name, box = words[id(text)]
+        for other, place, _ in markers:
+            if box.x0 + 3 < place[0] < box.x1 - 3 and box.y0 + 3 < place[1] < box.y1 - 3:
+                found.append(f"{name!r} covers a marker of {other!r}")
     return found
 
 

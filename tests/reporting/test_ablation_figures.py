@@ -19,7 +19,7 @@ from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.measures import pareto_front
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import new_figure, paper_style, variant_styles
-from longgen.reporting.trade_off import TradeOffPoint, axis_break, draw_points, score_axis, stretch_note
+from longgen.reporting.trade_off import FRONT, TradeOffPoint, axis_break, draw_points, score_axis, stretch_note
 from tests.reporting.fake_reductions import FOUND, KEPT, SAMPLES, write_reductions
 from tests.reporting.fake_run import ABLATION, DEPTHS, TRAINED, exact, kv_fraction, speedup, write_run
 from tests.reporting.test_figures import draw, ends, errorbars, legend, panels, vertical_lines
@@ -76,10 +76,11 @@ def test_ratio_placement_and_pattern_are_compared_each_with_full_and_reference(a
     assert [axes.get_xlabel().split("\n") for axes in grid[-1]] == [
         ["needle exact match", "(higher is better)"],
         ["perplexity", "(lower is better)"],
-        ["KV cache, of full", "(lower is better)"],
-        ["prefill speed-up", "(higher is better)"],
+        ["KV cache (% of full)", "(lower is better)"],
+        ["prefill speed-up (\u00d7)", "(higher is better)"],
     ]
-    assert [text.get_text() for text in grid[-1, 2].get_xticklabels()] == ["0 %", "50 %", "100 %"]
+    assert [text.get_text() for text in grid[-1, 2].get_xticklabels()] == ["0", "50", "100"]
+    assert 1 in grid[-1, 3].get_xticks(), "full attention, to which speed-ups compare"
     assert legend(drawing.figure) == ["LongGen (sink): the reference"]
 
 
@@ -131,7 +132,7 @@ def test_needles_by_depth_of_hybrid_full_and_every_method(tmp_path: Path) -> Non
     write_reductions(write_run(tmp_path / "smoke"))
     drawing = draw("needle_reductions", open_run("smoke", tmp_path))
     axes = panels(drawing.figure)
-    models = [HYBRID, FULL, "snapkv", "tova"]  # of both budgets together snapkv finds more
+    models = [HYBRID, FULL, "snapkv", "tova"]  # in the order of all tables and figures
     for number, (panel, budget_of) in enumerate(zip(axes, FOUND, strict=True), start=1):
         mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
         methods = FOUND[budget_of]["needle"]
@@ -145,7 +146,7 @@ def test_needles_by_depth_of_hybrid_full_and_every_method(tmp_path: Path) -> Non
         assert bottom > top, "depth 0 is at the top"
         name = {"longgen-sink": "LongGen (sink)", "longgen-stride": "LongGen (stride)"}[budget_of]
         assert panel.get_title() == f"bytes of {name}, {100 * KEPT[budget_of]:.0f} % of the KV cache, 2K tokens"
-        assert [text.get_text() for text in panel.get_yticklabels()] == ["0%", "25%", "50%", "75%", "100%"]
+        assert [text.get_text() for text in panel.get_yticklabels()] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
     labels = [text.get_text().replace("\n", " ") for text in axes[-1].get_xticklabels()]
     assert labels == ["the hybrid", "full, not reduced", "SnapKV", "TOVA"]
     assert "4 to 20 samples per cell" in drawing.figure.texts[1].get_text()
@@ -169,12 +170,13 @@ def test_a_hybrid_that_was_not_asked_leaves_its_column_empty(tmp_path: Path) -> 
 def test_pareto(tmp_path: Path) -> None:
     write_reductions(write_run(tmp_path / "smoke", ABLATION))
     drawing = draw("pareto", open_run("smoke", tmp_path))
-    memory, time = panels(drawing.figure)
+    memory, time, reduced_axes = panels(drawing.figure)
     rows = drawing.data.to_dict("records")
     assert len(rows) == len(ABLATION) + 4
     drawn = [np.array([bar.lines[0].get_xydata()[0] for bar in axes.containers]) for axes in (memory, time)]
     measured = [row for row in rows if row["what"] == "trained"]
-    for points, shown, cost in ((drawn[0], rows, "kv_fraction"), (drawn[1], measured, "prefill_time")):
+    with_front = [row for row in rows if row["what"] == "trained" or row["kv_fraction_front"]]
+    for points, shown, cost in ((drawn[0], with_front, "kv_fraction"), (drawn[1], measured, "prefill_time")):
         assert points[:, 1].tolist() == [row["needle_exact"] for row in shown], "reductions have no time"
         assert points[:, 0] == pytest.approx([row[cost] for row in shown], abs=0.05), "at most set aside"
     assert_apart(drawing.figure, memory, drawn[0])
@@ -195,25 +197,51 @@ def test_pareto(tmp_path: Path) -> None:
     best = [(row["method"], row["budget_of"]) for row in rows[len(ABLATION) :] if row["kv_fraction_front"]]
     assert best == [("snapkv", "longgen-sink")]
     for axes, cost in ((memory, "kv_fraction"), (time, "prefill_time")):
-        (step,) = [line for line in axes.lines if line.get_drawstyle().startswith("steps")]
+        (step,) = [line for line in axes.lines if line.get_color() == FRONT]
         on_front = drawing.data[drawing.data[f"{cost}_front"]].sort_values(cost)
-        assert step.get_drawstyle() == "steps-post", "up to the next cost nothing better is to be had"
-        assert step.get_xydata() == pytest.approx(on_front[[cost, "needle_exact"]].to_numpy(float))
+        corners = on_front[[cost, "needle_exact"]].to_numpy(float)
+        assert step.get_xydata()[::2] == pytest.approx(corners)
+        between = np.column_stack([corners[1:, 0], corners[:-1, 1]])
+        assert step.get_xydata()[1::2] == pytest.approx(between), "up to the next cost nothing better is to be had"
         assert on_front["needle_exact"].is_monotonic_increasing
     looks = variant_styles(ABLATION)
-    for row, bar in zip(rows, memory.containers, strict=True):
+    for row, bar in zip(with_front, memory.containers, strict=True):
         marker = bar.lines[0]
         if row["what"] == "trained":
             look = looks[row["variant"]]
             assert (marker.get_color(), marker.get_marker()) == (look.color, look.marker), "as in every other figure"
         assert (marker.get_markerfacecolor() == "white") == (row["what"] != "trained")
         assert (marker.get_markersize() == 8) == (row["variant"] == "longgen-sink" and row["what"] == "trained")
-    of_methods = {row["method"]: bar.lines[0].get_marker() for row, bar in zip(rows, memory.containers, strict=True)}
-    assert of_methods["snapkv"] != of_methods["tova"], "a marker per method"
+    assert_reductions(reduced_axes, rows)
     variants = [looks[name].label for name in ABLATION]
-    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "SnapKV", "TOVA"]), "each once"
+    assert sorted(text.get_text() for text in memory.texts) == sorted([*variants, "SnapKV"]), "each once"
     assert sorted(text.get_text() for text in time.texts) == sorted(variants)
     assert legend(drawing.figure) == ["Pareto front", "hollow: full attention, KV reduced at inference"]
+
+
+def assert_reductions(axes: Axes, rows: list[dict]) -> None:
+    """That the panel of reductions has each in the band of its budget, beside the hybrid whose bytes it keeps."""
+    assert [text.get_text().split("\n")[0] for text in axes.get_xticklabels()] == [
+        "bytes of LongGen (sink)",
+        "bytes of LongGen (stride)",
+    ]
+    scores = {(row["method"], row["budget_of"]): row["needle_exact"] for row in rows if row["what"] != "trained"}
+    hybrids = {row["variant"]: row["needle_exact"] for row in rows if row["what"] == "trained"}
+    points = {bar.get_label(): [] for bar in axes.containers}
+    for bar in axes.containers:
+        points[bar.get_label()].append(bar.lines[0].get_xydata()[0])
+    for method, label in (("snapkv", "SnapKV"), ("tova", "TOVA")):
+        for place, (budget_of, (x, y)) in enumerate(
+            zip(("longgen-sink", "longgen-stride"), points[label], strict=True)
+        ):
+            assert abs(x - place) < 0.4
+            assert y == scores[method, budget_of]
+    assert points["LongGen (sink)"][0][1] == hybrids["longgen-sink"]
+    assert abs(points["LongGen (stride)"][0][0] - 1) < 0.4
+    assert len({bar.lines[0].get_marker() for bar in axes.containers}) == 4, "a marker per method and hybrid"
+    assert [line.get_ydata()[0] for line in axes.lines if line.get_xdata() == [0, 1]] == [hybrids["full"]]
+    named = sorted(text.get_text() for text in axes.texts)
+    assert named == sorted(["full attention", "LongGen (sink)", "LongGen (stride)", "SnapKV", "TOVA"]), "each once"
 
 
 def assert_apart(figure: Figure, axes: Axes, points: np.ndarray) -> None:

@@ -44,12 +44,49 @@ def busy_run(tmp_path: Path) -> Run:
     return open_run("smoke", tmp_path)
 
 
-@pytest.mark.parametrize("name", ["speedup", "speed_by_length", "time_by_length", "ratio_placement_pattern", "pareto"])
-def test_figures_of_times_say_so_and_others_do_not(name: str, busy_run: Run, run: Run) -> None:
-    note = FIGURES[name](busy_run).figure.texts[1].get_text()
-    assert f"{SIGN} disturbed: 4 of the run's 33 speed-ups" in note
+ALL_LENGTHS = [f"LongGen (sink) in prefill at {length}" for length in ("512", "1K", "2K")]
+OF_TRAINED = "prefill of LongGen (sink)"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("speedup", "LongGen (sink) in prefill at 4K"),
+        ("speed_by_length", f"{', '.join(ALL_LENGTHS)}, 1 more"),
+        ("time_by_length", f"{', '.join(ALL_LENGTHS)}, 1 more"),
+        ("ratio_placement_pattern", OF_TRAINED),
+        ("pareto", OF_TRAINED),
+    ],
+)
+def test_figures_of_times_say_which_of_what_they_show_and_others_do_not(
+    name: str, shown: str, busy_run: Run, run: Run
+) -> None:
+    note = " ".join(FIGURES[name](busy_run).figure.texts[1].get_text().split())
+    assert f"{SIGN} disturbed: {shown}" in note
     assert SIGN not in FIGURES[name](run).figure.texts[1].get_text(), "not recorded"
     assert SIGN not in FIGURES["needle"](busy_run).figure.texts[1].get_text()
+
+
+@pytest.mark.parametrize("name", ["speedup", "ratio_placement_pattern", "pareto"])
+def test_a_figure_that_shows_nothing_disturbed_says_nothing(name: str, tmp_path: Path) -> None:
+    path = write_run(tmp_path / "smoke") / "profile/speed.json"
+    disturb(path, "longgen-sink", "prefill")
+    told = json.loads(path.read_text())
+    for record in told["records"]:
+        if record["length"] != 512:
+            record.update(CALM)
+    path.write_text(json.dumps(told))
+    run = open_run("smoke", tmp_path)
+    assert disturbed_note(run, "speed"), "of the run one is"
+    figure = FIGURES[name](run).figure
+    texts = [*figure.texts, *(text for axes in figure.axes for text in axes.texts)]
+    assert not [text.get_text() for text in texts if SIGN in text.get_text()]
+
+
+@pytest.mark.parametrize(("name", "count"), [("speed_by_length", 4), ("time_by_length", 8)])
+def test_figures_by_length_mark_the_points(name: str, count: int, busy_run: Run) -> None:
+    axes_of = FIGURES[name](busy_run).figure.axes
+    assert sum(text.get_text() == SIGN for axes in axes_of for text in axes.texts) == count
 
 
 def test_the_speedup_figure_marks_the_bar_and_no_other(busy_run: Run, run: Run) -> None:

@@ -103,8 +103,8 @@ def test_pattern(run: Run) -> None:
     shares = [pattern.attended_pairs(TRAINED) / dense_pairs(TRAINED) for pattern in PATTERNS.values()]
     assert [a.get_title() for a in axes] == [
         "full attention\nall pairs",
-        f"sink + window\n{shares[0]:.1%} of the pairs",
-        f"sink + window + stride 8\n{shares[1]:.1%} of the pairs",
+        f"sink + window\n{100 * shares[0]:.1f} % of the pairs",
+        f"sink + window + stride 8\n{100 * shares[1]:.1f} % of the pairs",
     ]
     for panel, pattern in zip(axes, [None, *PATTERNS.values()], strict=True):
         mesh = next(c for c in panel.collections if isinstance(c, QuadMesh))
@@ -132,7 +132,7 @@ def test_heads_that_see_different_blocks_have_a_panel_each(tmp_path: Path) -> No
     staggered = dataclasses.replace(PATTERNS["stride"], staggered=True)
     for axes, head, offset in ((first, 1, 0), (last, 4, 6)):
         share = staggered.attended_pairs(TRAINED, offset) / dense_pairs(TRAINED)
-        assert axes.get_title() == f"stride 8, staggered: head {head}\n{share:.1%} of the pairs"
+        assert axes.get_title() == f"stride 8, staggered: head {head}\n{100 * share:.1f} % of the pairs"
         mesh = next(c for c in axes.collections if isinstance(c, QuadMesh))
         seen = mesh.get_array().filled(-1)
         assert [list(row) for row in map(staggered.visible_blocks, range(36), [offset] * 36)] == [
@@ -226,7 +226,7 @@ def test_needle(run: Run) -> None:
         bottom, top = panel.get_ylim()
         assert bottom > top, "row 0, depth 0, is at the top"
         if number == 0:  # the others share it
-            assert [t.get_text() for t in panel.get_yticklabels()] == ["0%", "25%", "50%", "75%", "100%"]
+            assert [t.get_text() for t in panel.get_yticklabels()] == ["0 %", "25 %", "50 %", "75 %", "100 %"]
         assert [t.get_text() for t in panel.get_xticklabels()] == ["256", "512", "1K", "2K"]
         assert mesh.get_cmap().name == "RdYlGn"
         assert vertical_lines(panel) == [0.5, 3.5], "after the base length, and after the trained length"
@@ -280,11 +280,13 @@ def test_retrieval(run: Run) -> None:
             else:
                 expected = [exact(number, task_number, length, 0.5) for length in LENGTHS]
             assert container.lines[0].get_ydata() == pytest.approx(expected)
-            assert container.lines[0].get_xdata() == pytest.approx(LENGTHS, rel=0.1)
+            places = np.log2(container.lines[0].get_xdata())
+            assert places == pytest.approx(np.arange(len(LENGTHS)), abs=0.4), "evenly, each in its band"
             rows = table.loc[(variant, task)]
             assert ends(container) == pytest.approx(rows[["exact_low", "exact_high"]].to_numpy())
             assert container.lines[0].get_color() == variant_styles(DEFAULTS)[variant].color
-        assert vertical_lines(panel) == [BASE, TRAINED]
+        assert vertical_lines(panel) == [2 ** LENGTHS.index(BASE), 2 ** LENGTHS.index(TRAINED)]
+        assert [text.get_text() for text in panel.get_xticklabels()] == ["256", "512", "1K", "2K"]
         assert panel.get_xlabel() == "context length (tokens)"
     assert axes[0].get_ylabel() == "exact match"
     assert legend(drawing.figure) == list(LABELS.values())
@@ -365,5 +367,7 @@ def test_training(run: Run) -> None:
         assert shown.get_ydata() == pytest.approx(rows["answer_accuracy"].to_numpy())
     assert len(accuracy_base.lines[0].get_ydata()) == base["answer_accuracy"].notna().sum()
     assert legend(drawing.figure) == ["base model", *LABELS.values(), "pale: loss before the moving mean"]
+    named = [line for line in loss_extension.lines if line.get_label() in LABELS.values()]
+    assert len({line.get_marker() for line in named}) == len({line.get_markevery() for line in named}) == len(DEFAULTS)
     assert loss_base.get_ylabel() == "loss (nats per token)"
     assert accuracy_base.get_xlabel() == "tokens of this stage (millions)"

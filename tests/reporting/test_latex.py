@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from longgen.reporting.run import Run
 PUBLISHED = sorted((Path(__file__).parents[2] / "paper_figures" / "published").rglob("*.md"))
 COMMANDS = {
     *("begin", "end", "centering", "small", "caption", "resizebox", "ifdim", "width", "textwidth", "else", "fi"),
-    *("toprule", "midrule", "bottomrule", "par", "smallskip", "footnotesize", "textbf", "emph", "texttt", "ldots"),
+    *("toprule", "midrule", "bottomrule", "addlinespace", "shortstack", "raggedright", "arraybackslash"),
+    *("par", "smallskip", "footnotesize", "textbf", "emph", "texttt", "ldots"),
     *("textbackslash", "textasciitilde", "textasciicircum", "textless", "textgreater", "textbar"),
     *("times", "cdot", "mu", "ddagger", "rightarrow", "leftarrow", "leq", "geq"),
 }
@@ -36,7 +39,7 @@ def check(text: str) -> None:
             if begun:
                 open_environments.append(begun)
                 if begun == "tabular":
-                    columns = len(re.findall(r"[lr]|p\{[^{}]*\}", argument))
+                    columns = len(re.findall(r"[lr]|p\{[^{}]*\}", re.sub(r">\{[^{}]*\}", "", argument)))
             else:
                 assert open_environments.pop() == ended
         if line.endswith(r"\\"):
@@ -47,7 +50,7 @@ def check(text: str) -> None:
         depth += len(re.findall(r"(?<!\\)\{", line.replace(r"\\", ""))) - len(
             re.findall(r"(?<!\\)\}", line.replace(r"\\", ""))
         )
-        for sign in re.findall(r"\\[()]", line):
+        for sign in re.findall(r"\\[()]", line.replace(r"\\", "")):
             assert (sign == r"\(") != maths, line
             maths = not maths
         assert not maths, line
@@ -95,7 +98,37 @@ def test_signs_words_and_headings() -> None:
     assert r"link & 12 &  \\" in first
     assert r"Before: 50 \% \texttt{x\_y}. a note" in first
     assert r"\caption{Runs of a\_b \& c. Other}" in second
-    assert r"\begin{tabular}{p{.3\textwidth}}" in second
+    assert r"\begin{tabular}{>{\raggedright\arraybackslash}p{.3\textwidth}}" in second
+
+
+def test_of_a_wide_table_intervals_stand_below_their_values() -> None:
+    names = [f"what is measured {number}" for number in range(6)]
+    line = "| **0.50 (0.40\u20130.60)** |" + " -3 % (-8 to 5)\u2021 |" * 4 + " 1.50 (1.40\u20131.60) [2] |\n"
+    head = f"# T\n\n| {' | '.join(names)} |\n|{'--:|' * 6}\n"
+    text = latex_of(head + 2 * line)
+    check(text)
+    assert r"\shortstack{what is\\measured 0} & " in text
+    assert (
+        r"\textbf{\shortstack[r]{0.50\\(0.40--0.60)}} & \shortstack[r]{\(-\)3 \%\\(\(-\)8 to 5)\(\ddagger\)} & " in text
+    )
+    assert r"\shortstack[r]{1.50\\(1.40--1.60) [2]} \\" in text
+    assert text.count(r"\addlinespace") == 1
+    long = latex_of(head + 30 * line)
+    check(long)
+    assert "shortstack" not in long, "a table of many rows would be higher than a page"
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs LaTeX: texlive-latex-recommended")
+def test_every_published_table_compiles_and_fits_a_page(tmp_path: Path) -> None:
+    tables = "\n\\clearpage\n".join(latex_of(path.read_text(encoding="utf-8")) for path in PUBLISHED)
+    packages = "array,booktabs,graphicx"
+    page = f"\\documentclass{{article}}\\usepackage[margin=1in]{{geometry}}\\usepackage{{{packages}}}"
+    (tmp_path / "all.tex").write_text(f"{page}\n\\begin{{document}}\n{tables}\n\\end{{document}}\n")
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, re.findall(r"(?m)^!.*\n.*", done.stdout)
+    assert "Float too large" not in done.stdout
+    assert "Missing character" not in (tmp_path / "all.log").read_text(errors="replace")
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -159,7 +159,7 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
     with paper_style():
         drawn = draw_knee(seed_group, seed_values)
     means = drawn.data[drawn.data["seed"].isna()].set_index(["name", "budget_of"], drop=False)
-    (axes,) = drawn.figure.axes
+    axes, reduced_axes = drawn.figure.axes
     x, y = next(line for line in axes.lines if line.get_color() == FRONT).get_data()
     names = ["all-sparse", "middle-1-12", "middle-1-6", "middle-1-4", "longgen-sink", "middle-1-2", "full"]
     assert list(x) == pytest.approx([kv_fraction(name) for name in names])
@@ -172,6 +172,8 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
     assert {*zip(reduced["name"], reduced["budget_of"], strict=True)} == {
         (method, budget) for budget, methods in BUDGETS.items() for method in methods
     }
+    of_tova = [bars.lines[0].get_xydata()[0] for bars in reduced_axes.containers if bars.get_label() == "TOVA"]
+    assert sorted(y for _, y in of_tova) == sorted(reduced.loc[reduced["name"] == "tova", "retrieval"])
     row = reduced[(reduced["name"] == "tova") & (reduced["budget_of"] == "longgen-stride")].iloc[0]
     assert row["kv_fraction"] == pytest.approx(kv_fraction("longgen-stride"))
     assert row["retrieval"] == pytest.approx(np.mean([share("tova", s, t) for s in range(3) for t in TASKS[:2]]))
@@ -192,16 +194,18 @@ def test_lengths_have_their_scores_and_positions_their_perplexity(seed_group: Gr
     before = [data.loc[("perplexity", "ends-1-3", end), "value"] for end in (BASE, TRAINED)]
     last = math.exp(1.1 + 0.02 * number + 0.01)  # the geometric mean of the seeds is that of seed 1
     assert before == pytest.approx([last * math.exp(0.3), last])
-    panels = drawn.figure.axes
-    assert [axes.get_title().partition(" by")[0] for axes in panels] == [
+    panels = np.array(drawn.figure.axes).reshape(4, 3)
+    assert [axes.get_title() for axes in panels[0]] == ["ratio", "placement", "pattern"]
+    assert [line[0].get_ylabel().split("\n")[0] for line in panels] == [
         *("needle in a haystack", "multi-key needle", "hopeless"),
         "perplexity",
     ]
-    (ends,) = (line for line in panels[3].lines if line.get_ydata()[-1] == before[-1])
-    assert list(ends.get_xdata()) == [BASE, TRAINED]
-    drawn_needles = {tuple(bars[0].get_ydata()) for bars in panels[0].containers}
+    ends = [line for line in panels[3, 1].lines if line.get_ydata()[-1] == before[-1]]
+    assert [list(line.get_xdata()) for line in ends] == [[BASE, TRAINED]]
+    drawn_needles = {tuple(bars[0].get_ydata()) for bars in panels[0, 1].containers}
     assert tuple(data.loc[("needle", "top-1-3")]["value"]) in drawn_needles
-    assert len(panels[0].containers) == len(VARIANTS)
+    shown = {bars.get_label() for axes in panels[0] for bars in axes.containers}
+    assert len(shown) == len(VARIANTS)
 
 
 # ---------------------------------------------------------------- command

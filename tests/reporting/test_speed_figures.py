@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 from matplotlib.container import BarContainer
 
 from longgen.profiling.inference_records import SLICES, WHOLE
+from longgen.reporting.lines import BAND
 from longgen.reporting.measures import STAGES as IN_ORDER
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import variant_styles
@@ -81,7 +83,8 @@ def test_what_stands_aside_for_others_stands_in_the_band_of_its_length(name: str
     drawing = draw(name, ablation_run)
     assert "beside each other in a grey band: all at one length" in drawing.figure.texts[1].get_text()
     for axes in panels(drawing.figure):
-        bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches]
+        patches = [patch for patch in axes.patches if patch.get_facecolor() == to_rgba(BAND)]
+        bands = [(patch.get_x(), patch.get_x() + patch.get_width()) for patch in patches]
         lengths = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
         assert len(bands) == len(lengths)
         for low, high in bands:
@@ -133,7 +136,7 @@ def test_kv(run: Run) -> None:
     planned = [line for line in axes.lines if line.get_linestyle() == "-"]
     for number, variant in enumerate(DEFAULTS):
         expected = np.array([round(6144 * length * kv_fraction(variant, length)) for length in SPEED_LENGTHS])
-        assert markers[LABELS[variant]].get_xdata() == pytest.approx(SPEED_LENGTHS, rel=0.06)
+        assert markers[LABELS[variant]].get_xdata() == pytest.approx(SPEED_LENGTHS, rel=0.2)
         assert markers[LABELS[variant]].get_xdata() == pytest.approx(planned[number].get_xdata())
         assert markers[LABELS[variant]].get_ydata() == pytest.approx(expected + 64)
         assert planned[number].get_ydata() == pytest.approx(expected)

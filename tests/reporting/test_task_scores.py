@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.collections import QuadMesh
 
 from longgen.errors import ArtifactError
+from longgen.reporting.heat_maps import best_of_columns
 from longgen.reporting.report import write_report
 from longgen.reporting.run import Run
 from longgen.reporting.task_scores import AVERAGE, experiment_scores, readable_scores, ruler_scores
@@ -73,6 +75,15 @@ def test_the_table_is_in_percent_with_the_best_bold(reduced_run: Run, tmp_path: 
     write_report(reduced_run, tmp_path, ["task_scores_table"], forms=["tex"])
     text = (tmp_path / "task_scores_table.tex").read_text("utf-8")
     assert rf"\textbf{{{100 * best:.1f}}}" in text
+
+
+def test_all_that_reads_as_the_best_is_marked() -> None:
+    rows = pd.DataFrame(
+        {"variant": ["full", "longgen-sink", "all-sparse"], "method": "none", "budget_of": "none", "kv_fraction": 1.0}
+    ).assign(task="needle", score=[0.64444, 0.64407, 0.63], n=90)
+    assert list(readable_scores(rows)["needle in a haystack"]) == ["**64.4**", "**64.4**", "63.0"]
+    matrix = np.array([[0.6444, 1.0], [0.6407, np.nan], [0.634, 0.5]])
+    assert best_of_columns(matrix).tolist() == [[True, True], [True, False], [False, False]]
 
 
 def test_ruler_has_a_table_per_length_and_a_picture_of_the_longest(benchmark_run: Run, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ COLORS = dict(zip(SHARES, ("#b5b5b5", style.LOCAL), strict=True))
 LABELS = dict(zip(SHARES, ("read, without duplicates", "packed"), strict=True))
 LENGTH = "length of document (tokens)"
 _LONGEST = 24  # characters of a domain's name
+_ABOVE = style.ABOVE + 2.5  # points below a title: room for its descenders above the small print
 _BAR = 0.42  # a bar's part of the room for two
 _DASHED: dict[str, Any] = {"color": style.MUTED, "linewidth": 0.8, "linestyle": (0, (4, 3))}
 
@@ -100,7 +101,7 @@ def _draw_mixture(axes: Axes, rows: pd.DataFrame) -> None:
     axes.tick_params(axis="y", length=0)
     axes.invert_yaxis()
     axes.grid(axis="x")
-    axes.set_title("mixture", loc="left", pad=4)
+    axes.set_title("mixture", pad=_ABOVE)
     axes.set_xlabel("share of all tokens (%)")
 
 
@@ -126,7 +127,7 @@ def _draw_lengths(
     axes.set_xlim(-0.6, len(edges) - 0.4)
     axes.grid(axis="y")
     domain = rows["domain"].iloc[0]
-    axes.set_title("all domains" if pd.isna(domain) else _label(domain), loc="left", pad=4)
+    axes.set_title("all domains" if pd.isna(domain) else _label(domain), pad=_ABOVE)
     long = [100 * rows.loc[rows["length_low"] >= threshold, share].sum() for share in SHARES]
     style.write_above(axes, axes.get_xlim()[1], f"long: {long[0]:.0f} {ARROW} {long[1]:.0f} %", "right")
     if with_labels:

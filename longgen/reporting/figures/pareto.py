@@ -109,7 +109,7 @@ def draw(run: Run) -> Drawing:
     front = Line2D([], [], color=FRONT, linewidth=2.2, label="Pareto front")
     style.legend_below(figure, [front, *([reduced_entry()] if is_reduction.any() else [])])
     reductions = data.rename(columns={f"{QUALITY}{end}": f"score{end}" for end in INTERVAL} | {"variant": "name"})
-    reductions["name"] = reductions["method"].fillna(reductions["name"])
+    reductions["name"] = reductions["name"].where(~is_reduction, reductions["method"])
     if is_reduction.any():
         prepare_reductions(panels["reduced"], reductions)
         panels["reduced"].set_ylabel("needle exact match")

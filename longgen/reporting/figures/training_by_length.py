@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 
 from longgen.records.speed import COMPOSED_MODEL, SLICE
 from longgen.reporting import style, words
-from longgen.reporting.disturbed import shown_note, with_disturbed
+from longgen.reporting.disturbed import is_set, shown_note, with_disturbed
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.figures.kernels import PATTERNS
 from longgen.reporting.kernel_measures import is_measured
@@ -69,7 +69,7 @@ def draw(run: Run) -> Drawing:
     width = (style.WIDTH - 1) / max(1, data["shape"].nunique())
     shifts = spread_apart(len(set(data["pattern"])), data["length"], width) if len(data) else []
     parts = [words.device_note(run, "training-speed"), "bars: 95 % intervals", *beside(shifts)]
-    shown = data.assign(any=data["disturbed"].fillna(False) | data["speedup_disturbed"].fillna(False))
+    shown = data.assign(any=is_set(data["disturbed"]) | is_set(data["speedup_disturbed"]))
     parts.append(shown_note(shown, "any", _in_words))
     note = words.SEPARATOR.join(filter(None, parts))
     figure = style.new_figure("Training steps by length", note, height=6.2)
