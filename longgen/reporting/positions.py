@@ -64,7 +64,7 @@ def position_axis(axes: Axes, data: pd.DataFrame, marks: Mapping[str, float]) ->
     for text, length in marks.items():
         if length < end:
             style.mark_length(axes, length, text)
-    axes.set_xlim(0, end * 1.01)
+    axes.set_xlim(0, end * 1.03)
     axes.set_xticks(*_ticks(end))
     axes.set_xlabel("position in the context (tokens)")
     axes.grid(axis="y")

@@ -18,6 +18,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 Words = dict[int, tuple[str, Bbox]]
+_OVERHANG = 5.0  # points: the half of a short label, whose tick is the end of its axis
 
 
 @contextlib.contextmanager
@@ -74,11 +75,10 @@ def _overhanging(axes: Axes, words: Words) -> list[str]:
     box = axes.get_window_extent()
     labels = [text for tick in axes.xaxis.get_major_ticks() for text in (tick.label1, tick.label2)]
     drawn = [words[id(label)] for label in labels if id(label) in words]
-    room = 0.024 * axes.figure.dpi * axes.figure.get_figwidth()  # what a tick at the end of a narrow panel needs
     return [
         f"{text!r} stands out of its axes"
         for text, place in drawn
-        if max(box.x0 - place.x0, place.x1 - box.x1) > min(room, 0.42 * place.width + 8)
+        if max(box.x0 - place.x0, place.x1 - box.x1) > _OVERHANG / 72 * axes.figure.dpi
     ]
 
 
@@ -88,11 +88,11 @@ def _covered_markers(axes: Axes, words: Words) -> list[str]:
     for container in axes.containers:
         line = container[0] if isinstance(container, ErrorbarContainer) else None
         if line is not None and line.get_visible():
-            places = axes.transData.transform(np.column_stack(line.get_data()))
+            places = axes.transData.transform(np.column_stack(line.get_data()).astype(float))
             markers += [(container.get_label(), place, line.get_markersize() * scale) for place in places]
     found = []
     for (name, place, size), (other, other_place, other_size) in itertools.combinations(markers, 2):
-        if name != other and np.abs(place - other_place).max() < 0.3 * min(size, other_size):
+        if name != other and np.abs(place - other_place).max() < 0.4 * min(size, other_size):
             found.append(f"a marker of {name!r} and one of {other!r} cover each other")
     for text in [text for text in axes.texts if id(text) in words]:
         name, box = words[id(text)]

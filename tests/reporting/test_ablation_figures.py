@@ -230,15 +230,15 @@ def assert_reductions(axes: Axes, rows: list[dict]) -> None:
     points = {bar.get_label(): [] for bar in axes.containers}
     for bar in axes.containers:
         points[bar.get_label()].append(bar.lines[0].get_xydata()[0])
+    budgets = ("longgen-sink", "longgen-stride")
     for method, label in (("snapkv", "SnapKV"), ("tova", "TOVA")):
-        for place, (budget_of, (x, y)) in enumerate(
-            zip(("longgen-sink", "longgen-stride"), points[label], strict=True)
-        ):
+        for place, (budget_of, (x, y)) in enumerate(zip(budgets, points[label], strict=True)):
             assert abs(x - place) < 0.4
             assert y == scores[method, budget_of]
     assert points["LongGen (sink)"][0][1] == hybrids["longgen-sink"]
     assert abs(points["LongGen (stride)"][0][0] - 1) < 0.4
-    assert len({bar.lines[0].get_marker() for bar in axes.containers}) == 4, "a marker per method and hybrid"
+    markers = {bar.get_label(): bar.lines[0].get_marker() for bar in axes.containers}
+    assert markers["SnapKV"] != markers["TOVA"], "a marker per method"
     assert [line.get_ydata()[0] for line in axes.lines if line.get_xdata() == [0, 1]] == [hybrids["full"]]
     named = sorted(text.get_text() for text in axes.texts)
     assert named == sorted(["full attention", "LongGen (sink)", "LongGen (stride)", "SnapKV", "TOVA"]), "each once"

@@ -15,12 +15,12 @@ from tests.reporting.fake_run import ABLATION
 from tests.reporting.look import problems_of, recorded_words
 
 
-def assert_looks_right(figure: Figure) -> None:
-    """Lays it out, too."""
+def assert_looks_right(figure: Figure, but: str = "nothing") -> None:
+    """Lays it out, too. Problems with ``but`` in their words do not count."""
     with paper_style(), recorded_words() as found:
         settle_layout(figure)
     assert len(found) > 10
-    assert problems_of(figure, found) == []
+    assert [problem for problem in problems_of(figure, found) if but not in problem] == []
 
 
 EXPERIMENTS = [(name, which) for name in FIGURE_NAMES[EXPERIMENT] for which in ("run", "ablation_run")]
@@ -37,7 +37,8 @@ def test_words_are_inside_and_apart_and_ticks_have_labels(
     run: Run = request.getfixturevalue(which)
     with paper_style():
         figure = FIGURES[name](run).figure
-    assert_looks_right(figure)
+    # kernels that are as fast as each other are told apart in their table
+    assert_looks_right(figure, but="cover each other" if name == "kernels" else "nothing")
 
 
 def test_a_figure_that_looks_wrong_is_found() -> None:
@@ -50,10 +51,40 @@ def test_a_figure_that_looks_wrong_is_found() -> None:
         right.set_xticks([0.5], [""])
         with recorded_words() as found:
             settle_layout(figure)
-    cut, covered, bare = problems_of(figure, found)
+    cut, covered, bare = problems_of(figure, found)  # and in this order
     assert "'words beyond the edge' is cut off" in cut
     assert covered == "'twice' covers 'twice'"
     assert bare.startswith("the x ticks of")
+
+
+def test_what_is_crowded_is_found() -> None:
+    with paper_style():
+        figure = new_figure("A title", "a note", height=2)
+        left, middle, right = figure.subplots(1, 3)
+        for name, x in (("first", 0.5), ("second", 0.501), ("apart", 0.8)):
+            left.errorbar([x], [0.5], yerr=0.1, marker="o", linestyle="none", label=name)
+        middle.errorbar([0.5], [0.5], yerr=0.1, marker="o", linestyle="none", label="named")
+        middle.set(xlim=(0, 1), ylim=(0, 1))
+        middle.text(0.5, 0.5, "words on it", ha="center", va="center")
+        left.set(xlim=(0, 1), xticks=[0.1, 0.5, 0.9])
+        right.set(xlim=(0, 1), xticks=[0.3, 0.99])
+        right.set_xticklabels(["30 %", "a long label"])
+        right.text(0.2, 0.6, "one word")
+        with recorded_words() as found:
+            settle_layout(figure)
+            words = right.texts[0].get_window_extent()
+            end = right.transData.inverted().transform((words.x1 + 1, words.y0))
+            right.text(*end, "and another")
+            figure.draw_without_rendering()
+    problems = problems_of(figure, found)
+    for expected in (
+        "a marker of 'first' and one of 'second' cover each other",
+        "'words on it' covers a marker of 'named'",
+        "'one word' runs into 'and another'",
+        "'a long label' stands out of its axes",
+    ):
+        assert expected in problems
+    assert not any("apart" in problem or "30 %" in problem for problem in problems)
 
 
 def test_titles_and_notes_that_are_too_wide_go_on_in_another_line() -> None:
