@@ -18,7 +18,7 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 Words = dict[int, tuple[str, Bbox]]
-_OVERHANG = 5.0  # points: the half of a short label, whose tick is the end of its axis
+_OVERHANG = 6.3  # points: the half of a short label, whose tick is the end of its axis
 
 
 @contextlib.contextmanager
