@@ -109,7 +109,7 @@ def _draw_task(
     axes.set_xticks(places, [words.format_length(length) for length in lengths])
     for text, length in (("base", plan.base_length), ("trained", plan.trained_length)):
         if lengths[0] <= length <= lengths[-1]:
-            style.mark_length(axes, float(place(length)), text if with_words else "")
+            style.mark_length(axes, place(length).item(), text if with_words else "")
     draw_bands(axes, places, shifts)
     placed = rows.assign(place=place(rows["length"]))
     for name, shift in zip(names, shifts, strict=True):
@@ -118,7 +118,7 @@ def _draw_task(
 
 def _score_axis(axes: Axes, rows: pd.DataFrame, break_at: float | None) -> None:
     score_axis(axes, break_at)
-    greatest = float(rows[["value", "value_high"]].max(axis=None))
+    greatest = float(np.nanmax(rows[["value", "value_high"]].to_numpy(float)))
     if break_at is None and greatest < 0.8:
         axes.set_ylim(-0.03, math.ceil(10 * greatest + 0.3) / 10)
     axes.grid(axis="y")

@@ -87,7 +87,7 @@ def _covered_markers(axes: Axes, words: Words) -> list[str]:
     scale, markers = axes.figure.dpi / 72, []
     for container in axes.containers:
         line = container[0] if isinstance(container, ErrorbarContainer) else None
-        if line is not None and line.get_visible():
+        if line is not None and line.get_visible() and not str(container.get_label()).startswith("_"):
             places = axes.transData.transform(np.column_stack(line.get_data()).astype(float))
             markers += [(container.get_label(), place, line.get_markersize() * scale) for place in places]
     found = []

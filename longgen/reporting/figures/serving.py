@@ -36,8 +36,8 @@ def draw(run: Run) -> Drawing:
     if data.empty:
         raise run.missing("serving-speed")
     memory = words.format_bytes(float(data["kv_memory"].iloc[0]))
-    parts = [words.device_note(run, "serving-speed"), f"KV cache of {memory}", shown_note(data, "disturbed", _in_words)]
-    note = words.SEPARATOR.join(filter(None, parts))
+    small = [words.device_note(run, "serving-speed"), f"KV cache of {memory}", shown_note(data, "disturbed", _in_words)]
+    note = words.SEPARATOR.join(filter(None, small))
     figure = style.new_figure(f"{data['shape'].iloc[0]} in vLLM, in the same memory", note, 2.9)
     is_full = data["full_layers"] == data["num_layers"]
     looks = style.variant_styles(["full", "longgen-sink"])
