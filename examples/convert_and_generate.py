@@ -22,9 +22,9 @@ from longgen.cache_layout import GROWTH_TOKENS
 from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.hybrid import Hybrid
 from longgen.layout import parse_layout
+from longgen.model import Model
 from longgen.modeling import LongGenCache, convert_checkpoint, hybrid_of
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 
 PATTERN = SparsePattern(block_size=16, sink_blocks=1, local_blocks=8)

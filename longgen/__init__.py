@@ -18,11 +18,11 @@ if TYPE_CHECKING:  # what `_HOMES` says, for editors and type checkers
     from longgen.hybrid import Hybrid as Hybrid
     from longgen.layout import Layout as Layout
     from longgen.layout import make_layout as make_layout
+    from longgen.model import Model as Model
     from longgen.modeling import LongGenCache as LongGenCache
     from longgen.modeling import convert_checkpoint as convert_checkpoint
     from longgen.modeling import hybrid_of as hybrid_of
     from longgen.pattern import SparsePattern as SparsePattern
-    from longgen.planner import Model as Model
     from longgen.results import load_result as load_result
     from longgen.shapes import ModelShape as ModelShape
     from longgen.shapes import model_shape as model_shape
@@ -33,7 +33,7 @@ _HOMES = {
     "Hybrid": "longgen.hybrid",
     "Layout": "longgen.layout",
     "LongGenCache": "longgen.modeling",
-    "Model": "longgen.planner",
+    "Model": "longgen.model",
     "ModelShape": "longgen.shapes",
     "SparsePattern": "longgen.pattern",
     "convert_checkpoint": "longgen.modeling",

@@ -9,7 +9,7 @@ import yaml
 
 from longgen.config import load_experiment
 from longgen.data.synthetic.corpus import build_corpus, load_corpus
-from longgen.data.synthetic.rows import build_rows
+from longgen.training.rows import build_rows
 
 
 def tiny_settings() -> dict[str, Any]:

@@ -44,6 +44,14 @@ def test_no_module_imports_itself_by_way_of_others():
     TopologicalSorter(edges).prepare()  # raises CycleError, which names the modules
 
 
+def test_no_package_imports_itself_by_way_of_others():
+    packages: dict[str, set[str]] = {}
+    for module, imports in graph(modules()).items():
+        package = ".".join(module.split(".")[:2])
+        packages.setdefault(package, set()).update({".".join(name.split(".")[:2]) for name in imports} - {package})
+    TopologicalSorter(packages).prepare()
+
+
 def test_no_folder_of_the_repository_hides_a_package_of_others():
     """`kernels` is one on PyPI, which transformers looks for: if ours were a package, it would get that from here."""
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == {"longgen", "tests"}

@@ -7,9 +7,9 @@ import pytest
 
 from longgen.config import load_experiment
 from longgen.data.packing.configuration import load_pack_settings
-from longgen.planner import experiment_shape, make_plan
-from longgen.planner.gpus import GIB, GPUS
-from longgen.planner.model import Model
+from longgen.gpus import GIB, GPUS
+from longgen.model import Model, make_plan
+from longgen.planner import experiment_shape
 from longgen.planner.training import plan_training
 from longgen.shapes import MODEL_SHAPES
 

@@ -52,7 +52,7 @@ def commands() -> list[str]:
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_threads_sleep_unless_the_user_says_otherwise(given, expected):
     names = commands()
-    assert {"longgen.training.__main__", "longgen.training.launch", "longgen.profiling.gpu"} <= set(names)
+    assert {"longgen.__main__", "longgen.training.launch", "longgen.profiling.gpu"} <= set(names)
     environment = {name: value for name, value in os.environ.items() if name != WAIT_POLICY}
     environment |= {WAIT_POLICY: given} if given else {}
     words = [sys.executable, "-c", PROGRAM, WAIT_POLICY, *names]

@@ -17,9 +17,9 @@ from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
+from longgen.model import Model, make_plan
 from longgen.pattern import SparsePattern, dense_pairs
-from longgen.planner import experiment_lengths, experiment_records, experiment_settings, make_plan
-from longgen.planner.model import Model
+from longgen.planner import experiment_lengths, experiment_records, experiment_settings
 from longgen.records.experiment import PlanRecord
 from longgen.shapes import ModelShape, model_shape
 from tests.experiments import experiment_file, tiny_settings

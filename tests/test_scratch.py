@@ -9,9 +9,9 @@ import pytest
 
 from longgen import scratch
 from longgen.config import load_experiment
-from longgen.data.synthetic.rows import load_rows
 from longgen.errors import ConfigError
 from longgen.scratch import SCRATCH, local_copy, scratch_folder, use_scratch
+from longgen.training.rows import load_rows
 from tests.experiments import experiment_file, prepare_base
 from tests.processes import finished, started
 

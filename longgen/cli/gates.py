@@ -5,7 +5,7 @@ from __future__ import annotations
 from longgen.cli.machine import on_this_machine, use_threads
 from longgen.cli.options.evaluation import GatesOptions
 from longgen.config import load_experiment
-from longgen.evaluation.learn_gates import learn_gates
+from longgen.training.learn_gates import learn_gates
 
 
 def gates(options: GatesOptions) -> None:

@@ -15,8 +15,9 @@ from longgen.cli.plan_inference import more_columns, print_expected, print_infer
 from longgen.cli.plan_tables import print_plans
 from longgen.config import load_experiment
 from longgen.hybrid import Hybrid
-from longgen.planner import Model, experiment_records, experiment_settings, make_plan
-from longgen.probing.layouts import read_probe
+from longgen.model import Model, make_plan
+from longgen.planner import experiment_records, experiment_settings
+from longgen.probed_layout import read_probe
 from longgen.provenance import provenance
 from longgen.records.schema import row_of
 from longgen.results import Result, save_result

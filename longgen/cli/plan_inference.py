@@ -8,8 +8,9 @@ from typing import Any
 
 from longgen.cli.options.planning import PlanOptions
 from longgen.errors import require
-from longgen.planner import Model, inference
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
+from longgen.model import Model
+from longgen.planner import inference
 from longgen.planner.rates import device_rates
 from longgen.tables import Table
 

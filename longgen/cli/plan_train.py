@@ -8,13 +8,14 @@ from pathlib import Path
 
 import typer
 
-from longgen import planner
 from longgen.cli.options.planning import PHASE, SETUP, TOKENS, TRAINING, PlanTrainOptions
 from longgen.cli.plan_train_tables import as_record, print_tables
 from longgen.config import OptimizerSettings, load_experiment
 from longgen.errors import ConfigError
+from longgen.gpus import gpu_named
 from longgen.hybrid import Hybrid
-from longgen.planner.gpus import gpu_named
+from longgen.model import Model
+from longgen.planner import experiment_shape
 from longgen.planner.job import Machine
 from longgen.planner.training import TrainingPlan, plan_training, remedies
 
@@ -45,7 +46,7 @@ def plan_train(options: PlanTrainOptions) -> None:
 def _plan_model(options: PlanTrainOptions, machine: Machine) -> Plans:
     """The one set-up that the options describe."""
     shape = options.shape()
-    model = planner.Model(shape, Hybrid(options.layout(shape), options.sparse_pattern()))
+    model = Model(shape, Hybrid(options.layout(shape), options.sparse_pattern()))
     phase = options.phase.applied_to(PHASE)
     if "steps" not in options.explicit:
         phase = replace(phase, steps=-(-TOKENS // (phase.length * phase.batch_size)))
@@ -64,14 +65,14 @@ def _plan_experiment(config: Path, name: str | None, gpus: int, machine: Machine
     setups = {key: setup for key, setup in experiment.setups.items() if setup.device == "cuda" and name in (None, key)}
     if not setups:
         raise ConfigError(f"{config}: no set-up has device cuda: allowed are set-ups for GPUs")
-    training, shape = experiment.extension, planner.experiment_shape(experiment)
+    training, shape = experiment.extension, experiment_shape(experiment)
     longest = max(training.phases, key=lambda phase: phase.length)
     plans = {}
     for key, setup in setups.items():
         for variant in map(experiment.variant, experiment.default_variants):
             phase, processes = (longest.length, longest.batch_size), setup.processes or gpus
             try:
-                plan = plan_training(planner.Model(shape, variant.hybrid), *phase, training, setup, processes, machine)
+                plan = plan_training(Model(shape, variant.hybrid), *phase, training, setup, processes, machine)
             except ConfigError as error:
                 raise ConfigError(f"{config}: setups.{key}: {error}") from None
             plans[f"{key}, {variant.name}"] = plan

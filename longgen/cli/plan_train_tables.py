@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 from longgen.planner.training import TrainingPlan, remedies
 from longgen.tables import BOLD, Table
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from longgen.cli.options.data import PrepareOptions, PrepareStage
 from longgen.config import load_experiment, require_part
 from longgen.data.synthetic.corpus import build_corpus, load_corpus
-from longgen.data.synthetic.rows import build_rows
 from longgen.errors import ConfigError
 from longgen.provenance import provenance
 from longgen.results import Result, save_result
+from longgen.training.rows import build_rows
 
 
 def prepare(options: PrepareOptions) -> None:

@@ -10,7 +10,7 @@ from longgen.config import ProbeSettings, load_experiment, require_part
 from longgen.hardware import require_gpu
 from longgen.layout import PROBED, PROBED_HEADS
 from longgen.pattern import SparsePattern
-from longgen.probing.layouts import record_name
+from longgen.probed_layout import record_name
 from longgen.probing.records import probe_result, write_layouts
 from longgen.probing.search import all_full, all_sparse, default_placements
 from longgen.probing.session import ProbeFindings, ProbeRequest, probe_model

@@ -12,12 +12,12 @@ from pathlib import Path
 import typer
 
 from longgen.cli.options.workflow import StatusOptions
+from longgen.cluster.costs import expected_seconds, run_seconds
 from longgen.config import Experiment, load_experiment
 from longgen.errors import TO_BE_CONTINUED, ConfigError
 from longgen.tables import FILE_WIDTH, Table, terminal_width, wrapped
 from longgen.units import readable_seconds
 from longgen.workflow import selected_variants, workflow_jobs
-from longgen.workflow.expected import expected_seconds, run_seconds
 from longgen.workflow.lock import Holder, is_locked, noted_holder
 from longgen.workflow.status import JobStatus, State, job_statuses, last_lines
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from longgen.cli.machine import on_this_machine, use_threads
@@ -10,11 +12,13 @@ from longgen.config import load_experiment
 from longgen.errors import ConfigError, TrainingStoppedError
 from longgen.progress import is_first
 from longgen.training.parallel.processes import leave_processes
+from longgen.training.slurm import process_environment
 from longgen.training.stages import StageFiles, train_base, train_extension
 
 
 def train(options: TrainOptions) -> None:
     """Train; of several processes one says that it was stopped, and all of them end so."""
+    os.environ |= process_environment()
     experiment = load_experiment(options.config)
     processes = experiment.setup_named(options.setup)
     experiment = on_this_machine(experiment, options.stage.value, device=processes.device)

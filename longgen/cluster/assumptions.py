@@ -4,7 +4,7 @@ What a job is predicted to take is multiplied by a margin, and by the number of 
 assumed too well.
 """
 
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 
 # ---------------------------------------------------------------- requests
 TIME_MARGIN = 1.5

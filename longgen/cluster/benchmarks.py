@@ -31,8 +31,8 @@ from longgen.config import (
     require_part,
 )
 from longgen.evaluation.benchmarks import WITH_DEPTHS, benchmark
+from longgen.model import Model
 from longgen.names import NEEDLE_DEPTHS, SHORT_CONTEXT_TASKS
-from longgen.planner.model import Model
 from longgen.planner.training import plan_training
 from longgen.planner.training_memory import state_bytes
 

@@ -1,11 +1,11 @@
-"""What a whole run costs, predicted: jobs and hours by rule, and what it stores."""
+"""What a whole run costs, predicted: jobs and hours by rule, what it stores, and how long it takes on one machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, TEXT_BYTES
+from longgen.cluster.assumptions import ANSWER_TOKENS, GENERATED_TOKEN_BYTES, START_SECONDS, TEXT_BYTES
 from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.data import pack_settings, read_tokens, stage_tokens
 from longgen.cluster.job import ClusterJob
@@ -13,7 +13,7 @@ from longgen.cluster.jobs import REQUESTS, WildcardPairs, job_request, request_w
 from longgen.cluster.request import JobRequest
 from longgen.cluster.training import checkpoint_bytes, training_plans
 from longgen.config import Experiment, SetupSettings
-from longgen.planner.gpus import gpu_named
+from longgen.gpus import gpu_named
 from longgen.workflow.graph import Job
 
 # Of a tokenizer with less than 65,536 tokens: docs/long-data.md.
@@ -117,6 +117,52 @@ def run_storage(
         models_asked += methods * rules.count("answer_reduced") // settings.reduced_shards
         sizes["answers"] = TEXT_BYTES * ANSWER_TOKENS * prompts.total() * models_asked
     return {name: count for name, count in sizes.items() if count}
+
+
+def expected_seconds(
+    jobs: Sequence[Job], experiment: Experiment, setup: SetupSettings, variants: Sequence[str], start: float
+) -> dict[str, float]:
+    """Seconds of every job, by identity.
+
+    Args:
+        jobs: of the run.
+        experiment: its configuration, with the rates of this machine's processors as those of the cluster.
+        setup: the processes that train.
+        variants: of the run.
+        start: seconds that a process needs to start here, in place of what is assumed of a cluster. Jobs that no
+            request describes, which are the short ones, take no more.
+
+    Raises:
+        ConfigError: the set-up cannot share out a stage's work.
+    """
+    seconds = {}
+    for job in jobs:
+        work = 0.0
+        if job.rule in REQUESTS:
+            pairs = dict(request_wildcards(job.wildcards))
+            work = max(0.0, job_request(job.rule, experiment, setup, variants, pairs).seconds - START_SECONDS)
+        seconds[job.identity] = start + work
+    return seconds
+
+
+def run_seconds(jobs: Sequence[Job], seconds: Mapping[str, float], cores: int) -> float:
+    """How long jobs take together on so many processors, each begun as soon as what it needs is there.
+
+    Args:
+        jobs: each after those that it needs; what is needed and not among them is there.
+        seconds: of every job, by identity.
+        cores: processors.
+    """
+    ends: dict[str, float] = {}
+    free = [0.0] * cores  # when each processor is
+    for job in jobs:
+        ready = max((ends[name] for name in job.needs if name in ends), default=0.0)
+        free.sort()
+        count = min(job.threads, cores)
+        begin = max(ready, free[count - 1])
+        ends[job.identity] = begin + seconds[job.identity]
+        free[:count] = [ends[job.identity]] * count
+    return max(ends.values(), default=0.0)
 
 
 def _rule_cost(rule: str, requests: list[JobRequest], experiment: Experiment) -> RuleCost:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from longgen.cluster.assumptions import ANSWER_TOKENS, GPU_PROCESS_BYTES, LAYER_SECONDS, PROCESS_BYTES
 from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
+from longgen.model import VALUE_BYTES, Model
 from longgen.planner.inference import RESERVE, decode_seconds, inference_memory, prefill_seconds
-from longgen.planner.model import VALUE_BYTES, Model
 
 # `inference_memory` counts bytes of 16-bit values.
 HALF_BYTES = 2

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from longgen.cluster.assumptions import CPUS, FILE_RATE, START_SECONDS
 from longgen.config import ClusterSettings, Experiment, SetupSettings, Variant
+from longgen.gpus import Gpu, gpu_named
+from longgen.model import VALUE_BYTES
 from longgen.planner import experiment_shape
-from longgen.planner.gpus import Gpu, gpu_named
-from longgen.planner.model import VALUE_BYTES
 from longgen.planner.rates import Rates
 from longgen.shapes import ModelShape
 

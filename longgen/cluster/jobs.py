@@ -10,7 +10,7 @@ from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
 from longgen.config import Experiment, SetupSettings, require_part
 from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
-from longgen.probing.layouts import Units
+from longgen.probed_layout import Units
 from longgen.probing.search import default_placements, most_forward_passes
 
 

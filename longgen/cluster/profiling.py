@@ -6,8 +6,8 @@ from longgen.cluster.assumptions import GPU_PROCESS_BYTES, PROCESS_BYTES, START_
 from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
 from longgen.config import SetupSettings, require_part
+from longgen.model import VALUE_BYTES, Model
 from longgen.planner.inference import decode_seconds, prefill_seconds
-from longgen.planner.model import VALUE_BYTES, Model
 from longgen.planner.training import plan_training
 
 

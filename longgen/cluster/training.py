@@ -5,9 +5,9 @@ from __future__ import annotations
 from longgen.cluster.assumptions import FILE_RATE, GPU_PROCESS_BYTES, PROCESS_BYTES
 from longgen.cluster.job import ClusterJob
 from longgen.cluster.request import JobRequest
+from longgen.model import Model
 from longgen.names import FILE_BYTES
 from longgen.planner.job import Machine
-from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training
 from longgen.planner.training_memory import STATES, state_bytes
 

@@ -11,7 +11,6 @@ from longgen.config.benchmarks import (
 from longgen.config.cluster import ClusterSettings
 from longgen.config.experiment import Experiment, Variant, load_experiment, require_part
 from longgen.config.parts import (
-    DataSettings,
     ModelSettings,
     ProbeSettings,
     ProfilingSettings,
@@ -25,6 +24,7 @@ from longgen.config.training import (
     SetupSettings,
     TrainingSettings,
 )
+from longgen.data.sources import DataSettings
 
 __all__ = [
     "BenchmarksSettings",

@@ -12,7 +12,7 @@ class ClusterSettings:
     """What is known of the cluster that runs the jobs. All defaults are our choice.
 
     Attributes:
-        gpu: a name in `longgen.planner.gpus.GPUS`, for predicted times.
+        gpu: a name in `longgen.gpus.GPUS`, for predicted times.
         cpus_per_gpu: processors that a job gets with each GPU.
         utilization: share of the GPU's peak FLOP/s and memory bandwidth that is assumed to be reached.
         cpu_flops: FLOP/s that a processor is assumed to reach in jobs without a GPU; small models reach less than large

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, TypeVar
 from longgen.config.benchmarks import BenchmarksSettings, SuiteSettings
 from longgen.config.cluster import ClusterSettings
 from longgen.config.parts import (
-    DataSettings,
     ModelSettings,
     ProbeSettings,
     ProfilingSettings,
@@ -19,15 +18,15 @@ from longgen.config.parts import (
     check_choice,
 )
 from longgen.config.training import ExtensionSettings, SetupSettings, TrainingSettings
-from longgen.data.sources import SOURCES
+from longgen.data.sources import SOURCES, DataSettings
 from longgen.data.synthetic.documents import DOCUMENTS
 from longgen.errors import ConfigError
 from longgen.evaluation.benchmarks import BENCHMARKS, WITH_DEPTHS, benchmark
 from longgen.evaluation.recall import SHORTEST_LENGTH
+from longgen.gpus import GPUS
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, PROBED, PROBED_HEADS, Layout, count_full_layers, make_layout
 from longgen.pattern import SparsePattern, dense_pairs
-from longgen.planner.gpus import GPUS
 from longgen.results import check_run_name
 from longgen.strict import build, load_configuration, require
 

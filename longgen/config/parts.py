@@ -1,4 +1,4 @@
-"""The parts of an experiment's configuration other than training: data, model, variants, probe, profiling."""
+"""The parts of an experiment's configuration other than training: model, variants, probe, profiling."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, PROBED, PROBED_HEADS
 from longgen.strict import require
@@ -25,19 +24,6 @@ def check_choice(key: str, names: Sequence[str], allowed: Collection[str]) -> No
         names,
         f"at least one of {', '.join(allowed)}, each once",
     )
-
-
-@dataclass(frozen=True)
-class DataSettings:
-    """Text, tokenizer and held-out split."""
-
-    sources: list[SourceSettings]
-    tokenizer: Literal["bytes"] = "bytes"
-    heldout_fraction: float = 0.1
-
-    def __post_init__(self) -> None:
-        require(len(self.sources) > 0, "sources", self.sources, "at least one source")
-        require(0 < self.heldout_fraction < 1, "heldout_fraction", self.heldout_fraction, "a number within 0..1")
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from longgen.errors import ArtifactError, ConfigError
+from longgen.errors import ArtifactError, ConfigError, require
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,19 @@ class SourceSettings:
 
     kind: str
     path: str | None = None
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """Text, tokenizer and held-out split."""
+
+    sources: list[SourceSettings]
+    tokenizer: Literal["bytes"] = "bytes"
+    heldout_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        require(len(self.sources) > 0, "sources", self.sources, "at least one source")
+        require(0 < self.heldout_fraction < 1, "heldout_fraction", self.heldout_fraction, "a number within 0..1")
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from longgen.modeling.conversion.weights import (
 from longgen.modeling.model import longgen_classes
 from longgen.modeling.qualification import check_qualifies
 from longgen.pattern import SparsePattern
-from longgen.probing.layouts import is_probed, read_probe
+from longgen.probed_layout import is_probed, read_probe
 from longgen.progress import progress_bar
 from longgen.shapes import ModelShape
 from longgen.units import binary_size

@@ -7,17 +7,12 @@ from longgen.planner.experiment import (
     experiment_settings,
     experiment_shape,
 )
-from longgen.planner.model import Model
-from longgen.planner.predictions import CostPlan, make_plan
 
 __all__ = [
     "Choice",
-    "CostPlan",
-    "Model",
     "experiment_lengths",
     "experiment_records",
     "experiment_settings",
     "experiment_shape",
     "layouts_for_budget",
-    "make_plan",
 ]

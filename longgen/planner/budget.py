@@ -15,9 +15,8 @@ from itertools import islice
 from longgen.errors import require
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, make_layout, spread_over_heads
+from longgen.model import CostPlan, Model, make_plan
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
-from longgen.planner.predictions import CostPlan, make_plan
 from longgen.shapes import ModelShape
 
 # A sparser stride hardly differs from none. Our choice.

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from longgen.planner.model import VALUE_BYTES, Model
-from longgen.planner.predictions import make_plan
-from longgen.probing.layouts import Probe, probed_layout
+from longgen.config import Experiment
+from longgen.model import VALUE_BYTES, Model, make_plan
+from longgen.probed_layout import Probe, probed_layout
 from longgen.records.experiment import PlanRecord
 from longgen.shapes import ModelShape
-
-if TYPE_CHECKING:
-    from longgen.config import Experiment
 
 
 def experiment_shape(experiment: Experiment) -> ModelShape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import bisect
 
 from longgen.cache_layout import GROWTH_TOKENS, chunked
-from longgen.planner.model import Model
+from longgen.model import Model
 from longgen.planner.rates import Rates
 from longgen.planner.training_memory import CONTEXT_BYTES, FRAGMENTATION
 

@@ -7,9 +7,9 @@ from functools import cached_property
 
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
+from longgen.gpus import GPUS, Gpu
 from longgen.layout import Layout
-from longgen.planner.gpus import GPUS, Gpu
-from longgen.planner.model import VALUE_BYTES, Model, check_sizes
+from longgen.model import VALUE_BYTES, Model, check_sizes
 from longgen.shapes import ModelShape
 
 # Bytes of a number of what is float32 always: updated weights, summed gradients, optimizer state.

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from longgen.errors import ArtifactError, ConfigError, require
+from longgen.gpus import Gpu, gpu_named, gpu_of_device
 from longgen.names import COPY, PRODUCT
-from longgen.planner.gpus import Gpu, gpu_named, gpu_of_device
 from longgen.records.kernels import DeviceLimitRecord
 from longgen.results import load_result, typed_records
 

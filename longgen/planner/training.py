@@ -10,9 +10,9 @@ from typing import Any
 
 from longgen.config import SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
+from longgen.model import Model
 from longgen.planner.job import DEFAULT_MACHINE, Machine, TrainingJob
-from longgen.planner.model import Model
 from longgen.planner.training_memory import host_memory, training_memory
 from longgen.planner.training_time import StepTime, step_flops, step_time
 

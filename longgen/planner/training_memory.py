@@ -6,8 +6,8 @@ counts the live tensors of the real step at the layer shapes of Llama-2 7B and c
 
 from __future__ import annotations
 
+from longgen.gpus import GIB
 from longgen.names import CHUNK_TOKENS, LOGITS_BLOCK
-from longgen.planner.gpus import GIB
 from longgen.planner.job import MASTER_BYTES, TrainingJob
 
 # What no tensor accounts for. Our choice, on the safe side of what such runs usually show; not measured.

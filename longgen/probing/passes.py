@@ -16,7 +16,7 @@ from longgen.layout import Layout
 from longgen.modeling.attention import assign_heads
 from longgen.modeling.head import head_input
 from longgen.pattern import SparsePattern
-from longgen.probing.layouts import Flags, flags_of
+from longgen.probed_layout import Flags, flags_of
 from longgen.probing.prompts import Prompt
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from longgen.evaluation.runs.model import attention_kernels
 from longgen.files import write_json
 from longgen.layout import PROBED, PROBED_HEADS, count_full_layers
-from longgen.probing.layouts import BY, layout_key
+from longgen.probed_layout import BY, layout_key
 from longgen.probing.prompts import KINDS, TEXT_TOKENS
 from longgen.probing.search import LAYOUT_SHARES, MeasuredSet
 from longgen.probing.session import ProbeFindings, ProbeRequest

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from longgen.layout import HEADS, Layout, count_full_layers, make_layout
-from longgen.probing.layouts import Unit, Units, layer_evaluations
+from longgen.probed_layout import Unit, Units, layer_evaluations
 
 # Measures layouts and returns [layouts, prompts] float64: the loss of the answers, in nats per token.
 Measure = Callable[[Sequence[Layout]], np.ndarray]

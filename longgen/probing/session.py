@@ -18,8 +18,8 @@ from longgen.layout import Layout, count_full_layers
 from longgen.modeling.conversion.source import FolderSource
 from longgen.modeling.conversion.weights import fingerprint_weights
 from longgen.pattern import SparsePattern
+from longgen.probed_layout import Unit, Units
 from longgen.probing import search
-from longgen.probing.layouts import Unit, Units
 from longgen.probing.model import load_hybrid
 from longgen.probing.passes import SharedPasses
 from longgen.probing.prompts import make_prompts

@@ -14,7 +14,7 @@ from longgen.busy import WATCHED, Watch
 from longgen.errors import ProbeStoppedError
 from longgen.evaluation.runs.line_files import append_to, read_lines, write_line
 from longgen.layout import Layout
-from longgen.probing.layouts import layer_evaluations, layout_key
+from longgen.probed_layout import layer_evaluations, layout_key
 from longgen.probing.passes import PromptLosses, SharedPasses
 from longgen.probing.prompts import Prompt
 

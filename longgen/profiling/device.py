@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 
 import torch
 
+from longgen.gpus import GIB, gpu_of_device
 from longgen.hardware import computed_dtype
-from longgen.planner.gpus import GIB, gpu_of_device
 
 Precision = Literal["float32", "bfloat16"]
 

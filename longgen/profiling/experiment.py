@@ -17,15 +17,15 @@ from longgen.cache_layout import GROWTH_TOKENS
 from longgen.config import Experiment, ModelSettings, Variant, require_part
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.hardware import require_gpu
+from longgen.model import Model
 from longgen.modeling import LongGenCache, longgen_config
-from longgen.modeling.base import base_config
 from longgen.modeling.head import head_input
 from longgen.planner import experiment_shape
-from longgen.planner.model import Model
 from longgen.profiling.device import time_run
 from longgen.profiling.rounds import BASELINE, ratio_columns, rounds_by_stage, time_columns
 from longgen.progress import progress_bar
 from longgen.records.experiment import MemoryRecord, SpeedRecord
+from longgen.training.base import base_config
 from longgen.training.loss import weighted_loss
 
 

@@ -11,7 +11,7 @@ import torch
 from longgen.attention import full_attention, sparse_attention
 from longgen.attention.decode import choose_decode_backend
 from longgen.foreign import first_line
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 from longgen.profiling.device import Precision, free_main_memory, free_memory, product_flops, time_run, why_not
 from longgen.profiling.fastest import PrefillConfig, chunk_on, fastest_decode_kernel, fastest_prefill_configs, heads_of
 from longgen.profiling.inference_model import InferenceStack, InferenceTiming, storage_bytes

@@ -10,12 +10,12 @@ from transformers import PretrainedConfig
 
 from longgen.cache_layout import chunked
 from longgen.modeling import LongGenCache, longgen_config
-from longgen.modeling.base import shape_config
 from longgen.profiling.device import Timing, capture_graph, time_run
 from longgen.profiling.fastest import PrefillConfig
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import Stack
 from longgen.shapes import ModelShape
+from longgen.training.base import shape_config
 
 DECODED_TOKENS = 32  # steps that one time of decoding is the mean of
 _WARM_UP = 2  # steps before: one eager, one replayed

@@ -11,10 +11,10 @@ from transformers import AutoModelForCausalLM
 from longgen.layout import make_layout
 from longgen.modeling import longgen_config
 from longgen.modeling.attention import assign_heads
-from longgen.modeling.base import shape_config
 from longgen.profiling.stacks import SINK, Stack
 from longgen.profiling.workloads import PATTERNS
 from longgen.shapes import ModelShape
+from longgen.training.base import shape_config
 
 
 def random_stack(

@@ -11,7 +11,7 @@ import torch
 
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
-from longgen.planner.model import Model
+from longgen.model import Model
 from longgen.profiling.device import Precision, free_memory, precision_on
 from longgen.profiling.workloads import FULL, PATTERNS
 from longgen.records.kernels import InferenceSpeedRecord, TrainingSpeedRecord

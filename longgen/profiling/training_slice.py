@@ -8,14 +8,14 @@ import torch
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.config.parts import Device
-from longgen.data.batch import Batch
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 from longgen.planner.training import plan_training
 from longgen.profiling.device import Precision, Timing, time_run
 from longgen.profiling.models import become, random_stack
 from longgen.profiling.stacks import FEWEST_LAYERS, Stack
 from longgen.profiling.workloads import FULL
 from longgen.shapes import ModelShape
+from longgen.training.batches import Batch
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel.processes import Processes, join_processes
 from longgen.training.parallel.training_module import TrainingModule

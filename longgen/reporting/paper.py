@@ -9,9 +9,8 @@ from typing import Literal
 
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.model import CostPlan, Model, make_plan
 from longgen.pattern import SparsePattern
-from longgen.planner import CostPlan, make_plan
-from longgen.planner.model import Model
 from longgen.shapes import model_shape
 from longgen.strict import build, load_yaml, require
 

@@ -28,6 +28,7 @@ from longgen.program import run_program
 from longgen.strict import require
 from longgen.training import slurm
 
+TRAIN = ("longgen", "train")  # of `python -m`
 SECONDS_TO_BE_ENDED = 120  # by Slurm, when the job is in the queue again
 # For glibc: it returns large blocks to the system and has them anew, zeroed page by page, in each layer of each step.
 KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_TOP_PAD_": str(2**26)}
@@ -56,14 +57,14 @@ def local_command(setup: SetupSettings, words: Sequence[str]) -> list[str]:
     require(setup.nodes == 1, "nodes", setup.nodes, "1 outside a Slurm job: `--profile slurm` makes one")
     python = [sys.executable, "-m"]
     if setup.processes in (None, 1):
-        return [*python, "longgen.training", *words]
+        return [*python, *TRAIN, *words]
     count = ["--standalone", "--nproc-per-node", str(setup.processes)]
-    return [*python, "longgen.training.torchrun", *count, "-m", "longgen.training", *words]
+    return [*python, "longgen.training.torchrun", *count, "-m", *TRAIN, *words]
 
 
 def run_step(job: str, setup: SetupSettings, cpus_per_task: int | None, words: Sequence[str]) -> int:
     """Train in an allocation of Slurm; the exit code of the processes."""
-    command = slurm.step_command(setup, cpus_per_task, [sys.executable, "-m", "longgen.training", *words])
+    command = slurm.step_command(setup, cpus_per_task, [sys.executable, "-m", *TRAIN, *words])
     # The processes are told to stop themselves: this one waits for what they make of it.
     for number in (signal.SIGUSR1, signal.SIGTERM):
         signal.signal(number, lambda *_: None)

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
-from longgen.data.batch import TrainingRows
 from longgen.errors import TrainingError, TrainingStoppedError
 from longgen.progress import progress_bar
 from longgen.records.experiment import TrainingRecord
+from longgen.training.batches import TrainingRows
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.metrics import Metrics
 from longgen.training.optimizer import learning_rate, make_optimizers

@@ -9,11 +9,11 @@ import torch
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
+from longgen.gpus import gpu_of_device
 from longgen.hybrid import Hybrid
+from longgen.model import Model
 from longgen.modeling.shifted import attended_pairs
 from longgen.pattern import dense_pairs
-from longgen.planner.gpus import gpu_of_device
-from longgen.planner.model import Model
 from longgen.planner.training import plan_training, require_fit
 from longgen.shapes import ModelShape
 from longgen.training.parallel.processes import Processes
@@ -51,7 +51,7 @@ def utilization(
     """Of a phase and the seconds of a step, the model FLOPs utilization (MFU; Chowdhery et al. 2022, arXiv 2204.02311).
 
     The FLOPs of whole rows, as if documents in them saw each other; nothing that is computed again counts. None on a
-    device whose peak is not in `longgen.planner.gpus.GPUS`.
+    device whose peak is not in `longgen.gpus.GPUS`.
 
     Args:
         shape: the model.

@@ -14,10 +14,8 @@ from huggingface_hub import split_torch_state_dict_into_shards
 from safetensors.torch import save_file
 
 from longgen.config import Experiment, SetupSettings, TrainingSettings, require_part
-from longgen.data.synthetic.rows import load_rows
 from longgen.files import atomic_directory, fingerprint_files, write_json
 from longgen.hybrid import Hybrid
-from longgen.modeling.base import base_model
 from longgen.modeling.convert import companions
 from longgen.names import FILE_BYTES
 from longgen.planner import experiment_shape
@@ -26,11 +24,13 @@ from longgen.results import Result, save_result
 from longgen.shapes import ModelShape
 from longgen.strict import require
 from longgen.training.adapters import add_adapters, base_name, merged_weight, reset_adapters
+from longgen.training.base import base_model
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.loop import TrainingRun, train
 from longgen.training.parallel.processes import Processes, join_processes
 from longgen.training.parallel.training_module import TrainingModule
 from longgen.training.preflight import check_memory, utilization
+from longgen.training.rows import load_rows
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -9,7 +9,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
-from longgen.data.batch import TrainingRows
+from longgen.training.batches import TrainingRows
 from longgen.training.optimizer import learning_rate
 from longgen.training.parallel.training_module import TrainingModule
 

@@ -1,6 +1,6 @@
 """torchrun, ending as its processes do: with the exit code of the first that failed, and without a traceback.
 
-    python -m longgen.training.torchrun --standalone --nproc-per-node 2 -m longgen.training CONFIG ...
+    python -m longgen.training.torchrun --standalone --nproc-per-node 2 -m longgen train CONFIG ...
 
 What went wrong the processes say themselves; torchrun's own exit code is 1 whatever theirs is.
 """

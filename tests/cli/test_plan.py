@@ -18,9 +18,9 @@ from longgen.config import load_experiment
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.model import Model, make_plan
 from longgen.pattern import SparsePattern
-from longgen.planner import experiment_records, experiment_settings, make_plan
-from longgen.planner.model import Model
+from longgen.planner import experiment_records, experiment_settings
 from longgen.records.schema import row_of
 from longgen.results import load_result
 from longgen.shapes import model_shape

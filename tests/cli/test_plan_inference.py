@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 
 from longgen.errors import ConfigError
+from longgen.gpus import GPUS
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout, parse_layout
+from longgen.model import Model, make_plan
 from longgen.pattern import SparsePattern
-from longgen.planner import make_plan
-from longgen.planner.gpus import GPUS
 from longgen.planner.inference import decode_seconds, inference_memory, longest_context, prefill_seconds
-from longgen.planner.model import Model
 from longgen.planner.rates import device_rates
 from longgen.shapes import model_shape
 from tests.cli.test_plan import longgen, rows

@@ -16,13 +16,13 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings, load_experiment
 from longgen.errors import ConfigError
+from longgen.gpus import GPUS
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.model import Model
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_shape
-from longgen.planner.gpus import GPUS
 from longgen.planner.job import Machine
-from longgen.planner.model import Model
 from longgen.planner.training import plan_training
 from longgen.shapes import model_shape
 from tests.experiments import experiment_file, tiny_settings

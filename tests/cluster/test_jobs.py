@@ -14,9 +14,9 @@ from longgen.cluster.benchmarks import all_prompts
 from longgen.cluster.request import JobRequest
 from longgen.config import ClusterSettings, Experiment, SetupSettings, load_experiment
 from longgen.errors import ConfigError
+from longgen.gpus import GIB
+from longgen.model import Model
 from longgen.planner import experiment_shape
-from longgen.planner.gpus import GIB
-from longgen.planner.model import Model
 from longgen.strict import build
 from longgen.workflow import selected_variants
 from tests.experiments import tiny_settings

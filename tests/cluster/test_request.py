@@ -9,7 +9,7 @@ import pytest
 from longgen.cluster import RESOURCES, JobRequest
 from longgen.config import ClusterSettings
 from longgen.errors import ConfigError
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 
 CLUSTER = ClusterSettings()
 PLAIN = JobRequest(seconds=3600, memory=8 * GIB, cpus=2)

@@ -15,10 +15,10 @@ from longgen.data.sources import SourceDocument, SourceSettings, load_documents
 from longgen.data.synthetic.corpus import build_corpus, load_corpus, split_of
 from longgen.data.synthetic.documents import ANSWER_WEIGHT, DOCUMENTS
 from longgen.data.synthetic.recall import KEYS
-from longgen.data.synthetic.rows import build_rows, load_rows
 from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes, save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
+from longgen.training.rows import build_rows, load_rows
 
 TEXT = encode_bytes("The quick brown fox jumps over the lazy dog. " * 400)
 

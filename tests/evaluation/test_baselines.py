@@ -29,10 +29,10 @@ from longgen.evaluation.baselines.streaming_llm import StreamingLLM
 from longgen.evaluation.baselines.tova import TOVA
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout
+from longgen.model import Model
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.models import tiny_base, tiny_hybrid, tokens
 

@@ -18,14 +18,14 @@ from longgen.data.synthetic.vocabulary import EOS_ID, VOCABULARY_SIZE
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.baselines import Gates, read_gates, save_gates
 from longgen.evaluation.baselines.duo_attention import STREAMING
-from longgen.evaluation.learn_gates import learn_gates, needle_row
 from longgen.files import write_json
 from longgen.layout import make_layout
+from longgen.model import Model
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.planner import experiment_shape
-from longgen.planner.model import Model
 from longgen.results import load_result
+from longgen.training.learn_gates import learn_gates, needle_row
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base
 
@@ -157,7 +157,7 @@ def test_gates_are_learned_by_the_settings(models, experiment, tmp_path, monkeyp
         given.update(batches=list(batches), pattern=pattern, rate=rate)
         return LEARNED.gates
 
-    monkeypatch.setattr("longgen.evaluation.learn_gates.optimise_gates", optimised)
+    monkeypatch.setattr("longgen.training.learn_gates.optimise_gates", optimised)
     object.__setattr__(experiment.benchmarks.kv_reduction.duo_attention, "pattern", None)
     learn_gates(experiment, full, path, corpus)
     assert (given["pattern"], given["rate"]) == (STREAMING, 0.1)

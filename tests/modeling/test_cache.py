@@ -6,9 +6,9 @@ from transformers import DynamicCache
 
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.errors import ArtifactError, ConfigError
+from longgen.model import Model
 from longgen.modeling import LongGenCache, hybrid_of
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.models import LAYOUTS, PATTERNS, combined, tiny_base, tiny_hybrid, tokens
 

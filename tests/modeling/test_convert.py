@@ -14,11 +14,11 @@ from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import parse_layout
+from longgen.model import Model
 from longgen.modeling import convert_checkpoint
 from longgen.modeling.conversion.card import draw_layout, pattern_in_words
 from longgen.modeling.conversion.source import companion_names
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
 from tests.modeling.models import FAMILIES, tiny_base, tokens

@@ -8,13 +8,13 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
-from longgen.data.batch import Batch
 from longgen.errors import ConfigError
 from longgen.evaluation.likelihood import token_nll
 from longgen.layout import parse_layout
 from longgen.modeling import BASE_FAMILIES, LongGenCache, convert_checkpoint, longgen_classes, longgen_config
 from longgen.modeling.qualification import REASONS, check_qualifies
 from longgen.shapes import ABSENT, FAMILIES, ModelShape
+from longgen.training.batches import Batch
 from longgen.training.parallel.processes import Processes
 from longgen.training.parallel.training_module import TrainingModule
 from tests.modeling import models

@@ -8,10 +8,10 @@ from transformers import LlamaConfig
 from longgen.attention.blocked_plan import plan_chunks
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout
+from longgen.model import Model
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.planner.inference import KV_CACHE, WEIGHTS, WORK, inference_memory
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from tests.modeling.memory_tracker import MemoryTracker
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 from longgen.config import LoraSettings, OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
+from longgen.model import Model
 from longgen.pattern import SparsePattern
 from longgen.planner.job import TrainingJob
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 
 

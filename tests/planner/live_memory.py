@@ -19,11 +19,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 from transformers import masking_utils
 
-from longgen.data.batch import Batch
 from longgen.modeling import attention_parts, longgen_classes, longgen_config
-from longgen.modeling.base import shape_config
 from longgen.planner.job import TrainingJob
 from longgen.training.adapters import add_adapters
+from longgen.training.base import shape_config
+from longgen.training.batches import Batch
 from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel import sharding, training_module
 from longgen.training.parallel.processes import DATA, SEQUENCE, Processes

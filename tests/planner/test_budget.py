@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import HEADS, Layout, make_layout, spread_over_heads
+from longgen.model import Model
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
 from longgen.planner import Choice, layouts_for_budget
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape, model_shape
 from tests.modeling.models import tiny_base, tokens
 from tests.test_pattern import patterns

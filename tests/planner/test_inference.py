@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from longgen.errors import ArtifactError, ConfigError
+from longgen.gpus import GIB, GPUS
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout, parse_layout
+from longgen.model import Model
 from longgen.modeling import LongGenCache, longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
-from longgen.planner.gpus import GIB, GPUS
 from longgen.planner.inference import (
     LONGEST,
     STEP,
@@ -23,7 +24,6 @@ from longgen.planner.inference import (
     longest_context,
     prefill_seconds,
 )
-from longgen.planner.model import Model
 from longgen.planner.rates import Rates, device_rates
 from longgen.profiling.kernel_speed import measure_limits
 from longgen.records.schema import row_of

@@ -7,11 +7,11 @@ from dataclasses import replace
 import pytest
 
 from longgen.config.training import LORA_TARGETS
+from longgen.gpus import GIB
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout, make_layout
-from longgen.planner.gpus import GIB
+from longgen.model import Model
 from longgen.planner.job import TrainingJob
-from longgen.planner.model import Model
 from longgen.planner.training_memory import RESERVE, STATES, host_memory, offloaded_bytes, training_memory
 from longgen.planner.training_time import exchanged_bytes, gathered_bytes, reduced_bytes
 from longgen.shapes import ModelShape

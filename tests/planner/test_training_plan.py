@@ -8,12 +8,12 @@ import pytest
 
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
+from longgen.gpus import GIB, GPUS, gpu_named
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.model import Model
 from longgen.pattern import SparsePattern
-from longgen.planner.gpus import GIB, GPUS, gpu_named
 from longgen.planner.job import Machine, TrainingJob
-from longgen.planner.model import Model
 from longgen.planner.training import TrainingPlan, plan_training, remedies, require_fit
 from longgen.planner.training_time import HOST_MEMORY_BANDWIDTH, step_time
 from longgen.shapes import ModelShape, model_shape

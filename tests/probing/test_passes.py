@@ -13,7 +13,7 @@ from longgen.errors import ArtifactError
 from longgen.layout import Layout, make_layout
 from longgen.modeling.configuration import head_groups_of
 from longgen.pattern import SparsePattern
-from longgen.probing.layouts import Units, layer_evaluations
+from longgen.probed_layout import Units, layer_evaluations
 from longgen.probing.passes import PromptLosses, SharedPasses
 from longgen.probing.prompts import Prompt
 from longgen.probing.search import single_sets

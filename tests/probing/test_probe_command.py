@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.errors import TO_BE_CONTINUED
 from longgen.layout import Layout
-from longgen.probing.layouts import layout_key
+from longgen.probed_layout import layout_key
 from longgen.results import load_result
 from tests.probing.models import save_probed_model, write_text
 from tests.processes import command, started

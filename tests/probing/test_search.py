@@ -13,8 +13,8 @@ import torch
 from longgen.layout import Layout, make_layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
+from longgen.probed_layout import Unit, Units, layer_evaluations, layout_key
 from longgen.probing import search
-from longgen.probing.layouts import Unit, Units, layer_evaluations, layout_key
 from longgen.probing.passes import SharedPasses
 from longgen.probing.prompts import Prompt
 from longgen.probing.store import open_store

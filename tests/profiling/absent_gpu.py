@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_iter, tree_map
 from triton.runtime.jit import KernelInterface
 
 from longgen.attention import full, triton_launch
-from longgen.planner.gpus import GIB
+from longgen.gpus import GIB
 from tests.modeling.memory_tracker import MemoryTracker
 
 T = torch.Tensor

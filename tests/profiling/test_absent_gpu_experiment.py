@@ -14,14 +14,14 @@ from longgen.data.synthetic.corpus import Corpus
 from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.errors import ConfigError
 from longgen.evaluation.baselines.gates_file import read_gates
-from longgen.evaluation.learn_gates import learn_gates
 from longgen.evaluation.likelihood import token_nll
 from longgen.evaluation.runs.model import attention_kernels, greedy
 from longgen.evaluation.runs.predict import PromptBatch
 from longgen.evaluation.runs.reduced import KvBudget, greedy_with_reduced_cache
 from longgen.modeling import decoder, longgen_config
-from longgen.modeling.base import base_config
 from longgen.profiling.experiment import profile_experiment
+from longgen.training.base import base_config
+from longgen.training.learn_gates import learn_gates
 from tests.experiments import experiment_file, tiny_settings
 from tests.profiling.absent_gpu import NAME, absent_gpu
 
@@ -74,11 +74,11 @@ def test_a_hybrid_answers_and_is_measured_by_the_kernels(models, monkeypatch):
 
 def test_gates_are_learned_and_the_cache_is_reduced_there(experiment, models, tmp_path, monkeypatch):
     save_byte_tokenizer(tmp_path)
-    monkeypatch.setattr("longgen.evaluation.learn_gates.weights_fingerprint", lambda folder: "weights")
+    monkeypatch.setattr("longgen.training.learn_gates.weights_fingerprint", lambda folder: "weights")
     monkeypatch.setattr("longgen.evaluation.baselines.gates_file.weights_fingerprint", lambda folder: "weights")
-    monkeypatch.setattr("longgen.evaluation.learn_gates.load_corpus", lambda folder: Corpus(TEXT, TEXT, "text"))
+    monkeypatch.setattr("longgen.training.learn_gates.load_corpus", lambda folder: Corpus(TEXT, TEXT, "text"))
     loaded = (models["full"], AutoTokenizer.from_pretrained(tmp_path))
-    monkeypatch.setattr("longgen.evaluation.learn_gates.load_model", lambda *given: (loaded[0].to("cuda"), loaded[1]))
+    monkeypatch.setattr("longgen.training.learn_gates.load_model", lambda *given: (loaded[0].to("cuda"), loaded[1]))
     path = tmp_path / "gates.json"
     with absent_gpu():
         learn_gates(experiment, tmp_path, path, tmp_path)

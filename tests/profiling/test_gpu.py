@@ -12,7 +12,7 @@ import torch
 
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
-from longgen.planner.model import Model
+from longgen.model import Model
 from longgen.profiling import gpu, kernel_checks
 from longgen.profiling.kernel_checks import Check
 from longgen.profiling.kernel_speed import cases, crossovers, derive, kernel_table, timed

@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.cli import app
 from longgen.hybrid import Hybrid
+from longgen.model import Model
 from longgen.modeling import LongGenCache
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.profiling import fastest, gpu, inference_measure, inference_model, inference_speed, rounds, stacks
 from longgen.profiling.device import precision_on
 from longgen.profiling.fastest import PrefillConfig, chunk_on

@@ -12,10 +12,9 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.errors import ConfigError
 from longgen.hybrid import Hybrid
+from longgen.model import Model
 from longgen.modeling import longgen_config
-from longgen.modeling.base import shape_config
 from longgen.pattern import SparsePattern
-from longgen.planner.model import Model
 from longgen.profiling import device, gpu, rounds, stacks, training_parts, training_slice, training_speed
 from longgen.profiling.composition import (
     HEAD,
@@ -40,6 +39,7 @@ from longgen.reporting.claims import ledger
 from longgen.reporting.report import write_claims, write_report
 from longgen.reporting.run import open_run
 from longgen.results import load_result
+from longgen.training.base import shape_config
 from tests.reporting.fake_training import KNOWN, LLAMA, fake_records, write_gpu_run
 
 SMALL = SparsePattern(16, 1, 2)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from longgen.layout import count_full_layers, make_layout
-from longgen.probing.layouts import Unit, Units, layout_key
+from longgen.probed_layout import Unit, Units, layout_key
 from longgen.results import Result, save_result
 
 DEVICE, DAY = "Pretend CPU", "2031-05-07"

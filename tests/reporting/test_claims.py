@@ -14,9 +14,8 @@ import pytest
 from longgen.errors import ArtifactError, ConfigError
 from longgen.hybrid import Hybrid
 from longgen.layout import make_layout
+from longgen.model import Model, make_plan
 from longgen.pattern import SparsePattern
-from longgen.planner import make_plan
-from longgen.planner.model import Model
 from longgen.profiling.inference_records import SLICES
 from longgen.reporting.claim_measures import Measurement
 from longgen.reporting.claims import VERDICTS, ledger, verdict, verdict_elsewhere

@@ -6,7 +6,7 @@ import pytest
 
 from longgen.busy import SIGN
 from longgen.hybrid import Hybrid
-from longgen.planner.model import Model
+from longgen.model import Model
 from longgen.profiling.stacks import Stack
 from longgen.reporting.attention_speed import attention_speed_markdown
 from longgen.reporting.inference_speed import inference_speed_markdown

@@ -17,8 +17,8 @@ from longgen.data.packing.pack import pack
 from longgen.data.packing.settings import PackSettings
 from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.modeling import convert_checkpoint
-from longgen.modeling.base import base_config
 from longgen.strict import build
+from longgen.training.base import base_config
 from longgen.training.stages import StageFiles, train_extension
 from tests.data.packing.corpora import documents, settings, source, write_jsonl
 from tests.experiments import tiny_settings

@@ -1,4 +1,4 @@
-"""`python -m longgen.training`, of which the first process kills torchrun in step 12; then all wait for their end."""
+"""`python -m longgen`, of which the first process kills torchrun in step 12; then all wait for their end."""
 
 import os
 import runpy
@@ -15,4 +15,4 @@ if __name__ == "__main__":
         signal.pause()
 
     during_step(12, kill)
-    runpy.run_module("longgen.training", run_name="__main__")
+    runpy.run_module("longgen", run_name="__main__")

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from longgen.config import SetupSettings, load_experiment
-from longgen.data.packing.batches import DocumentRows
 from longgen.data.packing.packed import PackedRows
 from longgen.errors import ArtifactError, ConfigError, TrainingError
 from longgen.training import preflight, stages
+from longgen.training.batches import DocumentRows
 from longgen.training.loading import empty_model, load_weights
 from longgen.training.parallel import training_module
 from longgen.training.parallel.processes import Processes, leave_processes

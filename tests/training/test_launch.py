@@ -58,11 +58,11 @@ def in_a_job(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("setup", "expected"),
     [
-        (SetupSettings(), "-m longgen.training c.yaml --stage base"),
-        (SetupSettings(processes=1, device="cuda"), "-m longgen.training c.yaml --stage base"),
+        (SetupSettings(), "-m longgen train c.yaml --stage base"),
+        (SetupSettings(processes=1, device="cuda"), "-m longgen train c.yaml --stage base"),
         (
             SetupSettings(processes=4),
-            "-m longgen.training.torchrun --standalone --nproc-per-node 4 -m longgen.training c.yaml --stage base",
+            "-m longgen.training.torchrun --standalone --nproc-per-node 4 -m longgen train c.yaml --stage base",
         ),
     ],
 )
@@ -149,7 +149,7 @@ def test_only_a_run_whose_time_is_up_goes_back_into_the_queue(in_a_job, monkeypa
 def test_torchrun_ends_as_the_first_process_that_failed(ended, code, monkeypatch, tmp_path):
     def failing():
         failure = ProcessFailure(local_rank=1, pid=1, exitcode=ended, error_file=str(tmp_path / "none"))
-        raise ChildFailedError("longgen.training", {1: failure})
+        raise ChildFailedError("longgen", {1: failure})
 
     monkeypatch.setattr("torch.distributed.run.main", failing)
     assert torchrun.main() == code

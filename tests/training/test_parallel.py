@@ -13,10 +13,10 @@ from safetensors.torch import load_file
 
 from longgen.attention import PackedDocuments
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
-from longgen.data.batch import Batch
 from longgen.errors import ConfigError
 from longgen.modeling.packing import positions_in_documents
 from longgen.pattern import SparsePattern
+from longgen.training.batches import Batch
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes, join_processes
 from longgen.training.parallel.training_module import TrainingModule
@@ -142,9 +142,9 @@ def words(config, name: str) -> list[str]:
     return [str(config), "--stage", "base", "--threads", "1", *options]
 
 
-def torchrun(config, name: str, module: str = "longgen.training") -> list[str]:
+def torchrun(config, name: str, module: str = "longgen") -> list[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    return [*launcher, "-m", module, *words(config, name)]
+    return [*launcher, "-m", module, "train", *words(config, name)]
 
 
 def losses(config, name: str) -> list[float]:

@@ -122,7 +122,7 @@ def job_name(process: psutil.Process) -> str:
     for place, word in enumerate(words[:-1]):
         if word.endswith("/longgen"):
             return " ".join(each for each in words[place + 1 : place + 3] if each.isalpha())
-        if word == "-m" and words[place + 1] == "longgen.training":
+        if word == "-m" and words[place + 1 : place + 3] == ["longgen", "train"]:
             variant = words[words.index("--variant") + 1] if "--variant" in words else "base"
             return f"train {variant}"
     return ""

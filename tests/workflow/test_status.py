@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.cli import status as command
+from longgen.cluster.costs import run_seconds
 from longgen.errors import TO_BE_CONTINUED, ConfigError
 from longgen.workflow import Job
-from longgen.workflow.expected import run_seconds
 from longgen.workflow.lock import HOLDER, LOCKS, Holder, noted_holder
 from longgen.workflow.status import MESSAGES, State, job_statuses, last_lines
 from tests.experiments import experiment_file, tiny_settings

@@ -12,7 +12,7 @@ from longgen.config import load_experiment
 from longgen.errors import LongGenError
 from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
-from longgen.probing.layouts import BY, record_name
+from longgen.probed_layout import BY, record_name
 from longgen.provenance import fingerprint
 from longgen.workflow import selected_variants
 from longgen.workflow.graph import PLANS_ONLY

@@ -13,8 +13,8 @@ from longgen.cli.options.patterns import PatternOptions
 from longgen.cli.options.shared import SelectOption, SetupOption, whole_numbers
 from longgen.config import OptimizerSettings, PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError, require
+from longgen.gpus import GPUS
 from longgen.layout import FULL_LAYERS, HEADS, PLACEMENT, PLACEMENTS, Layout, make_layout
-from longgen.planner.gpus import GPUS
 from longgen.planner.inference import PREFILL_CHUNK, VALUE_BYTES
 from longgen.planner.job import DEFAULT_MACHINE, Machine
 from longgen.shapes import MODEL_SHAPES, ModelShape, model_shape

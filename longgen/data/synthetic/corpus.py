@@ -5,20 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from longgen.data.sources import SourceDocument, load_documents
+from longgen.data.sources import DataSettings, SourceDocument, load_documents
 from longgen.data.synthetic.tokenizer import encode_bytes, save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import EOS_ID
 from longgen.errors import ArtifactError
 from longgen.files import atomic_directory, read_mapping, write_json
 from longgen.records.experiment import CorpusRecord
 from longgen.records.schema import row_of
-
-if TYPE_CHECKING:
-    from longgen.config import DataSettings  # which knows the tasks of recall, and they this
 
 SPLITS = ("train", "heldout")
 

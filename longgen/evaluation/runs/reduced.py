@@ -17,8 +17,8 @@ from longgen.evaluation.greedy import end_tokens
 from longgen.evaluation.runs.predict import Generate, GreedyAnswers, PromptBatch
 from longgen.files import read_json
 from longgen.foreign import reading
+from longgen.model import Model
 from longgen.modeling.configuration import hybrid_of
-from longgen.planner.model import Model
 from longgen.provenance import fingerprint
 from longgen.shapes import ModelShape
 

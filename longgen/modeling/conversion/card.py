@@ -8,10 +8,9 @@ from typing import Any
 from longgen.cache_layout import GROWTH_TOKENS
 from longgen.hybrid import Hybrid
 from longgen.layout import Layout
+from longgen.model import CostPlan, Model, make_plan
 from longgen.modeling.rope import describe_rope
 from longgen.pattern import SparsePattern
-from longgen.planner import CostPlan, make_plan
-from longgen.planner.model import Model
 from longgen.shapes import ModelShape
 from longgen.units import binary_size
 

@@ -9,9 +9,9 @@ import torch
 from torch.autograd.graph import save_on_cpu
 
 from longgen.config import SetupSettings, TrainingSettings
-from longgen.data.batch import Batch
 from longgen.modeling.head import head_input
 from longgen.modeling.packing import positions_in_documents
+from longgen.training.batches import Batch
 from longgen.training.loss import weighted_loss
 from longgen.training.parallel.processes import Processes
 from longgen.training.parallel.sharding import shard_weights, share_tokens

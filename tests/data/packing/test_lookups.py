@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from longgen.data.facts import KINDS, make_facts
-from longgen.data.packing.batches import DocumentRows
 from longgen.data.packing.lookups import CUE_TOKENS, QUOTED_TOKENS, LookupRow, ends_of_sentences, lookup_row
 from longgen.data.packing.packed import PackedRows
 from longgen.data.packing.settings import LongSourceSettings, LookupSettings
 from longgen.data.synthetic.tokenizer import encode_bytes
 from longgen.errors import ArtifactError, ConfigError
+from longgen.training.batches import DocumentRows
 from tests.data.packing.corpora import documents, packed, settings, source, write_jsonl
 
 TEXT = "The rain had stopped. Nobody came.\nA door stood open, and the lamp was lit. " * 400

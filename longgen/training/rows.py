@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,30 +17,7 @@ from longgen.provenance import fingerprint
 from longgen.scratch import local_copy
 
 if TYPE_CHECKING:
-    from longgen.data.batch import Batch, TrainingRows
-
-
-@dataclass(frozen=True)
-class GeneratedRows:
-    """Rows of one phase, as generated documents fill them.
-
-    Attributes:
-        tokens: [rows, length + 1] uint16: a row's inputs are all but its last token, its targets all but its first.
-        weights: [rows, length + 1] float16: how much predicting each token counts.
-    """
-
-    tokens: np.ndarray
-    weights: np.ndarray
-
-    def batch(self, start: int, size: int) -> Batch:
-        """Rows ``start`` to ``start + size``."""
-        import torch
-
-        from longgen.data.batch import Batch
-
-        tokens = torch.from_numpy(self.tokens[start : start + size].astype(np.int64))
-        weights = torch.from_numpy(self.weights[start : start + size, 1:].astype(np.float32))
-        return Batch(tokens[:, :-1], tokens[:, 1:], weights)
+    from longgen.training.batches import TrainingRows
 
 
 def build_rows(
@@ -105,8 +81,8 @@ def load_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tupl
 
 
 def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> tuple[list[TrainingRows], str]:
-    from longgen.data.packing.batches import DocumentRows
     from longgen.data.packing.packed import PackedRows
+    from longgen.training.batches import DocumentRows  # with PyTorch, which making rows does without
 
     phases: list[TrainingRows] = []
     next_row: Counter[int] = Counter()  # phases of one length read on where the one before stopped
@@ -129,6 +105,8 @@ def _packed_rows(folder: Path, settings: TrainingSettings, vocab_size: int) -> t
 
 
 def _generated_rows(folder: Path) -> tuple[list[TrainingRows], str]:
+    from longgen.training.batches import GeneratedRows
+
     command = "longgen prepare CONFIG --stage base|extension"
     manifest = read_mapping(folder / "manifest.json", command, phases=int, fingerprint=str)
     try:

@@ -7,7 +7,7 @@ import torch
 
 from longgen.config import ModelSettings
 from longgen.errors import ConfigError
-from longgen.modeling.base import base_model
+from longgen.training.base import base_model
 
 SETTINGS = ModelSettings(64, 96, 3, 2, 2, initializer_range=0.1)
 RESIDUAL = ("o_proj.weight", "down_proj.weight")
