@@ -130,7 +130,7 @@ def write_json(path: Path | str, value: Any) -> None:
     """Write ``value`` as indented JSON, atomically; a list of numbers stands in one line."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
     # within text no line is broken: these brackets are those of lists
-    text = re.sub(r"\[\n([-+.,\w\s]+)\]", lambda found: f"[{' '.join(found[1].split())}]", text)
+    text = re.sub(r"\[\n([-+.,\w\s]+)\]", lambda match: f"[{' '.join(match[1].split())}]", text)
     with atomic_file(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
 

@@ -48,15 +48,15 @@ def prompts(job: ClusterJob) -> JobRequest:
 
 def answer(job: ClusterJob) -> JobRequest:
     """A shard of a variant's answers to all prompts; where there is but one, also perplexity, in the same process."""
-    settings, found = _settings(job), _answers(job, list(_settings(job).suites))
+    settings, request = _settings(job), _answers(job, list(_settings(job).suites))
     if settings.shards > 1 or settings.perplexity is None:
-        return found
+        return request
     other = perplexity(job)
     return replace(
-        found,
-        seconds=found.seconds + other.seconds - job.loading_seconds,
-        memory=max(found.memory, other.memory),
-        gpu_memory=max(found.gpu_memory, other.gpu_memory),
+        request,
+        seconds=request.seconds + other.seconds - job.loading_seconds,
+        memory=max(request.memory, other.memory),
+        gpu_memory=max(request.gpu_memory, other.gpu_memory),
     )
 
 

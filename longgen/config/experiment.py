@@ -176,10 +176,10 @@ class Experiment:
         hybrids = [name for name in self.variants if self.variant(name).layout.num_sparse]
         reduction = self.benchmarks.kv_reduction if self.benchmarks else None
         if reduction is not None:
-            key, asked = "benchmarks.kv_reduction", reduction.duo_attention
+            key, pattern = "benchmarks.kv_reduction", reduction.duo_attention.pattern
             check_choice(f"{key}.budgets_of", reduction.budgets_of, hybrids)
-            fits, allowed = asked.pattern in (None, *self.patterns), f"null, {', '.join(self.patterns)}"
-            require(fits, f"{key}.duo_attention.pattern", asked.pattern, allowed)
+            is_known = pattern in (None, *self.patterns)
+            require(is_known, f"{key}.duo_attention.pattern", pattern, f"null, {', '.join(self.patterns)}")
 
     def _check_names(self) -> None:
         by_lower_case: dict[str, str] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sysconfig
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -50,7 +49,8 @@ def _python_stdlib(settings: SourceSettings) -> Iterator[SourceDocument]:
 
 def _pydoc_topics(settings: SourceSettings) -> Iterator[SourceDocument]:
     """The language reference that pydoc ships: real prose, on every machine."""
-    topics: dict[str, str] = importlib.import_module("pydoc_data.topics").topics
+    from pydoc_data.topics import topics
+
     for name in sorted(topics):
         yield SourceDocument("pydoc-topics", name, topics[name])
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from longgen.errors import ConfigError
 from longgen.evaluation.benchmarks import benchmark
 from longgen.evaluation.ruler import TASKS, null_count, score
-from longgen.evaluation.ruler.summary import effective_length, length_average, task_score, weighted_averages
+from longgen.evaluation.ruler.scoring import effective_length, length_average, task_score, weighted_averages
 from longgen.evaluation.samples import Sample
 
 LENGTHS = [4096 << step for step in range(6)]

@@ -2,7 +2,6 @@
 
 from longgen.evaluation.babilong.prompts import TASKS, prepare
 from longgen.evaluation.babilong.records import CONFIGS
-from longgen.evaluation.babilong.scoring import score
-from longgen.evaluation.babilong.summary import accuracy, average, summarise
+from longgen.evaluation.babilong.scoring import accuracy, average, score, summarise
 
 __all__ = ["CONFIGS", "TASKS", "accuracy", "average", "prepare", "score", "summarise"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -207,8 +206,9 @@ def load_books(data_root: Path) -> list[str]:
 def _splitter() -> Callable[[str], list[str]]:
     """NLTK's sentence splitter without a trained model, which the benchmark's code uses."""
     try:
-        return importlib.import_module("nltk.tokenize.punkt").PunktSentenceTokenizer().tokenize
+        from nltk.tokenize.punkt import PunktSentenceTokenizer
     except ImportError:
         raise ConfigError(
             "BABILong hides facts between the sentences that NLTK finds: pip install 'longgen[eval]'"
         ) from None
+    return PunktSentenceTokenizer().tokenize

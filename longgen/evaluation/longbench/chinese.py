@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import tempfile
 from typing import Any
@@ -23,7 +22,7 @@ def segment(text: str) -> list[str]:
 @functools.cache
 def _tokenizer() -> Any:
     try:
-        jieba = importlib.import_module("jieba")
+        import jieba
     except ImportError:
         raise ConfigError(
             "LongBench's Chinese sets are scored with jieba, which is not installed: pip install 'longgen[eval]'"

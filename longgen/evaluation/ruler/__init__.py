@@ -2,8 +2,7 @@
 
 from longgen.evaluation.ruler.check import check
 from longgen.evaluation.ruler.prepare import prepare
-from longgen.evaluation.ruler.scoring import null_count, score
-from longgen.evaluation.ruler.summary import summarise
+from longgen.evaluation.ruler.scoring import null_count, score, summarise
 from longgen.evaluation.ruler.tasks import TASKS
 
 __all__ = ["TASKS", "check", "null_count", "prepare", "score", "summarise"]

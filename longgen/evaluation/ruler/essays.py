@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import re
 from collections.abc import Callable, Iterable
 
@@ -20,7 +19,9 @@ def punkt() -> Splitter:
         ConfigError: NLTK or its model is not installed.
     """
     try:
-        return importlib.import_module("nltk.tokenize.punkt").PunktTokenizer("english").span_tokenize
+        from nltk.tokenize.punkt import PunktTokenizer
+
+        return PunktTokenizer("english").span_tokenize
     except (ImportError, LookupError):
         raise ConfigError(
             "RULER puts needles between the sentences that NLTK finds: "
