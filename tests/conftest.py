@@ -27,6 +27,18 @@ def alone():
         torch.distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="session")
+def tokenizer(tmp_path_factory):
+    """That of the models of bytes, as transformers loads it."""
+    from transformers import AutoTokenizer
+
+    from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    save_byte_tokenizer(folder)
+    return AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.fixture
 def undrawn(monkeypatch):
     """Figures are made, and no picture of them, which takes most of the time: for tests of what files there are."""

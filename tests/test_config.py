@@ -141,10 +141,6 @@ def test_benchmarks(tmp_path: Path) -> None:
             {"suites": {"longbench": {"samples": 1, "tasks": []}}},
             "suites.longbench.tasks is []: allowed is null, or at",
         ),
-        (
-            {"kv_reduction": {"methods": ["snapkv"], "budgets_of": ["full"]}},
-            "kv_reduction.budgets_of is ['full']: allowed is at least one of middle, ends, none",
-        ),
         ({"shards": 0}, "shards is 0: allowed is a whole number >= 1"),
         ({"dtype": "int8"}, "dtype is 'int8': allowed is one of 'bfloat16', 'float16', 'float32'"),
         ({"perplexity": {"length": 0, "documents": 1}}, "perplexity.length is 0: allowed is a whole number >= 1"),

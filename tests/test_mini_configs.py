@@ -32,14 +32,19 @@ def test_the_context_grows_32_times_and_ratios_are_whole_layers(experiment):
     assert experiment.variant("longgen-staggered").pattern.staggered
 
 
-def test_on_two_cores_layers_variants_and_what_is_measured_are_the_same():
-    assert CPU.model.num_hidden_layers == MINI.model.num_hidden_layers
-    assert CPU.base.early_exit_layers == MINI.base.early_exit_layers
-    assert CPU.model.residual_initializer_range == MINI.model.residual_initializer_range == 0
+@pytest.mark.parametrize("experiment", [DRY, CPU], ids=lambda experiment: experiment.name)
+def test_at_other_sizes_layers_variants_and_what_is_measured_are_the_same(experiment):
+    assert experiment.model.num_hidden_layers == MINI.model.num_hidden_layers
+    assert experiment.base.early_exit_layers == MINI.base.early_exit_layers
+    assert experiment.model.residual_initializer_range == MINI.model.residual_initializer_range == 0
+    assert (experiment.variants, experiment.default_variants) == (MINI.variants, MINI.default_variants)
+    assert experiment.recall.tasks == MINI.recall.tasks
+    assert experiment.benchmarks.kv_reduction.methods == MINI.benchmarks.kv_reduction.methods
+
+
+def test_on_two_cores_depths_and_lengths_are_as_many():
     assert CPU.base.phases[0].mixture == MINI.base.phases[0].mixture
-    assert (CPU.variants, CPU.default_variants) == (MINI.variants, MINI.default_variants)
-    assert (CPU.recall.tasks, CPU.recall.depths) == (MINI.recall.tasks, MINI.recall.depths)
-    assert CPU.benchmarks.kv_reduction.methods == MINI.benchmarks.kv_reduction.methods
+    assert CPU.recall.depths == MINI.recall.depths
     assert max(CPU.recall.lengths) == 2 * CPU.extension.max_length
     assert {setup.device for setup in CPU.setups.values()} == {CPU.benchmarks.device, CPU.profiling.device} == {"cpu"}
 
@@ -53,11 +58,7 @@ def test_seeds_differ_in_name_and_seed_alone(name):
         assert replace(other, name=name, seed=first.seed) == first
 
 
-def test_the_dry_run_has_the_same_variants_and_measures_the_same():
-    assert MINI.variants == DRY.variants
-    assert MINI.default_variants == DRY.default_variants
-    assert MINI.recall.tasks == DRY.recall.tasks
-    assert MINI.benchmarks.kv_reduction.methods == DRY.benchmarks.kv_reduction.methods
+def test_the_dry_run_has_the_same_jobs():
     kinds = [{kind for phase in stage.phases for kind in phase.mixture} for stage in (MINI.extension, DRY.extension)]
     assert kinds[0] == kinds[1]
     jobs = [[job.name for job in planned_jobs(f"config/{each.name}.yaml", "all")] for each in (MINI, DRY)]

@@ -9,13 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.cluster.costs import run_costs, run_storage
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
 from longgen.planner import experiment_shape
+from tests.commands import longgen
 from tests.experiments import experiment_file, tiny_settings
 from tests.planned import planned_jobs
 
@@ -28,12 +27,6 @@ VARIANTS = SEVEN.default_variants
 @pytest.fixture(autouse=True)
 def _in_the_repository(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)  # as packings are named from there
-
-
-def printed(*words: str) -> str:
-    outcome = CliRunner().invoke(app, ["plan", "cluster", *words], catch_exceptions=False)
-    assert outcome.exit_code == 0
-    return outcome.stdout
 
 
 def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
@@ -66,7 +59,7 @@ def test_what_is_stored() -> None:
 
 
 def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:
-    told = json.loads(printed("--config", CONFIG, "--setup", "64-gpus", "--select", "all", "--json"))
+    told = json.loads(longgen("plan", "cluster", "--config", CONFIG, "--setup", "64-gpus", "--select", "all", "--json"))
     assert told["predicted"] is True
     rules = {rule["rule"]: rule for rule in told["rules"]}
     assert rules["extend"]["jobs"] == len(SEVEN.variants)
@@ -76,7 +69,7 @@ def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:
 
 
 def test_tables_say_that_all_is_predicted_and_what_does_not_fit() -> None:
-    output = printed("--config", CONFIG)
+    output = longgen("plan", "cluster", "--config", CONFIG)
     assert "predicted, not measured; h100-80gb, 40 % of its rates assumed" in output
     assert "set-up 8-gpus: full, longgen-sink, longgen-stride" in output
     assert "answer is predicted to need" in output and "more than h100-80gb has" in output
@@ -92,7 +85,7 @@ def test_tables_say_that_all_is_predicted_and_what_does_not_fit() -> None:
 )
 def test_bad_input_is_named(words, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        CliRunner().invoke(app, words, catch_exceptions=False)
+        longgen(*words)
 
 
 def test_an_unknown_gpu_of_the_cluster_is_named(tmp_path) -> None:
@@ -119,8 +112,10 @@ def test_processors_of_a_configuration_and_of_this_machine(monkeypatch) -> None:
     slow, fast = (run_costs(each, each.setup_named(None), ["full"], jobs) for each in (smoke, quick))
     before, after = (next(cost.hours for cost in costs if cost.rule == "extend") for costs in (slow, fast))
     assert after < before
-    output = printed("--config", str(ROOT / "config/smoke.yaml"), "--this-machine", "--json", "--select", "full")
+    output = longgen(
+        "plan", "cluster", "--config", str(ROOT / "config/smoke.yaml"), "--this-machine", "--json", "--select", "full"
+    )
     rules = {rule["rule"]: rule for rule in json.loads(output)["rules"]}
     assert rules["extend"]["hours"] == pytest.approx(after)
-    output = printed("--config", str(ROOT / "config/smoke.yaml"), "--this-machine")
+    output = longgen("plan", "cluster", "--config", str(ROOT / "config/smoke.yaml"), "--this-machine")
     assert "predicted, not measured; 80.0 GFLOP/s and 10.0 GB/s assumed of a processor of this machine" in output

@@ -8,26 +8,18 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
 
 from longgen.config import DataSettings, PhaseSettings, TrainingSettings
 from longgen.data.sources import SourceDocument, SourceSettings, load_documents
 from longgen.data.synthetic.corpus import build_corpus, load_corpus, split_of
 from longgen.data.synthetic.documents import ANSWER_WEIGHT, DOCUMENTS
 from longgen.data.synthetic.recall import KEYS
-from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes, save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import decode_bytes, encode_bytes
 from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.training.rows import build_rows, load_rows
 
 TEXT = encode_bytes("The quick brown fox jumps over the lazy dog. " * 400)
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 @given(st.text())

@@ -6,21 +6,13 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 from tokenizers.processors import TemplateProcessing
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 import longgen
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.tokenization import TextEncoder, encode_prompt, encode_text, prompt_start
 from longgen.errors import ConfigError
 
 WEB = "a</s>b <s> <pad><|endoftext|>"
-
-
-@pytest.fixture(scope="module")
-def byte_tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def wrapped(tokenizer: Tokenizer, template: str) -> PreTrainedTokenizerFast:
@@ -48,8 +40,8 @@ def unigram() -> PreTrainedTokenizerFast:
     return wrapped(tokenizer, "<s> $A </s>")
 
 
-def test_text_that_spells_a_special_token_stays_text(byte_tokenizer):
-    assert encode_text(byte_tokenizer, WEB) == encode_prompt(byte_tokenizer, WEB) == list(WEB.encode())
+def test_text_that_spells_a_special_token_stays_text(tokenizer):
+    assert encode_text(tokenizer, WEB) == encode_prompt(tokenizer, WEB) == list(WEB.encode())
     for template in ("$A", "<s> $A", "<s> $A </s>"):
         fast = byte_level(template)
         assert len(encode_text(fast, WEB)) == len(WEB)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.babilong import CONFIGS, TASKS, accuracy, average, prepare, score
 from longgen.evaluation.babilong.prompts import prompt_of
@@ -17,13 +15,6 @@ from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
 
 RECORD = {"input": " Mary went to the office. ", "question": "Where is Mary? ", "target": "office"}
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def test_there_are_twenty_tasks_and_the_official_lengths():

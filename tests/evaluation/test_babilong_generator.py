@@ -13,7 +13,7 @@ from longgen.evaluation.babilong import prepare
 from longgen.evaluation.babilong.generator import Background, text_with_facts
 from longgen.evaluation.babilong.stories import load_stories
 from longgen.evaluation.benchmarks import benchmark
-from tests.evaluation.test_ruler_official import small_tokenizer
+from tests.evaluation.ruler_data import small_tokenizer
 
 pytest.importorskip("nltk")
 # in the form of bAbI's files, written for LongGen

@@ -4,9 +4,8 @@ from functools import partial
 
 import pytest
 import torch
-from transformers import AutoTokenizer, GenerationConfig
+from transformers import GenerationConfig
 
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError
 from longgen.evaluation.greedy import end_tokens, greedy_decoding, until_end
 from longgen.evaluation.runs.model import greedy
@@ -44,13 +43,6 @@ HOSTILE = {
     "return_dict_in_generate": True,
     "bad_words_ids": [[5]],
 }
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def prompt(size: int, seed: int) -> torch.Tensor:

@@ -8,9 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
-from transformers import AutoTokenizer
 
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.longbench import E_SETS, SETS, TASKS, prepare, score
 from longgen.evaluation.longbench.prompts import bucket, truncate_middle
@@ -28,13 +26,6 @@ RECORD = {
     "all_classes": None,
     "_id": "a1",
 }
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def write(root, *records, task="hotpotqa"):

@@ -11,7 +11,7 @@ from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.needle import ESSAYS, prepare, score
 from longgen.evaluation.protocol import protocol
 from longgen.evaluation.samples import Sample
-from tests.evaluation.test_ruler_official import small_tokenizer
+from tests.evaluation.ruler_data import small_tokenizer
 
 NEEDLE = protocol("needle")["fu"]["needle"]
 

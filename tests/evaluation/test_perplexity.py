@@ -8,14 +8,11 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoTokenizer
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.config import DataSettings
 from longgen.data.packing import readers
 from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.corpus import build_corpus, load_corpus
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import BOS_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation import likelihood
@@ -24,8 +21,9 @@ from longgen.evaluation.perplexity import measure
 from longgen.evaluation.perplexity.documents import DATASET, long_rows, open_text, read_rows
 from longgen.evaluation.perplexity.measure import measure_documents
 from longgen.pattern import SparsePattern
-from tests.evaluation.test_ruler_official import small_tokenizer
-from tests.modeling.models import tiny_base, tiny_hybrid, tokens
+from tests.commands import longgen
+from tests.evaluation.ruler_data import small_tokenizer
+from tests.modeling.models import save_byte_model, tiny_base, tiny_hybrid, tokens
 
 MODELS = {
     "hybrid": lambda: tiny_hybrid("llama", "middle:1/3", SparsePattern(8, 1, 2, 4)),
@@ -37,23 +35,7 @@ MODELS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """A folder with a model of bytes."""
-    folder = tmp_path_factory.mktemp("model")
-    model = tiny_hybrid()
-    model.resize_token_embeddings(260)
-    model.save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return AutoTokenizer.from_pretrained(folder)
-
-
-def run(*words, code: int = 0) -> str:
-    outcome = CliRunner().invoke(app, ["perplexity", *map(str, words)])
-    assert outcome.exit_code == code, outcome.output
-    return outcome.output + str(outcome.exception or "")
+    return save_byte_model(tmp_path_factory.mktemp("model"))
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -309,7 +291,7 @@ def test_beyond_the_length_that_a_config_says_nothing_changes(max_length):
 def test_a_result_of_the_contract(tmp_path, folder):
     result = tmp_path / "results" / "x" / "benchmarks" / "v" / "perplexity.json"
     asked = [folder, "--result", result, "--run", "x", "--variant", "v", "--length", 300, "--bins", 3]
-    printed = run(*asked, "--documents", 4)
+    printed = longgen("perplexity", *asked, "--documents", 4)
     assert "no benchmark's perplexity" in printed
     written = json.loads(result.read_text())
     assert (written["kind"], written["run"], written["variant"]) == ("perplexity", "x", "v")
@@ -325,12 +307,12 @@ def test_a_result_of_the_contract(tmp_path, folder):
     before = work.read_text()
     by_bin = zip(*(json.loads(line)["nll"] for line in before.splitlines()), strict=True)
     assert [record["nll_by_document"] for record in written["records"]] == [list(losses) for losses in by_bin]
-    run(*asked, "--documents", 5)
+    longgen("perplexity", *asked, "--documents", 5)
     assert work.read_text().startswith(before)
     assert len(work.read_text().splitlines()) == 5
     text = tmp_path / "own.txt"
     text.write_text("my own text " * 40)
-    assert "1 documents of own.txt" in run(*asked, "--documents", 1, "--text", text)
+    assert "1 documents of own.txt" in longgen("perplexity", *asked, "--documents", 1, "--text", text)
     records = json.loads(result.read_text())["records"]
     assert {(record["source"], record["stand_in"]) for record in records} == {("own.txt", False)}
 
@@ -346,5 +328,5 @@ def test_a_result_of_the_contract(tmp_path, folder):
 )
 def test_bad_input(folder, tmp_path, words, message):
     asked = [folder, "--result", tmp_path / "r.json", "--run", "x", "--variant", "v"]
-    assert message in run(*asked, *words, code=1)
+    assert message in longgen("perplexity", *asked, *words, code=2)
     assert not list(tmp_path.iterdir())

@@ -23,7 +23,7 @@ from longgen.evaluation.runs.scoring import CellScores, score_records, summary_r
 from longgen.evaluation.samples import Sample
 from longgen.evaluation.summaries import Cell
 from longgen.statistics import wilson_interval
-from tests.evaluation.test_ruler_official import small_tokenizer
+from tests.evaluation.ruler_data import small_tokenizer
 
 NEEDLES, VALUES = protocol("recall")["multikey"]["needles"], protocol("recall")["multivalue"]["values"]
 TEXT = encode_bytes("".join(f"Sentence {i} says little. " for i in range(400)))

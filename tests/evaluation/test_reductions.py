@@ -7,9 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.config import DataSettings, load_experiment
 from longgen.data.sources import SourceSettings
 from longgen.data.synthetic.corpus import build_corpus
@@ -26,6 +24,7 @@ from longgen.pattern import SparsePattern
 from longgen.planner import experiment_shape
 from longgen.results import load_result
 from longgen.training.learn_gates import learn_gates, needle_row
+from tests.commands import longgen
 from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base
 
@@ -60,12 +59,6 @@ def models(tmp_path_factory):
         model.save_pretrained(folder / name)
         save_byte_tokenizer(folder / name)
     return folder
-
-
-def longgen(*words) -> None:
-    outcome = CliRunner().invoke(app, [str(word) for word in words])
-    if outcome.exception is not None and not isinstance(outcome.exception, SystemExit):
-        raise outcome.exception
 
 
 # ---------------------------------------------------------------- who is asked what

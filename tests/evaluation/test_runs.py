@@ -25,13 +25,6 @@ MODEL = {"weights": "one"}
 SPECIAL = [("<s>", BOS_ID), ("</s>", EOS_ID)]
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
-
-
 def made(folder, tokenizer, **changes) -> PromptFile:
     task, length = changes.pop("task", "keys"), changes.pop("length", 700)
     asked = {"count": 2, "tokenizer_fingerprint": "bytes", "seed": 0, "data_root": None} | changes

@@ -15,10 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file, save_file
 from tokenizers.processors import TemplateProcessing
 from transformers import AutoTokenizer, GenerationConfig, GPT2Config, GPT2LMHeadModel
-from typer.testing import CliRunner
 
-from longgen.cli import app
-from longgen.data.synthetic.tokenizer import save_byte_tokenizer
 from longgen.data.synthetic.vocabulary import BOS_ID, EOS_ID, PAD_ID
 from longgen.errors import ArtifactError, ConfigError
 from longgen.evaluation.short_context import data as data_module
@@ -31,7 +28,8 @@ from longgen.evaluation.short_context.run import evaluate_short_context
 from longgen.evaluation.short_context.tasks import TASKS, load_tasks
 from longgen.names import SHORT_CONTEXT_TASKS
 from longgen.pattern import SparsePattern
-from tests.modeling.models import tiny_base, tiny_hybrid
+from tests.commands import longgen
+from tests.modeling.models import save_byte_model, tiny_base
 
 quiet_lm_eval()
 SPECIAL = [("<s>", BOS_ID), ("</s>", EOS_ID)]
@@ -40,17 +38,7 @@ COLUMNS = ["task", "metric", "num_fewshot", "n", "score", "score_low", "score_hi
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("short") / "model"
-    model = tiny_hybrid("llama", "middle:1/3", SparsePattern(16, 1, 2))
-    model.resize_token_embeddings(260)
-    model.save_pretrained(folder)
-    save_byte_tokenizer(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def tokenizer(folder):
-    return AutoTokenizer.from_pretrained(folder)
+    return save_byte_model(tmp_path_factory.mktemp("short") / "model", pattern=SparsePattern(16, 1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -357,9 +345,7 @@ def test_command(folder, tmp_path):
     result = tmp_path / "short-context.json"
     words = ["short-context", folder, "--result", result, "--run", "x", "--variant", "v", "--limit", 2]
     words += ["--task", "gsm8k", "--task", "winogrande", "--num-fewshot", 1, "--batch-size", 3]
-    outcome = CliRunner().invoke(app, list(map(str, words)))
-    assert outcome.exit_code == 0, outcome.output
-    assert "no scores of the benchmarks" in outcome.output
+    assert "no scores of the benchmarks" in longgen(*words)
     written = json.loads(result.read_text())
     assert (written["kind"], written["run"], written["variant"]) == ("short-context", "x", "v")
     assert [(record["task"], record["n"], record["num_fewshot"]) for record in written["records"]] == [
@@ -370,5 +356,4 @@ def test_command(folder, tmp_path):
     assert all(list(record) == COLUMNS for record in written["records"])
     assert written["settings"]["data"] == "stand-in" and set(written["provenance"]["inputs"]) == {"model", "prompts"}
     assert written["provenance"]["attention"]["sparse"] == "blocked"
-    outcome = CliRunner().invoke(app, [*map(str, words), "--dtype", "float8"])
-    assert "--dtype is 'float8'" in str(outcome.exception)
+    assert "--dtype is 'float8'" in longgen(*words, "--dtype", "float8", code=2)

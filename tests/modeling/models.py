@@ -1,6 +1,7 @@
 """Tiny models of every supported family."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+from longgen.data.synthetic.tokenizer import save_byte_tokenizer
+from longgen.data.synthetic.vocabulary import VOCABULARY_SIZE
 from longgen.layout import parse_layout
 from longgen.modeling import longgen_classes, longgen_config
 from longgen.pattern import SparsePattern
@@ -75,6 +78,15 @@ def tiny_hybrid(family: str = "llama", layout: str = "middle:1/3", pattern: Spar
     hybrid = longgen_classes(family)[1](config)
     hybrid.load_state_dict(base.state_dict())
     return hybrid.eval()
+
+
+def save_byte_model(folder: Path, layout: str = "middle:1/3", pattern: SparsePattern = PATTERNS[1]) -> Path:
+    """A hybrid that reads bytes, with its tokenizer, in ``folder``."""
+    model = tiny_hybrid(layout=layout, pattern=pattern)
+    model.resize_token_embeddings(VOCABULARY_SIZE)
+    model.save_pretrained(folder)
+    save_byte_tokenizer(folder)
+    return folder
 
 
 def tokens(length: int, batch: int = 2, seed: int = 3) -> torch.Tensor:

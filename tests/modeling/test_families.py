@@ -106,7 +106,7 @@ def test_sparse_layers_see_what_the_dense_reference_sees_and_caches_and_padding_
 
 
 @pytest.mark.parametrize("family", MORE)
-def test_conversion_and_shape(family, tmp_path):
+def test_conversion(family, tmp_path):
     base = base_of(family)
     base.save_pretrained(tmp_path / "base")
     convert_checkpoint(tmp_path / "base", tmp_path / "new", "all", PATTERNS[1], max_length=1024, rope_theta=5e5)
@@ -115,10 +115,6 @@ def test_conversion_and_shape(family, tmp_path):
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(hybrid.parameters(), base.parameters(), strict=True))
     assert hybrid.config.rope_parameters["rope_theta"] == 5e5
     assert hybrid.config.to_dict().keys() >= base.config.to_dict().keys()
-    shape = ModelShape.from_hf_config(tmp_path / "new")
-    matrices = sum(p.numel() for name, p in hybrid.named_parameters() if p.ndim == 2 and "norm" not in name)
-    counted = shape.num_layers * shape.layer_weights + (2 - shape.tie_word_embeddings) * shape.head_weights
-    assert counted == matrices
     with pytest.raises((KeyError, StrictDataclassError), match="import longgen"):  # Phi-3 has a check of its own
         type(base).from_pretrained(tmp_path / "new")
 
@@ -161,16 +157,6 @@ def test_the_layers_of_smollm3_without_positions_stay_without():
     base = base_of("smollm3")
     assert base.config.no_rope_layers == [1, 1, 1, 0]
     assert [layer.self_attn.use_rope for layer in hybrid_of(base, "middle:1/2").model.layers] == [1, 1, 1, 0]
-
-
-def test_layers_of_smollm3_that_its_config_forgets_are_told(tmp_path):
-    base_of("smollm3").save_pretrained(tmp_path / "base")
-    values = json.loads((tmp_path / "base" / "config.json").read_text())
-    (tmp_path / "base" / "config.json").write_text(json.dumps(values | {"no_rope_layers": [0, 1]}))
-    with pytest.raises(
-        ConfigError, match=r"base/config\.json: no_rope_layers has 2 entries: allowed is num_hidden_layers"
-    ):
-        convert_checkpoint(tmp_path / "base", tmp_path / "new", "all", PATTERNS[1])
 
 
 def test_seed_oss_converts_as_it_is_published_with_dropout(tmp_path):

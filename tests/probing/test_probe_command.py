@@ -13,13 +13,12 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.errors import TO_BE_CONTINUED
 from longgen.layout import Layout
 from longgen.probed_layout import layout_key
 from longgen.results import load_result
+from tests.commands import longgen
 from tests.probing.models import save_probed_model, write_text
 from tests.processes import command, started
 
@@ -41,17 +40,10 @@ def words(place: Path, output: Path, *more: str) -> list[str]:
     return ["probe", str(place / "model"), "--name", "tiny", "--threads", "1", *sizes, *files, *more]
 
 
-def call(*given: str, code: int = 0) -> str:
-    outcome = CliRunner().invoke(app, list(map(str, given)))
-    assert outcome.exit_code == code or (code and outcome.exception), outcome.output
-    assert getattr(outcome.exception, "exit_code", outcome.exit_code) == code, outcome.exception
-    return outcome.output + str(outcome.exception or "")
-
-
 @pytest.fixture(scope="module")
 def record(place) -> Path:
     """That of a probe of the model, with all candidates."""
-    call(*words(place, place / "results", "--candidates", "0", "--full-layers", "2"))
+    longgen(*words(place, place / "results", "--candidates", "0", "--full-layers", "2"))
     return place / "results/tiny/probe.json"
 
 
@@ -105,7 +97,7 @@ def test_losses_are_those_of_the_converted_model(place, record, tmp_path):
 
     file = place / "results/layouts/probed-1-3.json"
     options = ("--block-size", "16", "--local-blocks", "4")
-    call("convert", place / "model", tmp_path / "hybrid", "--layout", file, *options)
+    longgen("convert", place / "model", tmp_path / "hybrid", "--layout", file, *options)
     model, tokenizer = load_model(tmp_path / "hybrid", torch.float32, "cpu")
     text = open_text(str(place / "text"), 800, 0)
     pattern = SparsePattern(16, 1, 4)
@@ -124,11 +116,11 @@ def test_losses_are_those_of_the_converted_model(place, record, tmp_path):
 
 def test_a_converted_model_is_probed_as_its_base_is_and_by_its_own_pattern(place, record, tmp_path):
     options = ("--layout", "none", "--block-size", "16", "--local-blocks", "4")
-    call("convert", place / "model", tmp_path / "model", *options)
+    longgen("convert", place / "model", tmp_path / "model", *options)
     shutil.copytree(place / "text", tmp_path / "text")
     given = words(tmp_path, tmp_path, "--candidates", "0", "--full-layers", "2")
     own = [word for word in given if word not in ("--block-size", "16", "--local-blocks", "4")]
-    call(*own)
+    longgen(*own)
     records, settings = outcome(tmp_path / "tiny/probe.json")
     wanted, expected = outcome(record)
     assert records == wanted
@@ -151,7 +143,7 @@ def test_a_killed_probe_goes_on_and_measures_nothing_twice(place, record, tmp_pa
         kept = whole
         with measurements.open("ab") as file:
             file.write(b'{"by": "half a li')  # as if it had been writing
-    call(*given)
+    longgen(*given)
     assert outcome(tmp_path / "tiny/probe.json")[0] == outcome(record)[0]
     lines = [json.loads(line) for line in measurements.read_text().splitlines()]
     keys = [(line["prompt"], line["layout"]) for line in lines]
@@ -179,18 +171,18 @@ def _killed_after(count: int, *given: str) -> None:
 
 def test_time_that_is_over_ends_it_with_75_and_it_goes_on(place, record, tmp_path):
     given = words(place, tmp_path, "--candidates", "0", "--full-layers", "2")
-    said = call(*given, "--minutes", "0.000001", code=TO_BE_CONTINUED)
+    said = longgen(*given, "--minutes", "0.000001", code=TO_BE_CONTINUED)
     assert "stopped, since the time is over: what was measured is in" in said
     assert len((tmp_path / "tiny/probe.measurements.jsonl").read_text().splitlines()) == 1
     assert not (tmp_path / "tiny/probe.json").exists()
-    call(*given)
+    longgen(*given)
     assert outcome(tmp_path / "tiny/probe.json")[0] == outcome(record)[0]
 
 
 def test_without_text_it_reads_what_every_machine_has(place, tmp_path):
     given = words(place, tmp_path, "--full-layers", "0", "--placement", "middle")
     at = given.index("--text")
-    said = call(*given[:at], *given[at + 2 :])
+    said = longgen(*given[:at], *given[at + 2 :])
     settings = load_result(tmp_path / "tiny/probe.json").settings
     assert settings["text"] == "stand-in: python-stdlib and pydoc-topics"
     assert settings["stand_in"]
@@ -200,21 +192,21 @@ def test_without_text_it_reads_what_every_machine_has(place, tmp_path):
 
 def test_measurements_of_another_pattern_or_model_are_not_taken_for_its_own(place, record, tmp_path):
     given = words(place, tmp_path, "--full-layers", "1")
-    call(*given)
+    longgen(*given)
     first = outcome(tmp_path / "tiny/probe.json")[0]
     other = [word if word != "4" else "3" for word in given]
-    call(*other)
+    longgen(*other)
     assert outcome(tmp_path / "tiny/probe.json")[0] != first
-    call(*given)
+    longgen(*given)
     assert outcome(tmp_path / "tiny/probe.json")[0] == first
 
 
 def test_more_prompts_go_on_from_fewer(place, tmp_path):
     given = words(place, tmp_path, "--full-layers", "1")
-    call(*given)
+    longgen(*given)
     measurements = tmp_path / "tiny/probe.measurements.jsonl"
     first, known = outcome(tmp_path / "tiny/probe.json")[0], len(measurements.read_text().splitlines())
-    call(*given, "--prompts", "3")
+    longgen(*given, "--prompts", "3")
     more = outcome(tmp_path / "tiny/probe.json")[0]
     alone = [each["answer_losses"] for each in more if each["set"] == "alone"]
     assert [losses[:2] for losses in alone] == [each["answer_losses"] for each in first if each["set"] == "alone"]
@@ -227,7 +219,7 @@ def test_two_at_once_are_refused(place, tmp_path):
     from longgen.evaluation.runs.line_files import append_to
 
     with append_to(tmp_path / "tiny/probe.measurements.jsonl"):
-        said = call(*words(place, tmp_path), code=2)
+        said = longgen(*words(place, tmp_path), code=2)
     assert "is being written by another process" in said
 
 
@@ -246,18 +238,18 @@ def test_layouts_are_the_greedy_choice_and_then_the_ranking(place, record):
 
 def test_a_probed_layout_converts_the_model_that_was_probed(place, record, tmp_path):
     order = [int(unit) for unit in load_result(record).settings["order"]]
-    call("convert", place / "model", tmp_path / "hybrid", "--layout", "probed:3", "--probe", record)
+    longgen("convert", place / "model", tmp_path / "hybrid", "--layout", "probed:3", "--probe", record)
     config = json.loads((tmp_path / "hybrid/config.json").read_text())
     full = [layer for layer, kind in enumerate(config["longgen"]["layout"]) if kind == "full"]
     assert full == sorted(order[:3])
-    said = call("convert", place / "model", tmp_path / "hybrid", "--layout", "probed:3", "--probe", record)
+    said = longgen("convert", place / "model", tmp_path / "hybrid", "--layout", "probed:3", "--probe", record)
     assert "nothing to do" in said
 
 
 def test_heads_are_probed_and_placed(place, tmp_path):
     model = save_probed_model(tmp_path / "model", attending={1: 1})
     shutil.copytree(place / "text", tmp_path / "text")
-    call(*words(tmp_path, tmp_path / "results", *HEADS_OPTIONS))
+    longgen(*words(tmp_path, tmp_path / "results", *HEADS_OPTIONS))
     path = tmp_path / "results/tiny/probe-heads.json"
     result = load_result(path)
     assert result.settings["by"] == "heads"
@@ -267,29 +259,29 @@ def test_heads_are_probed_and_placed(place, tmp_path):
     assert alone[1, 1]["answer_losses"] == sparse["answer_losses"]
     assert alone[1, 1]["layout"] == "f[fs]ff"
     assert all(len(group) == 2 for group in result.settings["candidates"])  # a layer's worth
-    call("convert", model, tmp_path / "hybrid", "--layout", "probed-heads:1", "--probe", path)
+    longgen("convert", model, tmp_path / "hybrid", "--layout", "probed-heads:1", "--probe", path)
     layout = json.loads((tmp_path / "hybrid/config.json").read_text())["longgen"]["layout"]
     chosen = {
         f"{layer}.{head}" for layer, kinds in enumerate(layout) for head, kind in enumerate(kinds) if kind == "full"
     }
     assert chosen == set(result.settings["order"][:2])
-    said = call("convert", model, tmp_path / "other", "--layout", "probed:1", "--probe", path, code=2)
+    said = longgen("convert", model, tmp_path / "other", "--layout", "probed:1", "--probe", path, code=2)
     assert "is a probe by heads, and layers are asked for" in said
 
 
 def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, record, tmp_path):
     convert = ("convert", place / "model", tmp_path / "hybrid", "--layout")
-    assert "layout is 'probed:1/6': allowed is that with --probe" in call(*convert, "probed:1/6", code=2)
-    said = call(*convert, "middle:1/3", "--probe", record, code=2)
+    assert "layout is 'probed:1/6': allowed is that with --probe" in longgen(*convert, "probed:1/6", code=2)
+    said = longgen(*convert, "middle:1/3", "--probe", record, code=2)
     assert "layout is 'middle:1/3': allowed is a layout such as probed:1/6 with --probe" in said
-    assert "full_layers is '5'" in call(*convert, "probed:5", "--probe", record, code=2)
-    said = call(*convert, "probed-heads:1", "--probe", record, code=2)
+    assert "full_layers is '5'" in longgen(*convert, "probed:5", "--probe", record, code=2)
+    said = longgen(*convert, "probed-heads:1", "--probe", record, code=2)
     assert "is a probe by layers, and heads are asked for" in said
     other = save_probed_model(tmp_path / "other")
-    said = call("convert", other, tmp_path / "hybrid", "--layout", "probed:1", "--probe", record, code=2)
+    said = longgen("convert", other, tmp_path / "hybrid", "--layout", "probed:1", "--probe", record, code=2)
     assert "is a probe of another model (weights " in said
     deep = save_probed_model(tmp_path / "deep", layers=6)
-    said = call("convert", deep, tmp_path / "hybrid", "--layout", "probed:1", "--probe", record, code=2)
+    said = longgen("convert", deep, tmp_path / "hybrid", "--layout", "probed:1", "--probe", record, code=2)
     assert "is a probe of 4 layers with 2 KV heads each: the model has 6 with 2" in said
     assert not (tmp_path / "hybrid").exists()
     bad = tmp_path / "probe.json"
@@ -301,8 +293,8 @@ def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, reco
         value = json.loads(record.read_text())
         change(value)
         bad.write_text(json.dumps(value))
-        assert message in call(*convert, "probed:1", "--probe", bad, code=2)
-    assert "is missing: `longgen probe MODEL`" in call(*convert, "probed:1", "--probe", tmp_path / "no.json", code=2)
+        assert message in longgen(*convert, "probed:1", "--probe", bad, code=2)
+    assert "is missing: `longgen probe MODEL`" in longgen(*convert, "probed:1", "--probe", tmp_path / "no.json", code=2)
 
 
 # ------------------------------------------------------------------------------------------ refusals
@@ -321,20 +313,20 @@ def test_a_probed_layout_is_refused_where_it_would_be_another_models(place, reco
     ],
 )
 def test_what_cannot_be_probed_is_refused(place, tmp_path, more, message):
-    assert message in call(*words(place, tmp_path, *more), code=2)
+    assert message in longgen(*words(place, tmp_path, *more), code=2)
     assert not list(tmp_path.rglob("*.json"))
 
 
 def test_a_folder_that_is_no_model_is_refused(place, tmp_path):
-    assert "has no config.json" in call("probe", tmp_path, "--output", tmp_path / "results", code=2)
+    assert "has no config.json" in longgen("probe", tmp_path, "--output", tmp_path / "results", code=2)
     shutil.copytree(place / "model", tmp_path / "model")
     weights = tmp_path / "model/model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-100])
     shutil.copytree(place / "text", tmp_path / "text")
-    assert str(tmp_path / "model") in call(*words(tmp_path, tmp_path / "results"), code=2)
+    assert str(tmp_path / "model") in longgen(*words(tmp_path, tmp_path / "results"), code=2)
     model = AutoModelForCausalLM.from_pretrained(place / "model")
     model.model.layers[1].mlp.up_proj.weight.data.fill_(float("nan"))
     shutil.rmtree(tmp_path / "model")
     shutil.copytree(place / "model", tmp_path / "model")
     model.save_pretrained(tmp_path / "model")
-    assert "the loss is not a number" in call(*words(tmp_path, tmp_path / "results"), code=2)
+    assert "the loss is not a number" in longgen(*words(tmp_path, tmp_path / "results"), code=2)

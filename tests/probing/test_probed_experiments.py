@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.cluster import job_request
 from longgen.config import load_experiment
 from longgen.errors import ConfigError
@@ -18,6 +16,7 @@ from longgen.layout import make_layout
 from longgen.planner import experiment_records
 from longgen.reporting.run import open_run
 from longgen.results import load_result
+from tests.commands import longgen
 from tests.experiments import experiment_file, tiny_settings
 from tests.probing.models import save_probed_model, write_text
 from tests.workflow.test_workflow import planned, snakemake, working_copy
@@ -34,12 +33,6 @@ def probed_settings(**changes: Any) -> dict[str, Any]:
     return settings | changes
 
 
-def call(*words: object, code: int = 0) -> str:
-    outcome = CliRunner().invoke(app, list(map(str, words)))
-    assert (outcome.exit_code == 0) == (code == 0), outcome.output + str(outcome.exception)
-    return outcome.output + str(outcome.exception or "")
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     """Configuration, base model and both records."""
@@ -51,7 +44,7 @@ def place(tmp_path_factory) -> Path:
     config = experiment_file(folder, settings)
     for by in ("layers", "heads"):
         where = ("--output", folder / "results", "--layouts", folder / "layouts")
-        call("probe", model, "--config", config, "--by", by, *where, "--threads", 1)
+        longgen("probe", model, "--config", config, "--by", by, *where, "--threads", 1)
     return folder
 
 
@@ -70,13 +63,13 @@ def test_costs_of_probed_variants_are_those_of_as_many_full_layers(tmp_path):
 def test_the_plan_has_the_layouts_of_the_records(place, tmp_path):
     config, records = place / "tiny.yaml", [place / f"results/tiny/probe{by}.json" for by in ("", "-heads")]
     output = tmp_path / "results/tiny/plan.json"
-    said = call("plan", "--config", config, "--output", output, code=2)
+    said = longgen("plan", "--config", config, "--output", output, code=2)
     assert "layout is 'probed:1/3': allowed is that with --probe, the record of a probe by layers" in said
-    said = call("plan", "--config", config, "--output", output, "--probe", records[0], code=2)
+    said = longgen("plan", "--config", config, "--output", output, "--probe", records[0], code=2)
     assert "layout is 'probed-heads:1/3': allowed is that with --probe, the record of a probe by heads" in said
     assert not output.exists()
-    assert "chosen" in call("plan", "--config", config)  # without layouts costs are all there is to say
-    call("plan", "--config", config, "--output", output, "--probe", records[1], "--probe", records[0])
+    assert "chosen" in longgen("plan", "--config", config)  # without layouts costs are all there is to say
+    longgen("plan", "--config", config, "--output", output, "--probe", records[1], "--probe", records[0])
     variants = open_run("tiny", tmp_path / "results").plan.variants
     order = [int(unit) for unit in load_result(records[0]).settings["order"]]
     assert [layer for layer in range(6) if variants["chosen"].layout.full[layer]] == sorted(order[:2])
@@ -89,14 +82,10 @@ def test_the_plan_has_the_layouts_of_the_records(place, tmp_path):
 def test_a_variant_is_converted_by_its_record(place, tmp_path):
     config, record = place / "tiny.yaml", place / "results/tiny/probe.json"
     asked = ("convert", place / "base", tmp_path / "hybrid", "--config", config, "--variant")
-    call(*asked, "chosen", "--probe", record)
+    longgen(*asked, "chosen", "--probe", record)
     layout = json.loads((tmp_path / "hybrid/config.json").read_text())["longgen"]["layout"]
     order = [int(unit) for unit in load_result(record).settings["order"]]
     assert [layer for layer, kind in enumerate(layout) if kind == "full"] == sorted(order[:2])
-    assert "layout is 'probed:1/3': allowed is that with --probe" in call(*asked, "chosen", "--overwrite", code=2)
-    said = call(*asked, "middle", "--probe", record, "--overwrite", code=2)
-    assert "allowed is a layout such as probed:1/6 with --probe" in said
-    assert "is a probe by layers, and heads are asked for" in call(*asked, "heads", "--probe", record, code=2)
 
 
 def test_the_record_is_what_the_configuration_asks_for(place):
@@ -105,7 +94,7 @@ def test_the_record_is_what_the_configuration_asks_for(place):
     assert {key: settings[key] for key in asked} == asked
     assert settings["pattern"]["local_blocks"] == 4
     assert (len(settings["candidates"]), load_result(place / "results/tiny/probe.json").run) == (2, "tiny")
-    said = call("probe", place / "base", "--config", place / "tiny.yaml", "--length", 900, "--stride", 4, code=2)
+    said = longgen("probe", place / "base", "--config", place / "tiny.yaml", "--length", 900, "--stride", 4, code=2)
     assert "--stride, --length given with --config" in said
 
 

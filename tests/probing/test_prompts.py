@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
 
 from longgen.data.facts import make_facts
-from longgen.data.synthetic.tokenizer import decode_bytes, save_byte_tokenizer
+from longgen.data.synthetic.tokenizer import decode_bytes
 from longgen.errors import ConfigError
 from longgen.evaluation.perplexity.documents import open_text
 from longgen.pattern import SparsePattern
@@ -20,13 +19,6 @@ PATTERNS = [SparsePattern(16, 2, 8), SparsePattern(64, 1, 4), SparsePattern(16, 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory):
     return str(write_text(tmp_path_factory.mktemp("probe") / "text"))
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tokenizer")
-    save_byte_tokenizer(folder)
-    return AutoTokenizer.from_pretrained(folder)
 
 
 def made(text, tokenizer, pattern=PATTERNS[0], kv_heads=2, count=3, length=1500, facts=3, seed=0):

@@ -45,6 +45,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     phase = {"length": 64, "batch_size": 2, "learning_rate": 3e-3, "mixture": {"text": 0.5, "pairs": 0.5}}
     settings["base"] = {
         "phases": [phase | {"steps": STEPS - 20}, phase | {"steps": 20, "decay_steps": 20, "decay": "cosine"}],
+        "optimizer": {"name": "muon"},
         "checkpoint_every": 5,
         "keep_checkpoints": 2,
     }
@@ -53,6 +54,7 @@ def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
 
     whole = calls_of(run, config, "alone")
     wanted = outcome(tmp_path, "alone")
+    assert wanted[1][-1]["loss"] < 0.9 * wanted[1][0]["loss"]
 
     moments, kills, ends, during_save = random.Random(7), 0, 0, 0
     while kills < KILLS or not ends:

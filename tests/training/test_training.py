@@ -1,26 +1,19 @@
-"""The training loop: loss, schedule, optimizers, and exact resume after a real kill."""
+"""Parts of the training loop: loss, schedule, optimizers, checkpoints."""
 
 import dataclasses
-import json
-import signal
 
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file
 
-from longgen.cli import app
-from longgen.config import OptimizerSettings, PhaseSettings, load_experiment
+from longgen.config import OptimizerSettings, PhaseSettings
 from longgen.errors import ArtifactError
 from longgen.records.experiment import TrainingRecord
 from longgen.training import loss as loss_module
 from longgen.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from longgen.training.loss import weighted_loss
 from longgen.training.optimizer import OPTIMIZERS, learning_rate, make_optimizers
-from tests.experiments import experiment_file, tiny_settings
 from tests.modeling.models import tiny_base, tokens
-from tests.processes import command, finished, started
-from tests.training.moments import signalled_in
 
 
 def _plain_loss(hidden, head, targets, weights):
@@ -156,76 +149,3 @@ def test_checkpoints_of_another_run_do_not_displace_those_of_this_one(tmp_path):
     save_checkpoint(tmp_path, model, optimizers, Progress("print", 20), keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000010", "step-00000020"]
     assert load_checkpoint(tmp_path, model, optimizers, "print").step == 20
-
-
-def _settings(steps: int) -> dict:
-    settings = tiny_settings()
-    phase = {"length": 64, "batch_size": 2, "steps": steps, "learning_rate": 3e-3, "warmup_steps": 5}
-    mixture = {"mixture": {"text": 0.5, "pairs": 0.5}}
-    settings["base"] = {
-        "phases": [phase | mixture, phase | mixture | {"steps": 15}],
-        "optimizer": {"name": "muon"},
-        "checkpoint_every": 10,
-    }
-    return settings
-
-
-def _words(folder, config, name: str) -> list:
-    """Of the command."""
-    options = {
-        "--stage": "base",
-        "--rows": folder / "rows",
-        "--tokenizer": folder / "corpus" / "tokenizer",
-        "--output": folder / name,
-        "--result": folder / f"{name}.json",
-        "--checkpoint": folder / f"{name}-checkpoint",
-        "--threads": "1",
-    }
-    return ["train", config, *(word for pair in options.items() for word in pair)]
-
-
-def test_killed_training_resumes_to_the_same_weights_and_the_same_log(tmp_path):
-    """A real SIGKILL at three moments of the run; then weights and loss curve equal those of a run left alone."""
-    config = experiment_file(tmp_path, _settings(20))
-    _prepare(tmp_path, config)
-    finished(command, *_words(tmp_path, config, "alone"))
-
-    words = _words(tmp_path, config, "killed")
-    for step in (11, 24, 34):
-        process = started(signalled_in, step, signal.SIGKILL, command, *words)
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
-        (checkpoint,) = (tmp_path / "killed-checkpoint").iterdir()
-        assert checkpoint.name == f"step-{step // 10 * 10:08d}"
-        assert not (tmp_path / "killed" / "config.json").exists(), "no model before the end"
-    finished(command, *words)
-
-    alone, killed = (load_file(tmp_path / name / "model.safetensors") for name in ("alone", "killed"))
-    assert all(torch.equal(alone[key], killed[key]) for key in alone)
-    logs = [json.loads((tmp_path / f"{name}.json").read_text())["records"] for name in ("alone", "killed")]
-    timed = ("seconds", "tokens_per_second")
-    assert [{k: v for k, v in row.items() if k not in timed} for row in logs[0]] == [
-        {k: v for k, v in row.items() if k not in timed} for row in logs[1]
-    ]
-    assert logs[0][-1]["step"] == 35
-    assert logs[0][-1]["tokens"] == 35 * 2 * 64
-    assert not (tmp_path / "killed-checkpoint").exists(), "a finished run leaves no checkpoint"
-
-
-def _prepare(folder, config) -> None:
-    from typer.testing import CliRunner
-
-    for stage in ("corpus", "base"):
-        output = folder / ("corpus" if stage == "corpus" else "rows")
-        words = ["prepare", str(config), "--stage", stage, "--output", str(output), "--corpus", str(folder / "corpus")]
-        outcome = CliRunner().invoke(app, words, catch_exceptions=False)
-        assert outcome.exit_code == 0
-
-
-def test_training_lowers_the_loss(tmp_path):
-    config = experiment_file(tmp_path, _settings(60))
-    _prepare(tmp_path, config)
-    finished(command, *_words(tmp_path, config, "model"))
-    records = json.loads((tmp_path / "model.json").read_text())["records"]
-    assert records[-1]["loss"] < 0.8 * records[0]["loss"]
-    assert load_experiment(config).base.phases[0].steps == 60

@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.errors import TO_BE_CONTINUED, ConfigError
 from longgen.workflow import Job, workflow_jobs
 from longgen.workflow.script import shell_script
+from tests.commands import longgen
 from tests.experiments import experiment_file, tiny_settings
 from tests.planned import planned_jobs
 
@@ -166,12 +165,11 @@ def test_jobs_are_fingerprinted_by_what_determines_them(tmp_path, monkeypatch):
 
 def test_the_command_prints_a_script_that_bash_can_read(monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[2])
-    done = CliRunner().invoke(app, ["commands", "config/mini.yaml", "--no-figures"], catch_exceptions=False)
-    assert done.exit_code == 0
-    assert "longgen train" not in done.stdout and "longgen figures" not in done.stdout
-    assert done.stdout.count("python -m longgen.training.launch") == 5
-    assert " 2> >(tee" not in done.stdout
-    subprocess.run(["bash", "-n"], input=done.stdout, text=True, check=True)
+    script = longgen("commands", "config/mini.yaml", "--no-figures")
+    assert "longgen train" not in script and "longgen figures" not in script
+    assert script.count("python -m longgen.training.launch") == 5
+    assert " 2> >(tee" not in script
+    subprocess.run(["bash", "-n"], input=script, text=True, check=True)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +183,7 @@ def test_the_command_prints_a_script_that_bash_can_read(monkeypatch, tmp_path):
 def test_bad_input_is_named(words, message, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[2])
     with pytest.raises(ConfigError, match=message):
-        CliRunner().invoke(app, ["commands", *words], catch_exceptions=False)
+        longgen("commands", *words)
 
 
 def test_elsewhere_than_in_a_clone_it_is_refused(tmp_path, monkeypatch):

@@ -396,10 +396,3 @@ def test_bad_input_stops_before_any_job(clone, words, message):
     output = snakemake(clone, "--dry-run", "--config", *words, check=False)
     assert message in output
     assert "Job stats" not in output
-
-
-def test_a_configuration_error_names_file_key_value_and_what_is_allowed(clone):
-    text = (clone / "config" / "smoke.yaml").read_text()
-    (clone / "bad.yaml").write_text(text.replace("stride: 8}", "stride: 800}"))
-    output = snakemake(clone, "--dry-run", "--config", "experiment=bad.yaml", check=False)
-    assert "bad.yaml: patterns.stride.stride is 800: it never fires within 2048 tokens" in output

@@ -2,7 +2,6 @@
 
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -146,24 +145,6 @@ def test_a_full_disk_is_an_error_that_leaves_whole_shards(tmp_path, chosen, monk
     pack(chosen, tmp_path / "out")
     pack(chosen, tmp_path / "whole")
     assert digests(tmp_path / "out") == digests(tmp_path / "whole")
-
-
-def test_a_write_that_the_system_really_cuts_short(tmp_path, chosen):
-    def child():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, 5_000))
-        with pytest.raises(OutputError, match=r"documents/00000: cannot be written"):
-            pack(chosen, tmp_path / "out")
-        os._exit(7)
-
-    # what comes before the shards, the tokenizer above all, is larger than the limit: that far a killed run got
-    assert run_until(4, chosen, tmp_path / "out") == -signal.SIGKILL
-    process = FORK.Process(target=child)
-    process.start()
-    process.join()
-    assert process.exitcode == 7
-    assert list((tmp_path / "out" / "documents").iterdir()) == []
-    pack(chosen, tmp_path / "out")
 
 
 def test_a_damaged_shard_is_never_taken_as_whole(tmp_path, chosen):

@@ -1,17 +1,14 @@
 """Settings and the command: what it is told, what it says, what it writes."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from typer.testing import CliRunner
 
-from longgen.cli import app
 from longgen.data.packing.configuration import load_pack_settings
 from longgen.errors import ConfigError
 from longgen.results import load_result
+from tests.commands import longgen
 from tests.data.packing.corpora import documents, slimpajama, write_jsonl
 
 EXAMPLE = Path(__file__).parents[3] / "config" / "data" / "slimpajama-128k.yaml"
@@ -105,18 +102,17 @@ def test_impossible_settings(tmp_path, changes, message):
 def test_the_command(tmp_path):
     write_jsonl(tmp_path / "corpus.jsonl", [*documents(300), {}])
     config = config_file(tmp_path, max_bad_fraction=0.01)
-    arguments = ["pack", str(config), "--output", str(tmp_path / "out"), "--result", str(tmp_path / "result.json")]
-    outcome = CliRunner().invoke(app, arguments, catch_exceptions=False)
+    arguments = ["pack", config, "--output", tmp_path / "out", "--result", tmp_path / "result.json"]
+    printed = longgen(*arguments)
     for expected in ("RedPajamaBook", "tokens used", "7,936 tokens", "tokens read per second", "1 bad records"):
-        assert expected in outcome.stdout
-    assert f"{tmp_path}/corpus.jsonl, line 301: field text is missing" in outcome.stdout
+        assert expected in printed
+    assert f"{tmp_path}/corpus.jsonl, line 301: field text is missing" in printed
     result = load_result(tmp_path / "result.json")
     assert (result.kind, result.run) == ("packing", "test")
     assert result.settings["token_budget"] == 8_000
     assert result.records[-1]["tokens_used"] == 7_936
     assert [record["domain"] for record in result.records if record["bad_records"]] == ["s", None]
-    again = CliRunner().invoke(app, arguments, catch_exceptions=False)
-    assert "nothing to do" in again.stdout
+    assert "nothing to do" in longgen(*arguments)
     assert load_result(tmp_path / "result.json").records == result.records
 
 
@@ -125,29 +121,7 @@ def test_shares_in_the_terminal_are_without_duplicates(tmp_path):
     written = [slimpajama(text, domain) for text, domain in ((long, "a"), (short, "a"), *[(f"{short[1:]}b", "b")] * 4)]
     write_jsonl(tmp_path / "corpus.jsonl", written)
     config = config_file(tmp_path, lengths=[10], token_budget=10, upsampling={"threshold": 64, "factor": 1})
-    output = (
-        CliRunner().invoke(app, ["pack", str(config), "--output", str(tmp_path / "out")], catch_exceptions=False).stdout
-    )
+    output = longgen("pack", config, "--output", tmp_path / "out")
     cells = {line.split()[0]: line.split()[1:] for line in output.splitlines() if line.split()}
     assert cells["a"][:5] == ["150", "75.0", "%", "66.7", "%"]
     assert cells["b"][:5] == ["200", "25.0", "%", "0.0", "%"], "the first of four alike"
-
-
-def test_errors_are_one_line(tmp_path):
-    command = [sys.executable, "-c", "from longgen.cli import main; main()", "pack", str(config_file(tmp_path))]
-    outcome = subprocess.run([*command, "--output", str(tmp_path / "out")], capture_output=True, text=True)
-    assert outcome.returncode == 2
-    assert outcome.stderr.startswith(f"longgen: error: {tmp_path}/corpus.jsonl holds no file")
-    assert len(outcome.stderr.strip().splitlines()) == 1
-    assert not (tmp_path / "out").exists()
-
-
-def test_help_imports_nothing_heavy():
-    script = (
-        "import sys\nfrom typer.testing import CliRunner\nfrom longgen.cli import app\n"
-        "text = CliRunner().invoke(app, ['pack', '--help']).stdout\n"
-        "assert 'slimpajama-128k.yaml' in text and '--workers' in text, text\n"
-        "print(*(name for name in ('torch', 'transformers', 'datasets', 'numpy', 'rich.table') if name in sys.modules))"
-    )
-    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
-    assert not set(loaded) & {"torch", "transformers", "datasets", "numpy"}
