@@ -34,6 +34,7 @@ from longgen.modeling import longgen_classes, longgen_config
 from longgen.modeling.attention import register_implementation
 from longgen.pattern import SparsePattern
 from longgen.shapes import ModelShape
+from tests.modeling.memory_tracker import MemoryTracker
 from tests.modeling.models import tiny_base, tiny_hybrid, tokens
 
 LAYERS, KV_HEADS, GROUP, HEAD_DIM = 6, 2, 2, 16
@@ -436,22 +437,11 @@ def test_scores_computed_in_strips_are_the_same(monkeypatch):
 
 def test_memory_of_a_method_is_not_quadratic():
     """Of every tensor that is made while a prompt is read, none has a number for every pair of tokens."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Largest(TorchDispatchMode):
-        numbers = 0
-
-        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-            result = function(*args, **(kwargs or {}))
-            if isinstance(result, torch.Tensor):
-                self.numbers = max(self.numbers, result.numel())
-            return result
-
     model, x = tiny_hybrid(layout="all"), tokens(3000, batch=1)
     for name, method in {"snapkv": SnapKV(100), "streaming-llm": StreamingLLM(60), "tova": TOVA(100)}.items():
-        with Largest() as largest:
+        with MemoryTracker() as tracker:
             generate(model, x, 2, method)
-        assert largest.numbers < 3000 * 3000 / 8, name
+        assert tracker.largest < 3000 * 3000 / 8 * x.element_size(), name
 
 
 def test_a_row_ends_at_a_stop_token():

@@ -3,40 +3,54 @@
 import weakref
 
 import torch
+from torch.distributed.tensor import DTensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 
 class MemoryTracker(TorchDispatchMode):
-    """While active, sums the storages of all tensors made, real or fake.
+    """While active, sums the storages of all tensors made, real or fake; of a sharded one those of this process.
 
     Attributes:
-        live: bytes now.
-        peak: most bytes at a time.
+        storages: that are alive.
+        peak: most bytes at a time since `watch`.
         largest: bytes of the largest single storage made since `watch`.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.live = self.peak = self.largest = 0
-        self._known: weakref.WeakSet = weakref.WeakSet()
+        self.storages: weakref.WeakSet = weakref.WeakSet()
+        self._sum = 0
+        self.watch()
 
     def watch(self) -> None:
         """Start the peak and the largest storage anew."""
         self.peak, self.largest = self.live, 0
 
+    @property
+    def live(self) -> int:
+        """Bytes now."""
+        return self._sum
+
+    def call(self, function, args, kwargs):
+        """What an operation gives."""
+        return function(*args, **kwargs)
+
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
+        output = self.call(function, args, kwargs or {})
         for tensor in tree_iter(output):
-            if isinstance(tensor, torch.Tensor) and tensor.untyped_storage() not in self._known:
-                storage = tensor.untyped_storage()
-                size = storage.nbytes()
-                self._known.add(storage)
-                self.live += size
-                self.largest = max(self.largest, size)
-                weakref.finalize(storage, self._free, size)
+            if isinstance(tensor, torch.Tensor):
+                self._add((tensor._local_tensor if isinstance(tensor, DTensor) else tensor).untyped_storage())
         self.peak = max(self.peak, self.live)
         return output
 
+    def _add(self, storage) -> None:
+        if storage not in self.storages:
+            size = storage.nbytes()
+            self.storages.add(storage)
+            self._sum += size
+            self.largest = max(self.largest, size)
+            weakref.finalize(storage, self._free, size)
+
     def _free(self, size: int) -> None:
-        self.live -= size
+        self._sum -= size

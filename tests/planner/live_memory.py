@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
@@ -13,10 +12,7 @@ import torch
 import torch.distributed as dist
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from transformers import masking_utils
 
 from longgen.modeling import attention_parts, longgen_classes, longgen_config
@@ -28,36 +24,34 @@ from longgen.training.optimizer import make_optimizers
 from longgen.training.parallel import sharding, training_module
 from longgen.training.parallel.processes import DATA, SEQUENCE, Processes
 from longgen.training.parallel.training_module import TrainingModule
+from tests.modeling.memory_tracker import MemoryTracker
 
 
-class LiveMemory(TorchDispatchMode):
-    """While active, knows all storages that are alive; FSDP2 empties and fills them, so that their sum is taken anew.
+class LiveMemory(MemoryTracker):
+    """FSDP2 empties and fills storages, so that the sum of those that are alive is taken anew.
 
     Attributes:
-        peak: most bytes at a time.
         gathered: bytes that all-gathers gave.
         reduced: bytes that went into reduce-scatters.
         exchanged: bytes that went into all-to-alls.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.start()
-        self._storages: weakref.WeakSet = weakref.WeakSet()
+    gathered = reduced = exchanged = 0
 
-    def start(self) -> None:
+    def watch(self) -> None:
         """Count anew; what is alive stays known."""
-        self.peak = self.gathered = self.reduced = self.exchanged = 0
+        super().watch()
+        self.gathered = self.reduced = self.exchanged = 0
 
     @property
     def live(self) -> int:
-        return sum(storage.nbytes() for storage in self._storages)
+        return sum(storage.nbytes() for storage in self.storages)
 
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+    def call(self, function, args, kwargs):
         if function is torch.ops.aten.nonzero.default:  # all weights are 1; fake tensors do not know it
             output = args[0].new_empty(args[0].numel(), 1, dtype=torch.int64)
         else:
-            output = function(*args, **(kwargs or {}))
+            output = function(*args, **kwargs)
         match function:  # these take the output, then the input
             case torch.ops.c10d._allgather_base_.default:
                 self.gathered += _bytes(args[0])
@@ -65,11 +59,6 @@ class LiveMemory(TorchDispatchMode):
                 self.reduced += _bytes(args[1])
             case torch.ops.c10d.alltoall_base_.default:
                 self.exchanged += _bytes(args[1])
-        for tensor in tree_iter(output):
-            if isinstance(tensor, torch.Tensor):
-                local = tensor._local_tensor if isinstance(tensor, DTensor) else tensor
-                self._storages.add(local.untyped_storage())
-        self.peak = max(self.peak, self.live)
         return output
 
 
@@ -162,7 +151,7 @@ def measure(job: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> Measured:
             optimizers = make_optimizers(model, job.training.optimizer)
             tokens, weights = torch.zeros(job.rows, job.length, dtype=torch.long), torch.ones(job.rows, job.length)
             for _ in range(2):
-                memory.start()
+                memory.watch()
                 host.bytes = 0
                 module(Batch(tokens, tokens, weights), torch.ones(())).objective.backward()
                 for optimizer in optimizers:
