@@ -71,6 +71,8 @@ def main() -> None:
     options = parser.parse_args()
     if not 192 <= options.length <= 2048:
         parser.error(f"--length is {options.length}: allowed is 192..2048, what the models were trained on")
+    if options.seed < 0:
+        parser.error(f"--seed is {options.seed}: allowed is a whole number >= 0")
     if not all(0 <= depth <= 1 for depth in options.depths):
         parser.error(f"--depths is {options.depths}: allowed are numbers within 0..1")
     missing = [name for name in MODELS if not (options.models / name / "config.json").exists()]

@@ -54,6 +54,7 @@ def test_the_models_that_ship_find_the_needle(tmp_path):
     [
         (["--length", "4096"], "--length is 4096: allowed is 192..2048"),
         (["--depths", "2"], "--depths is [2.0]: allowed are numbers within 0..1"),
+        (["--seed", "-1"], "--seed is -1: allowed is a whole number >= 0"),
         (["--models", "nowhere"], "--models is nowhere: it has no full, longgen-sink, all-sparse"),
     ],
 )

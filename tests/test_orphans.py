@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from longgen.orphans import ENDS_WITH, end_with_parent, end_with_starter
@@ -136,6 +137,11 @@ def test_jobs_end_with_snakemake_and_the_next_run_goes_on(tmp_path):
     alive = subprocess.Popen([sys.executable, "bin/snakemake"], cwd=tmp_path)
     try:
         assert "cannot be locked" in snakemake(tmp_path).stdout
+        holder = {"process": alive.pid, "began": psutil.Process(alive.pid).create_time()}
+        (tmp_path / HOLDER).write_text(json.dumps(noted | holder))
+        refused = snakemake(tmp_path)
+        assert refused.returncode == 1
+        assert f"The run of process {alive.pid} works in this folder" in refused.stdout
     finally:
         alive.kill()
         alive.wait()

@@ -1,6 +1,7 @@
 """What is installed: the wheel has all of `longgen`, its data and the kernels; and which version it is."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,25 @@ def test_the_wheel_has_the_package_its_data_and_the_kernels(tmp_path):
     expected = {path.as_posix() for path in files} | {"longgen/py.typed"}
     assert len(expected) > 200
     assert packed == expected
+    runs_alone(wheel, tmp_path)
+
+
+def runs_alone(wheel: Path, tmp_path: Path) -> None:
+    """It plans, converts and has its kernels where it is unpacked, without the sources beside it."""
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    elsewhere = {"cwd": tmp_path, "env": os.environ | {"PYTHONPATH": str(tmp_path / "installed")}, "text": True}
+    program = (
+        "import importlib.util, longgen, longgen.cli\n"
+        "assert importlib.util.find_spec('triton') is None or importlib.import_module('longgen.kernels')\n"
+        "print(longgen.__file__)\n"
+        "longgen.cli.main()"
+    )
+    base = str(ROOT / "examples" / "models" / "full")
+    words = ["plan", "--model", "llama2-7b", "--then", "convert", base, str(tmp_path / "hybrid")]
+    done = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, **elsewhere)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "installed")), done.stdout
+    assert "llama2-7b" in done.stdout and (tmp_path / "hybrid" / "model.safetensors").exists()
 
 
 def test_a_release_is_the_tag_of_its_version_and_in_the_changelog():

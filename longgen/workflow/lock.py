@@ -78,17 +78,21 @@ def note_holder(*, jobs_here: bool) -> None:
 
 
 def remove_stale_lock() -> str:
-    """Remove the lock of the current folder if its holder is known to be gone.
+    """Remove the lock of the current folder if its holder is known to be gone; name the holder if it works here.
 
     A lock that was made on another machine, or of which nothing was noted, stays: Snakemake says what to do. So does
     one of a run whose jobs are Slurm's, for they go on without it, and one while any other Snakemake works in this
     folder: it may not have noted yet that the lock is its own.
 
     Returns:
-        what to tell the user; empty if there was nothing to remove.
+        what to tell the user: that it is removed, or that its holder works here still; empty if neither is known.
     """
     holder = noted_holder() if is_locked() else None
-    if holder is None or not holder.is_here or not holder.jobs_here or holder.lives or _others_here():
+    if holder is None or not holder.is_here:
+        return ""
+    if holder.lives:
+        return f"The run of process {holder.process} works in this folder, and has locked it."
+    if not holder.jobs_here or _others_here():
         return ""
     shutil.rmtree(LOCKS)
     return f"The run of process {holder.process} was killed and left this folder locked: its lock is removed."
