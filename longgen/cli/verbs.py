@@ -256,5 +256,6 @@ def _function(name: str, verb: Verb, options_class: type[Options]) -> Callable[.
     parameters = signature(options_class)
     call.__signature__ = parameters  # type: ignore[attr-defined]
     call.__annotations__ = {name: each.annotation for name, each in parameters.parameters.items()}
-    call.__doc__ = f"{verb.help}\n\n{inspect.cleandoc(options_class.__doc__ or '')}"
+    paragraphs = [verb.help, *inspect.cleandoc(options_class.__doc__ or "").split("\n\n")]
+    call.__doc__ = "\n\n".join(" ".join(each.split()) for each in paragraphs)  # the terminal's lines, not the source's
     return call

@@ -55,6 +55,7 @@ def experiment_settings(experiment: Experiment, probes: Sequence[Probe] = ()) ->
                 "pattern_name": variant.pattern_name,
                 "placement": variant.placement,
                 "full_layers": variant.layout.num_full,
+                "trained": variant.trained,
             }
             for name, variant in variants.items()
         },

@@ -127,7 +127,8 @@ def _model_name(run: Run, paper: PaperClaims) -> str:
 def _variants_of(run: Run, claim: PaperClaim, paper: PaperClaims) -> list[str]:
     if claim.measure not in MEASURES:
         return []  # no experiment measures it
-    variants = run.plan.variants.values()
+    # the paper's hybrids were fine-tuned: of a checkpoint that was not, it claims nothing
+    variants = [variant for variant in run.plan.variants.values() if variant.trained]
     if claim.measure == "retrieval_lost":
         return [variant.name for variant in variants if variant.layout.num_full == 0]
     hybrids = [variant.name for variant in variants if variant.layout.num_full and variant.layout.num_sparse]

@@ -28,6 +28,7 @@ class PlannedVariant:
     pattern: SparsePattern
     pattern_name: str
     placement: str
+    trained: bool  # False: the checkpoint as it is, with sparse layers
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Run:
                     SparsePattern(**value["pattern"]),
                     value["pattern_name"],
                     value["placement"],
+                    value.get("trained", True),  # plans of earlier versions do not say
                 )
                 for name, value in settings["variants"].items()
             }

@@ -70,8 +70,9 @@ def pattern_label(pattern: SparsePattern) -> str:
 def run_note(run: Run, *kinds: str) -> str:
     """The small print of a figure: the run, its model, and the device that measured ``kinds``."""
     parts = [f"run {run.name}", f"model {run.model_name}, {run.plan.model['num_layers']} layers"]
-    if kinds:
-        parts.append(f"measured on {run.device(*kinds)}")
+    device = run.device(*kinds)
+    if device:
+        parts.append(f"measured on {device}")
     return SEPARATOR.join(parts)
 
 

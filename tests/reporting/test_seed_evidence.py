@@ -273,7 +273,7 @@ def test_outcomes_that_contradict_the_counts_are_refused(damaged: list[float], t
 
 def planned(ratio: str, placement: str = "middle", stride: int = 0, staggered: bool = False, layers: int = 12) -> Any:
     pattern = SparsePattern(64, 1, 8, stride, staggered=staggered)
-    return PlannedVariant("any name", make_layout(layers, ratio, placement), pattern, "p", placement)
+    return PlannedVariant("any name", make_layout(layers, ratio, placement), pattern, "p", placement, True)
 
 
 def test_variants_are_known_by_what_they_are() -> None:
