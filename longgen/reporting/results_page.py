@@ -243,6 +243,8 @@ def _what(run: Run) -> str:
     if run.has("plan"):
         plan = run.plan
         extension = f"extended from {plan.base_length:,} to {plan.trained_length:,} tokens"
+        if not any(variant.trained for variant in plan.variants.values()):
+            extension = f"not trained, up to {plan.trained_length:,} tokens"
         words.insert(0, f"model {run.model_name}, {plan.model['num_layers']} layers, {extension}")
     if any("stand_in" in KINDS[kind].column_names and is_stand_in(run.frame(kind)) for kind in kinds):
         words.append(STAND_IN)

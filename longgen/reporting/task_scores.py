@@ -166,7 +166,7 @@ def draw_scores(title: str, note: str, rows: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     mesh = draw_grid(axes, matrix, with_values=True, bold=best_of_columns(matrix))
     axes.set_yticks(range(len(models)), [_with_cache(first[key]) for key in models])
-    axes.set_xticks(range(len(tasks)), [words.wrap(_title(task), 11) for task in tasks])
+    axes.set_xticks(range(len(tasks)), [_column_title(task) for task in tasks])
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
     for spine in axes.spines.values():
@@ -178,6 +178,11 @@ def draw_scores(title: str, note: str, rows: pd.DataFrame) -> Figure:
         axes.axhline(is_reduction.index(True) - 0.5, color="white", linewidth=4)
     figure.colorbar(mesh, ax=axes, label="score", aspect=20, fraction=0.04, pad=0.01)
     return figure
+
+
+def _column_title(task: str) -> str:
+    """Within a column's width: names of tasks end a line at an underscore as well."""
+    return words.wrap(_title(task).replace("_", "_ "), 11).replace("_ ", "_")
 
 
 def _with_cache(row: dict) -> str:

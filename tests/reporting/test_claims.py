@@ -198,6 +198,15 @@ def test_another_model_of_that_name_does_not(paper_scale_run: Path) -> None:
     assert (rows["scale"] == "llama2-7b (other sizes) @ 131072").any()
 
 
+def test_nothing_is_claimed_of_a_variant_that_was_not_trained(paper_scale_run: Path) -> None:
+    path = paper_scale_run / "seven/plan.json"
+    value = json.loads(path.read_text())
+    value["settings"]["variants"]["longgen-stride"]["trained"] = False
+    path.write_text(json.dumps(value))
+    rows = ledger([open_run("seven", paper_scale_run)])
+    assert set(rows.loc[rows["run"] == "seven", "variant"]) == {"longgen-sink"}
+
+
 def test_ledger_of_several_runs(run: Run, paper_scale_run: Path) -> None:
     rows = ledger([run, open_run("seven", paper_scale_run)])
     assert {PAPER_SCALE, f"smoke @ {TRAINED}"} <= set(rows["scale"])

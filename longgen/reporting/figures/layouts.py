@@ -48,7 +48,8 @@ def draw(run: Run) -> Drawing:
                 }
             )
         count = f"{variant.layout.num_full:.3g} of {variant.layout.num_layers} full"
-        text = count if variant.name in results or not results else f"{count} · planned, not trained in this run"
+        missing = "trained" if variant.trained else "evaluated"
+        text = count if variant.name in results or not results else f"{count} · planned, not {missing} in this run"
         color = style.MUTED if variant.name not in results and results else style.INK
         at: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "center"}
         axes.annotate(text, (depth - 0.5, line), color=color, fontsize=style.RC["ytick.labelsize"], **at)
