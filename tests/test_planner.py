@@ -241,6 +241,7 @@ def test_experiment(tmp_path: Path) -> None:
         "pattern_name": "stride",
         "placement": "ends",
         "full_layers": 2,
+        "trained": True,
     }
     records = experiment_records(experiment)
     profiling = dataclasses.replace(experiment.profiling, dtype="bfloat16")

@@ -51,6 +51,12 @@ class Plan:
     default_variants: tuple[str, ...]
     predictions: pd.DataFrame
 
+    @property
+    def marked_lengths(self) -> dict[str, int]:
+        """What figures mark on axes of lengths: ``base`` and ``trained``; of what nothing extended, the base alone."""
+        marks = {"base": self.base_length, "trained": self.trained_length}
+        return marks if self.trained_length > self.base_length else {"base": self.base_length}
+
 
 @dataclass(frozen=True)
 class Run:

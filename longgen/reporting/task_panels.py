@@ -107,7 +107,7 @@ def _draw_task(
     shifts = spread_apart(len(names), places, width)
     style.length_axis(axes, places, margin=1.1 * max(shifts) * 1.06)
     axes.set_xticks(places, [words.format_length(length) for length in lengths])
-    for text, length in (("base", plan.base_length), ("trained", plan.trained_length)):
+    for text, length in plan.marked_lengths.items():
         if lengths[0] <= length <= lengths[-1]:
             style.mark_length(axes, place(length).item(), text if with_words else "")
     draw_bands(axes, places, shifts)

@@ -16,7 +16,7 @@ from longgen.reporting.benchmarks import (
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.heat_maps import draw_heat_maps, samples_per_cell
 from longgen.reporting.measures import pool
-from longgen.reporting.run import Plan, Run
+from longgen.reporting.run import Run
 
 # (benchmark, task) of needles, the first that was asked is drawn: those of a model of bytes, of Fu et al., or ours
 NEEDLES = (("recall", "needle"), ("needle", "fu"), ("needle", "keys"))
@@ -53,12 +53,6 @@ def draw(run: Run) -> Drawing:
         words.SEPARATOR.join(filter(None, notes)),
         {label: data[data["model"] == model] for model, label in labels.items()},
         "exact",
-        _marks(run.plan) if has_plan else {},
+        run.plan.marked_lengths if has_plan else {},
     )
     return Drawing(figure, data[COLUMNS])
-
-
-def _marks(plan: Plan) -> dict[str, int]:
-    """The lengths that the maps mark; of models that nothing extended, the base length alone."""
-    marks = {"base": plan.base_length, "trained": plan.trained_length}
-    return marks if plan.trained_length > plan.base_length else {"base": plan.base_length}

@@ -57,7 +57,7 @@ def draw(run: Run) -> Drawing:
         height=1.0 + 2.5 * len(sources),
     )
     looks = style.variant_styles(dict.fromkeys([*run.variants, *names]))
-    marks = {"base": run.plan.base_length, "trained": run.plan.trained_length} if has_plan else {}
+    marks = run.plan.marked_lengths if has_plan else {}
     for row, source in zip(figure.subplots(len(sources), 1 + has_difference, squeeze=False), sources, strict=True):
         rows = data[data["source"] == source]
         draw_positions(row[0], rows, looks, marks, bands=names[:1])
