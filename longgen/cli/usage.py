@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import enum
 import inspect
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 import typer
 from typer.models import ParameterInfo
 
+from longgen.cli.options.parameters import value_type
 from longgen.errors import ConfigError
 
 # Of errors about words, Typer exports this one alone; the class that it extends is the one of all of them.
@@ -34,12 +34,12 @@ class PlainUsage:
         words = list(args)  # Typer takes them out of ``args`` one by one
         above: Any = super()
         try:
-            found: list[str] = above.parse_args(ctx, args)
+            rest: list[str] = above.parse_args(ctx, args)
         except _UsageError as error:
             if not words and ctx.command.no_args_is_help:  # with this error Typer shows --help
                 raise
             _fail(ctx, self._problem(ctx, words, error))
-        return found
+        return rest
 
     def invoke(self, ctx: Any) -> Any:
         """As Typer's. Raises ConfigError for a group without a verb."""
@@ -104,10 +104,8 @@ class PlainUsage:
         """Of its value, or of each of several."""
         if parameter.name not in self.parameters:  # --help
             return bool, None
-        kind, info = typing.get_args(self.parameters[parameter.name].annotation)
-        while typing.get_origin(kind) in (typing.Union, types.UnionType, list):
-            kind = next(each for each in typing.get_args(kind) if each is not type(None))
-        return kind, info
+        hint, info, *_ = typing.get_args(self.parameters[parameter.name].annotation)
+        return value_type(hint), info
 
 
 def need_verb(ctx: Any, word: str, verbs: Mapping[str, Any]) -> None:

@@ -190,6 +190,13 @@ def field_help(cls: type, name: str) -> str:
     return ""
 
 
+def value_type(hint: Any) -> Any:
+    """Of a value that may be none, or of each of several: int of ``list[int] | None``."""
+    while typing.get_origin(hint) in (typing.Union, types.UnionType, list):
+        hint = next(each for each in typing.get_args(hint) if each is not type(None))
+    return hint
+
+
 def signature(options: type[Options]) -> inspect.Signature:
     """Parameters of the command that takes ``options``, with typer's context before them."""
     return inspect.Signature([_parameter("context", typer.Context), *_parameters(options)])
@@ -246,7 +253,7 @@ def _parameter(name: str, hint: Any, default: Any = dataclasses.MISSING) -> insp
     """A parameter as typer reads it; the help of a hint with `OneOf` lists the values."""
     kind, *extras = typing.get_args(hint) if typing.get_origin(hint) is Annotated else (hint,)
     checks = [extra for extra in extras if isinstance(extra, Check)]
-    if "float" in inspect.formatannotation(kind):  # or some of them, or none
+    if value_type(kind) is float:
         checks.append(Finite())
 
     def checked(value: Any) -> Any:

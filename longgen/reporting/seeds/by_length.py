@@ -67,7 +67,7 @@ def draw_by_length(group: Group, values: Values) -> Drawing:
         axes.set_title("perplexity by position, means")
         axes.set_ylabel("perplexity")
         style.length_axis(axes, _ends(perplexity), "position in the context (tokens)")
-        for length in (group.plan.base_length, group.plan.trained_length):
+        for length in group.plan.marked_lengths.values():
             if axes.get_xlim()[0] < length < axes.get_xlim()[1]:
                 style.mark_length(axes, length, "")
         axes.grid(axis="y")
