@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,7 @@ def marks_apart(points: int, index: int, count: int, most: int = 5) -> tuple[int
     return round(index * every / count) % every, every
 
 
-def beside(shifts: Sequence[object]) -> list[str]:
+def beside(shifts: Collection[object]) -> list[str]:
     """The parts of the small print that say what `spread` did; none if it shifted nothing."""
     return [BESIDE] if len(shifts) > 1 else []
 

@@ -19,20 +19,19 @@ def draw(run: Run) -> Drawing:
     names = [name for name in run.variants if name in set(data["variant"])]
     data = pd.concat([data[data["variant"] == name] for name in names], ignore_index=True)
     width = 5.2
-    # variants with as many full layers have the same bytes
-    shifts = spread_apart(len(names), data["length"], width - 1)
+    shifts = _shifts(data, names, width - 1)
     figure = style.new_figure(
         "KV cache by context length: measured and planned",
-        words.SEPARATOR.join([words.run_note(run, "memory"), *beside(shifts)]),
+        words.SEPARATOR.join([words.run_note(run, "memory"), *beside(set(shifts.values()))]),
         height=3.2 + 0.06 * len(names),
         width=width,
     )
     axes = figure.subplots()
     looks = style.variant_styles(run.variants)
-    draw_bands(axes, data["length"], shifts)
-    for name, shift in zip(names, shifts, strict=True):
+    draw_bands(axes, data["length"], sorted(set(shifts.values())))
+    for name, shift in shifts.items():
         rows, look = data[data["variant"] == name], looks[name]
-        axes.plot(rows["length"] * shift, rows["kv_bytes_planned"], color=look.color, linewidth=0.9)
+        axes.plot(rows["length"], rows["kv_bytes_planned"], color=look.color, linewidth=0.9)
         axes.plot(
             rows["length"] * shift,
             rows["kv_bytes_measured"],
@@ -44,7 +43,7 @@ def draw(run: Run) -> Drawing:
             mew=0.4,
             markersize=5.5,
         )
-    style.length_axis(axes, data["length"].to_numpy(), margin=max(1.25, 1.15 * max(shifts)))
+    style.length_axis(axes, data["length"].to_numpy(), margin=max(1.25, 1.15 * max(shifts.values())))
     axes.set_yscale("log", base=2)
     axes.yaxis.set_major_locator(LogLocator(base=2, numticks=9))
     axes.yaxis.set_minor_locator(NullLocator())
@@ -59,3 +58,14 @@ def draw(run: Run) -> Drawing:
         [measured_entry, planned_entry],
     )
     return Drawing(figure, data)
+
+
+def _shifts(data: pd.DataFrame, names: list[str], width: float) -> dict[str, float]:
+    """The factor by which a variant's markers stand aside: those of as many bytes, as with as many full layers."""
+    by_bytes: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        by_bytes.setdefault(tuple(data.loc[data["variant"] == name, "kv_bytes_planned"]), []).append(name)
+    shifts: dict[str, float] = {}
+    for alike in by_bytes.values():
+        shifts |= dict(zip(alike, spread_apart(len(alike), data["length"], width), strict=True))
+    return {name: shifts[name] for name in names}
