@@ -19,7 +19,8 @@ from longgen.records.kinds import (
 )
 
 # The figures by subject, known without importing matplotlib: a figure is an entry here, and a module of its name in
-# `longgen.reporting.figures` (of seeds: `longgen.reporting.seeds.report`). The workflow makes all of an experiment's.
+# `longgen.reporting.figures` (of seeds: one of `longgen.reporting.seeds`, without the prefix). The workflow makes all
+# of an experiment's.
 FIGURE_NAMES: dict[str, tuple[str, ...]] = {
     EXPERIMENT: (
         "pattern",
@@ -44,18 +45,31 @@ FIGURE_NAMES: dict[str, tuple[str, ...]] = {
     PROBE: ("probe",),
     SEEDS: ("seeds_ablation", "seeds_knee", "seeds_by_length"),
 }
-# The tables by subject; what makes each is in `longgen.reporting.report.TABLES`.
-TABLE_NAMES: dict[str, tuple[str, ...]] = {
-    EXPERIMENT: ("ablation", "task_scores_table", "claims"),
-    REDUCTIONS: ("kv_reductions",),
-    BENCHMARKS: ("benchmark_scores", "benchmark_summary", "ruler_tasks_table", "short_context"),
-    KERNELS: ("kernel_table", "attention_speed"),
-    STEPS: ("training_speed",),
-    INFERENCE: ("inference_speed",),
-    SERVING: ("serving_speed",),
-    PACKING: ("packing_table",),
-    PROBE: (),
-    SEEDS: ("seeds", "evidence"),
+# The tables by subject, and what makes each: a function of a module here, from a run to the table as CSV and as
+# Markdown; of seeds, from a group and its values.
+TABLES: dict[str, dict[str, str]] = {
+    EXPERIMENT: {
+        "ablation": "ablation:make_table",
+        "task_scores_table": "task_scores:make_table",
+        "claims": "claims_text:make_table",
+    },
+    REDUCTIONS: {"kv_reductions": "kv_reductions:make_table"},
+    BENCHMARKS: {
+        "benchmark_scores": "benchmark_tables:benchmark_scores",
+        "benchmark_summary": "benchmark_tables:benchmark_summary",
+        "ruler_tasks_table": "benchmark_tables:ruler_tasks",
+        "short_context": "benchmark_tables:short_context",
+    },
+    KERNELS: {"kernel_table": "kernel_table:make_table", "attention_speed": "attention_speed:make_table"},
+    STEPS: {"training_speed": "training_speed:make_table"},
+    INFERENCE: {"inference_speed": "inference_speed:make_table"},
+    SERVING: {"serving_speed": "serving_speed:make_table"},
+    PACKING: {"packing_table": "packing_table:make_table"},
+    PROBE: {},
+    SEEDS: {
+        "seeds": "seeds.table:make_table",
+        "evidence": "seeds.evidence_text:make_table",
+    },  # of a group and its values
 }
 
 

@@ -219,3 +219,11 @@ def ablation_markdown(run: Run, table: pd.DataFrame) -> str:
         *rule_lines(any(table[f"{stage}_speedup_disturbed"].any() for stage in STAGES)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    table = ablation_table(run)
+    if table.empty:
+        raise run.missing("retrieval")
+    return table, ablation_markdown(run, table)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from longgen.reporting.disturbed import rule_lines, speedup_disturbed, with_sign
+from longgen.reporting.disturbed import rule_lines, speedup_disturbed, with_disturbed, with_sign
 from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES
 
@@ -50,3 +50,9 @@ def attention_speed_markdown(run: Run) -> str:
             "",
         ]
     )
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    text = attention_speed_markdown(run)
+    return with_disturbed(run.frame("attention-speed")), text

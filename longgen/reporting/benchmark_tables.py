@@ -114,14 +114,6 @@ def ruler_tasks(run: Run) -> tuple[pd.DataFrame, str]:
     return rows, task_scores.markdown("RULER: method by task", about, rows, warning)
 
 
-BENCHMARK_TABLES: dict[str, Callable[[Run], tuple[pd.DataFrame, str]]] = {
-    "benchmark_scores": benchmark_scores,
-    "benchmark_summary": benchmark_summary,
-    "ruler_tasks_table": ruler_tasks,
-    "short_context": short_context,
-}
-
-
 def _by_model(rows: pd.DataFrame, keys: list[str], cell: Callable[[Row], str], no_length: str = "all") -> list[str]:
     """Lines of Markdown: a row per value of ``keys`` and kind of data, a column per model."""
     models = [model for model in rows["model"].cat.categories if (rows["model"] == model).any()]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from longgen.reporting.claims import ledger
 from longgen.reporting.disturbed import rule_lines, with_sign
 from longgen.reporting.paper import PaperClaim, PaperClaims, paper_claims, scale_name
+from longgen.reporting.run import Run
 from longgen.reporting.words import TIMES
 
 CAUTION = (
@@ -130,3 +132,11 @@ def _share_from(claim: PaperClaim, paper: PaperClaims) -> str:
 
 def _exceeded_limit(claim: PaperClaim) -> str:
     return format_value(claim.exceeded_above, claim) if claim.can_exceed else "cannot be"
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The claims of one experiment: as CSV, and as Markdown. Raises ArtifactError: it is none."""
+    if not run.is_experiment:
+        raise run.missing("plan")
+    table = ledger([run])
+    return table, claims_markdown(table)

@@ -137,3 +137,9 @@ def _layers(row: Mapping[Hashable, Any]) -> str:
 
 def _table(cells: list[dict[str, str]]) -> str:
     return pd.DataFrame(cells).to_markdown(index=False, disable_numparse=True)
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    text = inference_speed_markdown(run)
+    return with_disturbed(run.frame("inference-speed")), text

@@ -171,3 +171,9 @@ def _reasons(rows: pd.DataFrame, what: str) -> list[str]:
         words = f"- {row['status']}: {row[what]}: {row['reason']}"
         counts[words] = counts.get(words, 0) + 1
     return [f"{words} ({count})" for words, count in counts.items()]
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    table = kernel_table(run)
+    return table, kernel_markdown(run, table)

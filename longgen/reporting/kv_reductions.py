@@ -109,3 +109,9 @@ def kv_reductions_markdown(run: Run, table: pd.DataFrame) -> str:
             "",
         ]
     )
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    table = kv_reductions_table(run)
+    return table, kv_reductions_markdown(run, table)

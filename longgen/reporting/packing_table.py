@@ -108,3 +108,9 @@ def _change(before: float, after: float) -> str:
     """Two shares in per cent; a dash for that of nothing."""
     shares = ("-" if pd.isna(share) else f"{100 * share:.1f} %" for share in (before, after))
     return f" {ARROW} ".join(shares)
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    table = packing_table(run)
+    return table, packing_markdown(run, table)

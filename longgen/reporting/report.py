@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,29 +11,28 @@ import pandas as pd
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES, task_scores
-from longgen.reporting.ablation import ablation_markdown, ablation_table
-from longgen.reporting.attention_speed import attention_speed_markdown
-from longgen.reporting.benchmark_tables import BENCHMARK_TABLES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
-from longgen.reporting.disturbed import RECORDED, with_disturbed
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
 from longgen.reporting.excerpts import with_tables
 from longgen.reporting.figures import FIGURES
-from longgen.reporting.inference_speed import inference_speed_markdown
-from longgen.reporting.kernel_table import kernel_markdown, kernel_table
-from longgen.reporting.kv_reductions import kv_reductions_markdown, kv_reductions_table
 from longgen.reporting.latex import write_latex
-from longgen.reporting.packing_table import packing_markdown, packing_table
 from longgen.reporting.page import write_page
 from longgen.reporting.results_page import results_page
 from longgen.reporting.run import Run
-from longgen.reporting.serving_speed import serving_speed_markdown
 from longgen.reporting.style import paper_style
-from longgen.reporting.training_speed import training_speed_markdown
 
-Table = Callable[[Run], tuple[pd.DataFrame, str]]
+Table = Callable[..., tuple[pd.DataFrame, str]]
+
+
+def table_maker(subject: str, name: str) -> Table:
+    """What makes a table of `TABLES`."""
+    module, function = TABLES[subject][name].split(":")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
+
+
+_TABLE_MAKERS = {name: table_maker(subject, name) for subject in TABLES if subject != SEEDS for name in TABLES[subject]}
 
 
 @dataclass
@@ -56,7 +56,7 @@ def write_figure(run: Run, folder: Path, name: str) -> list[Path]:
 
 def write_table(run: Run, folder: Path, name: str) -> list[Path]:
     """Write the table ``name`` of `TABLES` as CSV and Markdown. Raises ArtifactError if the run has no such results."""
-    return save_table(*TABLES[name](run), folder / name)
+    return save_table(*_TABLE_MAKERS[name](run), folder / name)
 
 
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:
@@ -85,66 +85,13 @@ def write_tables_in(page: Path, runs: Mapping[str, Run]) -> None:
     _write_text(page, with_tables(page.read_text("utf-8"), runs, str(page)))
 
 
-def _measured_ablation(run: Run) -> pd.DataFrame:
-    table = ablation_table(run)
-    if table.empty:
-        raise run.missing("retrieval")
-    return table
-
-
-def _in_words(table_of: Callable[[Run], pd.DataFrame], text_of: Callable[[Run, pd.DataFrame], str]) -> Table:
-    def make(run: Run) -> tuple[pd.DataFrame, str]:
-        table = table_of(run)
-        return table, text_of(run, table)
-
-    return make
-
-
-def _records(kind: str, text_of: Callable[[Run], str]) -> Table:
-    """The records of ``kind`` as they are, in words."""
-
-    def make(run: Run) -> tuple[pd.DataFrame, str]:
-        text = text_of(run)
-        rows = run.frame(kind)
-        return with_disturbed(rows) if kind in RECORDED else rows, text
-
-    return make
-
-
-def _task_scores(run: Run) -> tuple[pd.DataFrame, str]:
-    rows = task_scores.experiment_scores(run)
-    about = [f"Run {run.name}, model {run.model_name}. Exact match, of answers with several parts the share given."]
-    return rows, task_scores.markdown("Method by task", about, rows)
-
-
-# name -> what is written as CSV, and the same as Markdown
-TABLES: dict[str, Table] = {
-    "ablation": _in_words(_measured_ablation, ablation_markdown),
-    "kv_reductions": _in_words(kv_reductions_table, kv_reductions_markdown),
-    "kernel_table": _in_words(kernel_table, kernel_markdown),
-    "packing_table": _in_words(packing_table, packing_markdown),
-    "attention_speed": _records("attention-speed", attention_speed_markdown),
-    "training_speed": _records("training-speed", training_speed_markdown),
-    "inference_speed": _records("inference-speed", inference_speed_markdown),
-    "serving_speed": _records("serving-speed", serving_speed_markdown),
-    "task_scores_table": _task_scores,
-    **BENCHMARK_TABLES,
-}
-
-
-def _write_own_claims(run: Run, folder: Path, name: str) -> list[Path]:
-    if not run.is_experiment:
-        raise run.missing("plan")
-    return write_claims([run], folder, name)
-
-
 _Writer = Callable[[Run, Path, str], list[Path]]
 
 
 def _writers(subject: str) -> dict[str, _Writer]:
     """What makes each part of a subject, by name."""
     parts: dict[str, _Writer] = dict.fromkeys(FIGURE_NAMES[subject], write_figure)
-    return parts | {name: _write_own_claims if name == "claims" else write_table for name in TABLE_NAMES[subject]}
+    return parts | dict.fromkeys(TABLES[subject], write_table)
 
 
 _BY_SUBJECT = {subject: _writers(subject) for subject in FIGURE_NAMES if subject != SEEDS}

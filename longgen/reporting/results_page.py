@@ -12,7 +12,7 @@ from longgen.evaluation.benchmarks import BENCHMARKS
 from longgen.names import HELDOUT
 from longgen.records.kinds import KINDS
 from longgen.records.schema import MEASURED
-from longgen.reporting import SEEDS, TABLE_NAMES
+from longgen.reporting import SEEDS, TABLES
 from longgen.reporting.benchmarks import STAND_IN, is_stand_in
 from longgen.reporting.claims import VERDICTS
 from longgen.reporting.claims_text import CAUTION, format_range, format_share, format_value, without_repeats
@@ -133,7 +133,7 @@ def _over_seeds(
     lines = []
     for group in find_groups(runs):
         evidence = evidence_summary(evidence_table(group, read_values(group)))
-        parts = [link(name, figures / group.name / f"{name}.md") for name in TABLE_NAMES[SEEDS]]
+        parts = [link(name, figures / group.name / f"{name}.md") for name in TABLES[SEEDS]]
         name = group.name.rpartition("/")[2]
         images = [link(words, figures / group.name / f"{figure}.png") for figure, words in _SEEDS_FIGURES.items()]
         discussion = discussions.get(name)

@@ -83,3 +83,9 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "first token, s": with_interval(row, "first_token", ",.0f"),
         "preempted": number(row["preemptions"], ".0f"),
     }
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    text = serving_speed_markdown(run)
+    return with_disturbed(run.frame("serving-speed")), text

@@ -188,3 +188,10 @@ def _column_title(task: str) -> str:
 def _with_cache(row: dict) -> str:
     kv_fraction = row["kv_fraction"]
     return model_label(row) + ("" if pd.isna(kv_fraction) else f", KV {100 * kv_fraction:.0f} %")
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table of an experiment as it is written: as CSV, and as Markdown. Raises as `experiment_scores`."""
+    rows = experiment_scores(run)
+    about = [f"Run {run.name}, model {run.model_name}. Exact match, of answers with several parts the share given."]
+    return rows, markdown("Method by task", about, rows)

@@ -68,3 +68,9 @@ def _cells(row: Mapping[Hashable, Any]) -> dict[str, str]:
         "fit": number(100 * row["fit_error"], "+.1f", " %"),
         "memory, GiB": number(row["peak_bytes"] / 2**30, ".1f"),
     }
+
+
+def make_table(run: Run) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown. Raises ArtifactError: the run lacks its results."""
+    text = training_speed_markdown(run)
+    return with_disturbed(run.frame("training-speed")), text

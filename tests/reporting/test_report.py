@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -14,16 +15,11 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ArtifactError, ConfigError
-from longgen.reporting import (
-    EXPERIMENT,
-    FIGURE_NAMES,
-    KERNELS,
-    TABLE_NAMES,
-)
+from longgen.reporting import EXPERIMENT, FIGURE_NAMES, KERNELS, TABLES
 from longgen.reporting import report as report_module
 from longgen.reporting.drawing import FORMATS
 from longgen.reporting.figures import FIGURES
-from longgen.reporting.report import PARTS, TABLES, write_claims, write_report
+from longgen.reporting.report import PARTS, write_claims, write_report
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.seeds.report import GROUP_PARTS
 from longgen.reporting.style import paper_style
@@ -31,21 +27,20 @@ from tests.reporting.fake_kernels import write_kernel_run
 from tests.reporting.fake_run import write_run
 
 
-def files(figures: tuple[str, ...], tables: tuple[str, ...]) -> set[str]:
+def files(figures: tuple[str, ...], tables: Iterable[str]) -> set[str]:
     pictures = {f"{name}.{extension}" for name in figures for extension in FORMATS}
     return pictures | {f"{name}.{extension}" for name in tables for extension in ("csv", "md")}
 
 
 ASKED = (("needle", "perplexity"), ("benchmark_scores",))  # what fake_run has of benchmarks
-ALL_FILES = files((*FIGURE_NAMES[EXPERIMENT], *ASKED[0]), (*TABLE_NAMES[EXPERIMENT], *ASKED[1]))
-KERNEL_FILES = files(FIGURE_NAMES[KERNELS], TABLE_NAMES[KERNELS])
+ALL_FILES = files((*FIGURE_NAMES[EXPERIMENT], *ASKED[0]), (*TABLES[EXPERIMENT], *ASKED[1]))
+KERNEL_FILES = files(FIGURE_NAMES[KERNELS], TABLES[KERNELS])
 
 
 def test_every_name_is_of_one_part_that_can_be_made() -> None:
-    names = [name for by_subject in (FIGURE_NAMES, TABLE_NAMES) for part in by_subject.values() for name in part]
+    names = [name for by_subject in (FIGURE_NAMES, TABLES) for part in by_subject.values() for name in part]
     assert len(names) == len(set(names))
     assert {*PARTS, *GROUP_PARTS} == set(names)
-    assert {*TABLES, "claims"} == {name for subject in TABLE_NAMES for name in TABLE_NAMES[subject]} - {*GROUP_PARTS}
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +102,7 @@ NEEDS = {
     "profile/memory.json": {"pareto", "kv"},
     "training": {"training"},
     "benchmarks": {"retrieval", "pareto", "task_scores", "task_scores_table"},
-    "plan.json": {*FIGURE_NAMES[EXPERIMENT], *TABLE_NAMES[EXPERIMENT]},
+    "plan.json": {*FIGURE_NAMES[EXPERIMENT], *TABLES[EXPERIMENT]},
 }
 
 

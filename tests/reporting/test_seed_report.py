@@ -12,13 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from longgen.cli import app
-from longgen.reporting import FIGURE_NAMES, SEEDS, TABLE_NAMES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES
 from longgen.reporting.claims import ledger
 from longgen.reporting.drawing import Drawing, settle_layout
 from longgen.reporting.results_page import results_page
 from longgen.reporting.run import open_run
-from longgen.reporting.seeds.by_length import draw_by_length
-from longgen.reporting.seeds.figures import draw_ablation, draw_knee
+from longgen.reporting.seeds import ablation, by_length, knee
 from longgen.reporting.seeds.groups import Group, find_groups
 from longgen.reporting.seeds.table import readable_seeds, seeds_markdown, seeds_table
 from longgen.reporting.seeds.values import Values, read_values
@@ -124,7 +123,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 # ---------------------------------------------------------------- figures
-@pytest.fixture(scope="module", params=[draw_ablation, draw_knee, draw_by_length])
+@pytest.fixture(scope="module", params=[ablation.draw, knee.draw, by_length.draw])
 def drawing(request: pytest.FixtureRequest, seed_group: Group, seed_values: Values) -> Drawing:
     with paper_style():
         drawn = request.param(seed_group, seed_values)
@@ -138,7 +137,7 @@ def test_words_are_inside_and_apart_and_ticks_have_labels(drawing: Drawing) -> N
 
 def test_the_ablation_draws_means_and_seeds(seed_group: Group, seed_values: Values) -> None:
     with paper_style():
-        drawn = draw_ablation(seed_group, seed_values)
+        drawn = ablation.draw(seed_group, seed_values)
     means, seeds = drawn.data[drawn.data["seed"].isna()], drawn.data[drawn.data["seed"].notna()]
     assert list(means["comparison"].unique()) == ["ratio", "placement", "pattern"]
     assert list(means[means["comparison"] == "ratio"]["full_layers"]) == [12, 6, 4, 3, 2, 1, 0]
@@ -157,7 +156,7 @@ def test_the_ablation_draws_means_and_seeds(seed_group: Group, seed_values: Valu
 
 def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: Group, seed_values: Values) -> None:
     with paper_style():
-        drawn = draw_knee(seed_group, seed_values)
+        drawn = knee.draw(seed_group, seed_values)
     means = drawn.data[drawn.data["seed"].isna()].set_index(["name", "budget_of"], drop=False)
     axes, reduced_axes = drawn.figure.axes
     x, y = next(line for line in axes.lines if line.get_color() == FRONT).get_data()
@@ -182,7 +181,7 @@ def test_the_knee_connects_the_ratios_in_the_order_of_their_caches(seed_group: G
 
 def test_lengths_have_their_scores_and_positions_their_perplexity(seed_group: Group, seed_values: Values) -> None:
     with paper_style():
-        drawn = draw_by_length(seed_group, seed_values)
+        drawn = by_length.draw(seed_group, seed_values)
     data = drawn.data.set_index(["task", "variant", "length"]).sort_index()
     for name in VARIANTS:
         row = data.loc[("multikey", name, TRAINED)]
@@ -216,13 +215,13 @@ def run_figures(folder: Path, output: Path, *words: str) -> tuple[int, str]:
 
 @pytest.mark.usefixtures("undrawn")
 def test_runs_that_are_given_together_are_drawn_together(seed_group_folder: Path, tmp_path: Path) -> None:
-    only = [word for name in (*FIGURE_NAMES[SEEDS], *TABLE_NAMES[SEEDS]) for word in ("--only", name)]
+    only = [word for name in (*FIGURE_NAMES[SEEDS], *TABLES[SEEDS]) for word in ("--only", name)]
     names = ["mini", "mini-seed-1", "mini-seed-2"]
     code, output = run_figures(seed_group_folder, tmp_path, *names, *only)
     assert code == 0, output
     made = {path.name for path in (tmp_path / "mini-seeds").iterdir()}
     figures = {f"{name}.{end}" for name in FIGURE_NAMES[SEEDS] for end in ("png", "pdf", "csv")}
-    assert made == figures | {f"{name}.{end}" for name in TABLE_NAMES[SEEDS] for end in ("md", "csv")}
+    assert made == figures | {f"{name}.{end}" for name in TABLES[SEEDS] for end in ("md", "csv")}
     assert [path.name for path in tmp_path.iterdir()] == ["mini-seeds"], "the runs' own parts were not asked for"
     table = pd.read_csv(tmp_path / "mini-seeds/evidence.csv")
     assert set(table["verdict"]) <= {"holds", "does not hold", "not shown", "not measured"}

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.config import load_experiment
 from longgen.errors import TO_BE_CONTINUED
-from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, PROBE, REDUCTIONS, TABLE_NAMES
+from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, PROBE, REDUCTIONS, TABLES
 from longgen.reporting.drawing import settle_layout
 from tests.experiments import tiny_settings
 from tests.reporting.look import problems_of, recorded_words
@@ -350,8 +350,8 @@ def test_a_browser_without_a_network_shows_the_report_without_an_error(report, t
 
 
 def test_every_figure_and_table_of_the_pipeline_has_a_caption():
-    names = {*FIGURE_NAMES[EXPERIMENT], *TABLE_NAMES[EXPERIMENT], *FIGURE_NAMES[REDUCTIONS], *TABLE_NAMES[REDUCTIONS]}
-    names |= {*FIGURE_NAMES[BENCHMARKS], *TABLE_NAMES[BENCHMARKS], *FIGURE_NAMES[PROBE]}
+    names = {*FIGURE_NAMES[EXPERIMENT], *TABLES[EXPERIMENT], *FIGURE_NAMES[REDUCTIONS], *TABLES[REDUCTIONS]}
+    names |= {*FIGURE_NAMES[BENCHMARKS], *TABLES[BENCHMARKS], *FIGURE_NAMES[PROBE]}
     assert {path.stem for path in CAPTIONS.glob("*.rst")} == {*names, "workflow"}
 
 

@@ -60,12 +60,8 @@ FIGURES_MADE = [
     *(reporting.FIGURE_NAMES[reporting.PROBE] if PROBES else ()),
 ]
 TABLES_MADE = [
-    *(reporting.TABLE_NAMES[reporting.EXPERIMENT] if COMPLETE else ()),
-    *(
-        reporting.TABLE_NAMES[reporting.REDUCTIONS]
-        if COMPLETE and FOUND_REDUCED
-        else ()
-    ),
+    *(reporting.TABLES[reporting.EXPERIMENT] if COMPLETE else ()),
+    *(reporting.TABLES[reporting.REDUCTIONS] if COMPLETE and FOUND_REDUCED else ()),
     *(name for name, part in BENCHMARK_TABLES.items() if part),
 ]
 

@@ -45,7 +45,7 @@ def length_data(group: Group, values: Values) -> pd.DataFrame:
     return pd.DataFrame(cells, columns=columns).astype({"n": "Int64"})
 
 
-def draw_by_length(group: Group, values: Values) -> Drawing:
+def draw(group: Group, values: Values) -> Drawing:
     """A panel per task and one of perplexity, a line per variant: means over seeds.
 
     Raises:

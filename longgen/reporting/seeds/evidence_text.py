@@ -10,9 +10,10 @@ import pandas as pd
 from longgen.reporting.claims_text import without_repeats
 from longgen.reporting.measures import TASK_TITLES
 from longgen.reporting.seeds.claims import seed_claims
-from longgen.reporting.seeds.evidence import claim_verdicts
+from longgen.reporting.seeds.evidence import claim_verdicts, evidence_table
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.table import METHOD, SCORE
+from longgen.reporting.seeds.values import Values
 from longgen.reporting.words import TIMES, format_length, variant_label
 
 SCALE = (
@@ -113,3 +114,9 @@ def _tasks(table: pd.DataFrame) -> str:
 
 def _title(task: str) -> str:
     return TASK_TITLES.get(task, task)
+
+
+def make_table(group: Group, values: Values) -> tuple[pd.DataFrame, str]:
+    """The evidence as it is written: as CSV, and as Markdown."""
+    table = evidence_table(group, values)
+    return table, evidence_markdown(group, table)

@@ -51,6 +51,11 @@ class Group:
         """For readers: ``seeds 0, 1, 2``."""
         return f"seeds {', '.join(map(str, self.runs))}"
 
+    @property
+    def note(self) -> str:
+        """Of whom a figure is, for its small print."""
+        return f"{self.name}, {self.seeds} · {self.plan.model['num_layers']} layers · {self.device('retrieval')}"
+
     def device(self, *kinds: str) -> str:
         """Name of the device(s) that measured these kinds; empty if none did."""
         devices = dict.fromkeys(run.device(*kinds) for run in self.runs.values())

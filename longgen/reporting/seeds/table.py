@@ -149,3 +149,9 @@ def seeds_markdown(group: Group, table: pd.DataFrame, values: Values) -> str:
             "",
         ]
     )
+
+
+def make_table(group: Group, values: Values) -> tuple[pd.DataFrame, str]:
+    """The table as it is written: as CSV, and as Markdown."""
+    table = seeds_table(group, values)
+    return table, seeds_markdown(group, table, values)

@@ -1,4 +1,4 @@
-"""The figures of a group of seeds: `seeds_ablation` and `seeds_knee`."""
+"""Figure `seeds_knee`: retrieval against the share of the KV cache, over the seeds of a group."""
 
 from __future__ import annotations
 
@@ -9,22 +9,13 @@ from matplotlib.lines import Line2D
 from longgen.errors import ArtifactError
 from longgen.reporting import families, style, words
 from longgen.reporting.ablation import INTERVAL
-from longgen.reporting.dot_rows import (
-    HIGHER,
-    KV_CACHE,
-    LOWER,
-    DotColumn,
-    comparisons,
-    draw_dot_rows,
-    with_planned_cache,
-)
+from longgen.reporting.dot_rows import HIGHER
 from longgen.reporting.drawing import Drawing
 from longgen.reporting.labels import LabelledPoint
 from longgen.reporting.reduction_panel import draw_reductions, prepare_reductions
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.pooling import Estimate, pool
-from longgen.reporting.seeds.table import quantities, seeds_table
-from longgen.reporting.seeds.values import KV, TASKS, Values
+from longgen.reporting.seeds.values import KV, Values
 from longgen.reporting.trade_off import (
     APART,
     FRONT,
@@ -38,60 +29,11 @@ from longgen.reporting.trade_off import (
     stretch_note,
 )
 
-_ABOUT = ["comparison", "variant", "family", "full_layers", "num_layers", "placement", "pattern", "length", "seed"]
 _CURVE = (families.FULL, families.RATIO, families.REFERENCE)
 
 
-def _columns(table: pd.DataFrame) -> list[DotColumn]:
-    ticks = (0.0, 0.5, 1.0)
-    return [
-        DotColumn("needle_exact", f"needle exact match\n{HIGHER}", ticks=ticks),
-        *([DotColumn(TASKS, f"mean of all tasks\n{HIGHER}", ticks=ticks)] if TASKS in table else []),
-        DotColumn("perplexity", f"perplexity\n{LOWER}"),
-        KV_CACHE,
-    ]
-
-
-def draw_ablation(group: Group, values: Values) -> Drawing:
-    """Dots as in `ratio_placement_pattern`: means over seeds with their intervals, below them the seeds themselves.
-
-    Raises:
-        ArtifactError: nothing was measured of any variant.
-    """
-    table = seeds_table(group, values)
-    if table.empty:
-        raise next(iter(group.runs.values())).missing("retrieval")
-    columns = [column for column in _columns(table) if column.name in table]
-    names = [column.name for column in columns]
-    table = with_planned_cache(table, group.plan)
-    means, seeds = comparisons(table), _by_seed(values, list(table["variant"]), names)
-    note = f"{_note(group)} · means over seeds · tasks pooled over depths · bars: 95 % intervals"
-    title = f"What ratio, placement and pattern change, at {words.format_length(values.length)} tokens"
-    figure = draw_dot_rows(title, note, means, columns, style.variant_styles(group.variants), seeds)
-    about = table[["variant", "family", "full_layers", "num_layers", "placement", "pattern", "length"]]
-    rows = means.assign(seed=None)
-    rows = pd.concat([rows, seeds.merge(about)], ignore_index=True).astype({"seed": "Int64"})
-    prediction_columns = [name for name in [KV_CACHE.prediction] if name in table]
-    return Drawing(
-        figure, rows[[*_ABOUT, *(f"{name}{end}" for name in names for end in INTERVAL), *prediction_columns]]
-    )
-
-
-def _by_seed(values: Values, variants: list[str], names: list[str]) -> pd.DataFrame:
-    """A row per variant and seed, with a column per quantity."""
-    columns = [column for column in quantities(values) if column.name in names]
-    rows: dict[tuple[str, int], dict] = {}
-    for variant in variants:
-        for column in columns:
-            estimate = column.estimate(values, variant)
-            for seed, value in estimate.by_seed.items() if estimate else ():
-                row = rows.setdefault((variant, seed), {"variant": variant, "seed": seed})
-                row[column.name] = value
-    return pd.DataFrame(list(rows.values()), columns=["variant", "seed", *names])
-
-
 def knee_data(group: Group, values: Values) -> pd.DataFrame:
-    """What `draw_knee` shows: retrieval and share of the KV cache of every variant and KV reduction.
+    """What `draw` shows: retrieval and share of the KV cache of every variant and KV reduction.
 
     Returns:
         a row per mean (``seed`` missing), then one per seed: ``name``, ``what`` (trained or reduced), ``budget_of``,
@@ -138,7 +80,7 @@ def _points(about: dict, share: Estimate | None, kv_fraction: Estimate | None) -
     return [{**about, KV: kv_fraction.value, **each} for each in (mean, *seeds)]
 
 
-def draw_knee(group: Group, values: Values) -> Drawing:
+def draw(group: Group, values: Values) -> Drawing:
     """Retrieval against the share of the KV cache; the ratios of one placement and pattern are connected."""
     data = knee_data(group, values)
     looks = style.variant_styles(group.variants)
@@ -148,7 +90,7 @@ def draw_knee(group: Group, values: Values) -> Drawing:
     about = ["means over seeds", "pooled over depths", "bars: 95 % intervals", APART, *stretch_note(break_at)]
     figure = style.new_figure(
         f"Retrieval at {words.format_length(values.length)} tokens against KV cache",
-        words.SEPARATOR.join([_note(group), *about]),
+        words.SEPARATOR.join([group.note, *about]),
         height=7.4 if is_reduction.any() else 4.4,
     )
     panels = figure.subplots(2, 1, height_ratios=[4, 3]) if is_reduction.any() else [figure.subplots()]
@@ -193,8 +135,3 @@ def _mean_points(trained: pd.DataFrame, looks: dict[str, style.VariantStyle]) ->
         point = LabelledPoint(row[KV], row["retrieval"], (row[KV], row[KV]), ends, looks[row["name"]])
         points.append(TradeOffPoint(point, main=row["family"] == families.REFERENCE))
     return points
-
-
-def _note(group: Group) -> str:
-    plan = group.plan
-    return f"{group.name}, {group.seeds} · {plan.model['num_layers']} layers · {group.device('retrieval')}"
