@@ -49,7 +49,7 @@ def draw(run: Run) -> Drawing:
                 look = BASE if stage == "base" else looks[str(name)]
                 _draw_curve(axes, curve, measure, look, marks_apart(len(curve), index, len(curves)))
             axes.grid(axis="y")
-            axes.set_xlim(left=0)  # where the first length begins
+            axes.set_xlim(left=-0.02 * axes.get_xlim()[1])  # the first length begins at nothing
             _mark_phases(axes, rows, label=measure == "loss")
         panels[0, column].set_title(STAGES[stage], pad=style.ABOVE)
         panels[-1, column].set_xlabel("tokens of this stage (millions)")
