@@ -14,7 +14,7 @@ SMOLLM2 := artifacts/smollm2/SmolLM2-135M-Instruct
 PROCESSES ?= 2
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help setup run example-models notebook report test test-product test-kernels kill-test peer-tests gate lint figures docs gpu-mini smollm2 serving-env serving-test clean
+.PHONY: help setup run example-models notebook report test test-product test-fast test-kernels kill-test peer-tests gate lint figures docs gpu-mini smollm2 serving-env serving-test clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,10 @@ test: $(TESTS:%=test-%)  ## the tests; TESTS=product or TESTS=kernels for a part
 # the tests of a file stay in one process, which makes what they share once; in the order of tests/conftest.py
 test-product: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile --no-loadscope-reorder
+
+# For while one works: the rest is marked `slow`.
+test-fast: setup  ## what of the tests takes no seconds each: two minutes, for while one works
+	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile -m "not slow"
 
 kill-test: run  ## interrupt the smoke run at ten random moments, in a copy: it ends with the numbers of the one before
 	$(BIN)/python -m tests.workflow.interruptions

@@ -23,6 +23,7 @@ def run(tmp_path: Path, script: str, *words: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["middle:1/3", "heads:1/3"])
 def test_convert_and_generate(layout, tmp_path):
     outcome = run(tmp_path, "convert_and_generate.py", "--layout", layout)
@@ -35,6 +36,7 @@ def test_convert_and_generate(layout, tmp_path):
     assert outcome.stdout.rstrip().endswith("all the same tokens")
 
 
+@pytest.mark.slow
 def test_the_models_that_ship_find_the_needle(tmp_path):
     outcome = run(tmp_path, "find_the_needle.py")
     assert outcome.returncode == 0, outcome.stderr
@@ -49,6 +51,7 @@ def test_the_models_that_ship_find_the_needle(tmp_path):
     assert max(map(len, outcome.stdout.splitlines())) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -64,6 +67,7 @@ def test_what_cannot_be_asked_is_named(words, message, tmp_path):
     assert message in " ".join(outcome.stderr.split())
 
 
+@pytest.mark.slow
 def test_the_notebook_runs_and_shows_what_it_did_when_it_was_kept():
     kept = nbformat.read(ROOT / "examples" / "longgen.ipynb", 4)
     again = nbformat.read(ROOT / "examples" / "longgen.ipynb", 4)

@@ -19,6 +19,7 @@ assert convert_checkpoint.__module__ == "longgen.modeling.convert" and LongGenCa
 """
 
 
+@pytest.mark.slow
 def test_names_are_there_when_they_are_asked_for():
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, check=True)
     assert done.stdout == "2\n"

@@ -58,6 +58,7 @@ def test_seeds_differ_in_name_and_seed_alone(name):
         assert replace(other, name=name, seed=first.seed) == first
 
 
+@pytest.mark.slow
 def test_the_dry_run_has_the_same_jobs():
     kinds = [{kind for phase in stage.phases for kind in phase.mixture} for stage in (MINI.extension, DRY.extension)]
     assert kinds[0] == kinds[1]
@@ -65,6 +66,7 @@ def test_the_dry_run_has_the_same_jobs():
     assert jobs[0] == jobs[1]
 
 
+@pytest.mark.slow
 def test_the_comment_says_what_is_predicted():
     text = " ".join((CONFIG / "mini.yaml").read_text("utf-8").replace("\n#", " ").split())
     said = re.search(r"predicted to take (\d+) minutes, .* and all variants (\d+):", text)

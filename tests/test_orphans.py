@@ -42,6 +42,7 @@ def asleep() -> subprocess.Popen:
     return subprocess.Popen(["sleep", "infinity"])
 
 
+@pytest.mark.slow
 def test_a_command_ends_with_any_process_that_is_named():
     first, second = asleep(), asleep()
     process = started(waits, f"{first.pid},{second.pid}")
@@ -120,6 +121,7 @@ def snakemake(folder: Path) -> subprocess.CompletedProcess[str]:
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_jobs_end_with_snakemake_and_the_next_run_goes_on(tmp_path):
     (tmp_path / "Snakefile").write_text(SNAKEFILE.format(root=ROOT))
     (tmp_path / "profiles").symlink_to(ROOT / "profiles")

@@ -15,6 +15,7 @@ import longgen
 ROOT = Path(__file__).parents[1]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("build") is None, reason="`build` is not installed: `make setup` does it")
 def test_the_wheel_has_the_package_its_data_and_the_kernels(tmp_path):
     source = tmp_path / "source"  # a copy: building writes beside its sources

@@ -58,6 +58,7 @@ def wait_for_copy(folder, node, report) -> None:
     report.write_text(str(local_copy(folder)))
 
 
+@pytest.mark.slow
 def test_processes_of_a_machine_share_a_copy(source, node, tmp_path):
     finished(wait_for_copy, source, node, tmp_path / "warm")
     shutil.rmtree(node / "copies")

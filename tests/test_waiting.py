@@ -3,6 +3,7 @@
 import ast
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 TESTS = Path(__file__).parent
@@ -31,6 +32,7 @@ def test_examples_of_a_property_take_as_long_as_they_take():
     assert HealthCheck.too_slow in settings().suppress_health_check
 
 
+@pytest.mark.slow
 def test_no_test_has_a_clock_of_its_own():
     files = [path for path in TESTS.rglob("*.py") if str(path.relative_to(TESTS)) not in MAY]
     assert len(files) > 100

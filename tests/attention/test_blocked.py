@@ -123,6 +123,7 @@ def test_output_and_gradients_equal_the_dense_ones(case):
         torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-9, msg=lambda m, n=name: f"{n}: {m}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("size", [1.0, 2.5], ids=["scores-of-5", "scores-of-30"])
 @pytest.mark.parametrize("pattern", [SparsePattern(16, 1, 4), SparsePattern(16, 1, 4, 8)], ids=str)

@@ -100,6 +100,7 @@ def test_training_can_follow_evaluation_at_the_same_length():
 BACKEND_NAMES = ["flex", "blocked", "reference"]  # triton: tests/kernels
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", BACKEND_NAMES)
 @settings(max_examples=20)
 @given(case=cases, seed=st.integers(0, 2**16))

@@ -76,6 +76,7 @@ def test_prompts_answers_scores(folder):
     assert set(written["provenance"]["inputs"]) == {"needle/keys-400", "needle/keys-500"}
 
 
+@pytest.mark.slow
 def test_answers_do_not_depend_on_batches(folder):
     prompts = folder / "few"
     asked = ["--task", "fu", "--length", 420, "--samples", 3]
@@ -131,6 +132,7 @@ def test_a_reduced_cache_is_another_model(folder):
     )
 
 
+@pytest.mark.slow
 def test_gates_are_learned_on_pass_keys_and_used(folder, tmp_path):
     settings = tiny_settings()
     reduction = {"methods": ["duo-attention"], "budgets_of": ["middle"]}

@@ -82,6 +82,7 @@ def test_two_runs_stand_side_by_side_with_their_difference(results: Path) -> Non
     assert {name for name, _ in rows_of(by)} == {"full", "longgen-sink", "longgen-stride"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_both_values_and_their_difference_stand_together_in_a_narrow_terminal(results, width, monkeypatch) -> None:
     write_reductions(results / "smoke")

@@ -68,6 +68,7 @@ def test_a_module_refuses_such_minutes_too(minutes, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_process_ends_so_too(tmp_path):
     command = [*COMMAND, "convert", str(tmp_path / "none"), str(tmp_path / "out")]
     outcome = subprocess.run(command, capture_output=True, text=True)
@@ -109,6 +110,7 @@ def test_shells_complete_verbs_and_options(words, expected):
     assert expected in outcome.output.split()
 
 
+@pytest.mark.slow
 def test_one_process_carries_out_several_commands_to_the_first_that_fails(tmp_path):
     twice = subprocess.run([*COMMAND, "--version", "--then", "--version"], capture_output=True, text=True, check=True)
     assert twice.stdout == 2 * f"longgen {version('longgen')}\n"

@@ -30,6 +30,7 @@ def test_draws_below_the_current_folder(tmp_path: Path, monkeypatch: pytest.Monk
     }
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_names_what_is_left_out(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "results/smoke")

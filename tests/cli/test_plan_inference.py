@@ -30,6 +30,7 @@ def cells(text: str, *, having: str) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if having in line]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "count"), [("docs/planning.md", 3), ("docs/cluster.md", 2), ("README.md", 1)])
 def test_examples_in_the_docs_are_what_is_printed(name: str, count: int) -> None:
     text = (Path(__file__).parents[2] / name).read_text(encoding="utf-8")

@@ -21,6 +21,7 @@ def call(folder: Path, *arguments: str) -> str:
     return result.output
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_publishes_warns_draws_and_refreshes_the_ledger(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "results/smoke", dirty=True)

@@ -45,6 +45,7 @@ def command(words: tuple[str, ...]) -> Any:
     return _command(words, verb)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", list(every_verb()), ids=" ".join)
 def test_every_verb_says_in_one_line_what_is_wrong(words: tuple[str, ...], error: Error, tmp_path: Path) -> None:
     parameters = command(words).params

@@ -58,6 +58,7 @@ def call(*words: object) -> None:
     print(result.output)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -75,6 +76,7 @@ def test_plans(words, monkeypatch, capsys):
     check(monkeypatch, capsys, call, *words.split())
 
 
+@pytest.mark.slow
 def test_comparisons_of_runs(tmp_path: Path, monkeypatch, capsys):
     write_run(tmp_path / "smoke")
     write_run(tmp_path / "published/all", ABLATION)

@@ -29,6 +29,7 @@ def _in_the_repository(monkeypatch) -> None:
     monkeypatch.chdir(ROOT)  # as packings are named from there
 
 
+@pytest.mark.slow
 def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
     jobs = planned_jobs("config/llama2-7b.yaml")
     costs = {cost.rule: cost for cost in run_costs(SEVEN, SEVEN.setup_named("32-gpus"), VARIANTS, jobs)}
@@ -42,6 +43,7 @@ def test_hours_are_those_of_all_gpus_of_all_jobs() -> None:
     assert extend.fits and not costs["answer"].fits and not costs["answer_reduced"].fits
 
 
+@pytest.mark.slow
 def test_what_is_stored() -> None:
     weights = experiment_shape(SEVEN).parameters
     stored = run_storage(SEVEN, SEVEN.setup_named(None), VARIANTS, planned_jobs("config/llama2-7b.yaml"))
@@ -58,6 +60,7 @@ def test_what_is_stored() -> None:
     assert stored["prompts"] == 4 * 126 * sum(smoke.recall.lengths)
 
 
+@pytest.mark.slow
 def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:
     told = json.loads(longgen("plan", "cluster", "--config", CONFIG, "--setup", "64-gpus", "--select", "all", "--json"))
     assert told["predicted"] is True
@@ -68,6 +71,7 @@ def test_json_has_the_totals_and_says_that_all_is_predicted() -> None:
     assert told["storage_bytes"]["models"] > 0
 
 
+@pytest.mark.slow
 def test_tables_say_that_all_is_predicted_and_what_does_not_fit() -> None:
     output = longgen("plan", "cluster", "--config", CONFIG)
     assert "predicted, not measured; h100-80gb, 40 % of its rates assumed" in output
@@ -94,6 +98,7 @@ def test_an_unknown_gpu_of_the_cluster_is_named(tmp_path) -> None:
         load_experiment(path)
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys\nfrom longgen.cli import app\n"
@@ -104,6 +109,7 @@ def test_nothing_heavy_is_imported() -> None:
     assert done.stdout.endswith("imported []\n")
 
 
+@pytest.mark.slow
 def test_processors_of_a_configuration_and_of_this_machine(monkeypatch) -> None:
     monkeypatch.setattr("longgen.profiling.device.processor_rates", lambda: (8e10, 1e10))
     smoke = load_experiment(ROOT / "config/smoke.yaml")

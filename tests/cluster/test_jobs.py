@@ -43,6 +43,7 @@ def test_every_rule_of_the_workflow_is_local_or_has_a_request() -> None:
     assert requested == REQUESTS.keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("experiment", [SMOKE, SEVEN, SEVENTY], ids=lambda e: e.name)
 def test_every_job_of_the_configurations_has_a_request(experiment) -> None:
     jobs = planned_jobs(f"config/{experiment.name}.yaml", "all")

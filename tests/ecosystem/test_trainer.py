@@ -28,12 +28,14 @@ def train(tmp_path):
     return make
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padded_rows_with_labels(family, train, tokenizer):
     data = examples()
     check_one_step(train(tiny_hybrid(family), data, DataCollatorForSeq2Seq(tokenizer)), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flash_arguments", [False, True])
 @pytest.mark.parametrize("layout", ["middle:1/3", "heads:1/3"])
 def test_flattened_rows_keep_their_labels(layout, flash_arguments, train):
@@ -48,6 +50,7 @@ def test_rows_of_one_length(train):
     check_one_step(train(tiny_hybrid(), data, default_data_collator), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_with_label_smoothing(family, train):
     """Trainer computes that loss itself; whether labels are those of the next token it knows by the model's class."""

@@ -32,18 +32,21 @@ def documents_of(trainer, whole_rows=False):
             yield {name: row[name][start:end] for name in ("input_ids", "labels")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_padded(family, train):
     data = examples()
     check_one_step(train(tiny_hybrid(family), data), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["middle:1/3", "heads:1/3"])
 def test_without_padding(layout, train):
     data = examples()
     check_one_step(train(tiny_hybrid(layout=layout), data, padding_free=True, max_length=None), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["bfd", "bfd_split", "wrapped"])
 def test_packed(strategy, train):
     trainer = train(tiny_hybrid(), examples(), packing=True, packing_strategy=strategy, max_length=56)
@@ -59,6 +62,7 @@ def test_wrapped_without_padding(train):
     check_one_step(trainer, list(documents_of(trainer, whole_rows=True)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["padded", "packed"])
 def test_lora(how, train):
     peft = pytest.importorskip("peft", reason="peft is not installed: pip install 'longgen[lora]'")
@@ -70,6 +74,7 @@ def test_lora(how, train):
     assert {name.split(".")[-4] for name in trained} == {"q_proj", "v_proj"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packing", [{}, {"packing": True, "max_length": 64}], ids=["padded", "packed"])
 def test_from_a_path(packing, train, tokenizer, tmp_path):
     folder, data = tmp_path / "model", examples()

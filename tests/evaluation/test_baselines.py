@@ -262,6 +262,7 @@ REPOSITIONED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", REPOSITIONED)
 @pytest.mark.parametrize("at_once", [2**26, 2000])
 def test_sinks_are_met_at_the_distances_of_the_definition(name, at_once, monkeypatch):
@@ -351,6 +352,7 @@ def budgeted(name: str, fraction, length: int, model):
     return method_for_budget(name, fraction, length, model, **FIELDS.get(name, {}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_a_full_budget_generates_what_the_full_model_does(name, family):
@@ -362,6 +364,7 @@ def test_a_full_budget_generates_what_the_full_model_does(name, family):
     assert model.config._attn_implementation == "longgen"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("length", [70, 128, 129])
 @pytest.mark.parametrize("fraction", [Fraction(3, 8), 0.38, 0.5, 0.77, 1])

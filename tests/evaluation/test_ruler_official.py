@@ -55,6 +55,7 @@ GOLDEN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("length", "seed", "task"), [(*place, task) for place in GOLDEN for task in TASKS])
 def test_prompts_are_those_of_the_official_scripts(tokenizer, official, length, seed, task):
     samples = list(prepare(task, length, 3, tokenizer, seed, official))

@@ -341,6 +341,7 @@ def test_stand_ins_are_sound():
     assert data_module.stand_ins() is stand_ins()
 
 
+@pytest.mark.slow
 def test_command(folder, tmp_path):
     result = tmp_path / "short-context.json"
     words = ["short-context", folder, "--result", result, "--run", "x", "--variant", "v", "--limit", 2]

@@ -41,6 +41,7 @@ def lively(model):
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "pattern"), [(layout, PATTERNS[-1]) for layout in LAYOUTS] + [("none", PATTERNS[3])]
 )

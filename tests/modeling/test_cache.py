@@ -26,6 +26,7 @@ def feed(hybrid, x: torch.Tensor, cache: LongGenCache, *sizes: int) -> torch.Ten
         return torch.cat([hybrid(part, past_key_values=cache, use_cache=True).logits for part in parts], 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 @pytest.mark.parametrize("sizes", [[1], [8], [7, 1], [100, 1, 1], [250, 1, 1, 1, 1, 1, 1], [300, 40]], ids=str)
@@ -74,6 +75,7 @@ def test_a_cache_of_ours_is_the_default_and_a_plain_cache_is_right_too():
     torch.testing.assert_close(torch.cat(parts, 1), output.logits, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "pattern", "max_length"), combined(LAYOUTS, PATTERNS, [None, 120]), ids=str)
 def test_tokens_in_slots_are_as_good_as_tokens_in_order(layout, pattern, max_length):
     hybrid, x = tiny_hybrid(layout=layout, pattern=pattern).double(), tokens(120)
@@ -107,6 +109,7 @@ def make(hybrid, kind: str) -> LongGenCache:
     return cache
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "layout", "length"), combined(list(KINDS), LAYOUTS[:2], [1, 130]), ids=str)
 def test_a_saved_prompt_continues_to_the_bit(kind, layout, length, tmp_path):
     hybrid, x = tiny_hybrid(layout=layout, pattern=PATTERNS[-1]), tokens(200)
@@ -142,6 +145,7 @@ def test_what_cannot_be_loaded_is_refused(tmp_path):
         LongGenCache.load(tmp_path / "model.safetensors", hybrid.config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 def test_rows_can_be_reordered_repeated_and_selected(kind, layout):

@@ -13,6 +13,7 @@ from tests.modeling.models import PATTERNS, tiny_hybrid, tokens
 CASES = [("middle:1/3", PATTERNS[1]), ("heads:1/3", PATTERNS[-1])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "pattern"), CASES, ids=str)
 def test_a_decode_step_is_one_graph_and_compiled_once(layout, pattern):
     hybrid, x = tiny_hybrid(layout=layout, pattern=pattern), tokens(100)
@@ -35,6 +36,7 @@ def test_a_decode_step_is_one_graph_and_compiled_once(layout, pattern):
     assert fixed.nbytes() > 0
 
 
+@pytest.mark.slow
 def test_under_autocast_too():
     hybrid, x = tiny_hybrid(layout="heads:1/3", pattern=PATTERNS[-1]), tokens(40)
     torch._dynamo.reset()
@@ -50,6 +52,7 @@ def test_under_autocast_too():
     assert counter.frame_count == 1
 
 
+@pytest.mark.slow
 def test_a_row_of_any_length_decodes_in_the_same_graph():
     hybrid, x = tiny_hybrid(pattern=PATTERNS[1]), tokens(40, batch=3)
     mask = torch.ones_like(x)
@@ -88,6 +91,7 @@ def _compiled_case(places: str):
     return tiny_hybrid(layout=layout, pattern=pattern), tokens(45), PLACES[places]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("places", PLACES)
 def test_training_is_one_graph_with_the_same_gradients(places):
     hybrid, x, options = _compiled_case(places)
@@ -120,6 +124,7 @@ def test_documents_are_numbered_by_whatever_tells_them_apart():
     assert document_numbers(given, mask, positions, None).tolist() == [[-1] * 6, [1, 1, 1, 0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_a_graph_refuses_when_it_runs_what_the_model_refuses():
     hybrid, x, options = _compiled_case("documents")
     torch._dynamo.reset()
@@ -134,6 +139,7 @@ def test_a_graph_refuses_when_it_runs_what_the_model_refuses():
             compiled(x, attention_mask=torch.ones_like(x), use_cache=False, **options)
 
 
+@pytest.mark.slow
 def test_a_graph_takes_the_caches_that_the_model_takes():
     hybrid, x = tiny_hybrid(pattern=PATTERNS[1]), tokens(40, batch=2)
     compiled, other = torch.compile(hybrid, backend="eager"), tiny_hybrid(pattern=PATTERNS[0])

@@ -374,6 +374,7 @@ for folder, options in itertools.product(sys.argv[2:], ({}, {"attn_implementatio
 """
 
 
+@pytest.mark.slow
 def test_the_base_models_class_refuses_a_hybrid(base, tmp_path):
     convert(base, tmp_path / "new", rope_theta=5e5)
     # as after fine-tuning

@@ -21,6 +21,7 @@ def sparse_bytes(cache: LongGenCache) -> int:
     return sum(tensor.untyped_storage().nbytes() for part in parts for tensor in part.tensors().values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS[:2])
 @pytest.mark.parametrize("pattern", PATTERNS, ids=str)
 def test_what_was_taken_back_leaves_no_trace(layout, pattern):

@@ -184,6 +184,7 @@ def test_a_mask_tells_one_story():
         hybrid(x[:1], attention_mask=mask[:1], cu_seq_lens_q=torch.tensor([0, 20, 40]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["middle:1/3", "heads:1/3"])
 def test_layers_compiled_one_by_one_see_padding_and_documents(layout):
     hybrid, x, mask = tiny_hybrid(layout=layout), tokens(45), torch.ones(2, 45, dtype=torch.long)

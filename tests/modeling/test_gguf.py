@@ -92,6 +92,7 @@ def logits(model) -> torch.Tensor:
         return model(torch.arange(3, 73)[None]).logits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "quantization", "dtype", "words"),
     [

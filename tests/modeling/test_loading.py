@@ -70,6 +70,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", FAULTS)
 def test_weights_that_are_not_those_of_the_model_are_refused_everywhere(whole, tmp_path, fault):
     change, message = FAULTS[fault]

@@ -30,6 +30,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "layout", "pattern"), CASES, ids=str)
 def test_one_shot_equals_chunked_equals_token_by_token_equals_the_dense_reference(family, layout, pattern):
     x = tokens(120)
@@ -69,6 +70,7 @@ def test_a_head_level_hybrid_sees_per_head_what_its_layout_says(pattern):
         torch.testing.assert_close(hybrid(x).logits, base(x).logits, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen3"])
 def test_generate_greedy_chunked_sampled_and_beams_equal_generation_without_a_cache(family):
     hybrid, x = tiny_hybrid(family), tokens(61)
@@ -116,6 +118,7 @@ def test_save_and_load_round_trip(family, tmp_path):
         assert torch.equal(loaded(x).logits, hybrid(x).logits)
 
 
+@pytest.mark.slow
 def test_a_hybrid_without_longgen_installed_fails_loudly(tmp_path):
     tiny_hybrid().save_pretrained(tmp_path)
     code = f"from transformers import AutoModelForCausalLM as A; A.from_pretrained({str(tmp_path)!r})"
@@ -124,6 +127,7 @@ def test_a_hybrid_without_longgen_installed_fails_loudly(tmp_path):
     assert "longgen_llama" in outcome.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["longgen", "transformers"])
 def test_auto_classes_know_us_in_either_order_of_import(first, tmp_path):
     tiny_hybrid().save_pretrained(tmp_path)

@@ -26,6 +26,7 @@ def real(logits: torch.Tensor, mask: torch.Tensor) -> list[torch.Tensor]:
     return [row[own.bool()] for row, own in zip(logits, mask, strict=True)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("layout", "pattern", "side"), combined(LAYOUTS, PATTERNS, ["left", "right"]), ids=str)
 def test_every_row_computes_what_it_computes_alone_with_and_without_a_cache(layout, pattern, side):
     hybrid = tiny_hybrid(layout=layout, pattern=pattern).double()
@@ -66,6 +67,7 @@ def test_equal_to_the_base_model_where_all_is_full():
 OPTIONS = [{}, {"num_beams": 3}, {"prefill_chunk_size": 16}, {"cache_implementation": "static"}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("family", "options"), [("llama", each) for each in OPTIONS] + [("qwen3", OPTIONS[3])])
 def test_generation_of_a_left_padded_batch_equals_that_of_its_rows(family, options):
     hybrid = tiny_hybrid(family, "heads:1/3", PATTERNS[-1])

@@ -56,6 +56,7 @@ def prefill(
         torch.set_default_dtype(default)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("layout", "pattern", "length", "chunk", "kv_heads"),
     [
@@ -87,6 +88,7 @@ def test_peak_of_decoding_is_within_a_tenth_of_the_planners(layout):
     assert tracker.peak - planned[WEIGHTS] == pytest.approx(planned[KV_CACHE] + planned[WORK], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pattern", [SINK, STRIDE], ids=str)
 def test_nothing_is_quadratic(pattern):
     short, long = (prefill(MIDDLE, pattern, length, 2048, 32) for length in (8192, 16384))

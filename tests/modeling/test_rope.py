@@ -44,6 +44,7 @@ def yarn(theta: float, dim: int, length: int, factor: float) -> tuple[np.ndarray
     return kept * frequency + (1 - kept) * frequency / factor, (turns >= 32) * 1 - (turns < 1) * 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(
     ("request_", "expected", "kind"),

@@ -141,6 +141,7 @@ def test_what_transformers_raises_for_the_hybrid_is_told_of_what_was_asked_for(s
 SIZES = [key for key, range_ in RANGES.items() if "2^" in range_.allowed]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", SIZES)
 @pytest.mark.parametrize("size", [2**16, 2**24, 10**7, 2**40, 10**30])
 def test_no_size_is_too_much_for_the_check_itself(key, size, small):

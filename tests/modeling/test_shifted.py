@@ -196,5 +196,6 @@ def share_a_row(rank: int, report, world: int) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_that_share_a_row_compute_what_one_computes():
     assert sorted(ranks(share_a_row, 2, 2), key=str) == [0, 1]

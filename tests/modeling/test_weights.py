@@ -329,6 +329,7 @@ def large(tmp_path):
 REQUESTS = [({"check_finite": False}, 0.25), ({}, 0.75), ({"dtype": "bfloat16"}, 1)]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_memory_stays_below_some_shards(large):
     shape = {"hidden_size": 1024, "intermediate_size": 2560, "num_hidden_layers": SHARDS, "num_attention_heads": 8}

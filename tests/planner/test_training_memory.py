@@ -47,6 +47,7 @@ JOBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("planned", JOBS.values(), ids=JOBS)
 def test_prediction_holds(planned: TrainingJob, monkeypatch: pytest.MonkeyPatch) -> None:
     predicted, measured = training_memory(planned), measure(planned, monkeypatch)

@@ -129,6 +129,7 @@ def test_a_converted_model_is_probed_as_its_base_is_and_by_its_own_pattern(place
 
 
 # ------------------------------------------------------------------------------------------ going on
+@pytest.mark.slow
 def test_a_killed_probe_goes_on_and_measures_nothing_twice(place, record, tmp_path):
     """Killed at some moments of its computation; what it had measured stays, and the end is the same."""
     given = words(place, tmp_path, "--candidates", "0", "--full-layers", "2")

@@ -60,6 +60,7 @@ def test_costs_of_probed_variants_are_those_of_as_many_full_layers(tmp_path):
     assert costs["chosen"] == costs["middle"] == costs["heads"] != costs["full"]
 
 
+@pytest.mark.slow
 def test_the_plan_has_the_layouts_of_the_records(place, tmp_path):
     config, records = place / "tiny.yaml", [place / f"results/tiny/probe{by}.json" for by in ("", "-heads")]
     output = tmp_path / "results/tiny/plan.json"
@@ -125,6 +126,7 @@ def test_heads_of_a_staggered_pattern_are_refused(tmp_path):
         load_experiment(experiment_file(tmp_path, settings))
 
 
+@pytest.mark.slow
 def test_the_workflow_probes_before_it_plans_and_converts(tmp_path):
     folder = working_copy(tmp_path)
     experiment_file(folder, probed_settings())

@@ -65,6 +65,7 @@ def test_mixed_devices_are_noticed(gpu):
 
 
 # ---------------------------------------------------------------- inference
+@pytest.mark.slow
 @pytest.mark.parametrize(("shape", "batch"), [(SMALL, 1), (LARGE, 4)], ids=["7b", "70b, batch 4"])
 def test_prompts_are_read_and_decoding_is_captured_without_waiting(gpu, shape, batch):
     model = InferenceStack(shape, 2, "cuda", BFLOAT16, batch)
@@ -87,6 +88,7 @@ def test_prompts_are_read_and_decoding_is_captured_without_waiting(gpu, shape, b
     assert Counter(gpu.launches)["split_kernel"] > 0
 
 
+@pytest.mark.slow
 def test_rounds_of_inference_compile_nothing(gpu, tmp_path, monkeypatch):
     """All that a round runs has run before, so that no time holds a compiler's."""
 

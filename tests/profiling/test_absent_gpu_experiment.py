@@ -94,6 +94,7 @@ def test_gates_are_learned_and_the_cache_is_reduced_there(experiment, models, tm
             assert 0.4 < given.kv_fraction <= 0.5
 
 
+@pytest.mark.slow
 def test_variants_are_profiled_in_the_dtype_that_is_asked_for(experiment):
     with absent_gpu() as gpu:
         speed, memory, attention = profile_experiment(experiment, ["full", "middle"])

@@ -134,6 +134,7 @@ def same_threads() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("same_threads")
 @pytest.mark.parametrize("others", [0.0, 0.3])
 def test_the_profile_of_an_experiment_records_it_and_warns(

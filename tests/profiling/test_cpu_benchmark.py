@@ -17,6 +17,7 @@ COLUMNS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_toy_run_measures_every_cell_and_says_where_it_came_from(tmp_path, capsys):
     threads = torch.get_num_threads()
     file = tmp_path / "toy" / "kernels" / "attention-speed.json"

@@ -40,6 +40,7 @@ def measured(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_everything_is_measured_or_says_why_not(measured):
     records = speed(measured)
     assert [(r["stage"], r["pattern"], r["implementation"]) for r in records] == [
@@ -64,6 +65,7 @@ def test_everything_is_measured_or_says_why_not(measured):
     assert limits.provenance["device"]["kind"] == "cpu"
 
 
+@pytest.mark.slow
 def test_a_session_that_is_killed_loses_nothing(tmp_path):
     path = tmp_path / "kernels-cpu" / "kernels" / "kernel-speed.json"
     command = [
@@ -194,6 +196,7 @@ def test_wrong_arguments_are_refused(tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_it_needs_neither_the_pipeline_nor_the_model(tmp_path):
     """What a machine with a GPU may lack: only PyTorch, NumPy, tqdm, and wrapt for `import longgen`, are needed."""
     absent = "snakemake datasets lm_eval transformers typer matplotlib pandas tabulate rich yaml tokenizers safetensors"

@@ -368,6 +368,7 @@ def test_seconds_are_forecast_of_each_kinds_operations(monkeypatch):
 
 
 # ---------------------------------------------------------------- commands, and what reporting makes of it
+@pytest.mark.slow
 def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     monkeypatch.setitem(SHAPES, "tiny", SMALLEST)
     common = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "60"]

@@ -321,6 +321,7 @@ def test_what_would_outlast_its_minutes_on_a_cpu_is_not_begun(tmp_path, monkeypa
 
 
 # ---------------------------------------------------------------- both commands, and what reporting makes of it
+@pytest.mark.slow
 def test_both_commands_write_what_reporting_reads(tmp_path, monkeypatch):
     monkeypatch.setattr(training_speed, "slices", lambda most: slices(2))
     common = ["--device", "cpu", "--output", str(tmp_path), "--minutes", "60"]

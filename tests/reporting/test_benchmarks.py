@@ -343,6 +343,7 @@ def test_long_texts_of_two_sources_are_panels(benchmark_run: Run) -> None:
 
 
 # ---------------------------------------------------------------- the whole report
+@pytest.mark.slow
 def test_a_run_of_benchmarks_alone(benchmark_run: Run, tmp_path: Path) -> None:
     report = write_report(benchmark_run, tmp_path)
     assert not report.omissions

@@ -398,6 +398,7 @@ def test_claims_in_words_keep_their_limit_at_another_scale(low: float, high: flo
 BUSY = {"others": 0.5, "steal": 0.0, "spread": 0.01, "speedup_spread": 0.01}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "disturbed"),
     [

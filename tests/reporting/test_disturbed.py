@@ -48,6 +48,7 @@ ALL_LENGTHS = [f"LongGen (sink) in prefill at {length}" for length in ("512", "1
 OF_TRAINED = "prefill of LongGen (sink)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -67,6 +68,7 @@ def test_figures_of_times_say_which_of_what_they_show_and_others_do_not(
     assert SIGN not in FIGURES["needle"](busy_run).figure.texts[1].get_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["speedup", "ratio_placement_pattern", "pareto"])
 def test_a_figure_that_shows_nothing_disturbed_says_nothing(name: str, tmp_path: Path) -> None:
     path = write_run(tmp_path / "smoke") / "profile/speed.json"

@@ -70,6 +70,7 @@ def test_the_ideal_of_a_single_length_is_seen():
     assert (dash.get_ydata().tolist(), dash.get_marker()) == ([2.0], "_")
 
 
+@pytest.mark.slow
 def test_batches_are_kept_apart(tmp_path):
     """No claim is answered by them, the figure leaves them out, and the table has them under a heading of their own."""
     longest = {"what": "longest-context", "composed": False, "note": None, "n": None, "seconds": None, "speedup": None}

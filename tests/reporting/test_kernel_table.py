@@ -88,6 +88,7 @@ def test_fraction_of_the_ideal_at_its_boundary(key: Key, slower: float, verdict:
     assert found["length"] == LONG
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", FLEX)
 @pytest.mark.parametrize("fastest", ["flex-128", "flex-64"])
 @pytest.mark.parametrize(("slower", "verdict"), [(1.0, "reached"), (1.0001, "not reached")])
@@ -110,6 +111,7 @@ def test_over_the_fastest_flex_attention_at_its_boundary(
     assert found["low"] == pytest.approx(1.3 / slower)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", DENSE)
 @pytest.mark.parametrize("length", [8192, 65536])
 @pytest.mark.parametrize(("slower", "verdict"), [(1.0, "reached"), (1.0001, "not reached")])
@@ -129,6 +131,7 @@ def test_never_slower_than_dense_at_any_length(
     assert found["length"] == length
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", TARGETS)
 def test_one_length_not_measured_is_not_measured(key: Key, tmp_path: Path) -> None:
     length = 16384 if key[0] == "speedup" else LONG

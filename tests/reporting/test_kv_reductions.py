@@ -91,6 +91,7 @@ def test_the_claim_compares_with_the_best_method_of_the_hybrids_budget_on_needle
         assert row["verdict"] == ("holds" if interval[1] >= 0 else "not shown")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_only_a_run_that_has_them_gets_the_table(run: Run, tmp_path: Path) -> None:
     report = write_report(run, tmp_path, ["kv_reductions"])

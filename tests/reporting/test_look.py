@@ -30,6 +30,7 @@ REDUCTIONS = [(name, "reduced_run") for name in (*FIGURE_NAMES[REDUCTIONS], "par
 MODELS = [(name, "model_run") for name in (*FIGURE_NAMES[STEPS], *FIGURE_NAMES[INFERENCE])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS, *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
 def test_words_are_inside_and_apart_and_ticks_have_labels(
     name: str, which: str, request: pytest.FixtureRequest
@@ -110,6 +111,7 @@ def test_title_note_and_axis_labels(name: str, run: Run) -> None:
     assert any(axes.get_ylabel() for axes in figure.axes) or name in ("speedup", "layouts")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "which"), [*EXPERIMENTS[::2], *KERNELS, *BENCHMARKS, *REDUCTIONS, *MODELS])
 def test_data_has_no_prediction_under_a_measured_name(name: str, which: str, request: pytest.FixtureRequest) -> None:
     data = FIGURES[name](request.getfixturevalue(which)).data

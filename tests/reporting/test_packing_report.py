@@ -309,6 +309,7 @@ def test_without_up_sampling_nothing_changes(tmp_path: Path) -> None:
     assert "Method cut; rows of" in packing_markdown(run, packing_table(run))
 
 
+@pytest.mark.slow
 def test_many_domains_share_a_panel(tmp_path: Path) -> None:
     domains = {f"domain {n:02}": {0: (1000 - n, 0, 10), 8192: (500, 0, 40)} for n in range(MOST + 3)}
     drawing = draw(packing_run(tmp_path, records(domains)))

@@ -20,6 +20,7 @@ def test_markdown_becomes_a_table_and_html_in_it_stays_text() -> None:
     assert "http" not in page, "nothing is fetched"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_every_table_of_a_report_gets_a_page_if_asked_for_and_a_stale_one_goes(run: Run, tmp_path: Path) -> None:
     report = write_report(run, tmp_path, only=["ablation"], forms=["html"])

@@ -61,6 +61,7 @@ def kernels_drawn(kernel_run: Run, tmp_path_factory: pytest.TempPathFactory) -> 
     return folder
 
 
+@pytest.mark.slow
 def test_all_files_and_no_others(drawn: Path) -> None:
     assert {path.name for path in drawn.iterdir()} == ALL_FILES
     for path in drawn.glob("*.png"):
@@ -69,6 +70,7 @@ def test_all_files_and_no_others(drawn: Path) -> None:
         assert path.read_bytes().startswith(b"%PDF")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*FIGURE_NAMES[EXPERIMENT], *ASKED[0], *FIGURE_NAMES[KERNELS]])
 def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path, kernels_drawn: Path) -> None:
     of_kernels = name in FIGURE_NAMES[KERNELS]
@@ -82,6 +84,7 @@ def test_csv_is_what_is_drawn(name: str, run: Run, kernel_run: Run, drawn: Path,
     assert_frame_equal(read, data, check_dtype=False, rtol=1e-11, atol=0)
 
 
+@pytest.mark.slow
 def test_a_users_matplotlib_settings_change_nothing(run: Run, drawn: Path, tmp_path: Path) -> None:
     import matplotlib as mpl
 
@@ -106,6 +109,7 @@ NEEDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("absent", NEEDS)
 def test_what_cannot_be_drawn_is_left_out_and_named(
     absent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,6 +137,7 @@ def test_what_cannot_be_drawn_is_left_out_and_named(
     assert not stale.exists(), "a figure of earlier results must not stay beside the new ones"
 
 
+@pytest.mark.slow
 def test_measurements_of_kernels_beside_an_experiment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(report_module, "save_drawing", lambda drawing, folder, name: [folder / name])  # quicker
     write_kernel_run(write_run(tmp_path / "smoke"))
@@ -191,6 +196,7 @@ def call(*arguments: str) -> None:
         raise result.exception
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize(("kept", "profiled"), [("longgen-stride", True), ("full", False)])
 def test_any_subset_of_variants(kept: str, profiled: bool, tmp_path: Path) -> None:
@@ -214,6 +220,7 @@ def test_claims_of_several_runs(run: Run, ablation_run: Run, tmp_path: Path) -> 
     assert "run whole-ablation:" in text
 
 
+@pytest.mark.slow
 def test_same_results_same_bytes_without_torch_and_pyplot(
     results: Path, drawn: Path, kernels_drawn: Path, tmp_path: Path
 ) -> None:

@@ -37,6 +37,7 @@ def test_plan_holds_layouts_and_patterns(run: Run) -> None:
     assert run.device("speed") == DEVICE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", list(KINDS))
 def test_absent_input_names_file_and_command(kind: str, tmp_path: Path) -> None:
     write_kernel_run(write_run(tmp_path / "smoke"))

@@ -52,6 +52,7 @@ def test_exact_values_have_no_interval_and_measured_ones_their_own() -> None:
     assert (transformed.value, transformed.low, transformed.by_seed) == (20.0, 10 * one.low, {0: 20.0})
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_truth() -> None:
     """Both levels count: seeds vary around 0.7 by 0.08, and each has 40 answers."""
     generator, hits, rounds = np.random.default_rng(1), 0, 120

@@ -131,6 +131,7 @@ def drawing(request: pytest.FixtureRequest, seed_group: Group, seed_values: Valu
     return drawn
 
 
+@pytest.mark.slow
 def test_words_are_inside_and_apart_and_ticks_have_labels(drawing: Drawing) -> None:
     assert_looks_right(drawing.figure)
 
@@ -213,6 +214,7 @@ def run_figures(folder: Path, output: Path, *words: str) -> tuple[int, str]:
     return result.exit_code, result.output + (str(result.exception) if result.exception else "")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("undrawn")
 def test_runs_that_are_given_together_are_drawn_together(seed_group_folder: Path, tmp_path: Path) -> None:
     only = [word for name in (*FIGURE_NAMES[SEEDS], *TABLES[SEEDS]) for word in ("--only", name)]
@@ -263,6 +265,7 @@ def test_what_people_say_of_results_has_no_number_of_their_own(path: Path) -> No
     assert not set(said) - numbers_of(group)
 
 
+@pytest.mark.slow
 def test_published_groups_have_a_section_on_the_page(tmp_path: Path) -> None:
     for seed in range(2):
         write_seed(tmp_path / f"published/mini-gpu{'-seed-1' if seed else ''}", seed)

@@ -90,6 +90,7 @@ def test_tasks_that_nobody_was_asked_have_no_column_to_read(run: Run) -> None:
     assert "common words" not in text
 
 
+@pytest.mark.slow
 def test_figure_has_a_panel_per_task_with_its_own_score_beyond_the_trained_length_too(several: Run) -> None:
     with paper_style():
         drawing = FIGURES["retrieval"](several)

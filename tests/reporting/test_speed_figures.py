@@ -78,6 +78,7 @@ def test_an_ideal_far_beyond_all_that_was_measured_is_cut_and_its_number_is_not(
     assert "ideal, predicted (with a gap: longer than drawn)" in legend(drawing.figure)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["kv", "speed_by_length", "retrieval", "time_by_length"])
 def test_what_stands_aside_for_others_stands_in_the_band_of_its_length(name: str, ablation_run: Run) -> None:
     drawing = draw(name, ablation_run)

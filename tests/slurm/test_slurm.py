@@ -29,7 +29,7 @@ from tests.waiting import PATIENCE, wait_until
 from tests.workflow.test_workflow import ROOT, working_copy
 
 REASON = why_not()
-pytestmark = pytest.mark.skipif(REASON is not None, reason=f"no Slurm here: {REASON}")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(REASON is not None, reason=f"no Slurm here: {REASON}")]
 
 PIPELINE = ["--config", "experiment=toy.yaml", "--set-resources", "perplexity:gpu=1"]
 # what one node makes, another one reads

@@ -49,6 +49,7 @@ def trainable(model) -> list[torch.nn.Parameter]:
     return [parameter for parameter in model.parameters() if parameter.requires_grad]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])  # plain, with biases, with norms of queries and keys
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], EVERYTHING], ids=len)
 def test_merged_weights_compute_what_the_trained_adapters_do(family, targets, peft, tmp_path):
@@ -194,5 +195,6 @@ def share_weights(rank: int, report) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_processes_that_share_the_weights_compute_what_one_computes(peft):
     assert sorted(ranks(share_weights, 2), key=str) == [0, 1]

@@ -72,6 +72,7 @@ def test_extension_learns_and_its_model_loads_anywhere(folder, plain):
     assert not (folder / "plain-steps").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "setup",
     [
@@ -308,6 +309,7 @@ def extend_together(rank: int, report, config: Path) -> None:
     leave_processes()
 
 
+@pytest.mark.slow
 def test_two_processes_extend_on_packed_rows_as_one_does(folder, plain):
     given = extension_settings(dtype="float32")
     given["setups"] = {"two": {"processes": 2, "sequence_parallel": 2, "recompute": True, "micro_batch_size": 2}}

@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 
+import pytest
 from safetensors.torch import load_file
 
 from longgen.config import load_experiment
@@ -40,6 +41,7 @@ def outcome(folder, name: str) -> tuple:
     )
 
 
+@pytest.mark.slow
 def test_twenty_kills_at_random_moments_change_nothing(tmp_path):
     settings = tiny_settings()
     phase = {"length": 64, "batch_size": 2, "learning_rate": 3e-3, "mixture": {"text": 0.5, "pairs": 0.5}}

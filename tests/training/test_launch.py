@@ -109,6 +109,7 @@ def test_the_first_node_of_the_job_is_where_the_processes_meet(in_a_job):
         slurm.rendezvous("7")
 
 
+@pytest.mark.slow
 def test_two_nodes_of_a_job_train_as_one_process_does(in_a_job):
     settings = tiny_settings()
     settings["base"]["phases"][0] |= {"steps": 12, "batch_size": 4}
@@ -123,6 +124,7 @@ def test_two_nodes_of_a_job_train_as_one_process_does(in_a_job):
     assert losses(config, "both") == pytest.approx(losses(config, "alone"), rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "preempted", "asked"),
     [

@@ -87,6 +87,7 @@ def work(rank: int, report, world: int, sequence: int) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("world", "sequence"), [(2, 2), (2, 1), (4, 2)])
 def test_loss_and_gradients_equal_those_of_one_process(world, sequence):
     found = ranks(work, world, world, sequence)
@@ -151,6 +152,7 @@ def losses(config, name: str) -> list[float]:
     return [record["loss"] for record in json.loads((config.parent / f"{name}.json").read_text())["records"]]
 
 
+@pytest.mark.slow
 def test_several_processes_train_as_one_and_take_over_from_each_other(experiment):
     folder = experiment.parent
     finished(command, "train", *words(experiment, "alone"))

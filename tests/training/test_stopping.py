@@ -45,6 +45,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGUSR1, 75), (signal.SIGTERM, 143)])
 def test_a_run_that_is_asked_to_stop_goes_on_later_as_if_it_had_not_been(folder, number, code):
     name = number.name

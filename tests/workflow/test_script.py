@@ -136,6 +136,7 @@ def test_minutes_are_whole_numbers(tmp_path, minutes):
 
 
 # ---------------------------------------------------------------- Snakemake's jobs
+@pytest.mark.slow
 def test_jobs_are_fingerprinted_by_what_determines_them(tmp_path, monkeypatch):
     smoke = {job.name: job for job in planned_jobs("config/smoke.yaml")}
     assert len({job.identity for job in smoke.values()}) == len(smoke)
@@ -163,6 +164,7 @@ def test_jobs_are_fingerprinted_by_what_determines_them(tmp_path, monkeypatch):
     assert " --threads 1 " in first["base"].command and " --threads 3" in second["base"].command
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_script_that_bash_can_read(monkeypatch, tmp_path):
     monkeypatch.chdir(Path(__file__).parents[2])
     script = longgen("commands", "config/mini.yaml", "--no-figures")
@@ -186,6 +188,7 @@ def test_bad_input_is_named(words, message, monkeypatch):
         longgen("commands", *words)
 
 
+@pytest.mark.slow
 def test_elsewhere_than_in_a_clone_it_is_refused(tmp_path, monkeypatch):
     config = experiment_file(tmp_path)
     monkeypatch.chdir(tmp_path)

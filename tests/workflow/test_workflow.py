@@ -25,6 +25,8 @@ from tests.reporting.look import problems_of, recorded_words
 from tests.training.extensions import extension_settings, packing, prepared
 from tests.workflow.browser import NAMES, browser, opened
 
+pytestmark = pytest.mark.slow  # what they share is a run
+
 ROOT = Path(__file__).parents[2]
 CAPTIONS = ROOT / "workflows" / "report"
 

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from longgen.data.packing.packed import PackedRows
 
 MIB = 1 << 20
@@ -24,6 +26,7 @@ print(peak() - before)
 """
 
 
+@pytest.mark.slow
 def test_peak_memory_is_a_fraction_of_the_corpus(tmp_path):
     corpus = tmp_path / "corpus.jsonl"
     words = "all work and no play makes a dull corpus " * 250

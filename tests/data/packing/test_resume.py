@@ -51,6 +51,7 @@ def run_until(event, chosen, folder):
     return process.exitcode
 
 
+@pytest.mark.slow
 def test_killed_at_any_write_and_gone_on_with(tmp_path, chosen):
     pack(chosen, tmp_path / "whole")
     expected = digests(tmp_path / "whole")
@@ -93,6 +94,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_command_with_workers_killed_from_outside(tmp_path):
     records = [slimpajama(f"{number} " + "long " * 2000, "a") for number in range(3000)]
     path = write_jsonl(tmp_path / "corpus.jsonl", records)
