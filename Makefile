@@ -47,8 +47,7 @@ test: $(TESTS:%=test-%)  ## the tests; TESTS=product or TESTS=kernels for a part
 test-product: setup
 	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile --no-loadscope-reorder
 
-# For while one works: the rest is marked `slow`.
-test-fast: setup  ## what of the tests takes no seconds each: two minutes, for while one works
+test-fast: setup  ## the tests but those marked `slow`, for while one works: about two minutes
 	$(BIN)/python -m pytest $(IN_PARALLEL) --dist loadfile -m "not slow"
 
 kill-test: run  ## interrupt the smoke run at ten random moments, in a copy: it ends with the numbers of the one before

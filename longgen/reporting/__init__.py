@@ -66,10 +66,7 @@ TABLES: dict[str, dict[str, str]] = {
     SERVING: {"serving_speed": "serving_speed:make_table"},
     PACKING: {"packing_table": "packing_table:make_table"},
     PROBE: {},
-    SEEDS: {
-        "seeds": "seeds.table:make_table",
-        "evidence": "seeds.evidence_text:make_table",
-    },  # of a group and its values
+    SEEDS: {"seeds": "seeds.table:make_table", "evidence": "seeds.evidence_text:make_table"},
 }
 
 
