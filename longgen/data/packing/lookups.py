@@ -163,8 +163,9 @@ class Lookups:
             generator = np.random.default_rng([self._seed, 2, length, first + row])
             if generator.random() >= self._settings.share:
                 continue
+            least = max(1, length // (self._settings.most_tokens_per_question or length))
             most = max(1, length // self._settings.tokens_per_question)
-            count = int(np.exp(generator.uniform(0, np.log(most + 1))))
+            count = max(least, int(np.exp(generator.uniform(np.log(least), np.log(most + 1)))))
             quotes = int(generator.binomial(count, self._settings.quotes))
             facts = make_facts(generator, count - quotes, self._settings.kinds)
             try:

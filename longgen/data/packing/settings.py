@@ -77,18 +77,23 @@ class LookupSettings:
         share: of the rows of every length.
         tokens_per_question: a row of n tokens has at most n over this many questions. How many it has is drawn such
             that its logarithm is uniform: rows with few and with many occur at every length.
+        most_tokens_per_question: and at least n over this many; null: one.
         quotes: share of the questions that ask how a passage of the text goes on; the others ask for facts.
         kinds: of facts, names in `longgen.data.facts.KINDS`; null: all.
     """
 
     share: float
     tokens_per_question: int = 256
+    most_tokens_per_question: int | None = None
     quotes: float = 0.125
     kinds: list[str] | None = None
 
     def __post_init__(self) -> None:
         require(0 < self.share <= 1, "share", self.share, "a number within 0..1, not 0")
         require(self.tokens_per_question >= 1, "tokens_per_question", self.tokens_per_question, "a whole number >= 1")
+        most = self.most_tokens_per_question
+        allowed = f"a whole number >= {self.tokens_per_question}, tokens_per_question, or null"
+        require(most is None or most >= self.tokens_per_question, "most_tokens_per_question", most, allowed)
         require(0 <= self.quotes <= 1, "quotes", self.quotes, "a number within 0..1")
         require(self.kinds is None or len(self.kinds) > 0, "kinds", self.kinds, "at least one, or null")
 

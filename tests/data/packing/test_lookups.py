@@ -135,6 +135,16 @@ def test_packed_rows_ask_and_answers_count_more(corpus: LongSourceSettings, tmp_
         assert set(batch.weights.unique().tolist()) == {0.0, 1.0, 5.0}
 
 
+def test_how_many_questions_a_row_has_is_bounded(corpus: LongSourceSettings, tmp_path: Path) -> None:
+    lookups = LookupSettings(share=1.0, tokens_per_question=256, most_tokens_per_question=512)
+    _, rows = packed(settings(corpus, lengths=[8192], token_budget=30 * 8192, lookups=lookups), tmp_path / "asked")
+    counts = [len(rows.answers(index)) for index in range(30)]
+    assert 16 <= min(counts) < 20
+    assert 28 < max(counts) <= 32
+    with pytest.raises(ConfigError, match="most_tokens_per_question is 255: allowed is a whole number >= 256"):
+        replace(lookups, most_tokens_per_question=255)
+
+
 def test_rows_with_lookups_do_not_depend_on_shards_or_interruptions(corpus: LongSourceSettings, tmp_path: Path) -> None:
     chosen = settings(corpus, lengths=[4096], token_budget=10 * 4096, lookups=LookupSettings(0.6, 1024))
     for name, tokens in (("one", 1 << 20), ("several", 3 * 4096)):
