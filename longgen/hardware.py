@@ -1,8 +1,9 @@
-"""Whether the device that a configuration names is there, and what the processor can do."""
+"""Whether the device that a configuration names is there, what the processor can do, and how large main memory is."""
 
 from __future__ import annotations
 
 import functools
+import os
 from typing import Literal
 
 from longgen.errors import ConfigError
@@ -17,6 +18,11 @@ def require_gpu(name: str, device: str) -> None:
 
     if device == "cuda" and not torch.cuda.is_available():
         raise ConfigError(f"{name} is {device!r}: allowed is cpu, as PyTorch sees no GPU")
+
+
+def main_memory() -> int:
+    """Bytes of main memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 @functools.cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gc
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Literal, NamedTuple
 import torch
 
 from longgen.gpus import GIB, gpu_of_device
-from longgen.hardware import computed_dtype
+from longgen.hardware import computed_dtype, main_memory
 
 Precision = Literal["float32", "bfloat16"]
 
@@ -46,7 +45,7 @@ def free_main_memory() -> int:
     for line in Path("/proc/meminfo").read_text().splitlines() if Path("/proc/meminfo").exists() else ():
         if line.startswith("MemAvailable:"):
             return 1024 * int(line.split()[1])
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return main_memory()
 
 
 def why_not(needed: int, available: int, what: str) -> str | None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from longgen.errors import ConfigError
 from longgen.records.kinds import (
@@ -17,6 +20,9 @@ from longgen.records.kinds import (
     SERVING,
     STEPS,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The figures by subject, known without importing matplotlib: a figure is an entry here, and a module of its name in
 # `longgen.reporting.figures` (of seeds: one of `longgen.reporting.seeds`, without the prefix). The workflow makes all
@@ -68,6 +74,15 @@ TABLES: dict[str, dict[str, str]] = {
     PROBE: {},
     SEEDS: {"seeds": "seeds.table:make_table", "evidence": "seeds.evidence_text:make_table"},
 }
+TABLES_OF_RUNS = tuple(name for subject, tables in TABLES.items() if subject != SEEDS for name in tables)
+
+
+def table_maker(name: str) -> Callable[..., tuple[pd.DataFrame, str]]:
+    """What makes a table of `TABLES`."""
+    module, function = next(tables[name] for tables in TABLES.values() if name in tables).split(":")
+    made_by = importlib.import_module(f"{__package__}.{module}")
+    maker: Callable[..., tuple[pd.DataFrame, str]] = getattr(made_by, function)
+    return maker
 
 
 def need_report_packages() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +10,7 @@ import pandas as pd
 
 from longgen.errors import ArtifactError, ConfigError
 from longgen.files import atomic_file
-from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES, table_maker
 from longgen.reporting.claims import ledger
 from longgen.reporting.claims_text import claims_markdown
 from longgen.reporting.drawing import FORMATS, save_csv, save_drawing
@@ -22,17 +21,6 @@ from longgen.reporting.page import write_page
 from longgen.reporting.results_page import results_page
 from longgen.reporting.run import Run
 from longgen.reporting.style import paper_style
-
-Table = Callable[..., tuple[pd.DataFrame, str]]
-
-
-def table_maker(subject: str, name: str) -> Table:
-    """What makes a table of `TABLES`."""
-    module, function = TABLES[subject][name].split(":")
-    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
-
-
-_TABLE_MAKERS = {name: table_maker(subject, name) for subject in TABLES if subject != SEEDS for name in TABLES[subject]}
 
 
 @dataclass
@@ -56,7 +44,7 @@ def write_figure(run: Run, folder: Path, name: str) -> list[Path]:
 
 def write_table(run: Run, folder: Path, name: str) -> list[Path]:
     """Write the table ``name`` of `TABLES` as CSV and Markdown. Raises ArtifactError if the run has no such results."""
-    return save_table(*_TABLE_MAKERS[name](run), folder / name)
+    return save_table(*table_maker(name)(run), folder / name)
 
 
 def write_claims(runs: Sequence[Run], folder: Path, name: str = "claims") -> list[Path]:

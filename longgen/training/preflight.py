@@ -10,6 +10,7 @@ import torch
 from longgen.config import PhaseSettings, SetupSettings, TrainingSettings
 from longgen.errors import ConfigError
 from longgen.gpus import gpu_of_device
+from longgen.hardware import main_memory
 from longgen.hybrid import Hybrid
 from longgen.model import Model
 from longgen.modeling.shifted import attended_pairs
@@ -23,8 +24,7 @@ def available_memory(processes: Processes) -> tuple[int, str]:
     """Bytes that each process may use, and their name: what is free on its GPU, or its part of main memory."""
     if processes.device.type == "cuda":
         return torch.cuda.mem_get_info(processes.device)[0], "GPU memory"
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return total // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
+    return main_memory() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), "main memory"
 
 
 def check_memory(

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from longgen.cli import app
 from longgen.errors import ConfigError
+from longgen.reporting import table_maker
 from longgen.reporting.ablation import ablation_table, readable_table
 from longgen.reporting.excerpts import with_tables
 from longgen.reporting.run import Run
@@ -32,9 +33,27 @@ def test_tables_are_written_between_their_comments_and_nothing_else_changes(run:
     assert with_tables("no table", {}, "page.md") == "no table"
 
 
+def test_any_table_of_a_run_can_stand_in_a_page(run: Run) -> None:
+    written = with_tables("<!-- table task_scores_table of smoke -->\nold\n<!-- end -->\n", {"smoke": run}, "page.md")
+    lines = written.splitlines()
+    assert lines[1].startswith("| method") and "average" in lines[1]
+    assert [line.split("|")[1].strip() for line in lines[3:6]] == [
+        "full attention",
+        "LongGen (sink)",
+        "LongGen (stride)",
+    ]
+    _, markdown = table_maker("task_scores_table")(run)
+    assert "\n".join(lines[1:-1]) + "\n\n" in markdown
+
+
 @pytest.mark.parametrize(
     ("page", "message"),
     [
+        (
+            "<!-- table claim of smoke -->\n<!-- end -->",
+            r"page\.md: table is 'claim': allowed is ablation, task",
+        ),
+        ("<!-- table claims of x -->\n<!-- end -->", r"page\.md: table claims of is 'x': allowed is smoke"),
         (PAGE.replace("of smoke", "of other"), r"page\.md: ablation of is 'other': allowed is smoke"),
         (PAGE.replace("needle", "needles"), r"ablation of smoke, column is 'needles': allowed is KV cache, needle"),
         (PAGE.replace("<!-- end -->", "", 1), r"page\.md: <!-- ablation of smoke: .* has no end: allowed is one"),

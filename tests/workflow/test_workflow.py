@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from longgen.cli import app
 from longgen.config import load_experiment
 from longgen.errors import TO_BE_CONTINUED
+from longgen.hardware import main_memory
 from longgen.reporting import BENCHMARKS, EXPERIMENT, FIGURE_NAMES, PROBE, REDUCTIONS, TABLES
 from longgen.reporting.drawing import settle_layout
 from tests.experiments import tiny_settings
@@ -100,7 +101,7 @@ def finished(tmp_path_factory):
     """A copy in which a toy experiment ran to its end."""
     folder = working_copy(tmp_path_factory.mktemp("finished"))
     (folder / "toy.yaml").write_text(yaml.safe_dump(toy_settings(), sort_keys=False))
-    snakemake(folder, "--config", "experiment=toy.yaml")
+    (folder / "toy.log").write_text(snakemake(folder, "--config", "experiment=toy.yaml"))
     return folder
 
 
@@ -274,6 +275,10 @@ def test_the_toy_run_makes_every_file_and_a_second_run_nothing(finished):
     assert {row["task"] for row in rows} == {"needle", "multikey", "keys", "samsum", "lcc_e"}
     assert {row["benchmark"] for row in rows if row["stand_in"] == "False"} == {"recall"}
     assert "Nothing to be done" in snakemake(finished, "--config", "experiment=toy.yaml")
+
+
+def test_jobs_share_the_main_memory_of_this_machine(finished):
+    assert re.search(rf"Provided resources: mem_mb=\D+{main_memory() // 2**20}\b", (finished / "toy.log").read_text())
 
 
 def test_status_says_that_all_is_there_and_what_more_variants_would_take(finished):

@@ -10,6 +10,7 @@ from snakemake.exceptions import WorkflowError
 from longgen.cluster import RESOURCES, job_request, request_wildcards
 from longgen.config import load_experiment
 from longgen.errors import LongGenError
+from longgen.hardware import main_memory
 from longgen.layout import PROBED
 from longgen.orphans import ENDS_WITH
 from longgen.probed_layout import BY, record_name
@@ -47,6 +48,16 @@ os.environ[ENDS_WITH] = str(os.getpid())
 if workflow.is_main_process and PLANS_ONLY not in os.environ:
     if message := remove_stale_lock():
         logger.info(message)
+
+
+# Jobs on this machine share its main memory as they share its processors; `--resources mem_mb=...` gives them less or more.
+if (
+    workflow.is_main_process
+    and workflow.local_exec
+    and not workflow.dryrun
+    and "mem_mb" not in workflow.global_resources
+):
+    workflow.register_resource("mem_mb", main_memory() // 2**20)
 
 
 onstart:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from longgen.errors import ArtifactError
-from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES
+from longgen.reporting import FIGURE_NAMES, SEEDS, TABLES, table_maker
 from longgen.reporting.drawing import save_drawing
-from longgen.reporting.report import Report, remove_part, save_table, table_maker, write_forms
+from longgen.reporting.report import Report, remove_part, save_table, write_forms
 from longgen.reporting.seeds.groups import Group
 from longgen.reporting.seeds.values import Values, read_values
 from longgen.reporting.style import paper_style
@@ -24,7 +24,7 @@ def _write_figure(group: Group, values: Values, folder: Path, name: str) -> list
 
 
 def _write_table(group: Group, values: Values, folder: Path, name: str) -> list[Path]:
-    return save_table(*table_maker(SEEDS, name)(group, values), folder / name)
+    return save_table(*table_maker(name)(group, values), folder / name)
 
 
 GROUP_PARTS: dict[str, _Writer] = {
