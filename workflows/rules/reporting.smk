@@ -84,10 +84,11 @@ rule run_figures:
         "longgen figures {params.run} --html 2> >(tee {log} >&2)"
 
 
-# No output files: always redraws everything below paper_figures/published, docs/results.md and README.md's tables.
+# No output files: always redraws everything below paper_figures/published, docs/results.md and the tables in pages.
 rule figures:
     log:
         "artifacts/logs/published-figures.log",
     shell:
         "longgen figures --all-published --page docs/results.md --tables-in README.md"
+        " --tables-in docs/small-scale.md --tables-in docs/smollm2.md"
         " --tables-in docs/results-format.md 2> >(tee {log} >&2)"
