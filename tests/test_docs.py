@@ -66,7 +66,7 @@ def test_every_published_figure_is_shown_on_the_page_of_its_run(site):
 def test_the_readme_is_the_front_page_and_its_links_stay_inside(site):
     page = (site / "index.html").read_text(encoding="utf-8")
     assert '<h2 id="two-commands">' in page
-    assert 'href="docs/results.html"' in page and 'href="results/published/smoke-cpu/index.html"' in page
+    assert 'href="docs/results.html"' in page and 'href="results/published/smollm2-cpu/index.html"' in page
 
 
 def test_every_page_stands_in_the_navigation():

@@ -17,12 +17,12 @@ from longgen.cli import app
 from longgen.errors import ArtifactError
 from longgen.evaluation.baselines import METHODS
 from longgen.evaluation.benchmarks import benchmark
-from longgen.reporting import BENCHMARKS, FIGURE_NAMES, TABLES
+from longgen.reporting import BENCHMARKS, FIGURE_NAMES, TABLES, table_maker
 from longgen.reporting import report as report_module
 from longgen.reporting.benchmarks import STAND_IN, in_order, is_stand_in, over_depths, short_labels, with_model
 from longgen.reporting.drawing import FORMATS
 from longgen.reporting.figures import FIGURES
-from longgen.reporting.report import table_maker, write_report
+from longgen.reporting.report import write_report
 from longgen.reporting.run import Run, open_run
 from longgen.reporting.style import variant_styles
 from longgen.results import Result
@@ -108,7 +108,7 @@ def test_official_order_of_benchmarks_and_tasks() -> None:
 
 # ---------------------------------------------------------------- tables
 def test_scores_are_means_over_depths_with_the_interval_of_all_samples(benchmark_run: Run) -> None:
-    table, _ = table_maker(BENCHMARKS, "benchmark_scores")(benchmark_run)
+    table, _ = table_maker("benchmark_scores")(benchmark_run)
     rows = table.set_index(["benchmark", "task", "metric", "length", "variant", "method"]).sort_index()
     n = len(DEPTHS) * SAMPLES
     for number, (variant, method, budget_of) in enumerate(MODELS):
@@ -149,7 +149,7 @@ def test_cells_count_by_their_samples_and_intervals_stay_within_bounds() -> None
 
 
 def test_scores_to_read(benchmark_run: Run) -> None:
-    _, text = table_maker(BENCHMARKS, "benchmark_scores")(benchmark_run)
+    _, text = table_maker("benchmark_scores")(benchmark_run)
     heading = markdown_rows(text, "task")[0]
     share = [100 * (kv_fraction(1, length) or 0) for length in (LENGTHS[-1], LENGTHS[0])]
     assert heading == [
@@ -172,7 +172,7 @@ def test_scores_to_read(benchmark_run: Run) -> None:
 
 
 def test_summary(benchmark_run: Run) -> None:
-    table, text = table_maker(BENCHMARKS, "benchmark_summary")(benchmark_run)
+    table, text = table_maker("benchmark_summary")(benchmark_run)
     average = table[table["summary"] == "average"].set_index(["length", "variant", "method"])["value"]
     for number, (variant, method, _) in enumerate(MODELS):
         for length in LENGTHS:
@@ -185,7 +185,7 @@ def test_summary(benchmark_run: Run) -> None:
 
 
 def test_short_context(benchmark_run: Run) -> None:
-    table, text = table_maker(BENCHMARKS, "short_context")(benchmark_run)
+    table, text = table_maker("short_context")(benchmark_run)
     assert set(table["variant"]) == set(VARIANTS)
     assert markdown_rows(text, "hellaswag") == [
         ["hellaswag", "acc", "10", "stand-in", "100\u2013120", "70.0 (66.0\u201375.0)", "67.0 (63.0\u201372.0)"],
@@ -197,7 +197,7 @@ def test_short_context(benchmark_run: Run) -> None:
 def test_what_one_model_lacks_is_an_empty_cell(benchmark_run: Run) -> None:
     kept = [r for r in benchmark_run.results if r.kind == "short-context"]
     hybrid = Result(kept[1].kind, kept[1].run, kept[1].records[:1], {}, kept[1].variant)
-    _, text = table_maker(BENCHMARKS, "short_context")(Run("some", benchmark_run.folder, [kept[0], hybrid]))
+    _, text = table_maker("short_context")(Run("some", benchmark_run.folder, [kept[0], hybrid]))
     assert markdown_rows(text, "arc_easy") == [["arc_easy", "acc", "0", "stand-in", "100", "50.0 (46.0\u201355.0)", ""]]
 
 
@@ -210,11 +210,11 @@ def test_figures_of_stand_in_data_say_so(name: str, benchmark_run: Run, planned:
 
 @pytest.mark.parametrize("name", TABLES[BENCHMARKS])
 def test_tables_of_stand_in_data_say_so(name: str, benchmark_run: Run, planned: Run) -> None:
-    table, text = table_maker(BENCHMARKS, name)(benchmark_run)
+    table, text = table_maker(name)(benchmark_run)
     tables = sum(line.startswith("|:-") for line in text.splitlines())
     assert tables == text.count(f"**{STAND_IN.capitalize()}**") > 0, "each of its tables"
     assert table["stand_in"].all()
-    own, words = table_maker(BENCHMARKS, name)(planned)
+    own, words = table_maker(name)(planned)
     assert not own["stand_in"].any()
     assert "tand-in" not in words
 
