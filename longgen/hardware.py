@@ -26,14 +26,23 @@ def main_memory() -> int:
 
 
 @functools.cache
-def computes_in_bfloat16() -> bool:
-    """Whether this processor has instructions for products of bfloat16; without, they are slower than in float32."""
+def bfloat16_instructions() -> tuple[str, ...]:
+    """This processor's instructions for products of bfloat16, as PyTorch names them; none where it has none."""
     import torch
 
-    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch before 2.13 tells of x86 alone
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    if hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+    else:  # PyTorch before 2.13 tells of x86 alone
+        capabilities = {
+            "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
+            "amx_bf16": torch.cpu._is_amx_tile_supported(),
+        }
+    return tuple(name for name in ("avx512_bf16", "amx_bf16", "bf16") if capabilities.get(name, False))
+
+
+def computes_in_bfloat16() -> bool:
+    """Whether this processor has instructions for products of bfloat16; without, they are slower than in float32."""
+    return bool(bfloat16_instructions())
 
 
 def computed_dtype(dtype: str, device: str) -> str:

@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from longgen.hardware import bfloat16_instructions
+
 # Those whose version can change a number.
 PACKAGES = (
     "longgen",
@@ -65,7 +67,7 @@ def _cpu_name() -> str:
 
 
 def describe_device(device: str = "cpu") -> dict[str, Any]:
-    """The device that measures: kind, name, and for a CPU cores and threads, for a GPU memory and driver.
+    """The device that measures: kind, name; a CPU's cores, threads and instructions for bfloat16; a GPU's memory, driver.
 
     Asks torch only if the caller has imported it: a prediction or a figure must not pay for that import.
     """
@@ -84,6 +86,7 @@ def describe_device(device: str = "cpu") -> dict[str, Any]:
         "name": _cpu_name(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads() if torch is not None else None,
+        "bfloat16": list(bfloat16_instructions()) if torch is not None else None,
     }
 
 
