@@ -67,7 +67,7 @@ def _cpu_name() -> str:
 
 
 def describe_device(device: str = "cpu") -> dict[str, Any]:
-    """The device that measures: kind, name; a CPU's cores, threads and instructions for bfloat16; a GPU's memory, driver.
+    """The device that measures: kind, name; cores, threads, bfloat16 instructions of a CPU; memory, driver of a GPU.
 
     Asks torch only if the caller has imported it: a prediction or a figure must not pay for that import.
     """
